@@ -1,0 +1,70 @@
+"""Run the local Cloud Run: `python -m emulator [--port PORT] [--state FOLDER]`.
+
+The first line on standard output is the base URL of its APIs, written once it answers. SIGTERM and
+SIGINT stop it. It exits with 2 when the port or the state folder is taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from emulator.server import Emulator
+from emulator.store import StateInUse
+
+_TAKEN = 2
+
+
+def main() -> int:
+    """Parse the arguments and serve until a signal comes; returns the exit code."""
+    arguments = _arguments()
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    try:
+        emulator = Emulator(arguments.state, idle=arguments.idle)
+    except StateInUse:
+        print(
+            f"The state folder {arguments.state} is in use by another local Cloud Run. "
+            "Stop that one, or give --state another folder.",
+            file=sys.stderr,
+        )
+        return _TAKEN
+    return asyncio.run(_serve(emulator, arguments.port))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m emulator", description="A local Cloud Run.")
+    parser.add_argument("--port", type=int, default=8787, help="the APIs' port; 0: a free one")
+    parser.add_argument(
+        "--state", type=Path, default=Path(".shipway/cloud-run"), help="the folder to keep state in"
+    )
+    parser.add_argument(
+        "--idle",
+        type=float,
+        default=900.0,
+        help="seconds without a request until an instance is stopped (default: 900)",
+    )
+    return parser.parse_args()
+
+
+async def _serve(emulator: Emulator, port: int) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        url = await emulator.start(port)
+    except OSError as error:
+        print(f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}.", file=sys.stderr)
+        return _TAKEN
+    print(url, flush=True)
+    await stop.wait()
+    await emulator.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Instances: a revision's processes, from its image to their end."""

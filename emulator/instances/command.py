@@ -1,0 +1,101 @@
+"""The command and environment of an unpacked image, as the host has to be told them.
+
+Nothing is chrooted: a path inside the image is a path under the folder it was unpacked to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from emulator.instances.launch import Launch, image_settings
+from emulator.instances.runtime import Image
+
+# What a process may know of the host: where to write, how to speak, whom to trust.
+_FROM_HOST = (
+    "HOME",
+    "TMPDIR",
+    "LANG",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+)
+_HOST_PATH = ("/usr/bin", "/bin")
+
+
+class NoCommand(Exception):
+    """The image and the manifest name nothing that can be run; the text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to execute: `argv[0]` is the path of an executable file."""
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: Path
+
+
+def command(launch: Launch, image: Image, root: Path, python: Path) -> Command:
+    """How to run `image`, unpacked to `root`; `python` is the folder of the python executable.
+
+    PORT and GCE_METADATA_HOST are left to the caller. Raises NoCommand.
+    """
+    settings = image_settings(image.config)
+    env = {name: os.environ[name] for name in _FROM_HOST if name in os.environ}
+    env.setdefault("LANG", "C.UTF-8")
+    for item in settings.get("Env") or []:
+        name, _, value = item.partition("=")
+        env[name] = ":".join(_under(part, root) for part in value.split(":"))
+    env.update(launch.env)
+    env.update(launch.system_variables())
+    env["PATH"] = _search_path(env, root, python)
+    folder = launch.working_dir or settings.get("WorkingDir") or "/"
+    cwd = root / folder.lstrip("/")
+    cwd.mkdir(parents=True, exist_ok=True)
+    argv = [_under(argument, root) for argument in _argv(launch, settings)]
+    return Command([_executable(argv[0], env["PATH"], cwd), *argv[1:]], env, cwd)
+
+
+def _argv(launch: Launch, settings: Mapping[str, list[str] | None]) -> list[str]:
+    """As Kubernetes does: `command` replaces Entrypoint and drops Cmd, `args` replaces Cmd."""
+    if launch.command:
+        argv = [*launch.command, *(launch.args or ())]
+    elif launch.args:
+        argv = [*(settings.get("Entrypoint") or []), *launch.args]
+    else:
+        argv = [*(settings.get("Entrypoint") or []), *(settings.get("Cmd") or [])]
+    if not argv:
+        raise NoCommand("The image has no command, and the manifest gives none.")
+    return argv
+
+
+def _under(path: str, root: Path) -> str:
+    """`path` where it is on the host, if it is an absolute path of something in the image."""
+    if path.startswith("/") and path.strip("/") and os.path.lexists(root / path.lstrip("/")):
+        return str(root / path.lstrip("/"))
+    return path
+
+
+def _search_path(env: Mapping[str, str], root: Path, python: Path) -> str:
+    """PATH: the image's own folders, then our python, then the host's basic tools.
+
+    The image's PATH also names folders of its base image, which is not there; the host's folders of
+    the same name must not step in, or its Python would.
+    """
+    own = [part for part in env.get("PATH", "").split(":") if Path(part).is_relative_to(root)]
+    return ":".join([*own, str(python), *_HOST_PATH])
+
+
+def _executable(name: str, search_path: str, cwd: Path) -> str:
+    if "/" in name and os.access(cwd / name, os.X_OK):
+        return str(cwd / name)
+    # A path of the base image, such as /usr/local/bin/python: the host has one of its own.
+    found = shutil.which(os.path.basename(name), path=search_path)
+    if found is None:
+        raise NoCommand(f"The command '{name}' is neither in the image nor on this machine.")
+    return found

@@ -1,0 +1,93 @@
+"""What it takes to start an instance of a revision, free of how the Admin API writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.names import Key
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A startup probe; times are in seconds.
+
+    `kind` is "TCP", "HTTP" or "GRPC" (probed as TCP). A probe of the container's port goes to where
+    a local instance really listens.
+    """
+
+    kind: str = "TCP"
+    port: int = 8080
+    path: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
+    initial_delay: int = 0
+    period: int = 240
+    timeout: int = 240
+    threshold: int = 1
+    is_default: bool = True
+
+    @property
+    def budget(self) -> float:
+        """Seconds from the start until the instance has failed to start."""
+        return self.initial_delay + self.period * self.threshold
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One revision, as its instances see it.
+
+    `image` is a reference by digest; `command` and `args` are the manifest's, or None.
+    """
+
+    revision: Key
+    service: str
+    image: str
+    container: str = ""
+    command: tuple[str, ...] | None = None
+    args: tuple[str, ...] | None = None
+    working_dir: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    container_port: int = 8080
+    probe: Probe = Probe()
+    service_account: str = ""
+    min_instances: int = 0
+    request_timeout: float = 300.0
+
+    def system_variables(self) -> dict[str, str]:
+        """The variables that Cloud Run sets in every container, but for PORT.
+
+        Source: https://cloud.google.com/run/docs/container-contract#env-vars.
+        """
+        return {
+            "K_SERVICE": self.service,
+            "K_REVISION": self.revision.name,
+            "K_CONFIGURATION": self.service,
+        }
+
+
+class StartFailed(Exception):
+    """An instance that did not start: `reason` and `message` as a revision's condition says it."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+def never_listened(details: str = "") -> StartFailed:
+    """The failure of a container that never answers its startup probe, in Cloud Run's words."""
+    message = (
+        "The user-provided container failed to start and listen on the port defined provided by "
+        "the PORT=8080 environment variable within the allocated timeout. This can happen when the "
+        "container port is misconfigured or if the timeout is too short. The health check timeout "
+        "can be extended. Logs for this revision might contain more information."
+    )
+    return StartFailed("HealthCheckContainerError", message + details)
+
+
+def image_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The `config` object of an OCI image configuration (Env, Entrypoint, Cmd, WorkingDir …).
+
+    Source: https://github.com/opencontainers/image-spec/blob/main/config.md#properties.
+    """
+    return config.get("config") or {}

@@ -1,0 +1,211 @@
+"""The process runtime: an instance is the image's command, run from a folder on the host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import shutil
+import signal
+import tarfile
+import time
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
+
+from emulator.instances import probes
+from emulator.instances.command import Command, NoCommand, command
+from emulator.instances.launch import Launch, StartFailed, never_listened
+from emulator.instances.orphans import Ledger
+from emulator.instances.python import bare_python
+from emulator.instances.runtime import Image
+from emulator.instances.unpack import UnsafeLayer, unpack
+from emulator.logging.models import RevisionLog
+from emulator.metadata.server import Identity, MetadataServer
+from emulator.ports import Ports, is_free
+from emulator.store import Store
+
+_MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}
+_LINE = 64 * 1024
+_TRIES = 3
+
+
+class ProcessInstance:
+    """A process group on the host."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int, log: RevisionLog) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.in_flight = 0
+        self.exited = asyncio.Event()
+        self.on_exit: list[Callable[[], Awaitable[None]]] = []
+        self.pid = process.pid
+        self._process = process
+        self._log = log
+        self._stopping = False
+        self._watch = asyncio.create_task(self._watched())
+
+    async def _watched(self) -> None:
+        """Collect the output until the end of the process, and say how it ended."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        copies = [
+            asyncio.create_task(_copy_lines(self._process.stdout, "stdout", self._log)),
+            asyncio.create_task(_copy_lines(self._process.stderr, "stderr", self._log)),
+        ]
+        code = await self._process.wait()
+        # What the command left behind in its group goes with it, and closes the pipes.
+        self._signal(signal.SIGKILL)
+        await asyncio.wait(copies, timeout=1.0)
+        for copy in copies:
+            copy.cancel()
+        if not self._stopping:
+            if code >= 0:
+                self._log.system("ERROR" if code else "WARNING", f"Container called exit({code}).")
+            else:
+                self._log.system("ERROR", f"Container terminated on signal {-code}.")
+        self.exited.set()
+        for action in self.on_exit:
+            await action()
+
+    async def stop(self, grace: float) -> None:
+        """End the process group: SIGTERM, and SIGKILL after `grace` seconds."""
+        self._stopping = True
+        self._signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.exited.wait(), grace)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+        await asyncio.shield(self._watch)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+class ProcessRuntime:
+    """Runs instances as processes, from images unpacked once under `folder`."""
+
+    def __init__(self, folder: Path, ports: Ports) -> None:
+        machine = _MACHINES.get(platform.machine(), platform.machine())
+        self.platforms: Collection[str] = frozenset(
+            {"linux/amd64", f"{platform.system().lower()}/{machine}"}
+        )
+        self._images = folder / "images"
+        self._python = folder / "python"
+        self._ports = ports
+        self._ledger = Ledger(Store(folder / "processes"))
+        self._unpacking: dict[str, asyncio.Lock] = {}
+        self._setpriv = shutil.which("setpriv")
+        shutil.rmtree(self._images / "new", ignore_errors=True)
+        self._ledger.end_leftovers(self._images)
+
+    async def start(self, launch: Launch, image: Image, log: RevisionLog) -> ProcessInstance:
+        """Start an instance and wait until it takes requests; raises StartFailed."""
+        try:
+            root = await self._unpacked(image)
+            python = await asyncio.to_thread(bare_python, self._python)
+            to_run = command(launch, image, root, python)
+        except (UnsafeLayer, tarfile.TarError, OSError) as error:
+            raise StartFailed(
+                "ContainerMissing", f"The image cannot be unpacked: {error}"
+            ) from error
+        except NoCommand as error:
+            log.system("ERROR", str(error))
+            raise never_listened() from error
+        for _ in range(_TRIES):
+            port = self._ports.free()
+            instance = await self._try(launch, to_run, port, log)
+            if instance is not None:
+                return instance
+            if is_free(port):
+                break
+            # Somebody else took the port before the command could: not the command's fault.
+        raise never_listened()
+
+    async def _try(
+        self, launch: Launch, to_run: Command, port: int, log: RevisionLog
+    ) -> ProcessInstance | None:
+        """Start on `port`; None when the instance did not come up there."""
+        began = time.monotonic()
+        metadata = MetadataServer(
+            Identity(launch.revision.project, launch.revision.region, launch.service_account)
+        )
+        host = await metadata.start()
+        try:
+            instance = await self._spawn(
+                to_run, {"PORT": str(port), "GCE_METADATA_HOST": host}, port, log
+            )
+        except BaseException:
+            await metadata.close()
+            raise
+        instance.on_exit.append(metadata.close)
+        passed = False
+        try:
+            passed = await probes.passes(launch, port, instance.exited)
+        finally:
+            if not passed:
+                await asyncio.shield(instance.stop(grace=1.0))
+        seconds = time.monotonic() - began
+        log.system("INFO" if passed else "ERROR", probes.outcome(launch, seconds, passed=passed))
+        return instance if passed else None
+
+    async def _spawn(
+        self, to_run: Command, extra: dict[str, str], port: int, log: RevisionLog
+    ) -> ProcessInstance:
+        # On Linux the kernel ends the command when the emulator dies, however it dies.
+        prefix = [self._setpriv, "--pdeathsig", "KILL", "--"] if self._setpriv else []
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *prefix,
+                *to_run.argv,
+                cwd=to_run.cwd,
+                env={**to_run.env, **extra},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            log.system("ERROR", f"The command cannot be started: {error}")
+            raise never_listened() from error
+        self._ledger.add(process.pid)
+        instance = ProcessInstance(process, port, log)
+
+        async def forget() -> None:
+            self._ledger.remove(process.pid)
+
+        instance.on_exit.append(forget)
+        return instance
+
+    async def _unpacked(self, image: Image) -> Path:
+        """The folder with the image's files, unpacked when it is not there yet."""
+        name = image.digest.replace(":", "-")
+        root = self._images / name
+        async with self._unpacking.setdefault(name, asyncio.Lock()):
+            if not root.exists():
+                fresh = self._images / "new" / name
+                fresh.mkdir(parents=True)
+                try:
+                    await asyncio.to_thread(unpack, image.layers, fresh)
+                    fresh.rename(root)
+                finally:
+                    shutil.rmtree(fresh, ignore_errors=True)
+        return root
+
+    async def close(self) -> None:
+        """Nothing is held that instances have not given back."""
+
+
+async def _copy_lines(stream: asyncio.StreamReader, name: str, log: RevisionLog) -> None:
+    """Log what comes line by line; a line without an end is logged in parts."""
+    pending = b""
+    while chunk := await stream.read(_LINE):
+        *lines, pending = (pending + chunk).split(b"\n")
+        if len(pending) > 4 * _LINE:
+            lines.append(pending)
+            pending = b""
+        for line in lines:
+            log.line(name, line.decode("utf-8", "replace").rstrip("\r"))
+    if pending:
+        log.line(name, pending.decode("utf-8", "replace"))

@@ -1,0 +1,1 @@
+"""Cloud Logging, as far as reading what revisions wrote."""

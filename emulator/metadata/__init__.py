@@ -1,0 +1,1 @@
+"""The metadata server that instances ask where they are and who they are."""

@@ -1,0 +1,11 @@
+"""Artifact Registry as the local Cloud Run sees it: an OCI registry, and images read out of it.
+
+`urls` says which requests are served, `responses` and `blob_responses` speak the wire format,
+`models` behaves and knows no HTTP; `storage` is what lies on the disk, `uploads` what is still on
+its way there.
+"""
+
+from emulator.registry.images import Image, ImageNotFound, WrongPlatform
+from emulator.registry.models import Registry
+
+__all__ = ["Image", "ImageNotFound", "Registry", "WrongPlatform"]

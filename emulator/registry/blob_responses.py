@@ -1,0 +1,160 @@
+"""The wire format of blobs and of their uploads.
+
+Bytes go from the socket to the disk in pieces of a few megabytes: while a thread hashes and writes
+one piece, the loop reads the next, and answers everybody else in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from emulator.registry.errors import OciError, RangeInvalid
+from emulator.registry.names import checked_name
+from emulator.registry.responses import upload_headers
+
+if TYPE_CHECKING:
+    from emulator.registry.models import Registry
+    from emulator.registry.uploads import Upload
+
+_PIECE = 4 * 1024 * 1024  # bytes
+_CONTENT_RANGE = re.compile(r"(?:bytes )?(\d+)-(\d+)(?:/(?:\d+|\*))?")
+
+
+class BlobResponses:
+    """Handlers for blobs and uploads."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """GET or HEAD a blob, or a Range of it."""
+        digest = request.match_info["digest"]
+        path = await asyncio.to_thread(self._registry.blob, request.match_info["name"], digest)
+        headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
+        return web.FileResponse(path, chunk_size=1024 * 1024, headers=headers)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """DELETE a blob from the repository."""
+        path = request.match_info
+        await asyncio.to_thread(self._registry.delete_blob, path["name"], path["digest"])
+        return web.Response(status=202)
+
+    async def start(self, request: web.Request) -> web.Response:
+        """POST: mount a blob, or take it whole (`digest`), or open a session for it."""
+        name = checked_name(request.match_info["name"])
+        mount, source = request.query.get("mount"), request.query.get("from")
+        if mount and source:
+            if await asyncio.to_thread(self._registry.mount_blob, name, mount, source):
+                return _created(name, mount)
+        elif "digest" in request.query:
+            upload = await asyncio.to_thread(self._registry.start_upload, name)
+            try:
+                await _receive(request, upload)
+            except BaseException:
+                await asyncio.to_thread(self._registry.cancel_upload, upload)
+                raise
+            return await self._finish(upload, request.query["digest"])
+        upload = await asyncio.to_thread(self._registry.start_upload, name)
+        return web.Response(status=202, headers=upload_headers(request, upload.id, 0))
+
+    async def status(self, request: web.Request) -> web.Response:
+        """GET how far an upload is."""
+        upload = self._upload(request)
+        return web.Response(status=204, headers=upload_headers(request, upload.id, upload.size))
+
+    async def append(self, request: web.Request) -> web.Response:
+        """PATCH: one more chunk, or the whole as a stream."""
+        upload = self._upload(request)
+        await self._take(request, upload)
+        return web.Response(status=202, headers=upload_headers(request, upload.id, upload.size))
+
+    async def complete(self, request: web.Request) -> web.Response:
+        """PUT: the last chunk, or none, and the digest of it all."""
+        upload = self._upload(request)
+        digest = request.query.get("digest")
+        if digest is None:
+            raise OciError("DIGEST_INVALID", "the digest parameter is missing")
+        await self._take(request, upload)
+        return await self._finish(upload, digest)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """DELETE an upload."""
+        upload = self._upload(request)
+        _refuse_if_busy(upload)
+        await asyncio.to_thread(self._registry.cancel_upload, upload)
+        return web.Response(status=204)
+
+    def _upload(self, request: web.Request) -> Upload:
+        return self._registry.upload(request.match_info["name"], request.match_info["upload"])
+
+    async def _take(self, request: web.Request, upload: Upload) -> None:
+        """Append the request's body; a session whose disk failed is over, its hash is worthless."""
+        _refuse_if_busy(upload)
+        expected = _announced_size(request, upload)
+        before = upload.size
+        upload.busy = True
+        try:
+            await _receive(request, upload)
+        except OSError as error:
+            # A client that went away may ask how far it came, and go on from there.
+            if not isinstance(error, ConnectionError):
+                await asyncio.to_thread(self._registry.cancel_upload, upload)
+            raise
+        finally:
+            upload.busy = False
+        if expected is not None and upload.size - before != expected:
+            await asyncio.to_thread(self._registry.cancel_upload, upload)
+            detail = {"announced": expected, "received": upload.size - before}
+            raise OciError("SIZE_INVALID", "the chunk is not as long as Content-Range says", detail)
+
+    async def _finish(self, upload: Upload, digest: str) -> web.Response:
+        await asyncio.to_thread(self._registry.complete_upload, upload, digest)
+        return _created(upload.name, digest)
+
+
+async def _receive(request: web.Request, upload: Upload) -> None:
+    """Append the request's body to the upload, reading one piece while another is written."""
+    piece = bytearray()
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for data in request.content.iter_any():
+            piece += data
+            if len(piece) >= _PIECE:
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(asyncio.to_thread(upload.write, piece))
+                piece = bytearray()
+    finally:
+        if writing is not None:
+            await writing
+        if piece:
+            await asyncio.to_thread(upload.write, piece)
+
+
+def _announced_size(request: web.Request, upload: Upload) -> int | None:
+    """How many bytes Content-Range announces; 416 unless they start where the upload stands."""
+    header = request.headers.get("Content-Range")
+    if header is None:
+        return None
+    match = _CONTENT_RANGE.fullmatch(header)
+    if match is None:
+        raise RangeInvalid(upload.id, upload.size, header)
+    first, last = int(match[1]), int(match[2])
+    if first != upload.size or last < first:
+        raise RangeInvalid(upload.id, upload.size, header)
+    return last - first + 1
+
+
+def _refuse_if_busy(upload: Upload) -> None:
+    if upload.busy:
+        message = "another request is writing to this upload"
+        raise OciError("BLOB_UPLOAD_INVALID", message, {"upload": upload.id}, status=409)
+
+
+def _created(name: str, digest: str) -> web.Response:
+    headers = {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest}
+    return web.Response(status=201, headers=headers)

@@ -1,0 +1,86 @@
+"""The front end of one service: from its listeners to an instance of the revision chosen."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from emulator.instances.launch import StartFailed
+from emulator.instances.pool import Instances, Pool
+from emulator.names import Key
+from emulator.router import websocket
+from emulator.router.proxy import BadInstance, InstanceGone, Proxy
+from emulator.router.split import Split
+
+_BROKEN = (
+    "The request failed because either the HTTP response was malformed or connection to the "
+    "instance had an error.\n"
+)
+_NOT_FOUND = "Error: Page not found\nThe requested URL was not found on this server.\n"
+_RESERVED = (
+    "Error: Page not found\nThe requested URL was not found on this server.\n\n"
+    "(Google's front end answers /healthz itself on Cloud Run, and so does this one: the request "
+    "never reaches a container. Serve the check at another path, such as /health, as well. See "
+    "https://cloud.google.com/run/docs/known-issues#ah.)\n"
+)
+_TOO_LATE = "upstream request timeout\n"
+_TRIES = 3
+
+
+class Frontend:
+    """What a service answers at its own URL (tag "") and at its tags' URLs."""
+
+    def __init__(self, instances: Instances, proxy: Proxy) -> None:
+        self._instances = instances
+        self._proxy = proxy
+        self._splits: dict[str, Split] = {}
+
+    def route(self, splits: dict[str, Split]) -> None:
+        """From the next request on, answer by these splits and no others."""
+        self._splits = splits
+
+    async def answer(self, tag: str, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request that came to the service's (tag "") or a tag's URL."""
+        if request.path == "/healthz":
+            return _page(404, _RESERVED)
+        split = self._splits.get(tag)
+        if split is None:
+            return _page(404, _NOT_FOUND) if tag else _page(503, _BROKEN)
+        pool = self._instances.pool(split.choose())
+        if pool is None:
+            return _page(503, _BROKEN)
+        try:
+            return await self._from(pool, request)
+        except (StartFailed, InstanceGone, BadInstance):
+            return _page(503, _BROKEN)
+        except TimeoutError:
+            return _page(504, _TOO_LATE)
+
+    async def _from(self, pool: Pool, request: web.BaseRequest) -> web.StreamResponse:
+        for _ in range(_TRIES):
+            instance = pool.ready() or await pool.get()
+            instance.in_flight += 1
+            try:
+                timeout = pool.launch.request_timeout
+                if websocket.is_websocket(request):
+                    return await websocket.forward(self._proxy, request, instance, timeout)
+                return await self._proxy.forward(request, instance, timeout)
+            except InstanceGone:
+                # Nothing was sent: another instance may have it.
+                if pool.ready() is instance and not instance.exited.is_set():
+                    pool.take()
+                    await instance.stop(0.0)
+            finally:
+                instance.in_flight -= 1
+                pool.last_used = time.monotonic()
+        raise InstanceGone
+
+
+def _page(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=text, headers={"Server": "Google Frontend"})
+
+
+def revisions_of(splits: dict[str, Split]) -> set[Key]:
+    """Every revision that a request can reach."""
+    return {revision for split in splits.values() for revision in split.revisions}

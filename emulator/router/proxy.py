@@ -1,0 +1,142 @@
+"""One request to one instance and back, streamed both ways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from emulator.instances.runtime import Instance
+from emulator.router import headers
+
+# Servers close idle connections, gunicorn after 2 seconds: let go of ours before that.
+_KEEP_IDLE = 1.0
+_LONGEST_HEADER = 64 * 1024
+_CHUNK = 64 * 1024
+
+# May be sent again on a new connection when a kept one turns out to be closed.
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+_Opening = AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse[bool]]
+
+
+class InstanceGone(Exception):
+    """The instance could not be reached, and nothing of the request has been sent to it."""
+
+
+class BadInstance(Exception):
+    """The instance broke the connection before it answered."""
+
+
+class Proxy:
+    """Sends requests on to instances."""
+
+    def __init__(self) -> None:
+        self._kept = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_IDLE))
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True))
+
+    async def forward(
+        self, request: web.BaseRequest, instance: Instance, timeout: float
+    ) -> web.StreamResponse:
+        """Answer `request` with what `instance` answers, within `timeout` seconds.
+
+        Raises InstanceGone, BadInstance and, before the answer has begun, TimeoutError.
+        """
+        response: web.StreamResponse | None = None
+        try:
+            async with asyncio.timeout(timeout):
+                async with await self._send(request, instance) as received:
+                    response = _response(request, received)
+                    return await _copy(request, received, response)
+        except aiohttp.ClientConnectorError as error:
+            raise InstanceGone from error
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+            if response is None or not response.prepared:
+                if isinstance(error, TimeoutError):
+                    raise
+                raise BadInstance from error
+            # Too late for another status: break off, so that the caller sees it is not whole.
+            if request.transport is not None:
+                request.transport.abort()
+            return response
+
+    async def _send(self, request: web.BaseRequest, instance: Instance) -> aiohttp.ClientResponse:
+        has_body = request.body_exists
+        # A request that must not be sent twice never meets a connection that may just have closed.
+        session = self._kept if request.method in _REPEATABLE and not has_body else self._fresh
+        sent = headers.for_instance(request)
+        return await session.request(
+            request.method,
+            URL(instance.url + request.raw_path, encoded=True),
+            headers=sent,
+            data=_body(request) if has_body else None,
+            allow_redirects=False,
+        )
+
+    async def close(self) -> None:
+        """Close every connection to instances."""
+        await self._kept.close()
+        await self._fresh.close()
+
+    def websocket(
+        self, request: web.BaseRequest, instance: Instance, protocols: tuple[str, ...]
+    ) -> _Opening:
+        """Open a WebSocket to `instance` for `request`; to be used with `async with`."""
+        return self._fresh.ws_connect(
+            URL(instance.url + request.raw_path, encoded=True),
+            headers=headers.for_instance(request, upgrade=True),
+            protocols=protocols,
+            autoping=False,
+            autoclose=False,
+            max_msg_size=0,
+        )
+
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(total=None),
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        max_line_size=_LONGEST_HEADER,
+        max_field_size=_LONGEST_HEADER,
+    )
+
+
+async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """The request's body as it comes. A caller that asked may now send it."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    while chunk := await request.content.readany():
+        yield chunk
+
+
+def _response(request: web.BaseRequest, received: aiohttp.ClientResponse) -> web.StreamResponse:
+    passed_on = headers.for_caller(received.headers)
+    if received.content.is_eof() and request.method != "HEAD":
+        # All of it is here: one write.
+        passed_on.popall("Content-Length", None)
+        body = received.content.read_nowait() if received.content.total_bytes else b""
+        return web.Response(
+            status=received.status, reason=received.reason, headers=passed_on, body=body
+        )
+    return web.StreamResponse(status=received.status, reason=received.reason, headers=passed_on)
+
+
+async def _copy(
+    request: web.BaseRequest, received: aiohttp.ClientResponse, response: web.StreamResponse
+) -> web.StreamResponse:
+    if isinstance(response, web.Response):
+        return response
+    await response.prepare(request)
+    if request.method != "HEAD":
+        async for chunk in received.content.iter_any():
+            await response.write(chunk)
+    await response.write_eof()
+    return response

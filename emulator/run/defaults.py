@@ -1,0 +1,76 @@
+"""What Cloud Run fills in where a manifest is silent, so that equal templates compare equal."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from emulator.names import default_service_account
+
+# Written by Google's own clients on every call: who called, not what should run.
+_CALLER = ("run.googleapis.com/client-name", "run.googleapis.com/client-version")
+
+
+def filled_in(template: dict[str, Any], project: str) -> dict[str, Any]:
+    """A copy of a revision template with Cloud Run's defaults in the places left out.
+
+    Source: https://cloud.google.com/run/docs/reference/yaml/v1 (defaults of each field).
+    """
+    result = copy.deepcopy(template)
+    spec = result.setdefault("spec", {})
+    spec.setdefault("containerConcurrency", 80)
+    spec.setdefault("timeoutSeconds", 300)
+    spec.setdefault("serviceAccountName", default_service_account(project))
+    for container in spec.get("containers", []):
+        limits = container.setdefault("resources", {}).setdefault("limits", {})
+        limits.setdefault("cpu", "1000m")
+        limits.setdefault("memory", "512Mi")
+    container = spec["containers"][ingress_index(spec)]
+    ports = container.setdefault("ports", [])
+    if not ports:
+        ports.append({})
+    ports[0].setdefault("containerPort", 8080)
+    ports[0].setdefault("name", "http1")
+    _fill_in_probe(container, ports[0]["containerPort"])
+    return result
+
+
+def _fill_in_probe(container: dict[str, Any], port: int) -> None:
+    probe = container.get("startupProbe")
+    if probe is None:
+        container["startupProbe"] = {
+            "failureThreshold": 1,
+            "periodSeconds": 240,
+            "tcpSocket": {"port": port},
+            "timeoutSeconds": 240,
+        }
+        return
+    probe.setdefault("failureThreshold", 3)
+    probe.setdefault("periodSeconds", 10)
+    probe.setdefault("timeoutSeconds", 1)
+    action = probe.get("httpGet", probe.get("grpc", probe.get("tcpSocket")))
+    if action is None:
+        action = probe["tcpSocket"] = {}
+    action.setdefault("port", port)
+    if "httpGet" in probe:
+        action.setdefault("path", "/")
+
+
+def ingress_index(spec: dict[str, Any]) -> int:
+    """Which of a revision's containers takes the requests: the one with a port, or the only one."""
+    containers = spec.get("containers", [])
+    for index, container in enumerate(containers):
+        if container.get("ports"):
+            return index
+    return 0
+
+
+def same_content(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two filled-in templates ask for the same revision, whatever their names."""
+    return bool(_content(one) == _content(other))
+
+
+def _content(template: dict[str, Any]) -> Any:
+    metadata = template.get("metadata", {})
+    annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k not in _CALLER}
+    return annotations, metadata.get("labels", {}), template["spec"]

@@ -1,0 +1,189 @@
+"""Services and revisions as documents: what Cloud Run adds to what the client sent."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from typing import Any
+
+from emulator import clock
+from emulator.names import Key, project_number
+from emulator.run import conditions, schema
+from emulator.run.conditions import UNKNOWN, State
+from emulator.run.resources import GENERATION_LABEL, LOCATION_LABEL, SERVICE_LABEL
+
+Document = dict[str, Any]
+API_VERSION = "serving.knative.dev/v1"
+_CALLER = "developer@localhost"
+
+# Annotations that Cloud Run writes itself: whatever a client sends for them does not count.
+_OURS = (
+    "serving.knative.dev/creator",
+    "serving.knative.dev/lastModifier",
+    "run.googleapis.com/ingress-status",
+    "run.googleapis.com/operation-id",
+    "run.googleapis.com/urls",
+)
+
+# What a revision has besides its template's labels and annotations.
+REVISION_LABELS = (
+    LOCATION_LABEL,
+    SERVICE_LABEL,
+    GENERATION_LABEL,
+    "serving.knative.dev/configuration",
+    "serving.knative.dev/serviceUid",
+    "run.googleapis.com/startupProbeType",
+)
+REVISION_ANNOTATIONS = ("serving.knative.dev/creator",)
+
+
+def new_service(
+    key: Key, sent: schema.Service, template: Document, plan: list[Document]
+) -> Document:
+    """The document of a service that did not exist before, at generation 1, with nothing ready."""
+    document: Document = {
+        "apiVersion": API_VERSION,
+        "kind": "Service",
+        "metadata": {
+            "name": key.name,
+            "namespace": project_number(key.project),
+            "selfLink": self_link(key, "services"),
+            "uid": str(uuid.uuid4()),
+            "generation": 1,
+            "creationTimestamp": clock.now(),
+            "labels": {},
+            "annotations": {"serving.knative.dev/creator": _CALLER},
+        },
+        "spec": {"template": template, "traffic": plan},
+        "status": {},
+    }
+    put_metadata(document, key, sent)
+    return document
+
+
+def put_metadata(document: Document, key: Key, sent: schema.Service) -> None:
+    """Take the client's labels and annotations over into a service's document."""
+    metadata = document["metadata"]
+    assert sent.metadata is not None
+    creator = metadata["annotations"]["serving.knative.dev/creator"]
+    users = {k: v for k, v in (sent.metadata.annotations or {}).items() if k not in _OURS}
+    urls = metadata["annotations"].get("run.googleapis.com/urls")
+    ingress = users.setdefault("run.googleapis.com/ingress", "all")
+    metadata["labels"] = {**(sent.metadata.labels or {}), LOCATION_LABEL: key.region}
+    metadata["annotations"] = {
+        **users,
+        "serving.knative.dev/creator": creator,
+        "serving.knative.dev/lastModifier": _CALLER,
+        "run.googleapis.com/ingress-status": ingress,
+        "run.googleapis.com/operation-id": str(uuid.uuid4()),
+        **({"run.googleapis.com/urls": urls} if urls else {}),
+    }
+
+
+def new_revision(key: Key, service: Document, template: Document, logs: str) -> Document:
+    """The document of the revision `key` that `service`'s current generation makes.
+
+    `template` is filled in; `logs` is the address where its logs can be read.
+    """
+    metadata = service["metadata"]
+    sent = template.get("metadata", {})
+    probe = template["spec"]["containers"][0].get("startupProbe", {})
+    labels = {
+        **sent.get("labels", {}),
+        LOCATION_LABEL: key.region,
+        SERVICE_LABEL: metadata["name"],
+        "serving.knative.dev/configuration": metadata["name"],
+        GENERATION_LABEL: str(metadata["generation"]),
+        "serving.knative.dev/serviceUid": metadata["uid"],
+        "run.googleapis.com/startupProbeType": (
+            "Default" if probe.get("periodSeconds") == 240 else "Custom"
+        ),
+    }
+    document: Document = {
+        "apiVersion": API_VERSION,
+        "kind": "Revision",
+        "metadata": {
+            "name": key.name,
+            "namespace": project_number(key.project),
+            "selfLink": self_link(key, "revisions"),
+            "uid": str(uuid.uuid4()),
+            "generation": 1,
+            "creationTimestamp": clock.now(),
+            "labels": labels,
+            "annotations": {
+                **sent.get("annotations", {}),
+                "serving.knative.dev/creator": _CALLER,
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "Configuration",
+                    "name": metadata["name"],
+                    "uid": metadata["uid"],
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": template["spec"],
+        "status": {"observedGeneration": 1, "logUrl": logs},
+    }
+    for kind in ("Ready", "ContainerHealthy", "ContainerReady", "ResourcesAvailable"):
+        conditions.put(document, kind, State(UNKNOWN, "Deploying", "Deploying revision."))
+    return document
+
+
+def generated_name(service: str, generation: int) -> str:
+    """A revision name such as Cloud Run makes: `service-00007-kwf`."""
+    letters = "".join(random.choices("bcdfghjklmnpqrstvwxz", k=3))  # noqa: S311 - not a secret
+    return f"{service}-{generation:05d}-{letters}"
+
+
+def self_link(key: Key, kind: str) -> str:
+    """`metadata.selfLink` of a thing of the plural `kind`."""
+    number = project_number(key.project)
+    return f"/apis/{API_VERSION}/namespaces/{number}/{kind}/{key.name}"
+
+
+def configuration(service: Document) -> Document:
+    """The Configuration that a service owns: its template and the revisions made from it."""
+    ready = conditions.get(service, "ConfigurationsReady")
+    status = {
+        name: service["status"][name]
+        for name in ("observedGeneration", "latestCreatedRevisionName", "latestReadyRevisionName")
+        if name in service["status"]
+    }
+    owned = _owned(service, "Configuration", "configurations", ready, status)
+    owned["spec"] = {"template": service["spec"]["template"]}
+    return owned
+
+
+def route(service: Document) -> Document:
+    """The Route that a service owns: its traffic."""
+    ready = conditions.get(service, "RoutesReady")
+    status = {
+        name: service["status"][name]
+        for name in ("observedGeneration", "traffic", "url", "address")
+        if name in service["status"]
+    }
+    owned = _owned(service, "Route", "routes", ready, status)
+    owned["spec"] = {"traffic": service["spec"]["traffic"]}
+    return owned
+
+
+def _owned(service: Document, kind: str, plural: str, ready: State, status: Document) -> Document:
+    metadata = service["metadata"]
+    kept = ("name", "namespace", "generation", "creationTimestamp", "resourceVersion", "uid")
+    document: Document = {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {
+            **{name: metadata[name] for name in kept},
+            "selfLink": metadata["selfLink"].replace("/services/", f"/{plural}/"),
+            "labels": {**metadata["labels"], SERVICE_LABEL: metadata["name"]},
+        },
+        "spec": {},
+        "status": status,
+    }
+    conditions.put(document, "Ready", ready)
+    return document

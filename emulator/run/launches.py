@@ -1,0 +1,61 @@
+"""From a Revision's document to what the instances room needs to start it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emulator.instances.launch import Launch, Probe
+from emulator.names import Key
+from emulator.run.defaults import ingress_index
+from emulator.run.resources import service_of
+
+Document = dict[str, Any]
+
+
+def launch(key: Key, revision: Document) -> Launch:
+    """How to start the revision `key`; its image is by digest once it was resolved."""
+    spec = revision["spec"]
+    container = spec["containers"][ingress_index(spec)]
+    annotations = revision["metadata"].get("annotations", {})
+    minimum = annotations.get("autoscaling.knative.dev/minScale", "0")
+    port = container["ports"][0]["containerPort"]
+    return Launch(
+        revision=key,
+        service=service_of(revision),
+        image=revision["status"].get("imageDigest") or container["image"],
+        container=container.get("name", ""),
+        command=_texts(container.get("command")),
+        args=_texts(container.get("args")),
+        working_dir=container.get("workingDir"),
+        env=tuple(
+            (variable["name"], variable["value"])
+            for variable in container.get("env", [])
+            if "value" in variable
+        ),
+        container_port=port,
+        probe=_probe(container["startupProbe"], port),
+        service_account=spec["serviceAccountName"],
+        min_instances=int(minimum) if minimum.isdigit() else 0,
+        request_timeout=float(spec["timeoutSeconds"]),
+    )
+
+
+def _texts(items: list[str] | None) -> tuple[str, ...] | None:
+    return tuple(items) if items else None
+
+
+def _probe(probe: Document, port: int) -> Probe:
+    kind = next((name for name in ("httpGet", "grpc", "tcpSocket") if name in probe), "tcpSocket")
+    action = probe[kind]
+    is_default = kind == "tcpSocket" and probe["periodSeconds"] == 240
+    return Probe(
+        kind={"httpGet": "HTTP", "grpc": "GRPC", "tcpSocket": "TCP"}[kind],
+        port=action.get("port", port),
+        path=action.get("path", "/"),
+        headers=tuple((h["name"], h.get("value", "")) for h in action.get("httpHeaders", [])),
+        initial_delay=probe.get("initialDelaySeconds", 0),
+        period=probe["periodSeconds"],
+        timeout=probe["timeoutSeconds"],
+        threshold=probe["failureThreshold"],
+        is_default=is_default,
+    )

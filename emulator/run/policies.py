@@ -1,0 +1,65 @@
+"""IAM policies of services: kept and given back; nothing is enforced yet.
+
+Source: https://cloud.google.com/run/docs/reference/rest/v1/Policy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emulator.errors import ApiError, invalid
+from emulator.names import Key
+from emulator.run.models import Admin
+
+Document = dict[str, Any]
+
+
+class Policies:
+    """Reads and writes the policy of a service."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+        self._resources = admin.resources
+
+    def get(self, key: Key) -> Document:
+        """The policy of a service; raises ApiError NOT_FOUND."""
+        self._admin.service(key)
+        return self._resources.policy(key)
+
+    def set(self, key: Key, body: Any) -> Document:
+        """Replace the policy; raises ApiError (ABORTED when its etag is not current)."""
+        current = self.get(key)
+        policy = body.get("policy") if isinstance(body, dict) else None
+        if not isinstance(policy, dict):
+            raise invalid("The policy is required.", "policy")
+        etag = policy.get("etag")
+        if etag and etag != current["etag"]:
+            raise ApiError(
+                "ABORTED",
+                "There were concurrent policy changes. Please retry the whole read-modify-write "
+                "with exponential backoff.",
+            )
+        stored: Document = {"version": policy.get("version", 1)}
+        if bindings := _bindings(policy.get("bindings") or []):
+            stored["bindings"] = bindings
+        self._resources.put_policy(key, stored)
+        return stored
+
+    def test(self, key: Key, body: Any) -> Document:
+        """Which of the permissions asked about the caller has: all of them, for now."""
+        self._admin.service(key)
+        permissions = body.get("permissions") if isinstance(body, dict) else None
+        return {"permissions": permissions} if permissions else {}
+
+
+def _bindings(bindings: Any) -> list[Document]:
+    if not isinstance(bindings, list):
+        raise invalid("Expected a list.", "policy.bindings")
+    for index, binding in enumerate(bindings):
+        where = f"policy.bindings[{index}]"
+        if not isinstance(binding, dict) or not isinstance(binding.get("role"), str):
+            raise invalid("The role is required.", f"{where}.role")
+        members = binding.get("members", [])
+        if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
+            raise invalid("Expected a list of texts.", f"{where}.members")
+    return [binding for binding in bindings if binding.get("members")]

@@ -1,0 +1,108 @@
+"""The services, revisions and policies there are: in memory, and on disk before anyone is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emulator import clock
+from emulator.names import Key, project_number
+from emulator.store import Store
+
+Document = dict[str, Any]
+
+SERVICE_LABEL = "serving.knative.dev/service"
+GENERATION_LABEL = "serving.knative.dev/configurationGeneration"
+LOCATION_LABEL = "cloud.googleapis.com/location"
+
+
+class Resources:
+    """Every stored document of the Admin API. What `put_…` was given must not be changed later."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.services: dict[Key, Document] = {}
+        self.revisions: dict[Key, Document] = {}
+        self._policies: dict[Key, Document] = {}
+        self._load()
+
+    def _load(self) -> None:
+        for entry in self._store.documents("services"):
+            self.services[Key(*entry["key"])] = entry["document"]
+        for entry in self._store.documents("policies"):
+            self._policies[Key(*entry["key"])] = entry["document"]
+        for entry in self._store.documents("revisions"):
+            key = Key(*entry["key"])
+            service = self.services.get(key.sibling(service_of(entry["document"])))
+            if service is None or generation_of(entry["document"]) > generation_of(service):
+                # The process died between two files of one write, which nobody was promised.
+                self._store.delete(f"revisions/{key.path}.json")
+            else:
+                self.revisions[key] = entry["document"]
+
+    def put_service(self, key: Key, document: Document) -> None:
+        """Store a service, under a new resourceVersion that is set in `document`."""
+        self._put("services", self.services, key, document)
+
+    def put_revision(self, key: Key, document: Document) -> None:
+        """Store a revision, under a new resourceVersion that is set in `document`."""
+        self._put("revisions", self.revisions, key, document)
+
+    def _put(self, kind: str, known: dict[Key, Document], key: Key, document: Document) -> None:
+        document["metadata"]["resourceVersion"] = clock.next_version()
+        self._store.write(f"{kind}/{key.path}.json", {"key": key, "document": document})
+        known[key] = document
+
+    def delete_service(self, key: Key) -> list[Key]:
+        """Remove a service, its revisions and its policy; returns the revisions' keys."""
+        owned = [revision for revision, _ in self.revisions_of(key)]
+        self._store.delete(f"services/{key.path}.json")
+        del self.services[key]
+        for revision in owned:
+            self.delete_revision(revision)
+        if self._policies.pop(key, None) is not None:
+            self._store.delete(f"policies/{key.path}.json")
+        return owned
+
+    def delete_revision(self, key: Key) -> None:
+        """Remove a revision."""
+        self._store.delete(f"revisions/{key.path}.json")
+        del self.revisions[key]
+
+    def revisions_of(self, service: Key) -> list[tuple[Key, Document]]:
+        """A service's revisions, oldest first."""
+        owned = [
+            (key, document)
+            for key, document in self.revisions.items()
+            if key[:2] == service[:2] and service_of(document) == service.name
+        ]
+        return sorted(owned, key=lambda item: generation_of(item[1]))
+
+    def policy(self, key: Key) -> Document:
+        """The IAM policy of a service; one without bindings when none was set."""
+        return self._policies.get(key, {"version": 1, "etag": "ACAB"})
+
+    def put_policy(self, key: Key, policy: Document) -> None:
+        """Store the IAM policy of a service, under a new etag that is set in `policy`."""
+        policy["etag"] = clock.next_version()
+        self._store.write(f"policies/{key.path}.json", {"key": key, "document": policy})
+        self._policies[key] = policy
+
+    def project_id(self, name: str) -> str:
+        """The project ID for `name`, which may be a known project's number."""
+        if name.isdigit():
+            for key in self.services:
+                if project_number(key.project) == name:
+                    return key.project
+        return name
+
+
+def service_of(revision: Document) -> str:
+    """The name of the service that a revision belongs to."""
+    name: str = revision["metadata"]["labels"][SERVICE_LABEL]
+    return name
+
+
+def generation_of(document: Document) -> int:
+    """A service's generation, or the generation of the service that made a revision."""
+    labels = document["metadata"].get("labels", {})
+    return int(labels.get(GENERATION_LABEL, document["metadata"]["generation"]))

@@ -1,0 +1,203 @@
+"""The Admin API on the wire: from a request's path and body to the models and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from emulator.errors import ApiError, invalid
+from emulator.names import Key
+from emulator.run import documents, selectors
+from emulator.run.models import Admin
+from emulator.run.policies import Policies
+
+Document = dict[str, Any]
+
+_DEFAULT_REGION = "us-central1"
+_REGION = re.compile(r"[a-z]+-[a-z]+\d+")
+_PARAMETERS = {
+    "alt",
+    "continue",
+    "dryRun",
+    "fieldSelector",
+    "includeUninitialized",
+    "key",
+    "labelSelector",
+    "limit",
+    "options.requestedPolicyVersion",
+    "prettyPrint",
+    "quotaUser",
+    "resourceVersion",
+    "watch",
+    # Of deletes:
+    "apiVersion",
+    "kind",
+    "orphanDependents",
+    "propagationPolicy",
+}
+
+
+class Responses:
+    """The handlers of the Admin API."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+        self._policies = Policies(admin)
+
+    # Services
+
+    async def list_services(self, request: web.Request) -> web.Response:
+        """All services of a project, in one region or (`locations/-`) in all."""
+        return self._list(request, "Service", self._admin.services(*self._place(request)))
+
+    async def get_service(self, request: web.Request) -> web.Response:
+        """One service."""
+        return web.json_response(self._admin.service(self._key(request)))
+
+    async def create_service(self, request: web.Request) -> web.Response:
+        """Make a service; its name is in the body."""
+        body = await _body(request)
+        metadata = body.get("metadata")
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        if not isinstance(name, str) or not name:
+            raise invalid("The name is required.", "metadata.name")
+        key = self._key(request, name)
+        return web.json_response(self._admin.create(key, body, dry_run=_dry_run(request)))
+
+    async def replace_service(self, request: web.Request) -> web.Response:
+        """Write a service that exists."""
+        body = await _body(request)
+        key = self._key(request)
+        return web.json_response(self._admin.replace(key, body, dry_run=_dry_run(request)))
+
+    async def delete_service(self, request: web.Request) -> web.Response:
+        """Delete a service with all its revisions."""
+        self._admin.delete(self._key(request), dry_run=_dry_run(request))
+        return _success()
+
+    # Revisions, and the read-only halves of a service
+
+    async def list_revisions(self, request: web.Request) -> web.Response:
+        """Revisions, newest first."""
+        return self._list(request, "Revision", self._admin.revisions(*self._place(request)))
+
+    async def get_revision(self, request: web.Request) -> web.Response:
+        """One revision."""
+        return web.json_response(self._admin.revision(self._key(request)))
+
+    async def delete_revision(self, request: web.Request) -> web.Response:
+        """Delete a revision that nothing points at."""
+        self._admin.delete_revision(self._key(request), dry_run=_dry_run(request))
+        return _success()
+
+    def list_of(
+        self, kind: str, view: Callable[[Document], Document]
+    ) -> Callable[[web.Request], Any]:
+        """A handler that lists every service's `view`, of type `kind`."""
+
+        async def handler(request: web.Request) -> web.Response:
+            services = self._admin.services(*self._place(request))
+            return self._list(request, kind, [view(service) for service in services])
+
+        return handler
+
+    def one_of(self, view: Callable[[Document], Document]) -> Callable[[web.Request], Any]:
+        """A handler that answers with one service's `view`."""
+
+        async def handler(request: web.Request) -> web.Response:
+            return web.json_response(view(self._admin.service(self._key(request))))
+
+        return handler
+
+    # Policies
+
+    async def get_policy(self, request: web.Request) -> web.Response:
+        """`:getIamPolicy`."""
+        return web.json_response(self._policies.get(self._key(request)))
+
+    async def set_policy(self, request: web.Request) -> web.Response:
+        """`:setIamPolicy`."""
+        body = await _body(request)
+        return web.json_response(self._policies.set(self._key(request), body))
+
+    async def test_permissions(self, request: web.Request) -> web.Response:
+        """`:testIamPermissions`."""
+        body = await _body(request)
+        return web.json_response(self._policies.test(self._key(request), body))
+
+    # What requests have in common
+
+    def _place(self, request: web.Request) -> tuple[str, str | None]:
+        """The project and region that a request is about; None for every region."""
+        _check_parameters(request)
+        project = self._admin.resources.project_id(request.match_info["project"])
+        region = request.match_info.get("region")
+        if region == "-":
+            return project, None
+        if region is not None and not _REGION.fullmatch(region):
+            raise ApiError("NOT_FOUND", f"Location '{region}' does not exist.")
+        return project, region or self._region_of(request, project)
+
+    def _region_of(self, request: web.Request, project: str) -> str:
+        """The region of a request whose path has none: in its host's name, as in Google's."""
+        found = re.match(r"([a-z]+-[a-z]+\d+)-", request.host)
+        if found:
+            return found[1]
+        regions = {key.region for key in self._admin.resources.services if key.project == project}
+        return regions.pop() if len(regions) == 1 else _DEFAULT_REGION
+
+    def _key(self, request: web.Request, name: str | None = None) -> Key:
+        project, region = self._place(request)
+        if region is None:
+            raise invalid("A location is required.")
+        return Key(project, region, name or request.match_info["name"])
+
+    def _list(self, request: web.Request, kind: str, found: list[Document]) -> web.Response:
+        found = selectors.select(found, request.query.get("labelSelector", ""))
+        shown, more = selectors.page(
+            found, request.query.get("limit", ""), request.query.get("continue", "")
+        )
+        metadata = {"continue": more} if more else {}
+        return web.json_response(
+            {
+                "apiVersion": documents.API_VERSION,
+                "kind": f"{kind}List",
+                "metadata": metadata,
+                "items": shown,
+            }
+        )
+
+
+async def _body(request: web.Request) -> Document:
+    try:
+        body = json.loads(await request.read())
+    except ValueError:
+        raise invalid("Invalid JSON payload received.") from None
+    if not isinstance(body, dict):
+        raise invalid("The request body must be a JSON object.")
+    return body
+
+
+def _check_parameters(request: web.Request) -> None:
+    for name in request.query:
+        if name not in _PARAMETERS:
+            raise invalid(
+                f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query '
+                "parameter.",
+                name,
+            )
+
+
+def _dry_run(request: web.Request) -> bool:
+    value = request.query.get("dryRun", "")
+    if value not in ("", "all"):
+        raise invalid("Expected 'all'.", "dryRun")
+    return value == "all"
+
+
+def _success() -> web.Response:
+    return web.json_response({"kind": "Status", "status": "Success", "code": 200})

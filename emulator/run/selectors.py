@@ -1,0 +1,72 @@
+"""List parameters: label selectors and pages.
+
+Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#api.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from emulator.errors import invalid
+
+Document = dict[str, Any]
+_Test = Callable[[Mapping[str, str]], bool]
+
+_NAME = r"[A-Za-z0-9][\w./-]*"
+_SET = re.compile(rf"({_NAME})\s+(in|notin)\s+\(([^)]*)\)")
+_EQUAL = re.compile(rf"({_NAME})\s*(==|=|!=)\s*([\w.-]*)")
+_EXISTS = re.compile(rf"(!?)\s*({_NAME})")
+
+
+def select(documents: list[Document], selector: str) -> list[Document]:
+    """The documents whose labels satisfy a selector such as `a=b,c!=d,e in (f,g),!h`."""
+    # Commas inside brackets separate values, not requirements.
+    parts = [part.strip() for part in re.split(r",(?![^(]*\))", selector) if part.strip()]
+    tests = [_test(part) for part in parts]
+    return [
+        document
+        for document in documents
+        if all(test(document["metadata"].get("labels", {})) for test in tests)
+    ]
+
+
+def _test(part: str) -> _Test:
+    if found := _SET.fullmatch(part):
+        name, operator, inside = found.groups()
+        values = {value.strip() for value in inside.split(",")}
+        return lambda labels: (labels.get(name) in values) == (operator == "in")
+    if found := _EQUAL.fullmatch(part):
+        name, operator, value = found.groups()
+        return lambda labels: (labels.get(name) == value) == (operator != "!=")
+    if found := _EXISTS.fullmatch(part):
+        negated, name = found.groups()
+        return lambda labels: (name in labels) != bool(negated)
+    raise invalid(f"Unparseable label selector at: {part}", "labelSelector")
+
+
+def page(documents: list[Document], limit: str, token: str) -> tuple[list[Document], str]:
+    """One page of a list and the token of the next, "" after the last.
+
+    The token names the last document given, so that a page stays right while others come and go.
+    """
+    try:
+        size = int(limit or 0)
+        last = base64.urlsafe_b64decode(token).decode() if token else ""
+    except ValueError:
+        raise invalid("The limit or the continue token is not valid.") from None
+    if size < 0:
+        raise invalid("must not be negative.", "limit")
+    start = 0
+    if last:
+        names = [str(document["metadata"]["uid"]) for document in documents]
+        if last not in names:
+            raise invalid("The continue token is no longer valid.", "continue")
+        start = names.index(last) + 1
+    end = start + size if size else len(documents)
+    shown = documents[start:end]
+    if end >= len(documents) or not shown:
+        return shown, ""
+    return shown, base64.urlsafe_b64encode(str(shown[-1]["metadata"]["uid"]).encode()).decode()

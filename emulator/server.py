@@ -1,0 +1,134 @@
+"""Assembles the rooms into one process: the API's port, the front ends and the instances."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from emulator import pages, projects, store
+from emulator.errors import ApiError, invalid
+from emulator.instances.pool import Instances
+from emulator.instances.process import ProcessRuntime
+from emulator.logging import urls as logging_urls
+from emulator.logging.models import Logs
+from emulator.names import Key
+from emulator.ports import Ports
+from emulator.registry import Registry
+from emulator.router.router import Router
+from emulator.run import urls as run_urls
+from emulator.run.models import Admin
+from emulator.run.reconcile import Reconciler
+from emulator.run.resources import Resources
+
+_log = logging.getLogger("emulator")
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Emulator:
+    """A local Cloud Run with its state in one folder.
+
+    `idle` is the number of seconds without a request after which an instance is stopped.
+    """
+
+    def __init__(self, folder: Path, *, idle: float) -> None:
+        self._folder = folder
+        self._idle = idle
+        self._lock = store.lock(folder)
+
+    async def start(self, port: int) -> str:
+        """Serve on 127.0.0.1, on a free port when `port` is 0; returns the API's base URL.
+
+        Raises OSError when the port is in use.
+        """
+        listener = _listener(port)
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        logs = Logs(self._folder / "logs")
+        registry = Registry(self._folder / "registry")
+        self._ports = Ports()
+        runtime = ProcessRuntime(self._folder / "instances", self._ports)
+        self._instances = Instances(
+            runtime,
+            lambda reference: registry.image(reference, runtime.platforms),
+            logs,
+            self._idle,
+        )
+        documents = store.Store(self._folder / "run")
+        self._router = Router(self._instances, self._ports, documents)
+        resources = Resources(documents)
+        self._reconciler = Reconciler(
+            resources, self._instances, self._router, registry.image, runtime.platforms
+        )
+        admin = Admin(
+            resources,
+            changed=self._reconciler.changed,
+            removed=self._reconciler.removed,
+            logs_url=self._logs_url,
+        )
+        await self._reconciler.resume()
+        application = web.Application(middlewares=[_errors], client_max_size=16 * 1024**2)
+        application.add_routes(
+            [
+                *logging_urls.routes(logs),
+                *registry.routes(),
+                *run_urls.routes(admin),
+                *projects.routes(),
+                *pages.routes(resources, logs, self.url),
+            ]
+        )
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+        return self.url
+
+    def _logs_url(self, revision: Key) -> str:
+        return f"{self.url}/logs/{revision.path}"
+
+    async def close(self) -> None:
+        """Stop serving and every instance; the state stays."""
+        await self._runner.cleanup()
+        await self._reconciler.close()
+        await asyncio.gather(self._router.close(), self._instances.close())
+        self._ports.close()
+        os.close(self._lock)
+
+
+def _listener(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Answer errors as Google's APIs do. The registry has an error format of its own."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return web.json_response(error.body(), status=error.code)
+    except json.JSONDecodeError:
+        return web.json_response(invalid("Invalid JSON payload received.").body(), status=400)
+    except web.HTTPException as error:
+        if request.path.startswith("/v2/") or error.status < 400:
+            raise
+        message = f"{request.method} {request.path}: {error.reason}"
+        status = "NOT_FOUND" if error.status == 404 else "INVALID_ARGUMENT"
+        body = {"error": {"code": error.status, "message": message, "status": status}}
+        return web.json_response(body, status=error.status)
+    except Exception:
+        _log.exception("%s %s", request.method, request.path)
+        return web.json_response(
+            ApiError("INTERNAL", "Internal error encountered.").body(), status=500
+        )

@@ -1,0 +1,76 @@
+"""Sessions for those who work on Shipway. `nox -l` lists them; `./ship test` needs none of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "tests"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+
+
+def _install(session: nox.Session) -> None:
+    session.install("--quiet", "--require-hashes", "-r", "requirements-dev.txt")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The test suite, on each Python that the machine has."""
+    _install(session)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes; `-- --fix` mends what can be mended."""
+    _install(session)
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", *([] if session.posargs else ["--check"]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types, strictly."""
+    _install(session)
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """How fast it is, side by side with others in the same run."""
+    _install(session)
+    session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
+def schema(session: nox.Session) -> None:
+    """Write pipelines/schema.json from the types of scripts/core/formats.py."""
+    _install(session)
+    code = "import json; from scripts.core.formats import schema; print(json.dumps(schema()))"
+    made = session.run("python", "-c", code, silent=True)
+    Path("pipelines/schema.json").write_text(json.dumps(json.loads(str(made)), indent=2) + "\n")
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write the lock files from the .in files; `-- --upgrade` takes the newest of everything."""
+    session.install("--quiet", "uv")
+    for name in ("requirements", "requirements-dev", "app/requirements"):
+        session.run(
+            "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
+            "--generate-hashes", "--custom-compile-command", "nox -s lock", *session.posargs,
+            f"{name}.in", "-o", f"{name}.txt",
+        )  # fmt: skip
+
+
+@nox.session
+def clean(session: nox.Session) -> None:
+    """Remove what Shipway keeps on this machine: environments, caches, the local Cloud Run."""
+    for name in (".shipway", ".nox", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"):
+        session.log(f"removing {name}")
+        shutil.rmtree(name, ignore_errors=True)

@@ -1,0 +1,89 @@
+"""Build a commit's image and push it, tagged with the full commit SHA.
+
+A commit that is in the registry already is not built again: its digest is what counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from scripts.core import options
+from scripts.core.context import Context, at_commit
+from scripts.core.errors import Refused, UsageError
+from scripts.core.git import Commit
+from scripts.core.images import Images
+from scripts.core.report import Result, Table, show
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that is in the registry: its reference by digest, and whether it is new there."""
+
+    image: str
+    new: bool
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.common(parser)
+    options.writing(parser)
+    options.commit(parser)
+    options.builder(parser)
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    with at_commit(arguments, root) as (context, commit):
+        built = build(context, commit)
+    result = Result(
+        data={
+            "service": context.pipeline.service,
+            "commit": commit.sha,
+            "image": built.image,
+            "digest": built.image.rpartition("@")[2],
+            "built": built.new,
+            "dry_run": context.dry_run,
+        },
+        table=Table(
+            columns=["COMMIT", "IMAGE", "BUILT"],
+            rows=[[commit.short, built.image, "now" if built.new else "before"]],
+            notes=["dry run: nothing was pushed"] if context.dry_run else [],
+        ),
+    )
+    show(result, arguments.format)
+    return 0
+
+
+def build(context: Context, commit: Commit) -> Built:
+    """Make sure that the commit's image is in the registry.
+
+    Args:
+        context: the call, on the commit's files.
+        commit: what to build.
+
+    Raises:
+        UsageError: the Dockerfile cannot be built so, or the registry does not answer.
+        Failed: the build failed; its last lines are the evidence.
+    """
+    pipeline = context.pipeline
+    images = Images(context)
+    with context.progress.step("build", f"{pipeline.service} {commit.short}") as step:
+        there = images.find(commit)
+        if there:
+            step.done(f"{there.reference} was built before")
+            return Built(image=there.reference, new=False)
+        if pipeline.environment.after:
+            raise Refused(
+                f"commit {commit.short} has no image, and {pipeline.env} never builds one:"
+                f" it takes what serves in {pipeline.environment.after}",
+                f"./ship deliver {pipeline.service} --env {pipeline.environment.after}",
+            )
+        builder = context.arguments.builder or pipeline.environment.builder
+        if builder == "pack" and pipeline.environment.builder != "pack":
+            raise UsageError(
+                f"--builder pack: {pipeline.env} takes images built by docker only: a packed image"
+                " holds no operating system"
+            )
+        image = images.build(commit, builder, step.say)
+        step.done(f"{image} {'would be pushed' if context.dry_run else 'pushed'}")
+    return Built(image=image, new=True)

@@ -1,0 +1,235 @@
+"""Cloud Run's Admin API v1 for one service in one region, and the waiting that goes with it.
+
+Source: https://cloud.google.com/run/docs/reference/rest/v1 and the discovery document `run.v1`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+import msgspec
+
+from scripts.core import release
+from scripts.core.config import Pipeline
+from scripts.core.errors import Failed, Refused
+from scripts.core.google import Conflict, Google, NotFound
+from scripts.core.manifest import Object
+from scripts.core.release import Change
+from scripts.core.state import State, condition, has_failed, is_ready, read_state
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_RACES = 8
+_READY_SECONDS = 600.0
+
+
+class CloudRun:
+    """One service in one region.
+
+    Args:
+        google: the APIs as its environment reaches them.
+        pipeline: the service's files.
+        region: one of the environment's regions.
+    """
+
+    def __init__(self, google: Google, pipeline: Pipeline, region: str) -> None:
+        self.google = google
+        self.pipeline = pipeline
+        self.region = region
+        self.name = pipeline.service
+        self.project = pipeline.environment.project
+        self._parent = f"/v1/projects/{self.project}/locations/{region}"
+
+    def service(self) -> Object | None:
+        """The Knative Service, or None where it does not exist."""
+        try:
+            return self.google.get("run", f"{self._parent}/services/{self.name}")
+        except NotFound:
+            return None
+
+    def revision(self, name: str) -> Object | None:
+        """A Knative Revision, or None where it does not exist."""
+        try:
+            return self.google.get("run", f"{self._parent}/revisions/{name}")
+        except NotFound:
+            return None
+
+    def revisions(self) -> list[Object]:
+        """Every revision of the service, newest first."""
+        found: list[Object] = []
+        page = {"labelSelector": f"serving.knative.dev/service={self.name}"}
+        while True:
+            answer = self.google.get("run", f"{self._parent}/revisions", **page)
+            found += answer.get("items") or []
+            token = (answer.get("metadata") or {}).get("continue")
+            if not token:
+                break
+            page["continue"] = token
+        return sorted(found, key=lambda r: str(r["metadata"]["creationTimestamp"]), reverse=True)
+
+    def read(self) -> State | None:
+        """The service as it is now, or None where it does not exist."""
+        service = self.service()
+        return read_state(service, self.revisions(), self.pipeline.where) if service else None
+
+    def state(self) -> State:
+        """The service as it is now.
+
+        Raises:
+            Failed: it does not exist.
+        """
+        state = self.read()
+        if state is None:
+            raise Failed(
+                f"there is no service {self.name} in {self.project}, {self.region}",
+                f"./ship deliver {self.pipeline.where} makes its first release",
+            )
+        return state
+
+    def put(self, service: Object, *, exists: bool) -> Object:
+        """Write the whole service once; the resourceVersion in it guards against a race (I3).
+
+        Raises:
+            Conflict: somebody else wrote since it was read.
+        """
+        if exists:
+            return self.google.write("PUT", "run", f"{self._parent}/services/{self.name}", service)
+        return self.google.write("POST", "run", f"{self._parent}/services", service)
+
+    def change(
+        self, plan: Callable[Concatenate[State, P], Change], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[State, State]:
+        """Read, plan, write, wait; plan again on a fresh read when somebody else wrote first.
+
+        Args:
+            plan: a function of `release`: what turns the service as read into one write.
+            args, kwargs: what it takes besides the service.
+
+        Returns:
+            The service before and after. They are the same object where nothing had to change.
+
+        Raises:
+            Refused: what the plan refuses, or too many lost races.
+        """
+        for _ in range(_RACES):
+            before = self.state()
+            change = plan(before, *args, **kwargs)
+            if not change.moves:
+                return before, before
+            if self.google.dry_run:
+                return before, preview(before, change)
+            try:
+                written = self.put(release.apply(before, change), exists=True)
+            except Conflict:
+                continue
+            self._wait_for_traffic(written)
+            return before, self.state()
+        raise Refused(f"{self.name} is being changed by others all the time: nothing was changed")
+
+    def _wait_for_traffic(self, written: Object) -> None:
+        generation = written["metadata"]["generation"]
+        wanted = {
+            (t.get("revisionName"), t.get("tag"), t.get("percent") or None)
+            for t in written["spec"].get("traffic") or []
+        }
+
+        def settled() -> bool | None:
+            status = (self.service() or {}).get("status") or {}
+            if status.get("observedGeneration", 0) < generation:
+                return None
+            routes = condition({"status": status}, "RoutesReady")
+            if routes.get("status") == "False":
+                raise Failed(f"Cloud Run did not move the traffic: {routes.get('message')}")
+            found = {
+                (t.get("revisionName"), t.get("tag"), t.get("percent") or None)
+                for t in status.get("traffic") or []
+            }
+            return True if wanted <= found else None
+
+        wait(settled, f"the traffic of {self.name} to move")
+
+    def wait_until_ready(self, name: str) -> Object:
+        """Wait until a revision is Ready or has failed; return it either way."""
+
+        def decided() -> Object | None:
+            revision = self.revision(name)
+            if revision and (is_ready(revision) or has_failed(revision)):
+                return revision
+            return None
+
+        return wait(decided, f"revision {name} to become ready")
+
+    def tag_url(self, tag: str, revision: str) -> str:
+        """The URL of a tag, as status says it: never built, never another revision's.
+
+        Raises:
+            Failed: the tag does not come to point to that revision.
+        """
+
+        def listed() -> str | None:
+            status = (self.service() or {}).get("status") or {}
+            for target in status.get("traffic") or []:
+                if target.get("tag") == tag and target.get("revisionName") == revision:
+                    url = target.get("url")
+                    return str(url) if url else None
+            return None
+
+        return wait(listed, f"the URL of tag {tag}", seconds=60)
+
+    def last_log_lines(self, revision: str, count: int = 10) -> list[str]:
+        """The container's last log lines, oldest first; why there are none, where there are none.
+
+        Source: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list
+        """
+        body = {
+            "resourceNames": [f"projects/{self.project}"],
+            "filter": (
+                f'resource.type="cloud_run_revision" AND resource.labels.revision_name="{revision}"'
+            ),
+            "orderBy": "timestamp desc",
+            "pageSize": count,
+        }
+        try:
+            entries = self.google.query("logging", "/v2/entries:list", body).get("entries") or []
+        except Failed as error:
+            return [f"(its log could not be read: {error.message})"]
+        lines = [_text(entry) for entry in reversed(entries)]
+        return [line for text in lines for line in text.splitlines()] or ["(its log is empty)"]
+
+
+def preview(before: State, change: Change) -> State:
+    """What the service would be after a change, for a dry run."""
+    service = release.apply(before, change)
+    service["status"] = before.service.get("status") or {}
+    return msgspec.structs.replace(read_state(service, [], before.where), ready=before.ready)
+
+
+def wait(probe: Callable[[], T | None], what: str, seconds: float = _READY_SECONDS) -> T:
+    """Ask until `probe` answers something, sooner at first than later.
+
+    Args:
+        probe: returns None to be asked again.
+        what: what is being waited for, for the error.
+        seconds: how long to wait at the most.
+
+    Raises:
+        Failed: it took too long.
+    """
+    deadline = time.monotonic() + seconds
+    pause = 0.02
+    while True:
+        answer = probe()
+        if answer is not None:
+            return answer
+        if time.monotonic() > deadline:
+            raise Failed(f"gave up after {seconds:.0f} s waiting for {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 2.0)
+
+
+def _text(entry: Object) -> str:
+    payload = entry.get("jsonPayload") or {}
+    return str(entry.get("textPayload") or payload.get("message") or payload or "")

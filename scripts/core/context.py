@@ -1,0 +1,141 @@
+"""What a verb is given: the files, the regions, the actor, and how to report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from scripts.core import config, git, report
+from scripts.core.cloudrun import CloudRun
+from scripts.core.config import Pipeline
+from scripts.core.errors import Refused
+from scripts.core.git import Commit
+from scripts.core.google import Google
+from scripts.core.release import Actor
+from scripts.core.state import State
+
+
+class Context:
+    """One call of a verb.
+
+    Args:
+        arguments: the command line, parsed.
+        root: the folder that holds pipelines/.
+        pipeline: the service's files; read from `root` unless given.
+        progress: where progress is told.
+    """
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        root: Path,
+        pipeline: Pipeline | None = None,
+        progress: report.Progress | None = None,
+    ) -> None:
+        self.arguments = arguments
+        self.root = root
+        self.pipeline = pipeline or config.load(root, arguments.service, arguments.env)
+        self.progress = progress or report.Progress()
+        self.dry_run: bool = arguments.dry_run
+        self.google = Google(self.pipeline, dry_run=self.dry_run)
+        self.regions = [
+            CloudRun(self.google, self.pipeline, region)
+            for region in self.pipeline.environment.regions
+        ]
+
+    @property
+    def where(self) -> str:
+        """What to type after a verb to mean this service here."""
+        return self.pipeline.where
+
+    @property
+    def override(self) -> str | None:
+        """The hold that the caller means to override, by name."""
+        name: str | None = getattr(self.arguments, "override", None)
+        return name
+
+    def actor(self) -> Actor:
+        """Who asks, now, and why."""
+        why = getattr(self.arguments, "reason", None) or ""
+        return Actor(by=git.actor(), at=report.now(), why=why)
+
+    def confirm(self, what: str) -> None:
+        """Ask once before a change, where the environment wants that and somebody can answer.
+
+        Raises:
+            Refused: the answer is not yes.
+        """
+        wanted = self.pipeline.environment.confirm and not self.dry_run
+        if not wanted or self.arguments.yes or not sys.stdin.isatty():
+            return
+        print(f"{what}\nGo ahead? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise Refused("not confirmed: nothing was changed", "--yes answers beforehand")
+
+
+@contextmanager
+def at_commit(arguments: argparse.Namespace, root: Path) -> Iterator[tuple[Context, Commit]]:
+    """A call on the files of the commit that is delivered, configuration included."""
+    commit = git.commit(root, arguments.commit)
+    progress = report.Progress()
+    differ = git.uncommitted(root)
+    if differ:
+        progress.line(
+            f"note: {differ} uncommitted change{'s are' if differ > 1 else ' is'} left out:"
+            f" commit {commit.short} is what counts"
+        )
+    with git.checkout(root, commit) as files:
+        pipeline = config.load(files, arguments.service, arguments.env)
+        yield Context(arguments, root, pipeline, progress), commit
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to the traffic in one region."""
+
+    region: str
+    before: State
+    after: State
+
+
+def moved(context: Context, moves: list[Move], said: list[str], code: int = 0) -> report.Result:
+    """The result of a traffic change: before and after, per region."""
+    rows = []
+    for move in moves:
+        before, after = move.before.shares, move.after.shares
+        for name in sorted({*before, *after}, key=lambda n: (-after.get(n, 0), n)):
+            rows.append(
+                [
+                    move.region,
+                    name,
+                    f"{before.get(name, 0)} %",
+                    f"{after.get(name, 0)} %",
+                ]
+            )
+    dry = ["dry run: nothing was written"] if context.dry_run else []
+    return report.Result(
+        data={
+            "service": context.pipeline.service,
+            "environment": context.pipeline.env,
+            "dry_run": context.dry_run,
+            "regions": [
+                {
+                    "region": move.region,
+                    "before": move.before.shares,
+                    "after": move.after.shares,
+                    "changed": move.before is not move.after,
+                    "hold": move.after.hold.name if move.after.hold else None,
+                    "url": (move.after.service.get("status") or {}).get("url"),
+                }
+                for move in moves
+            ],
+        },
+        table=report.Table(
+            columns=["REGION", "REVISION", "BEFORE", "AFTER"], rows=rows, notes=[*said, *dry]
+        ),
+        code=code,
+    )

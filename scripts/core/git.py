@@ -1,0 +1,102 @@
+"""What git says: which commit, its files, and what is not committed."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from scripts.core.errors import UsageError
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """A commit: full SHA, the time it was made (Unix seconds), and its first line."""
+
+    sha: str
+    time: int
+    subject: str
+
+    @property
+    def short(self) -> str:
+        """The seven digits that people read."""
+        return self.sha[:7]
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True)
+    except FileNotFoundError:
+        raise UsageError("git is not installed") from None
+    except subprocess.CalledProcessError as error:
+        message = error.stderr.decode(errors="replace").strip().splitlines() or ["it failed"]
+        if any("not a git repository" in line for line in message):
+            raise UsageError(
+                f"{root} is not a git repository: Shipway delivers commits",
+                "git init && git add -A && git commit, or clone the repository",
+            ) from None
+        raise UsageError(f"git {arguments[0]}: {message[-1]}") from None
+    return done.stdout
+
+
+def commit(root: Path, reference: str = "HEAD") -> Commit:
+    """The commit that a reference names.
+
+    Raises:
+        UsageError: there is no repository, or no such commit.
+    """
+    try:
+        line = _git(root, "show", "-s", "--format=%H%x00%ct%x00%s", f"{reference}^{{commit}}", "--")
+    except UsageError as error:
+        if "not a git repository" in error.message or "not installed" in error.message:
+            raise
+        if reference == "HEAD":
+            raise UsageError("there is no commit yet", "git add -A && git commit") from None
+        raise UsageError(f"--commit {reference}: no such commit here", "git fetch?") from None
+    sha, time, subject = line.decode(errors="replace").strip().split("\0", 2)
+    return Commit(sha=sha, time=int(time), subject=subject)
+
+
+def uncommitted(root: Path) -> int:
+    """How many files differ from HEAD or are not in git, below `root`."""
+    return len(_git(root, "status", "--porcelain", "--", ".").splitlines())
+
+
+def origin(root: Path) -> str:
+    """The repository's web address, "" where it has no remote called origin."""
+    try:
+        url = _git(root, "remote", "get-url", "origin").decode().strip()
+    except UsageError:
+        return ""
+    if url.startswith("git@"):
+        url = "https://" + url.removeprefix("git@").replace(":", "/", 1)
+    # A remote's address may carry a token: an image label must not (I9).
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}".removesuffix(".git") if rest else ""
+
+
+@contextmanager
+def checkout(root: Path, commit: Commit) -> Iterator[Path]:
+    """A scratch folder with the commit's files, gone afterwards.
+
+    What is delivered is what is committed: files and configuration alike.
+    """
+    archive = _git(root, "archive", "--format=tar", commit.sha)
+    with TemporaryDirectory(prefix="shipway-") as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+def actor() -> str:
+    """Who asks: the person behind the workflow run, or the one at this terminal."""
+    for variable in ("SHIPWAY_ACTOR", "GITHUB_ACTOR", "USER", "LOGNAME"):
+        if os.environ.get(variable):
+            return os.environ[variable]
+    return f"uid {os.getuid()}"

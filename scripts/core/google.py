@@ -1,0 +1,170 @@
+"""Requests to Google's APIs, or to what stands in for them: credentials, retries, typed errors."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from scripts.core.config import Pipeline
+from scripts.core.errors import Failed, Refused, UsageError
+
+_RETRIED = (429, 500, 502, 503, 504)
+_ATTEMPTS = 4
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+class ApiError(Failed):
+    """An API refused a request.
+
+    Attributes:
+        code: the HTTP status.
+        status: Google's name for the error, such as NOT_FOUND.
+    """
+
+    def __init__(self, code: int, status: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.code = code
+        self.status = status
+
+
+class NotFound(ApiError):
+    """404: it does not exist."""
+
+
+class Conflict(ApiError):
+    """409 ABORTED: somebody else wrote first. Read again, plan again."""
+
+
+class Unreachable(UsageError):
+    """Nothing answers at the address: nothing was sent."""
+
+
+class Google:
+    """Google's APIs as one environment reaches them.
+
+    Args:
+        pipeline: says endpoint and credentials.
+        dry_run: refuse everything but reads (I10).
+    """
+
+    def __init__(self, pipeline: Pipeline, *, dry_run: bool = False) -> None:
+        self.endpoint = pipeline.endpoint
+        self.dry_run = dry_run
+        self.wrote = False
+        self.http = requests.Session()
+        self.http.headers["User-Agent"] = "shipway"
+        self._wanted = pipeline.environment.credentials
+        self._credentials: Any = None
+
+    def url(self, api: str, path: str) -> str:
+        """The address of a path of an API.
+
+        Args:
+            api: Google's name of it: "run", "logging", …
+            path: the path with its leading slash.
+        """
+        return f"{self.endpoint or f'https://{api}.googleapis.com'}{path}"
+
+    def token(self, url: str) -> str | None:
+        """The access token for a request to `url`, or None where none is to be sent.
+
+        It goes over TLS or stays on this machine (I9).
+
+        Raises:
+            UsageError: no credentials are to be found, or `url` would carry them in the clear.
+        """
+        if self._wanted == "none":
+            return None
+        parts = urlsplit(url)
+        if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise UsageError(f"{parts.scheme}://{parts.netloc}: credentials go over https only")
+        import google.auth
+        import google.auth.exceptions
+        import google.auth.transport.requests
+
+        try:
+            if self._credentials is None:
+                self._credentials, _ = google.auth.default(scopes=[_SCOPE])
+            if not self._credentials.valid:
+                self._credentials.refresh(google.auth.transport.requests.Request())
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise UsageError(
+                f"no usable Google credentials: {error}",
+                "on a laptop: gcloud auth application-default login",
+            ) from None
+        return str(self._credentials.token)
+
+    def get(self, api: str, path: str, **params: str | int) -> dict[str, Any]:
+        """Read. Tried again when the answer says that this may help."""
+        return self._send("GET", self.url(api, path), params=params)
+
+    def query(self, api: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A read that Google makes with POST, such as Cloud Logging's entries.list."""
+        return self._send("POST", self.url(api, path), json=body)
+
+    def write(
+        self, method: str, api: str, path: str, body: dict[str, Any], **params: str
+    ) -> dict[str, Any]:
+        """Write, once: whoever calls reads again before a second try.
+
+        Raises:
+            Conflict: somebody else wrote first.
+            ApiError: any other refusal.
+        """
+        if self.dry_run and params.get("dryRun") != "all":
+            raise AssertionError(f"a dry run was about to {method} {path}")
+        answer = self._send(method, self.url(api, path), json=body, params=params, attempts=1)
+        self.wrote = True
+        return answer
+
+    def _send(
+        self, method: str, url: str, *, attempts: int = _ATTEMPTS, **kwargs: Any
+    ) -> dict[str, Any]:
+        token = self.token(url)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        for attempt in range(1, attempts + 1):
+            try:
+                response = self.http.request(method, url, headers=headers, timeout=60, **kwargs)
+            except requests.exceptions.ConnectionError as error:
+                silent = unreachable(url, error)
+                raise Failed(silent.message, silent.hint) if self.wrote else silent from None
+            except requests.exceptions.RequestException as error:
+                raise Failed(f"{method} {url}: {type(error).__name__}: {error}") from None
+            if response.status_code in _RETRIED and attempt < attempts:
+                time.sleep(0.25 * 2**attempt)
+                continue
+            break
+        if response.ok:
+            answer: dict[str, Any] = response.json() if response.content else {}
+            return answer
+        raise _refusal(response)
+
+
+def unreachable(url: str, error: Exception) -> Unreachable:
+    """Nothing answers: said with the host, and with what usually mends it."""
+    parts = urlsplit(url)
+    if parts.hostname in ("127.0.0.1", "localhost", "::1"):
+        return Unreachable(
+            f"the local Cloud Run does not answer at {parts.scheme}://{parts.netloc}",
+            f"start it in another terminal: ./ship up --port {parts.port or 80}",
+        )
+    reason = getattr(error.args[0], "reason", error) if error.args else error
+    return Unreachable(f"{parts.netloc} does not answer: {reason}", "is the network up?")
+
+
+def _refusal(response: requests.Response) -> ApiError | Refused:
+    try:
+        error = response.json()["error"]
+        status, message = error.get("status", ""), error.get("message", "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        status, message = "", response.text[:500]
+    code = response.status_code
+    if code == 404:
+        return NotFound(code, status, message)
+    if code == 409 and status in ("ABORTED", ""):
+        return Conflict(code, status, message)
+    path = urlsplit(response.request.url or "").path
+    return ApiError(code, status, f"{response.request.method} {path}: {code} {status}: {message}")

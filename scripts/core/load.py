@@ -1,0 +1,96 @@
+"""A steady load of requests, and which revision answered each of them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One request: when it was sent (monotonic seconds), and who answered; None: it failed."""
+
+    sent: float
+    revision: str | None
+
+
+class Load:
+    """Requests to a URL at a steady rate, from threads that keep their connections.
+
+    Args:
+        url: the service's URL; its /version says who answered.
+        rate: requests a second, all threads together.
+        threads: how many requests are under way at most.
+    """
+
+    def __init__(self, url: str, rate: float = 450.0, threads: int = 6) -> None:
+        self.address = urlsplit(url).netloc
+        self.pause = threads / rate
+        self._answers: list[list[Answer]] = [[] for _ in range(threads)]
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(answers,), daemon=True)
+            for answers in self._answers
+        ]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def answers(self, since: float = 0.0, until: float = float("inf")) -> list[Answer]:
+        """What was sent in a span of monotonic seconds, in no particular order."""
+        return [
+            answer
+            for answers in self._answers
+            for answer in answers.copy()
+            if since <= answer.sent < until
+        ]
+
+    def _run(self, answers: list[Answer]) -> None:
+        connection = HTTPConnection(self.address, timeout=30)
+        due = time.monotonic()
+        while not self._stop.is_set():
+            sent = time.monotonic()
+            answers.append(Answer(sent, _ask(connection)))
+            # A late answer is not made up for by a burst: the rate is a ceiling.
+            due = max(due + self.pause, sent)
+            self._stop.wait(max(0.0, due - time.monotonic()))
+        connection.close()
+
+
+def _ask(connection: HTTPConnection) -> str | None:
+    try:
+        connection.request("GET", "/version")
+        response = connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            return None
+        found: Any = json.loads(body).get("revision")
+    except (OSError, HTTPException, ValueError, AttributeError):
+        connection.close()
+        return None
+    return str(found)
+
+
+def observed(answers: list[Answer]) -> dict[str, float]:
+    """The share of each revision in percent of the answered requests."""
+    counts = Counter(answer.revision for answer in answers if answer.revision)
+    total = sum(counts.values())
+    return {name: 100.0 * count / total for name, count in counts.items()}
+
+
+def failed(answers: list[Answer]) -> int:
+    """How many requests were not answered with 200."""
+    return sum(answer.revision is None for answer in answers)

@@ -1,0 +1,231 @@
+"""What users see. Results go to standard output, progress to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scripts.core.errors import ShipError
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows under column names, and lines that follow them."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str] = []
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verb found or did.
+
+    Attributes:
+        data: the JSON document.
+        table: the same for people.
+        code: the exit code.
+    """
+
+    data: dict[str, Any]
+    table: Table
+    code: int = 0
+
+
+class Step:
+    """One step that is being taken; `done` says how it ended."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self.name = name
+        self.started = time.monotonic()
+        self.outcome = ""
+        self._progress = progress
+
+    def say(self, text: str) -> None:
+        """Tell what is going on: a live line on a terminal, a line of its own elsewhere."""
+        self._progress.update(self, text)
+
+    def done(self, outcome: str) -> None:
+        """Tell how it ended; printed when the step is left."""
+        self.outcome = outcome
+
+
+class Progress:
+    """Live on a terminal, one line per event elsewhere; always on standard error."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._status: Any = None
+        self._console: Any = None
+        if self._live:
+            from rich.console import Console
+
+            self._console = Console(stderr=True, highlight=False)
+
+    @contextmanager
+    def step(self, name: str, doing: str) -> Iterator[Step]:
+        """Show a step while it is taken, and how it ended.
+
+        Args:
+            name: one word, such as "build".
+            doing: what is being done.
+        """
+        step = Step(name, self)
+        if self._live:
+            self._status = self._console.status("")
+            self._status.start()
+        step.say(doing)
+        try:
+            yield step
+        except BaseException:
+            self._end(step, "✗", "red", "")
+            raise
+        self._end(step, "✓", "green", step.outcome or doing)
+
+    def update(self, step: Step, text: str) -> None:
+        """Replace a step's live line, or print one more line."""
+        if self._live and self._status:
+            self._status.update(f"[bold]{step.name:<8}[/] {_escape(text)}")
+        else:
+            self.line(f"{step.name:<8} {text}")
+
+    def _end(self, step: Step, mark: str, colour: str, outcome: str) -> None:
+        took = f"{time.monotonic() - step.started:.1f} s"
+        if self._live:
+            self._status.stop()
+            self._status = None
+            self._console.print(
+                f"[{colour}]{mark}[/] [bold]{step.name:<8}[/] {_escape(outcome)} [dim]{took}[/]"
+            )
+        elif outcome:
+            self.line(f"{step.name:<8} {outcome} ({took})")
+
+    def line(self, text: str) -> None:
+        """One line for an event."""
+        if self._live:
+            self._console.print(_escape(text))
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def show(result: Result, format_: str) -> None:
+    """Print a result: one table or one JSON document. In GitHub Actions also hand it on."""
+    if format_ == "json":
+        print(json.dumps(result.data, indent=2, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        console.print(rich_table(result.table))
+        for note in result.table.notes:
+            console.print(_escape(note))
+    else:
+        print(plain_table(result.table))
+    _to_github(result)
+
+
+def plain_table(table: Table) -> str:
+    """A table as aligned text."""
+    rows = [table.columns, *table.rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, *table.notes])
+
+
+def rich_table(table: Table) -> Any:
+    """A table for a terminal."""
+    from rich.table import Table as RichTable
+
+    shown = RichTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
+    for column in table.columns:
+        shown.add_column(column, overflow="fold")
+    for row in table.rows:
+        style = "green" if "serving" in row else "yellow" if "candidate" in row else ""
+        shown.add_row(*(_escape(cell) for cell in row), style=style)
+    return shown
+
+
+def show_error(error: ShipError) -> None:
+    """Print one clear error: what, the evidence, and what to do next."""
+    red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
+    print(f"{red}ship:{off} {error.message}", file=sys.stderr)
+    for line in error.evidence:
+        print(f"{dim}  | {line}{off}", file=sys.stderr)
+    if error.hint:
+        print(f"  -> {error.hint}", file=sys.stderr)
+    _append("GITHUB_STEP_SUMMARY", _summary_of_error(error))
+
+
+def _to_github(result: Result) -> None:
+    lines = []
+    for key, value in result.data.items():
+        if isinstance(value, str | int | bool):
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            # A delimiter that nobody can guess, so that no value can end itself early.
+            mark = secrets.token_hex(8)
+            lines.append(f"{key}<<{mark}\n{text}\n{mark}\n")
+    _append("GITHUB_OUTPUT", "".join(lines))
+    table = result.table
+    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
+    cells = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    _append("GITHUB_STEP_SUMMARY", "\n".join([*cells, "", *table.notes, ""]) + "\n")
+
+
+def _summary_of_error(error: ShipError) -> str:
+    evidence = ["```", *error.evidence, "```"] if error.evidence else []
+    hint = [f"Next: `{error.hint}`"] if error.hint else []
+    return "\n".join([f"**Failed:** {error.message}", "", *evidence, *hint, ""]) + "\n"
+
+
+def _append(variable: str, text: str) -> None:
+    path = os.environ.get(variable)
+    if path and text:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def now() -> str:
+    """This moment as RFC 3339 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ago(timestamp: str, at: datetime | None = None) -> str:
+    """How long ago an RFC 3339 time was, as people say it: "5 min ago"."""
+    try:
+        then = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return timestamp
+    past = int(((at or datetime.now(UTC)) - then).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if past >= size:
+            return f"{past // size} {unit} ago"
+    return f"{max(past, 0)} s ago"
+
+
+def short_digest(image: str) -> str:
+    """The part of an image reference that people compare: "sha256:0123456789ab"."""
+    _, _, digest = image.rpartition("@")
+    return digest[:19] if digest.startswith("sha256:") else image
+
+
+def split(shares: dict[str, int]) -> str:
+    """Shares in one line: "app-1a2b3c4 90 %, app-5d6e7f8 10 %"."""
+    parts = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {percent} %" for name, percent in parts) or "nothing"

@@ -1,0 +1,269 @@
+"""The demo's stage: a scratch clone, a scratch Cloud Run, a load, and the commands as typed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import requests
+
+from scripts.core import HOME, traffic
+from scripts.core.config import ENDPOINT_VARIABLE
+from scripts.core.errors import Failed, UsageError
+from scripts.core.load import Answer, Load, observed
+from scripts.core.report import Table, plain_table, rich_table
+
+_SERVICE = "/v1/projects/shipway-local/locations/us-central1/services/app"
+_SETTLING_SECONDS = 0.1
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that has ended: what was typed, its exit code, when, and the load meanwhile."""
+
+    command: str
+    code: int
+    started: float
+    seconds: float
+    answers: list[Answer]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A traffic plan that was in force for a while: its shares, and what the load saw of it."""
+
+    shares: dict[str, int]
+    answers: list[Answer]
+
+
+class Stage:
+    """Where the demo plays.
+
+    Args:
+        root: the repository to clone.
+        folder: a scratch folder.
+
+    Raises:
+        UsageError: `root` is not a git repository with a commit.
+    """
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.clone = folder / "clone"
+        self.state = folder / "cloud-run"
+        self.terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self._root = root
+        self._load: Load | None = None
+        self._console: Any = None
+        self._changes: list[tuple[float, dict[str, int]]] = []
+        if self.terminal:
+            from rich.console import Console
+
+            self._console = Console(highlight=False)
+
+    def __enter__(self) -> Stage:
+        self._clone()
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.emulator.send_signal(signal.SIGTERM)
+        self.emulator.wait()
+
+    def _clone(self) -> None:
+        from scripts.core import git
+
+        git.commit(self._root)
+        differ = git.uncommitted(self._root)
+        if differ:
+            self.say(f"note: {differ} uncommitted changes are left out: the demo delivers commits")
+        source = self._root.resolve().as_uri()
+        self._git("clone", "--quiet", "--depth", "1", source, str(self.clone), cwd=None)
+
+    def _git(self, *arguments: str, cwd: Path | None) -> str:
+        # Nobody's name, hooks or signing key: these commits are nobody's work.
+        settings = ["user.name=shipway demo", "user.email=demo@localhost", "commit.gpgsign=false",
+                    "core.hooksPath=/dev/null", "advice.detachedHead=false"]  # fmt: skip
+        flags = [word for setting in settings for word in ("-c", setting)]
+        done = subprocess.run(
+            ["git", *flags, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise UsageError(f"git {arguments[0]}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def _start(self) -> None:
+        # With a terminal somebody may look around afterwards: at the usual port, if it is free.
+        ports = ["8787", "0"] if self.terminal else ["0"]
+        for port in ports:
+            self.emulator = subprocess.Popen(
+                [sys.executable, str(HOME / "scripts"), "up", "--port", port, "--state",
+                 str(self.state)],
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+            assert self.emulator.stdout
+            self.url = self.emulator.stdout.readline().strip()
+            if self.url:
+                return
+            self.emulator.wait()
+        raise Failed("the local Cloud Run did not start", "./ship up says why")
+
+    def commit(self, subject: str, file: str, old: str, new: str) -> None:
+        """Change one file of the sample app, and commit that.
+
+        Raises:
+            UsageError: the sample app is not as the demo knows it.
+        """
+        path = self.clone / "app" / file
+        text = path.read_text() if path.is_file() else ""
+        if old not in text:
+            raise UsageError(
+                f"app/{file} does not say {old!r}: the demo tells its story with the sample app",
+                "a fork delivers its own: ./ship up, then ./ship deliver",
+            )
+        path.write_text(text.replace(old, new, 1))
+        self._git("commit", "--quiet", "--all", "--message", subject, cwd=self.clone)
+
+    def revert(self, file: str) -> None:
+        """Take the last change of one file back; the next commit carries that."""
+        self._git("checkout", "--quiet", "HEAD~1", "--", f"app/{file}", cwd=self.clone)
+
+    def revision(self) -> str:
+        """The revision of the clone's newest commit."""
+        return f"app-{self._git('rev-parse', 'HEAD', cwd=self.clone)[:7]}"
+
+    @contextmanager
+    def load(self) -> Iterator[None]:
+        """A steady load on the service, and a look at its plan all the while."""
+        service = requests.get(self.url + _SERVICE, timeout=10).json()
+        stop = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(stop,), daemon=True)
+        with Load(service["status"]["url"]) as self._load:
+            watcher.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                watcher.join()
+
+    def _watch(self, stop: threading.Event) -> None:
+        """Note when each traffic plan came into force."""
+        with requests.Session() as http:
+            while not stop.wait(0.05):
+                with suppress(requests.RequestException, ValueError, KeyError):
+                    service = http.get(self.url + _SERVICE, timeout=10).json()
+                    shares = traffic.shares(service["status"]["traffic"])
+                    if not self._changes or self._changes[-1][1] != shares:
+                        self._changes.append((time.monotonic(), shares))
+
+    def plans(self, since: float, until: float) -> list[Plan]:
+        """The traffic plans that came into force in a span, and what the load saw of each."""
+        assert self._load
+        inside = [(at, shares) for at, shares in self._changes if since <= at < until]
+        ends = [*(at for at, _ in inside[1:]), until]
+        return [
+            Plan(
+                shares=shares,
+                answers=self._load.answers(at + _SETTLING_SECONDS, end - _SETTLING_SECONDS),
+            )
+            for (at, shares), end in zip(inside, ends, strict=True)
+        ]
+
+    def ship(self, *arguments: str) -> Ended:
+        """Run one command in the clone, as it would be typed, and show what it prints."""
+        command = "./ship " + " ".join(f"'{word}'" if " " in word else word for word in arguments)
+        self._print(f"$ {command}", "bold cyan")
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, str(HOME / "scripts"), *arguments],
+            cwd=self.clone, env={**os.environ, ENDPOINT_VARIABLE: self.url},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert process.stdout
+        with self._live(started):
+            self._copy(process.stdout)
+            code = process.wait()
+        seconds = time.monotonic() - started
+        answers = self._load.answers(started, started + seconds) if self._load else []
+        return Ended(command=command, code=code, started=started, seconds=seconds, answers=answers)
+
+    def _copy(self, lines: IO[str]) -> None:
+        for line in lines:
+            bad = line.startswith(("ship:", "  |"))
+            self._print(f"  {line.rstrip()}", "red" if bad else "")
+
+    @contextmanager
+    def _live(self, started: float) -> Iterator[None]:
+        """On a terminal, a bar below the output: who answered the load in the last second."""
+        if not self.terminal or self._load is None:
+            yield
+            return
+        from rich.live import Live
+
+        load = self._load
+
+        class Split:
+            def __rich__(self) -> str:
+                now = time.monotonic()
+                answers = load.answers(now - 1.0)
+                return bar(observed(answers), len(load.answers(started)))
+
+        with Live(Split(), console=self._console, refresh_per_second=8, transient=True):
+            yield
+
+    def chapter(self, number: str, title: str) -> None:
+        """A heading."""
+        self._print("")
+        self._print(f"{number}. {title}", "bold")
+
+    def say(self, text: str) -> None:
+        """One line of the story."""
+        self._print(f"  {text}")
+
+    def show(self, table: Table) -> None:
+        """A table."""
+        self._print("")
+        if self.terminal:
+            self._console.print(rich_table(table))
+        else:
+            print(plain_table(table), flush=True)
+
+    def _print(self, text: str, style: str = "") -> None:
+        if self.terminal:
+            self._console.print(text, style=style or None, markup=False)
+        else:
+            print(text, flush=True)
+
+    def wait_for_visitor(self) -> None:
+        """On a terminal, leave the local Cloud Run up until Ctrl-C."""
+        if not self.terminal:
+            return
+        service = requests.get(self.url + _SERVICE, timeout=10).json()
+        prefix = "" if self.url.endswith(":8787") else f"{ENDPOINT_VARIABLE}={self.url} "
+        self._print("")
+        self._print(f"The service is up: {service['status']['url']}", "bold green")
+        self._print(f"In another terminal: {prefix}./ship status --watch")
+        self._print("Ctrl-C ends it.")
+        with suppress(KeyboardInterrupt):
+            self.emulator.wait()
+
+
+_COLOURS = ("blue", "magenta", "cyan", "yellow", "green")
+
+
+def bar(shares: dict[str, float], total: int, width: int = 50) -> str:
+    """Who answers, as a bar in rich's markup: one colour a revision, always the same one."""
+    parts = []
+    names = []
+    for name in sorted(shares):
+        colour = _COLOURS[sum(name.encode()) % len(_COLOURS)]
+        parts.append(f"[{colour}]{'█' * round(width * shares[name] / 100)}[/]")
+        names.append(f"[{colour}]{name} {shares[name]:.0f} %[/]")
+    return f"  {''.join(parts)}\n  {'  '.join(names)}  [dim]{total} requests[/]"

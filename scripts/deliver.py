@@ -1,0 +1,98 @@
+"""Deliver a commit: build, deploy without traffic, smoke-check, shift the traffic.
+
+What is delivered is what is committed. An environment that comes `after` another takes the image
+that serves there: the same digest, never rebuilt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from scripts.build import build
+from scripts.core import config, options, release
+from scripts.core.cloudrun import CloudRun
+from scripts.core.context import Context, at_commit, moved
+from scripts.core.errors import Refused
+from scripts.core.google import Google
+from scripts.core.images import Images
+from scripts.core.manifest import image_of
+from scripts.core.report import Result, show
+from scripts.deploy import deploy
+from scripts.deploy import report as deploy_report
+from scripts.rollout import rollout
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.common(parser)
+    options.writing(parser)
+    options.commit(parser)
+    options.builder(parser)
+    options.bake(parser)
+    options.override(parser)
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    started = time.monotonic()
+    with at_commit(arguments, root) as (context, commit):
+        context.confirm(f"Deliver {commit.short} ({commit.subject}) to {context.where}.")
+        _refuse_held(context)
+        image = build(context, commit).image
+        if not context.dry_run:
+            image = Images(context).checked(commit)
+        _came_through(context, image)
+        deployed = deploy(context, commit, image)
+        if context.dry_run:
+            show(deploy_report(context, commit, deployed), arguments.format)
+            return 0
+        moves = rollout(context, deployed[0].revision)
+    result = moved(context, moves, [f"{commit.short} {commit.subject}"])
+    data = {
+        "commit": commit.sha,
+        "revision": deployed[0].revision,
+        "image": image,
+        "digest": image.rpartition("@")[2],
+        "url": deployed[0].url,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    show(Result(data={**result.data, **data}, table=result.table), arguments.format)
+    return 0
+
+
+def _refuse_held(context: Context) -> None:
+    """A hold stops a delivery before it costs a build (I7); each traffic write asks again."""
+    for region in context.regions:
+        state = region.read()
+        if state:
+            release.refuse_held(state, context.override)
+
+
+def _came_through(context: Context, image: str) -> None:
+    """Refuse what has not served in the environment that comes first.
+
+    Raises:
+        Refused: this digest has not served there.
+    """
+    pipeline = context.pipeline
+    earlier = pipeline.environment.after
+    if earlier is None:
+        return
+    before = config.load(pipeline.root, pipeline.service, earlier)
+    google = Google(before, dry_run=True)
+    digest = image.rpartition("@")[2]
+    for name in before.environment.regions:
+        region = CloudRun(google, before, name)
+        state = region.read()
+        good = set(state.known_good) if state else set()
+        served = {
+            image_of(r).rpartition("@")[2]
+            for r in region.revisions()
+            if r["metadata"]["name"] in good
+        }
+        if digest not in served:
+            raise Refused(
+                f"{digest[:19]} has not served in {earlier} ({name}),"
+                f" and {pipeline.env} comes after it",
+                f"./ship deliver {before.where}",
+            )

@@ -1,0 +1,150 @@
+"""Deliver real commits of the sample app to a local Cloud Run, and watch what users notice.
+
+A good release, a broken one, one that never starts, a promotion, a rollback and its hold, under a
+steady load of requests. Everything happens in a scratch clone and a scratch Cloud Run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from scripts.core.errors import Failed
+from scripts.core.load import failed, observed
+from scripts.core.report import Table
+from scripts.core.stage import Ended, Stage
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bake", default="2.5s", help="how long each step is watched (%(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    with (
+        TemporaryDirectory(prefix="shipway-demo-") as folder,
+        Stage(root, Path(folder)) as stage,
+    ):
+        story = Story(stage, arguments.bake)
+        story.tell()
+        stage.show(story.table())
+        if story.surprises:
+            raise Failed("the demo did not go as it should", evidence=story.surprises)
+        stage.wait_for_visitor()
+    return 0
+
+
+_PORT = "0.0.0.0:{os.environ.get('PORT', '8080')}"
+
+
+class Story:
+    """The demo's chapters: what happened in each, how long it took, what the load saw."""
+
+    def __init__(self, stage: Stage, bake: str) -> None:
+        self.stage = stage
+        self.bake = bake
+        self.rows: list[list[str]] = []
+        self.surprises: list[str] = []
+
+    def tell(self) -> None:
+        """Every chapter in order."""
+        self.first_release()
+        with self.stage.load():
+            self.good_release()
+            self.broken_release()
+            self.release_that_never_listens()
+            self.promote_and_roll_back()
+            self.held_release()
+
+    def first_release(self) -> None:
+        """Built, pushed by digest, deployed, smoke-tested, serving."""
+        self.stage.chapter("1", "The first release")
+        ended = self.stage.ship("deliver")
+        self._tell(ended, "first release", "serving", code=0)
+
+    def good_release(self) -> None:
+        """Step by step, and the split that users really saw."""
+        self.stage.chapter("2", "A good release: 10 %, 50 %, 100 % under a steady load")
+        self.stage.commit("Say it better", "web/templates/index.html", "answering now", "answering")
+        ended = self.stage.ship("deliver", "--bake", self.bake)
+        self._tell(ended, "good release", "rolled out", code=0)
+        self._show_split(ended)
+
+    def broken_release(self) -> None:
+        """It starts, and answers its health check wrongly: no user meets it."""
+        self.stage.chapter("3", "A broken release: its health check answers wrongly")
+        self.stage.commit("Break health", "web/pages.py", '"status": "ok"', '"status": "broken"')
+        ended = self.stage.ship("deliver", "--bake", self.bake)
+        self._tell(ended, "broken release", "stopped by smoke checks", code=1)
+        self._nobody_met(ended)
+
+    def release_that_never_listens(self) -> None:
+        """It listens on a port of its own choice, not on $PORT."""
+        self.stage.chapter("4", "A release that never listens on $PORT")
+        self.stage.revert("web/pages.py")
+        self.stage.commit("Choose the port", "gunicorn.conf.py", _PORT, "127.0.0.1:0")
+        ended = self.stage.ship("deliver")
+        self._tell(ended, "never listens", "stopped at its start", code=1)
+        self._nobody_met(ended)
+
+    def promote_and_roll_back(self) -> None:
+        """What a release manager types."""
+        self.stage.chapter("5", "A release manager promotes, and rolls back")
+        self.stage.revert("gunicorn.conf.py")
+        self.stage.commit("Say more", "web/templates/index.html", "is answering", "answers you")
+        for verb in ("build", "deploy"):
+            self._expect(self.stage.ship(verb), 0)
+        self._tell(self.stage.ship("promote"), "promote", "to 10 %", code=0)
+        self._tell(self.stage.ship("promote", "--all"), "promote --all", "to 100 %", code=0)
+        self._expect(self.stage.ship("status"), 0)
+        ended = self.stage.ship("rollback", "--reason", "customers see errors")
+        self._tell(ended, "rollback", "back, and on hold", code=0)
+
+    def held_release(self) -> None:
+        """The hold stops the next release until somebody resumes."""
+        self.stage.chapter("6", "The next release meets the hold")
+        self.stage.commit("Mend it", "web/templates/index.html", "answers you", "answers now")
+        self._tell(self.stage.ship("deliver"), "deliver on hold", "refused", code=3)
+        self._tell(self.stage.ship("resume"), "resume", "hold released", code=0)
+        self._tell(self.stage.ship("deliver"), "deliver again", "serving", code=0)
+
+    def table(self) -> Table:
+        """The closing table."""
+        return Table(
+            columns=["WHAT", "HAPPENED", "TOOK", "REQUESTS", "FAILED", "EXIT CODE"], rows=self.rows
+        )
+
+    def _tell(self, ended: Ended, what: str, happened: str, code: int) -> None:
+        answers = ended.answers
+        self.rows.append(
+            [what, happened, f"{ended.seconds:.1f} s", str(len(answers)), str(failed(answers)),
+             str(ended.code)]
+        )  # fmt: skip
+        if failed(answers):
+            self.surprises.append(f"{what}: {failed(answers)} requests failed")
+        self._expect(ended, code)
+
+    def _expect(self, ended: Ended, code: int) -> None:
+        if ended.code != code:
+            self.surprises.append(f"{ended.command}: exit code {ended.code}, expected {code}")
+
+    def _nobody_met(self, ended: Ended) -> None:
+        revision = self.stage.revision()
+        met = sum(answer.revision == revision for answer in ended.answers)
+        self.stage.say(f"{met} of {len(ended.answers)} user requests met {revision}")
+        if met:
+            self.surprises.append(f"{revision}: {met} user requests met it")
+
+    def _show_split(self, ended: Ended) -> None:
+        rows = []
+        for plan in self.stage.plans(ended.started, ended.started + ended.seconds):
+            seen = observed(plan.answers)
+            for name in sorted(plan.shares, key=lambda name: -plan.shares[name]):
+                rows.append(
+                    [name, f"{plan.shares[name]} %", f"{seen.get(name, 0):.1f} %",
+                     str(len(plan.answers)), str(failed(plan.answers))]
+                )  # fmt: skip
+        columns = ["REVISION", "WEIGHT", "OBSERVED", "OF REQUESTS", "FAILED"]
+        self.stage.show(Table(columns=columns, rows=rows))

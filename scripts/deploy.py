@@ -1,0 +1,165 @@
+"""Deploy a commit's image as a revision without traffic, under a tag with its own URL.
+
+A service's very first revision has no predecessor: Cloud Run gives it traffic at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from scripts.core import manifest, options, release
+from scripts.core.cloudrun import CloudRun
+from scripts.core.context import Context, at_commit
+from scripts.core.errors import Failed, Refused
+from scripts.core.git import Commit
+from scripts.core.google import ApiError, Conflict
+from scripts.core.images import Images
+from scripts.core.manifest import Object
+from scripts.core.report import Result, Table, short_digest, show
+from scripts.core.state import condition, has_failed
+
+_RACES = 8
+
+
+class Deployed(msgspec.Struct, frozen=True, kw_only=True):
+    """A Ready revision: its region, name, image, tag, the tag's URL, and whether it is new."""
+
+    region: str
+    revision: str
+    image: str
+    tag: str
+    url: str
+    new: bool
+    write: Object | None = None
+    """In a dry run, the service that would be written."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.common(parser)
+    options.writing(parser)
+    options.commit(parser)
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    with at_commit(arguments, root) as (context, commit):
+        context.confirm(f"Deploy {commit.short} to {context.where}, without traffic.")
+        image = Images(context).checked(commit)
+        done = deploy(context, commit, image)
+    show(report(context, commit, done), arguments.format)
+    return 0
+
+
+def report(context: Context, commit: Commit, done: list[Deployed]) -> Result:
+    """The result of a deploy."""
+    return Result(
+        data={
+            "service": context.pipeline.service,
+            "environment": context.pipeline.env,
+            "commit": commit.sha,
+            "revision": done[0].revision,
+            "url": done[0].url,
+            "dry_run": context.dry_run,
+            "regions": [msgspec.to_builtins(one) for one in done],
+        },
+        table=Table(
+            columns=["REGION", "REVISION", "IMAGE", "TAG", "URL"],
+            rows=[[d.region, d.revision, short_digest(d.image), d.tag, d.url] for d in done],
+            notes=[
+                f"dry run: nothing was written; this would be, to {d.region}:\n"
+                + manifest.to_bytes(d.write).decode().rstrip()
+                for d in done
+                if d.write
+            ],
+        ),
+    )
+
+
+def deploy(context: Context, commit: Commit, image: str) -> list[Deployed]:
+    """Deploy to every region, and wait until each revision is Ready.
+
+    Args:
+        context: the call, on the commit's files.
+        commit: what the image was built from.
+        image: reference by digest.
+
+    Raises:
+        Failed: a revision did not start; its container's last log lines are the evidence.
+    """
+    return [_deploy(context, region, commit, image) for region in context.regions]
+
+
+def _deploy(context: Context, region: CloudRun, commit: Commit, image: str) -> Deployed:
+    tag = manifest.tag(commit.sha)
+    with context.progress.step("deploy", f"{commit.short} to {region.region}") as step:
+        for _ in range(_RACES):
+            state = region.read()
+            name, exists = _name(region, commit, image)
+            desired = manifest.render(
+                context.pipeline, commit=commit.sha, image=image, revision=name
+            )
+            if state and exists:
+                # The revision is there: only its tag and its candidacy may be missing (I6).
+                desired["spec"]["template"] = state.service["spec"]["template"]
+            service = release.deployed(state, desired, name, tag, context.actor())
+            done = Deployed(
+                region=region.region, revision=name, image=image, tag=tag, url="", new=not exists
+            )
+            if context.dry_run:
+                step.done(f"{name} would be deployed")
+                return msgspec.structs.replace(done, write=service)
+            if state is None or release.differs(state, service):
+                try:
+                    region.put(service, exists=state is not None)
+                except Conflict:
+                    continue
+                except ApiError as error:
+                    if error.status == "ALREADY_EXISTS" and state is None:
+                        continue  # somebody else created the service meanwhile
+                    raise
+            step.say(f"waiting for {name} to become ready")
+            _ready(context, region, name, first=state is None)
+            url = region.tag_url(tag, name)
+            step.done(f"{name} is ready at {url}")
+            return msgspec.structs.replace(done, url=url)
+    raise Refused(f"{region.name} is being changed by others all the time: nothing was changed")
+
+
+def _name(region: CloudRun, commit: Commit, image: str) -> tuple[str, bool]:
+    """The commit's revision, and whether it exists.
+
+    Where Cloud Run gave up on the earlier ones it gets a new name: a failed revision never starts.
+
+    Raises:
+        Refused: a revision of that name runs another image.
+    """
+    failed: set[str] = set()
+    while True:
+        name = manifest.revision_name(region.name, commit.sha, failed)
+        there = region.revision(name)
+        if there is None or not has_failed(there):
+            break
+        failed.add(name)
+    digest = image.rpartition("@")[2]
+    if there and manifest.image_of(there).rpartition("@")[2] != digest:
+        raise Refused(
+            f"revision {name} exists and runs {manifest.image_of(there)}, not {digest}",
+            "a commit has one image: make a new commit",
+        )
+    return name, there is not None
+
+
+def _ready(context: Context, region: CloudRun, name: str, *, first: bool) -> None:
+    revision = region.wait_until_ready(name)
+    if not has_failed(revision):
+        return
+    ready = condition(revision)
+    says = ready.get("message", "").strip().splitlines()
+    serving = "nothing serves yet" if first else f"{region.name} serves what it did before"
+    raise Failed(
+        f"revision {name} did not start: {ready.get('reason', 'no reason given')}; {serving}",
+        f"mend it and commit; what serves: ./ship status {context.where}",
+        evidence=[*says, "the container's last log lines:", *region.last_log_lines(name)],
+    )

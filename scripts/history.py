@@ -1,0 +1,114 @@
+"""List a service's revisions, newest first, with the last thing that was done to each.
+
+--changes lists what was done instead: who, what, when and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from scripts.core import options
+from scripts.core.context import Context
+from scripts.core.manifest import commit_of, image_of
+from scripts.core.report import Result, Table, ago, short_digest, show
+from scripts.core.state import Event, previous, read_state, to_builtins
+from scripts.status import describe
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.common(parser)
+    parser.add_argument("--changes", action="store_true", help="what was done, newest first")
+    parser.add_argument("--limit", type=int, default=20, help="rows a region (%(default)s)")
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    context = Context(arguments, root)
+    found = changes(context) if arguments.changes else revisions(context)
+    show(found, arguments.format)
+    return 0
+
+
+def revisions(context: Context) -> Result:
+    """Every revision, newest first."""
+    data: list[dict[str, Any]] = []
+    for region in context.regions:
+        service_revisions = region.revisions()
+        service = region.state().service
+        state = read_state(service, service_revisions, context.where)
+        back = previous(state)
+        for revision in service_revisions[: context.arguments.limit]:
+            name = revision["metadata"]["name"]
+            last = next((e for e in reversed(state.log) if e.revision == name), None)
+            data.append(
+                {
+                    "region": region.region,
+                    "revision": name,
+                    "commit": commit_of(revision),
+                    "image": image_of(revision),
+                    "created": revision["metadata"]["creationTimestamp"],
+                    "percent": state.shares.get(name, 0),
+                    "state": describe(state, name, revision, back),
+                    "last": to_builtins(last),
+                }
+            )
+    return Result(
+        data={**_what(context), "revisions": data},
+        table=Table(
+            columns=["REGION", "REVISION", "COMMIT", "IMAGE", "MADE", "TRAFFIC", "STATE", "LAST"],
+            rows=[
+                [
+                    one["region"],
+                    one["revision"],
+                    one["commit"][:7] or "?",
+                    short_digest(one["image"]),
+                    ago(one["created"]),
+                    f"{one['percent']} %",
+                    one["state"],
+                    _last(one["last"]),
+                ]
+                for one in data
+            ],
+        ),
+    )
+
+
+def _last(event: dict[str, Any] | None) -> str:
+    if event is None:
+        return ""
+    share = f" {event['percent']} %" if event.get("percent") is not None else ""
+    return f"{event['verb']}{share} by {event['by']}, {ago(event['at'])}"
+
+
+def changes(context: Context) -> Result:
+    """What was done to the service, newest first, as the service itself remembers it."""
+    found: list[tuple[str, Event]] = []
+    for region in context.regions:
+        log = region.state().log
+        found += [(region.region, event) for event in reversed(log)][: context.arguments.limit]
+    return Result(
+        data={
+            **_what(context),
+            "changes": [{"region": region, **to_builtins(e)} for region, e in found],
+        },
+        table=Table(
+            columns=["REGION", "WHEN", "WHAT", "REVISION", "TRAFFIC", "BY", "WHY"],
+            rows=[
+                [
+                    region,
+                    event.at,
+                    event.verb,
+                    event.revision,
+                    "" if event.percent is None else f"{event.percent} %",
+                    event.by,
+                    event.why,
+                ]
+                for region, event in found
+            ],
+        ),
+    )
+
+
+def _what(context: Context) -> dict[str, str]:
+    return {"service": context.pipeline.service, "environment": context.pipeline.env}

@@ -1,0 +1,144 @@
+"""Shift traffic to the release that is under way, step by step, watching each step.
+
+After each step the revision is smoke-checked again; a failure moves everything back in one write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from scripts.core import options, release
+from scripts.core.config import seconds
+from scripts.core.context import Context, Move, moved
+from scripts.core.errors import Failed, Refused, ShipError
+from scripts.core.report import Step, show, split
+from scripts.core.state import State, finished
+from scripts.smoke import candidate, failure, smoke
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.common(parser)
+    options.writing(parser)
+    options.bake(parser)
+    options.override(parser)
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    context = Context(arguments, root)
+    revision = candidate(context.regions[0].state())
+    context.confirm(f"Roll {revision} out to {context.where}.")
+    done = rollout(context, revision)
+    show(moved(context, done, []), arguments.format)
+    return 0
+
+
+def rollout(context: Context, revision: str) -> list[Move]:
+    """Take a revision through the environment's steps, in every region.
+
+    Args:
+        context: the call.
+        revision: a Ready revision, tagged.
+
+    Returns:
+        Before the first step and after the last one, per region.
+
+    Raises:
+        Failed: a check failed; everything was moved back.
+        Refused: a hold is on, or a newer release took over; the traffic stays as it is.
+    """
+    rules = context.pipeline.environment.rollout
+    bake = seconds(context.arguments.bake or rules.bake)
+    before = [region.state() for region in context.regions]
+    for state in before:
+        release.refuse_held(state, context.override)
+    if all(finished(state, revision) for state in before):
+        return [
+            Move(region=r.region, before=s, after=s)
+            for r, s in zip(context.regions, before, strict=True)
+        ]
+    try:
+        _check(context, revision)
+    except Failed as error:
+        raise still(error, split(before[0].shares)) from None
+    current = max(state.shares.get(revision, 0) for state in before)
+    steps = [step for step in rules.steps if step >= current] or [current]
+    try:
+        for percent in steps:
+            _step(context, revision, percent, bake)
+            _check(context, revision)
+    except Refused:
+        raise
+    except ShipError as error:
+        raise _back(context, revision, before, error) from None
+    return [
+        Move(region=region.region, before=state, after=region.state())
+        for region, state in zip(context.regions, before, strict=True)
+    ]
+
+
+def _step(context: Context, revision: str, percent: int, bake: float) -> None:
+    """One step in every region: move, watch, check again."""
+    with context.progress.step("rollout", f"{revision} to {percent} %") as step:
+        for region in context.regions:
+            _, after = region.change(
+                release.step,
+                revision,
+                percent,
+                context.actor(),
+                verb="rollout",
+                override=context.override,
+            )
+        if context.dry_run:
+            step.done(f"would serve {split(after.shares)}")
+            return
+        _watch(step, split(after.shares), bake)
+        step.done(split(after.shares))
+
+
+def _watch(step: Step, what: str, bake: float) -> None:
+    deadline = time.monotonic() + bake
+    step.say(f"{what}{f', watched for {bake:g} s' if bake else ''}")
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, 1.0))
+
+
+def _check(context: Context, revision: str) -> None:
+    if context.dry_run:
+        return
+    for region in context.regions:
+        state = region.state()
+        done = smoke(context, region, state, revision)
+        if done.failed:
+            raise failure(context, done)
+
+
+def _back(context: Context, revision: str, before: list[State], error: ShipError) -> ShipError:
+    """Move everything back to what served before, and say so."""
+    for region, earlier in zip(context.regions, before, strict=True):
+        stable = earlier.stable
+        if stable is None or stable == revision:
+            continue
+
+        try:
+            _, after = region.change(
+                release.rollback, stable, context.actor(), hold=False, verb="failed", of=revision
+            )
+        except ShipError as second:
+            return Failed(
+                f"{error.message}; and the traffic could not be moved back: {second.message}",
+                f"./ship rollback {context.where}",
+                evidence=error.evidence,
+            )
+        context.progress.line(f"moved back: {region.region} serves {split(after.shares)}")
+    return still(error, split(before[0].shares))
+
+
+def still(error: ShipError, serves: str) -> Failed:
+    """The same failure, saying that the service serves what it did before (I5)."""
+    return Failed(
+        f"{error.message}; the service serves what it did before: {serves}",
+        error.hint,
+        evidence=error.evidence,
+    )

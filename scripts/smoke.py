@@ -1,0 +1,133 @@
+"""Run the smoke checks against a revision at its own tagged URL.
+
+One check always runs: the URL answers with the commit that was built.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from scripts.core import checks, options, traffic
+from scripts.core.checks import Outcome
+from scripts.core.cloudrun import CloudRun
+from scripts.core.context import Context
+from scripts.core.errors import Failed, UsageError
+from scripts.core.manifest import commit_of
+from scripts.core.report import Result, Table, show
+from scripts.core.state import State
+
+
+class Smoked(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision's checks in one region."""
+
+    region: str
+    revision: str
+    url: str
+    outcomes: list[Outcome]
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The checks that did not pass."""
+        return [outcome for outcome in self.outcomes if not outcome.ok]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.common(parser)
+    parser.add_argument("--revision", help="default: the release that is under way")
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    context = Context(arguments, root)
+    done = []
+    for region in context.regions:
+        state = region.state()
+        revision = arguments.revision or candidate(state)
+        done.append(smoke(context, region, state, revision))
+    failed = any(one.failed for one in done)
+    show(report(context, done), arguments.format)
+    return 1 if failed else 0
+
+
+def report(context: Context, done: list[Smoked]) -> Result:
+    """The result of the checks, one row each."""
+    rows = [
+        [
+            one.region,
+            outcome.name,
+            "passed" if outcome.ok else "FAILED",
+            f"{outcome.took * 1000:.0f} ms",
+            outcome.problem,
+        ]
+        for one in done
+        for outcome in one.outcomes
+    ]
+    return Result(
+        data={
+            "service": context.pipeline.service,
+            "environment": context.pipeline.env,
+            "passed": not any(one.failed for one in done),
+            "regions": [msgspec.to_builtins(one) for one in done],
+        },
+        table=Table(
+            columns=["REGION", "CHECK", "RESULT", "TOOK", "PROBLEM"],
+            rows=rows,
+            notes=[f"{one.revision} at {one.url}" for one in done],
+        ),
+    )
+
+
+def candidate(state: State) -> str:
+    """The revision of the release that is under way.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if state.candidate is None:
+        raise UsageError(
+            f"no release of {state.name} is under way",
+            f"./ship deliver {state.where} starts one; --revision names another revision",
+        )
+    return state.candidate
+
+
+def smoke(context: Context, region: CloudRun, state: State, revision: str) -> Smoked:
+    """Run the checks against one revision in one region.
+
+    Raises:
+        UsageError: the revision does not exist, or has no tag and so no URL of its own.
+    """
+    found = region.revision(revision)
+    if found is None:
+        raise UsageError(
+            f"there is no revision {revision}", f"./ship history {context.where} lists them"
+        )
+    tag = next((t for t, name in traffic.tags(state.targets).items() if name == revision), None)
+    if tag is None:
+        raise UsageError(
+            f"{revision} has no tag, and so no URL of its own to check",
+            f"gcloud run services update-traffic {region.name} --set-tags=NAME={revision}",
+        )
+    url = region.tag_url(tag, revision)
+    with context.progress.step("smoke", f"{revision} at {url}") as step:
+        outcomes = checks.run(url, context.pipeline.checks, commit_of(found))
+        done = Smoked(region=region.region, revision=revision, url=url, outcomes=outcomes)
+        passed = len(outcomes) - len(done.failed)
+        step.done(f"{passed} of {len(outcomes)} checks passed at {url}")
+    return done
+
+
+def failure(context: Context, done: Smoked) -> Failed:
+    """The error for checks that did not pass, with the answers as evidence."""
+    evidence = [
+        line
+        for outcome in done.failed
+        for line in (f"{outcome.name}: {outcome.problem}", *outcome.evidence)
+    ]
+    return Failed(
+        f"{done.revision} did not pass its smoke checks",
+        f"mend it and commit; what serves: ./ship status {context.where}",
+        evidence=evidence,
+    )

@@ -1,0 +1,182 @@
+"""Show what serves, since when, which commit and image, what is on hold, and what to type next.
+
+--watch keeps it live until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from scripts.core import options, traffic
+from scripts.core.context import Context
+from scripts.core.manifest import Object, commit_of, image_of
+from scripts.core.report import Result, Table, ago, plain_table, rich_table, short_digest, show
+from scripts.core.state import State, finished, has_failed, previous, read_state, to_builtins
+
+_EVERY_SECONDS = 1.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.common(parser)
+    parser.add_argument("--watch", action="store_true", help="keep it live until Ctrl-C")
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    context = Context(arguments, root)
+    if arguments.watch:
+        return _watch(context)
+    show(status(context), arguments.format)
+    return 0
+
+
+def status(context: Context) -> Result:
+    """Read every region; one row for each revision that matters now."""
+    rows: list[list[str]] = []
+    notes: list[str] = []
+    data: list[dict[str, Any]] = []
+    for region in context.regions:
+        service = region.service()
+        if service is None:
+            notes.append(
+                f"{region.region}: no service {region.name} yet; its first release:"
+                f" ./ship deliver {context.where}"
+            )
+            data.append({"region": region.region, "exists": False})
+            continue
+        revisions = region.revisions()
+        state = read_state(service, revisions, context.where)
+        shown = _revisions(state, revisions)
+        rows += [
+            [
+                region.region,
+                one["revision"],
+                f"{one['percent']} %",
+                one["state"],
+                ago(one["since"]),
+                one["commit"][:7] or "?",
+                short_digest(one["image"]),
+            ]
+            for one in shown
+        ]
+        url = (service.get("status") or {}).get("url", "")
+        following = next_command(state)
+        hold = [f"ON HOLD: {state.hold}"] if state.hold else []
+        notes += [f"{region.region}: {url}", *hold, f"next: {following}"]
+        data.append(
+            {
+                "region": region.region,
+                "exists": True,
+                "url": url,
+                "revisions": shown,
+                "candidate": state.candidate,
+                "stable": state.stable,
+                "known_good": state.known_good,
+                "hold": to_builtins(state.hold),
+                "next": following,
+            }
+        )
+    return Result(
+        data={
+            "service": context.pipeline.service,
+            "environment": context.pipeline.env,
+            "regions": data,
+        },
+        table=Table(
+            columns=["REGION", "REVISION", "TRAFFIC", "STATE", "SINCE", "COMMIT", "IMAGE"],
+            rows=rows,
+            notes=notes,
+        ),
+    )
+
+
+def _revisions(state: State, revisions: list[Object]) -> list[dict[str, Any]]:
+    """The revisions that matter now: what serves, what is under way, what a rollback goes to."""
+    by_name = {revision["metadata"]["name"]: revision for revision in revisions}
+    names = sorted(state.shares, key=lambda name: -state.shares[name])
+    back = previous(state)
+    for name in (state.candidate, back):
+        if name and name in by_name and name not in names:
+            names.append(name)
+    tags = traffic.tags(state.targets)
+    shown = []
+    for name in names:
+        revision = by_name.get(name, {"metadata": {}})
+        shown.append(
+            {
+                "revision": name,
+                "percent": state.shares.get(name, 0),
+                "state": describe(state, name, revision, back),
+                "since": since(state, name, revision),
+                "commit": commit_of(revision),
+                "image": image_of(revision),
+                "tags": sorted(tag for tag, of in tags.items() if of == name),
+            }
+        )
+    return shown
+
+
+def describe(state: State, name: str, revision: Object, back: str | None) -> str:
+    """What a revision is to the release manager, in a word or two."""
+    if has_failed(revision):
+        return "failed to start"
+    if name == state.candidate and not finished(state, name):
+        return "candidate"
+    if name in state.shares:
+        return "serving"
+    if name == back:
+        return "to roll back to"
+    return "known good" if name in state.known_good else ""
+
+
+def since(state: State, name: str, revision: Object) -> str:
+    """When a revision's share last changed; before any change, when it was made."""
+    moved = (e.at for e in reversed(state.log) if e.revision == name and e.percent is not None)
+    return next(moved, str(revision["metadata"].get("creationTimestamp", "")))
+
+
+def next_command(state: State) -> str:
+    """What a release manager would type next."""
+    if state.hold:
+        return f"./ship resume {state.where}, when what caused the hold is mended"
+    candidate = state.candidate
+    if candidate and not finished(state, candidate):
+        if candidate not in state.ready:
+            return "mend the release and commit: this one did not start"
+        back = f"; ./ship rollback {state.where} to go back" if candidate in state.shares else ""
+        return f"./ship promote {state.where} to go on{back}"
+    back = f"; ./ship rollback {state.where} goes back" if previous(state) else ""
+    return f"nothing is under way: ./ship deliver {state.where} releases a commit{back}"
+
+
+def _watch(context: Context) -> int:
+    if not sys.stdout.isatty():
+        return _watch_plainly(context)
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(refresh_per_second=4) as live:
+        try:
+            while True:
+                table = status(context).table
+                live.update(Group(rich_table(table), *table.notes))
+                time.sleep(_EVERY_SECONDS)
+        except KeyboardInterrupt:
+            return 0
+
+
+def _watch_plainly(context: Context) -> int:
+    """Without a terminal: the table again whenever something but the clock has changed."""
+    last = None
+    try:
+        while True:
+            result = status(context)
+            if result.data != last:
+                print(plain_table(result.table), flush=True)
+                last = result.data
+            time.sleep(_EVERY_SECONDS)
+    except KeyboardInterrupt:
+        return 0

@@ -1,0 +1,19 @@
+"""Run the test suite; what follows is handed to pytest."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.core import HOME
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pytest", nargs=argparse.REMAINDER, help="for example: tests/app -k page")
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    command = [sys.executable, "-m", "pytest", *arguments.pytest]
+    return subprocess.run(command, cwd=HOME, check=False).returncode

@@ -1,0 +1,26 @@
+"""Serve the local Cloud Run in the foreground, until Ctrl-C.
+
+The first line on standard output is the base URL of its API.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from scripts.core import HOME
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=8787, help="0 picks a free one (%(default)s)")
+    parser.add_argument("--state", type=Path, help="where it keeps everything (.shipway/cloud-run)")
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    state = (arguments.state or root / ".shipway" / "cloud-run").absolute()
+    command = ["-m", "emulator", "--port", str(arguments.port), "--state", str(state)]
+    # The emulator is a program of its own: it is met over HTTP alone, as Cloud Run is.
+    os.chdir(HOME)
+    os.execv(sys.executable, [sys.executable, *command])

@@ -1,0 +1,65 @@
+"""What goes into the image: the files that run, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+APP = Path(__file__).resolve().parents[2] / "app"
+
+RUNS = {"gunicorn.conf.py", "requirements.txt", "web"}
+
+
+def test_the_build_context_is_what_runs() -> None:
+    rules = [
+        line
+        for line in (APP / ".dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert rules[0] == "*"
+    assert {rule[1:].rstrip("/") for rule in rules if rule.startswith("!")} == RUNS
+    assert all(rule.startswith(("!", "**/")) for rule in rules[1:])
+    assert {path.suffix for path in (APP / "web").rglob("*") if path.is_file()} <= {
+        ".py",
+        ".pyc",
+        ".html",
+        ".css",
+        ".js",
+    }
+
+
+def test_the_dockerfile_keeps_to_its_promises() -> None:
+    lines = (APP / "Dockerfile").read_text().splitlines()
+    instructions = [line for line in lines if line and not line.startswith(("#", " "))]
+    assert {line.split()[1] for line in instructions if line.startswith("FROM")} == {
+        "python:3.13-slim-trixie"
+    }
+    assert "USER 65532:65532" in instructions
+    assert any("--require-hashes" in line for line in instructions)
+    assert instructions.index("USER 65532:65532") < instructions.index("ARG COMMIT_SHA=unknown")
+    assert instructions[-1].startswith('CMD ["python", "-m", "gunicorn",')
+
+
+def test_it_imports_nothing_of_the_rest_of_the_repository() -> None:
+    imported: set[str] = set()
+    for path in APP.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                imported.add((node.module or "").split(".")[0])
+    ours = {"web", "flask", "werkzeug", "markupsafe", "gunicorn"}
+    assert imported - set(sys.stdlib_module_names) <= ours
+
+
+def test_starting_imports_no_more_than_it_needs() -> None:
+    """A cold start is somebody waiting. These are slow to import, and not needed to listen."""
+    heavy = ["asyncio", "google.auth", "requests", "urllib.request"]
+    code = f"import sys, web; web.create_app(); print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=APP, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,68 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class LocalCloudRun:
+    """A local Cloud Run in a process of its own, on a free port, with its state in `state`.
+
+    `arguments` are more command-line arguments.
+    """
+
+    def __init__(self, state: Path, *arguments: str) -> None:
+        self.state = state
+        self.arguments = arguments
+        self.log = state.parent / f"{state.name}.log"
+        self.start()
+
+    def start(self) -> None:
+        """Start it (again, on the same state) and set `url` to the API's base URL."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "emulator", "--port", "0"),
+                    *("--state", str(self.state), *self.arguments),
+                ],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+        assert self.url.startswith("http://"), self.log.read_text()
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> None:
+        """Stop it with a signal (SIGKILL for a crash) and wait until it is gone."""
+        if self.process.poll() is None:
+            os.kill(self.process.pid, with_signal)
+        self.process.wait(timeout=30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def local_cloud_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloudRun]:
+    """One local Cloud Run for all tests of a worker: use a service name of your own."""
+    cloud_run = LocalCloudRun(tmp_path_factory.mktemp("cloud-run") / "state")
+    yield cloud_run
+    cloud_run.stop()
+
+
+@pytest.fixture
+def fresh_cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
+    """A local Cloud Run for one test alone, to be killed, restarted or looked into."""
+    cloud_run = LocalCloudRun(tmp_path / "state")
+    yield cloud_run
+    cloud_run.stop()

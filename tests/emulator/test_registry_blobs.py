@@ -1,0 +1,256 @@
+"""Blobs through HTTP: OCI distribution specification, "Pull", "Push", "Content Management"."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from registry_help import Client, code_of, digest_of, files_below, serving
+
+from emulator.registry import Registry
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "registry"
+
+
+@pytest.fixture
+def client(root: Path) -> Iterator[Client]:
+    with serving(Registry(root)) as url:
+        yield Client(url, "acme/services/app")
+
+
+def start(client: Client) -> str:
+    answer = client("POST", "/blobs/uploads/")
+    assert answer.status_code == 202
+    return answer.headers["Location"]
+
+
+def test_says_that_it_is_a_registry(client: Client) -> None:
+    answer = client("GET", "/v2/")
+    assert answer.status_code == 200
+    assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+
+
+def test_leaves_cloud_logging_its_path(client: Client) -> None:
+    assert client("POST", "/v2/entries:list", json={}).json() == {"entries": []}
+
+
+def test_one_request(client: Client, root: Path) -> None:
+    contents = os.urandom(100_000)
+    digest = digest_of(contents)
+    answer = client("POST", f"/blobs/uploads/?digest={digest}", data=contents)
+    assert answer.status_code == 201
+    assert answer.headers["Docker-Content-Digest"] == digest
+    blob = client("GET", answer.headers["Location"])
+    assert blob.content == contents
+    assert blob.headers["Docker-Content-Digest"] == digest
+    head = client("HEAD", answer.headers["Location"])
+    assert (head.status_code, head.headers["Content-Length"]) == (200, "100000")
+    hex_digits = digest.removeprefix("sha256:")
+    assert (root / "blobs/sha256" / hex_digits[:2] / hex_digits).read_bytes() == contents
+
+
+def test_post_then_put(client: Client) -> None:
+    answer = client("PUT", f"{start(client)}?digest={digest_of(b'abc')}", data=b"abc")
+    assert answer.status_code == 201
+    assert client("GET", f"/blobs/{digest_of(b'abc')}").content == b"abc"
+
+
+def test_streamed_without_length(client: Client) -> None:
+    """As docker and skopeo push: one PATCH with Transfer-Encoding chunked, then an empty PUT."""
+    contents = os.urandom(9_000_000)
+    pieces = (contents[at : at + 65536] for at in range(0, len(contents), 65536))
+    answer = client("PATCH", start(client), data=pieces)
+    assert answer.status_code == 202
+    assert answer.headers["Range"] == "0-8999999"
+    done = client("PUT", f"{answer.headers['Location']}?digest={digest_of(contents)}")
+    assert done.status_code == 201
+    assert client("GET", f"/blobs/{digest_of(contents)}").content == contents
+
+
+def test_chunks(client: Client) -> None:
+    location = start(client)
+    assert client("GET", location).headers["Range"] == "0-0"
+    first = client("PATCH", location, data=b"abc", headers={"Content-Range": "0-2"})
+    assert (first.status_code, first.headers["Range"]) == (202, "0-2")
+    status = client("GET", location)
+    assert (status.status_code, status.headers["Range"]) == (204, "0-2")
+    assert status.headers["Location"] == location
+    second = client("PATCH", location, data=b"def", headers={"Content-Range": "3-5"})
+    assert (second.status_code, second.headers["Range"]) == (202, "0-5")
+    last = client(
+        "PUT",
+        f"{location}?digest={digest_of(b'abcdefg')}",
+        data=b"g",
+        headers={"Content-Range": "6-6"},
+    )
+    assert last.status_code == 201
+    assert client("GET", f"/blobs/{digest_of(b'abcdefg')}").content == b"abcdefg"
+    assert client("GET", location).status_code == 404
+
+
+@pytest.mark.parametrize("content_range", ["4-6", "0-2", "3-2", "three to five"])
+def test_a_chunk_out_of_order_changes_nothing(client: Client, content_range: str) -> None:
+    location = start(client)
+    client("PATCH", location, data=b"abc", headers={"Content-Range": "0-2"})
+    answer = client("PATCH", location, data=b"def", headers={"Content-Range": content_range})
+    assert answer.status_code == 416
+    assert code_of(answer) == "BLOB_UPLOAD_INVALID"
+    assert (answer.headers["Range"], answer.headers["Location"]) == ("0-2", location)
+    done = client("PUT", f"{location}?digest={digest_of(b'abc')}")
+    assert done.status_code == 201
+
+
+def test_a_chunk_shorter_than_it_says(client: Client, root: Path) -> None:
+    location = start(client)
+    answer = client("PATCH", location, data=b"abc", headers={"Content-Range": "0-9"})
+    assert (answer.status_code, code_of(answer)) == (400, "SIZE_INVALID")
+    assert client("GET", location).status_code == 404
+    assert files_below(root) == []
+
+
+@pytest.mark.parametrize("way", ["at once", "session"])
+def test_another_digest_leaves_nothing(client: Client, root: Path, way: str) -> None:
+    location = f"/v2/{client.name}/blobs/uploads/" if way == "at once" else start(client)
+    method = "POST" if way == "at once" else "PUT"
+    answer = client(method, f"{location}?digest={digest_of(b'other')}", data=b"abc")
+    assert (answer.status_code, code_of(answer)) == (400, "DIGEST_INVALID")
+    assert client("HEAD", f"/blobs/{digest_of(b'other')}").status_code == 404
+    assert client("HEAD", f"/blobs/{digest_of(b'abc')}").status_code == 404
+    assert files_below(root) == []
+
+
+@pytest.mark.parametrize("digest", ["sha256:abc", "md5:900150983cd24fb0", "../../etc/passwd", ""])
+def test_no_digest_at_all(client: Client, root: Path, digest: str) -> None:
+    answer = client("PUT", f"{start(client)}?digest={digest}", data=b"abc")
+    assert (answer.status_code, code_of(answer)) == (400, "DIGEST_INVALID")
+    assert files_below(root) == []
+
+
+def test_an_upload_that_breaks_leaves_nothing(client: Client, root: Path) -> None:
+    digest = digest_of(b"x" * 1000)
+    address = client.host.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1]))) as connection:
+        request = f"POST /v2/{client.name}/blobs/uploads/?digest={digest} HTTP/1.1\r\n"
+        connection.sendall(f"{request}Host: x\r\nContent-Length: 1000\r\n\r\n".encode())
+        connection.sendall(b"x" * 500)
+        _until(lambda: len(files_below(root)) == 1)
+    _until(lambda: files_below(root) == [])
+    assert client("HEAD", f"/blobs/{digest}").status_code == 404
+
+
+def test_a_broken_session_can_be_resumed(client: Client) -> None:
+    location = start(client)
+    address = client.host.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1]))) as connection:
+        request = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+        connection.sendall(request.encode() + b"x" * 500)
+    _until(lambda: client("GET", location).headers["Range"] == "0-499")
+    rest = client("PATCH", location, data=b"x" * 500, headers={"Content-Range": "500-999"})
+    assert rest.status_code == 202
+    done = client("PUT", f"{location}?digest={digest_of(b'x' * 1000)}")
+    assert done.status_code == 201
+
+
+def test_cancelled(client: Client, root: Path) -> None:
+    location = start(client)
+    client("PATCH", location, data=b"abc")
+    assert client("DELETE", location).status_code == 204
+    answer = client("GET", location)
+    assert (answer.status_code, code_of(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
+    assert files_below(root) == []
+
+
+def test_a_session_belongs_to_its_repository(client: Client) -> None:
+    location = start(client).replace("services/app", "services/other")
+    assert code_of(client("PATCH", location, data=b"abc")) == "BLOB_UPLOAD_UNKNOWN"
+
+
+def test_part_of_a_blob(client: Client) -> None:
+    digest = client.blob(b"0123456789")["digest"]
+    answer = client("GET", f"/blobs/{digest}", headers={"Range": "bytes=2-4"})
+    assert (answer.status_code, answer.content) == (206, b"234")
+    assert answer.headers["Content-Range"] == "bytes 2-4/10"
+    beyond = client("GET", f"/blobs/{digest}", headers={"Range": "bytes=20-"})
+    assert beyond.status_code == 416
+
+
+def test_unknown_blob(client: Client) -> None:
+    answer = client("GET", f"/blobs/{digest_of(b'never')}")
+    assert (answer.status_code, code_of(answer)) == (404, "BLOB_UNKNOWN")
+
+
+def test_a_blob_belongs_to_its_repository_until_mounted(client: Client) -> None:
+    digest = client.blob(b"shared")["digest"]
+    other = Client(client.host, "acme/services/other")
+    assert other("HEAD", f"/blobs/{digest}").status_code == 404
+    mounted = other("POST", f"/blobs/uploads/?mount={digest}&from={client.name}")
+    assert mounted.status_code == 201
+    assert other("GET", mounted.headers["Location"]).content == b"shared"
+
+
+def test_mount_of_what_is_not_there_opens_a_session(client: Client) -> None:
+    answer = client("POST", f"/blobs/uploads/?mount={digest_of(b'no')}&from=acme/none")
+    assert answer.status_code == 202
+    done = client("PUT", f"{answer.headers['Location']}?digest={digest_of(b'no')}", data=b"no")
+    assert done.status_code == 201
+
+
+def test_deleted_blob(client: Client) -> None:
+    digest = client.blob(b"gone")["digest"]
+    assert client("DELETE", f"/blobs/{digest}").status_code == 202
+    assert client("GET", f"/blobs/{digest}").status_code == 404
+    assert client("DELETE", f"/blobs/{digest}").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["Acme/app", "acme//app", "acme/-app", "acme/app_", "a" * 300])
+def test_names_that_are_none(client: Client, root: Path, name: str) -> None:
+    answer = client("POST", f"/v2/{name}/blobs/uploads/")
+    assert (answer.status_code, code_of(answer)) == (400, "NAME_INVALID")
+    answer = client("GET", f"/v2/{name}/tags/list")
+    assert (answer.status_code, code_of(answer)) == (400, "NAME_INVALID")
+
+
+def test_a_path_out_of_the_folder_is_no_name(client: Client, root: Path) -> None:
+    outside = root.parent / "outside"
+    answer = client("POST", "/v2/acme/%2e%2e/%2e%2e/%2e%2e/outside/blobs/uploads/")
+    assert answer.status_code in (400, 404)
+    assert not outside.exists()
+
+
+def test_answers_others_while_a_large_layer_comes_in(client: Client) -> None:
+    """The loop is never held for long: a hundred small requests during one large upload."""
+    import threading
+
+    contents = os.urandom(1 << 20) * 48
+    digest = digest_of(contents)
+    status: list[int] = []
+
+    def push() -> None:
+        pushing = Client(client.host, client.name)
+        path = f"/blobs/uploads/?digest={digest}"
+        status.append(pushing("POST", path, data=contents).status_code)
+
+    thread = threading.Thread(target=push)
+    thread.start()
+    slowest = 0.0
+    while thread.is_alive():
+        begun = time.monotonic()
+        assert client("GET", "/v2/").status_code == 200
+        slowest = max(slowest, time.monotonic() - begun)
+    thread.join()
+    assert status == [201]
+    assert slowest < 1.0
+
+
+def _until(condition: object, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    assert callable(condition)
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"

@@ -1,0 +1,150 @@
+"""Images read out of the registry, and what a kill leaves of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from registry_help import INDEX, Client, digest_of, serving
+
+from emulator.registry import ImageNotFound, Registry, WrongPlatform
+
+NAME = "acme/services/app"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry")
+
+
+@pytest.fixture
+def client(registry: Registry) -> Iterator[Client]:
+    with serving(registry) as url:
+        yield Client(url, NAME)
+
+
+def test_by_tag_and_by_digest_whatever_the_host(client: Client, registry: Registry) -> None:
+    digest = client.image("v1")["digest"]
+    references = [
+        f"europe-docker.pkg.dev/{NAME}:v1",
+        f"127.0.0.1:8787/{NAME}@{digest}",
+        f"localhost/{NAME}:wrong-tag@{digest}",
+    ]
+    for reference in references:
+        image = registry.image(reference, ["linux/amd64"])
+        assert image.digest == digest
+        assert image.platform == "linux/amd64"
+        assert image.config["config"]["Env"] == ["A=1"]
+        assert [layer.read_bytes() for layer in image.layers] == [b"a layer for linux/amd64"]
+
+
+def test_no_tag_means_latest(client: Client, registry: Registry) -> None:
+    digest = client.image("latest")["digest"]
+    assert registry.image(f"h/{NAME}", ["linux/amd64"]).digest == digest
+
+
+def push_index(client: Client) -> str:
+    attestation = client.image(platform="unknown/unknown")
+    children = [attestation, client.image(platform="linux/arm64"), client.image()]
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children}
+    return client.manifest(index, "multi")
+
+
+def test_an_index_stands_for_what_fits(client: Client, registry: Registry) -> None:
+    index = push_index(client)
+    image = registry.image(f"h/{NAME}:multi", {"linux/amd64"})
+    assert (image.digest, image.platform) == (index, "linux/amd64")
+    assert image.layers[0].read_bytes() == b"a layer for linux/amd64"
+    both = registry.image(f"h/{NAME}@{index}", {"linux/amd64", "linux/arm64"})
+    assert both.platform == "linux/arm64"
+
+
+def test_wrong_platform(client: Client, registry: Registry) -> None:
+    push_index(client)
+    with pytest.raises(WrongPlatform) as caught:
+        registry.image(f"h/{NAME}:multi", ["windows/amd64", "unknown/unknown"])
+    assert caught.value.media_type == INDEX
+    assert caught.value.offered == ("linux/arm64", "linux/amd64")
+    client.image("arm", platform="linux/arm64")
+    with pytest.raises(WrongPlatform) as caught:
+        registry.image(f"h/{NAME}:arm", ["linux/amd64"])
+    assert caught.value.media_type.endswith("image.manifest.v1+json")
+
+
+def test_something_that_is_no_image(client: Client, registry: Registry) -> None:
+    client.manifest({"mediaType": "application/vnd.acme+json", "layers": []}, "thing")
+    with pytest.raises(WrongPlatform):
+        registry.image(f"h/{NAME}:thing", ["linux/amd64"])
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["app", "h/none/none:v1", f"h/{NAME}:none", f"h/{NAME}@sha256:1", "h/UPPER:v1", "", "h/"],
+)
+def test_not_found(client: Client, registry: Registry, reference: str) -> None:
+    client.image("v1")
+    with pytest.raises(ImageNotFound) as caught:
+        registry.image(reference, ["linux/amd64"])
+    assert caught.value.reference == reference
+
+
+def test_what_there_is(client: Client, registry: Registry) -> None:
+    digest = client.image("v1")["digest"]
+    assert registry.repositories() == [NAME]
+    assert registry.digests(NAME) == [digest]
+    assert registry.tags(NAME) == ["v1"]
+
+
+def test_kept_over_a_restart(client: Client, registry: Registry, tmp_path: Path) -> None:
+    digest = client.image("v1")["digest"]
+    client("POST", "/blobs/uploads/")  # never finished
+    again = Registry(tmp_path / "registry")
+    assert again.image(f"h/{NAME}:v1", ["linux/amd64"]).digest == digest
+    assert list((tmp_path / "registry/uploads").iterdir()) == []
+
+
+WRITER = """
+import itertools, json, sys
+from hashlib import sha256
+from pathlib import Path
+from emulator.registry import Registry
+registry = Registry(Path(sys.argv[1]))
+print("ready", flush=True)
+for number in itertools.count():
+    config = json.dumps({"os": "linux", "architecture": "amd64", "number": number}).encode()
+    digest = "sha256:" + sha256(config).hexdigest()
+    upload = registry.start_upload("acme/app")
+    upload.write(config)
+    registry.complete_upload(upload, digest)
+    manifest = json.dumps({"config": {"digest": digest}, "layers": []}).encode()
+    registry.put_manifest("acme/app", "moving", "application/json", manifest)
+"""
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """A tag names an image that is whole, wherever the writer was when it was killed."""
+    root = tmp_path / "registry"
+    for _ in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(root)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        while not (root / "repositories/acme/app/_tags/moving").exists():
+            assert writer.poll() is None
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait(timeout=10)
+        writer.stdout.close()
+        registry = Registry(root)
+        assert "number" in registry.image("h/acme/app:moving", ["linux/amd64"]).config
+        for digest in registry.digests("acme/app"):
+            registry.image(f"h/acme/app@{digest}", ["linux/amd64"])
+        for blob in (root / "blobs/sha256").glob("*/*"):
+            assert digest_of(blob.read_bytes()) == f"sha256:{blob.name}"
+            json.loads(blob.read_bytes())

@@ -1,0 +1,229 @@
+"""From an image to an instance: what it gets, and every way in which it does not start."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from tests.emulator.cloud_run_help import condition, container, eventually, service
+
+FAILED = "The user-provided container failed to start and listen on the port"
+
+
+def failed(cloud_run, document):
+    response = cloud_run.create(document)
+    assert response.status_code == 200, response.text
+    settled = cloud_run.settled(document["metadata"]["name"])
+    assert condition(settled)["status"] == "False"
+    return settled
+
+
+def test_an_instance_gets_what_the_image_the_manifest_and_cloud_run_say(cloud_run, image):
+    document = service("equipped", image, "equipped-a", COLOUR="red")
+    ready = cloud_run.ready(document)
+    seen = cloud_run.http.get(ready["status"]["url"]).json()
+    env, cwd = seen["env"], seen["cwd"]
+    assert cwd.startswith(str(os.path.realpath(env["FROM_IMAGE"].partition(":")[0])))
+    assert env["FROM_IMAGE"] == f"{cwd}:/nowhere"
+    assert env["COLOUR"] == "red"
+    assert (env["K_SERVICE"], env["K_REVISION"], env["K_CONFIGURATION"]) == (
+        "equipped",
+        "equipped-a",
+        "equipped",
+    )
+    assert env["PATH"].endswith(":/usr/bin:/bin")
+    assert "/usr/local/bin" not in env["PATH"].split(":")
+    assert not any("site-packages" in path and "instances" not in path for path in seen["python"])
+    leaked = set(env) - {
+        *("COLOUR", "FROM_IMAGE", "GCE_METADATA_HOST", "HOME", "LANG", "LC_CTYPE", "PATH", "PORT"),
+        *("K_SERVICE", "K_REVISION", "K_CONFIGURATION", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    }
+    assert leaked == set()
+
+
+def test_command_and_args_replace_entrypoint_and_cmd_as_in_kubernetes(cloud_run):
+    source = b"""
+import http.server, os, sys
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(repr(sys.argv).encode())
+    def log_message(self, *a): pass
+http.server.HTTPServer(("", int(os.environ["PORT"])), H).serve_forever()
+"""
+    config = {"Entrypoint": ["python", "/app/a.py"], "Cmd": ["from-cmd"]}
+    image = cloud_run.push("argv", files={"app/a.py": source, "app/b.py": source}, config=config)
+    expected = {
+        "plain": ({}, ["a.py", "from-cmd"]),
+        "args": ({"args": ["mine"]}, ["a.py", "mine"]),
+        "command": ({"command": ["python", "b.py"]}, ["b.py"]),
+        "both": ({"command": ["python", "b.py"], "args": ["x"]}, ["b.py", "x"]),
+    }
+    for name, (fields, argv) in expected.items():
+        document = service(f"argv-{name}", image)
+        container(document).update(fields)
+        ready = cloud_run.ready(document)
+        seen = cloud_run.http.get(ready["status"]["url"]).text
+        assert [os.path.basename(part) for part in eval(seen)] == argv
+
+
+def test_the_metadata_server_says_where_and_who_it_is(cloud_run, image):
+    ready = cloud_run.ready(service("asking", image))
+    number = ready["metadata"]["namespace"]
+
+    def ask(path: str, flavour: str = "&google"):
+        url = f"{ready['status']['url']}/metadata?computeMetadata/v1/{path}{flavour}"
+        return cloud_run.http.get(url).json()
+
+    region = ask("instance/region")
+    assert region["text"] == f"projects/{number}/regions/us-central1"
+    assert region["headers"]["Metadata-Flavor"] == "Google"
+    assert ask("project/project-id")["text"] == "acme"
+    assert ask("project/numeric-project-id")["text"] == number
+    email = ask("instance/service-accounts/default/email")["text"]
+    assert email == f"{number}-compute@developer.gserviceaccount.com"
+    assert ask("instance/region", flavour="")["status"] == 403
+    assert ask("nothing")["status"] == 404
+
+
+def test_a_process_that_ends_fails_at_once_with_its_last_words_in_the_logs(cloud_run, image):
+    began = time.monotonic()
+    settled = failed(cloud_run, service("dying", image, "dying-a", FAIL="7"))
+    assert time.monotonic() - began < 10
+    ready = condition(settled)
+    assert ready["reason"] == "HealthCheckContainerError"
+    assert FAILED in ready["message"]
+    assert "PORT=8080" in ready["message"]
+    assert "Logs URL: http" in ready["message"]
+    assert condition(settled, "ConfigurationsReady")["status"] == "False"
+    revision = cloud_run.revision("dying-a")
+    assert condition(revision, "ContainerHealthy")["status"] == "False"
+    answer = cloud_run.http.get(settled["status"]["url"])
+    assert answer.status_code == 503
+    assert "malformed or connection to the instance had an error" in answer.text
+    entries = cloud_run.logs(
+        'resource.type="cloud_run_revision" AND resource.labels.revision_name="dying-a"'
+    ).json()["entries"]
+    texts = [entry.get("textPayload") or entry["jsonPayload"]["message"] for entry in entries]
+    assert texts[:2] == ["no database", "cannot start"]
+    assert "Container called exit(7)." in texts
+    assert entries[1]["severity"] == "ERROR"
+    assert entries[1]["jsonPayload"] == {"message": "cannot start", "code": 7}
+    page = cloud_run.http.get(revision["status"]["logUrl"]).text
+    assert "no database" in page
+
+
+def test_a_process_that_never_listens_fails_when_the_probes_budget_is_spent(cloud_run, image):
+    document = service("silent", image, HANG="1")
+    container(document)["startupProbe"] = {
+        "tcpSocket": {},
+        "periodSeconds": 1,
+        "failureThreshold": 1,
+    }
+    settled = failed(cloud_run, document)
+    assert condition(settled)["reason"] == "HealthCheckContainerError"
+
+
+def test_an_http_probe_decides(cloud_run, image):
+    document = service("probed", image)
+    container(document)["startupProbe"] = {
+        "httpGet": {"path": "/redirect"},
+        "periodSeconds": 1,
+        "failureThreshold": 1,
+    }
+    cloud_run.ready(document)
+    worse = service("unprobed", image)
+    container(worse)["startupProbe"] = {
+        "httpGet": {"path": "/drop"},
+        "periodSeconds": 1,
+        "failureThreshold": 1,
+    }
+    assert FAILED in condition(failed(cloud_run, worse))["message"]
+
+
+def test_an_image_that_is_not_there_is_named(cloud_run):
+    reference = "us-central1-docker.pkg.dev/acme/images/none:latest"
+    settled = failed(cloud_run, service("imageless", reference))
+    assert f"Image '{reference}' not found." in condition(settled)["message"]
+
+
+def test_an_image_for_another_platform_is_refused_in_cloud_runs_words(cloud_run):
+    image = cloud_run.push("other-platform", architecture="s390x")
+    settled = failed(cloud_run, service("foreign", image))
+    assert (
+        "Container manifest type 'application/vnd.oci.image.manifest.v1+json' must support "
+        "amd64/linux" in condition(settled)["message"]
+    )
+
+
+def test_a_command_that_is_nowhere_fails_and_is_named_in_the_logs(cloud_run):
+    image = cloud_run.push("commandless", config={"Cmd": ["no-such-command"]})
+    failed(cloud_run, service("commandless", image))
+    entries = cloud_run.logs('resource.labels.service_name="commandless"').json()["entries"]
+    assert "no-such-command" in entries[0]["textPayload"]
+
+
+def test_a_failed_revision_gets_no_traffic_and_the_old_one_keeps_it(cloud_run, image):
+    """I5: a failure leaves the service serving what it served before."""
+    cloud_run.ready(service("steady", image, "steady-a"))
+    bad = service("steady", image, "steady-b", FAIL="1")
+    assert cloud_run.replace(bad).status_code == 200
+    settled = cloud_run.settled("steady")
+    assert condition(settled)["status"] == "False"
+    assert settled["status"]["latestCreatedRevisionName"] == "steady-b"
+    assert settled["status"]["latestReadyRevisionName"] == "steady-a"
+    url = settled["status"]["url"]
+    assert cloud_run.http.get(url).json()["revision"] == "steady-a"
+    named = [{"revisionName": "steady-b", "percent": 100}]
+    settled["spec"]["traffic"] = named
+    assert cloud_run.replace(settled).status_code == 200
+    routes = eventually(
+        lambda: [
+            state
+            for state in [condition(cloud_run.get("steady"), "RoutesReady")]
+            if state["status"] == "False"
+        ]
+    )
+    assert routes[0]["reason"] == "RevisionFailed"
+    assert cloud_run.get("steady")["status"]["traffic"][0]["revisionName"] == "steady-a"
+    assert cloud_run.http.get(url).json()["revision"] == "steady-a"
+
+
+@pytest.mark.parametrize(
+    ("bad", "part"),
+    [
+        ('resource.type="x" OR severity>=ERROR', "OR"),
+        ("insertId>5", "insertId>5"),
+        ('httpRequest.status="500"', "httpRequest.status=500"),
+        ("severity>=LOUD", "LOUD"),
+        ('timestamp>="yesterday"', "yesterday"),
+    ],
+)
+def test_a_log_filter_that_is_not_understood_is_refused_by_its_part(cloud_run, bad, part):
+    refused = cloud_run.logs(bad)
+    assert refused.status_code == 400
+    assert part in refused.json()["error"]["message"]
+
+
+def test_log_entries_are_filtered_ordered_and_paged(cloud_run, image):
+    ready = cloud_run.ready(service("chatty", image, "chatty-a"))
+    for line in ('{"severity":"error","message":"boom"}', "plain", '{"message":"m","n":1}'):
+        cloud_run.http.get(f"{ready['status']['url']}/log?{line}")
+    mine = 'resource.labels.service_name="chatty" resource.labels.location="us-central1"'
+    eventually(lambda: len(cloud_run.logs(mine).json()["entries"]) == 4)
+    system, boom, plain, structured = cloud_run.logs(mine).json()["entries"]
+    assert "STARTUP TCP probe succeeded after 1 attempt" in system["textPayload"]
+    assert (boom["severity"], boom["textPayload"]) == ("ERROR", "boom")
+    assert plain["textPayload"] == "plain"
+    assert structured["jsonPayload"] == {"message": "m", "n": 1}
+    assert plain["resource"]["labels"]["revision_name"] == "chatty-a"
+    errors = cloud_run.logs(f"{mine} AND severity>=ERROR").json()["entries"]
+    assert errors == [boom]
+    later = cloud_run.logs(f'{mine} AND timestamp>"{boom["timestamp"]}"').json()["entries"]
+    assert later == [plain, structured]
+    first = cloud_run.logs(mine, orderBy="timestamp desc", pageSize=3).json()
+    assert first["entries"] == [structured, plain, boom]
+    token = first["nextPageToken"]
+    second = cloud_run.logs(mine, orderBy="timestamp desc", pageSize=3, pageToken=token).json()
+    assert second == {"entries": [system]}

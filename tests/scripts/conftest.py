@@ -1,0 +1,212 @@
+"""A team's repository with a service of its own, and the command line as they type it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.conftest import ROOT, LocalCloudRun
+
+SERVER = """
+import json, os, signal, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+settings = json.load(open("settings.json"))
+print("starting", settings["note"], flush=True)
+if settings["start"] == "exit":
+    sys.exit("no database")
+if settings["start"] == "hang":
+    time.sleep(600)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = json.dumps({
+            "commit": os.environ.get("COMMIT_SHA"),
+            "revision": os.environ.get("K_REVISION"),
+            "status": settings["health"],
+        }).encode()
+        self.send_response(settings["code"] if self.path == "/health" else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+server = ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+server.serve_forever()
+"""
+
+DOCKERFILE = """
+FROM python:3.13-slim-trixie
+WORKDIR /srv
+COPY server.py settings.json ./
+ARG COMMIT_SHA=unknown
+ENV COMMIT_SHA=$COMMIT_SHA PYTHONUNBUFFERED=1
+CMD ["python", "server.py"]
+"""
+
+MANIFEST = """
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata:
+  name: {name}
+spec:
+  template:
+    spec:
+      containers:
+        - image: app
+          ports:
+            - containerPort: 8080
+          startupProbe:
+            tcpSocket: {{port: 8080}}
+            periodSeconds: 1
+            failureThreshold: 4
+"""
+
+LOCAL = """
+project: shipway-local
+regions: [us-central1]
+registry: us-central1-docker.pkg.dev/shipway-local/services
+access: public
+endpoint: {endpoint}
+credentials: none
+builder: pack
+platform: host
+rollout:
+  steps: [10, 50, 100]
+"""
+
+SMOKE = """
+- name: health
+  path: /health
+  expect:
+    json: {status: ok}
+"""
+
+
+class Project:
+    """A git repository that delivers one small service to a local Cloud Run."""
+
+    def __init__(self, folder: Path, cloud_run: LocalCloudRun, name: str) -> None:
+        self.folder = folder
+        self.cloud_run = cloud_run
+        self.name = name
+        self.pipeline = folder / "pipelines" / name
+        self.pipeline.mkdir(parents=True)
+        (folder / name).mkdir()
+        (self.pipeline / "service.yaml").write_text(MANIFEST.format(name=name))
+        (self.pipeline / "smoke.yaml").write_text(SMOKE)
+        (self.pipeline / "local.yaml").write_text(LOCAL.format(endpoint=cloud_run.url))
+        (folder / name / "server.py").write_text(SERVER)
+        (folder / name / "Dockerfile").write_text(DOCKERFILE)
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.git("config", "user.name", "test")
+        self.git("config", "user.email", "test@localhost")
+        self._settings: dict[str, Any] = {
+            "note": "first", "start": "listen", "health": "ok", "code": 200,
+        }  # fmt: skip
+
+    def git(self, *arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=self.folder, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    def commit(self, **settings: Any) -> str:
+        """Commit everything, with these settings of the server; return the full SHA."""
+        self._settings = {**self._settings, "note": uuid.uuid4().hex, **settings}
+        (self.folder / self.name / "settings.json").write_text(json.dumps(self._settings))
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "a change")
+        return self.git("rev-parse", "HEAD")
+
+    def revision(self, commit: str) -> str:
+        return f"{self.name}-{commit[:7]}"
+
+    def ship(
+        self, *arguments: str, cwd: Path | None = None, stdin: str | None = None, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Type a command in the repository."""
+        return subprocess.run(
+            [sys.executable, str(ROOT / "scripts"), *arguments],
+            cwd=cwd or self.folder,
+            env={**os.environ, "SHIPWAY_ACTOR": "tester", **env},
+            capture_output=True,
+            text=True,
+            input=stdin,
+            check=False,
+            timeout=120,
+        )
+
+    def done(self, *arguments: str, **env: str) -> Any:
+        """Type a command that must succeed; return its JSON document."""
+        ended = self.ship(*arguments, "--format", "json", **env)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    @property
+    def service_path(self) -> str:
+        return (
+            f"{self.cloud_run.url}/v1/projects/shipway-local/locations/us-central1"
+            f"/services/{self.name}"
+        )
+
+    def service(self) -> Any:
+        """The service as the API answers it, to look at what is really there."""
+        return requests.get(self.service_path, timeout=10).json()
+
+    def put(self, service: Any) -> Any:
+        """Write the service as somebody else's tool would."""
+        service.pop("status", None)
+        answer = requests.put(self.service_path, json=service, timeout=10)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def revisions(self) -> list[str]:
+        answer = requests.get(
+            self.service_path.rpartition("/services/")[0] + "/revisions",
+            params={"labelSelector": f"serving.knative.dev/service={self.name}"},
+            timeout=10,
+        ).json()
+        return [item["metadata"]["name"] for item in answer.get("items", [])]
+
+    def shares(self) -> dict[str, int]:
+        """Revision -> percent, as Cloud Run says it is in force."""
+        return {
+            target["revisionName"]: target["percent"]
+            for target in self.service()["status"]["traffic"]
+            if target.get("percent")
+        }
+
+    def answers(self) -> Any:
+        """What a user gets: the JSON of the service's own URL."""
+        return requests.get(self.service()["status"]["url"] + "/version", timeout=10).json()
+
+
+@pytest.fixture
+def project(tmp_path: Path, local_cloud_run: LocalCloudRun) -> Project:
+    """A repository with one commit of a service that nobody else uses."""
+    made = Project(tmp_path / "repository", local_cloud_run, f"svc-{uuid.uuid4().hex[:8]}")
+    made.commit()
+    return made
+
+
+@pytest.fixture
+def served(project: Project) -> Project:
+    """A repository whose first commit is delivered."""
+    project.done("deliver")
+    return project

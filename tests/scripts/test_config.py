@@ -1,0 +1,133 @@
+"""What is wrong in pipelines/ is said with file, line, key and what was meant."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from scripts.core import config
+from scripts.core.errors import UsageError
+from scripts.core.formats import schema
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of pipelines/ to break."""
+    shutil.copytree(ROOT / "pipelines", tmp_path / "pipelines")
+    return tmp_path
+
+
+WRONG = [
+    # file, what it says, what it says instead, the error
+    ("local", "steps: [10, 50, 100]", "stepz: [10]", "local.yaml:12: rollout.stepz: unknown key;"
+     " did you mean 'steps'?"),
+    ("local", "50, 100]", "50, 1000]", "local.yaml:12: rollout.steps[2]: expected a whole number"
+     " <= 100"),
+    ("local", "50, 100]", "0]", "local.yaml:12: rollout.steps[1]: expected a whole number >= 1"),
+    ("local", "50, 100]", "5]", "local.yaml:12: rollout.steps[1]: 5 does not come after 10"),
+    ("local", "50, 100]", '"5"]', "local.yaml:12: rollout.steps[1]: expected a whole number,"
+     " got text"),
+    ("local", "bake: 0s", "bake: 5 minutes", "local.yaml:13: rollout.bake: not of the right form:"
+     " for example 90s, 5m or 1h"),
+    ("local", "project: shipway-local", "project: [x]", "local.yaml:3: project: expected text,"
+     " got a list"),
+    ("local", "project: shipway-local", "project: X", "local.yaml:3: project: not of the right"
+     " form: the id of a Google Cloud project"),
+    ("local", "project: shipway-local", "", "local.yaml:1: the file: missing key 'project'"),
+    ("local", "access: public", "access: pubic", "local.yaml:6: access: unknown value 'pubic';"
+     " did you mean 'public'?"),
+    ("local", "access: public", "access: public\naccess: private", "local.yaml:7: access: this key"
+     " stands twice (first in line 6)"),
+    ("local", "access: public", "access: [public", "local.yaml:7: not valid YAML"),
+    ("local", "access: public", "after: stagin", "local.yaml:6: after: no environment 'stagin'"),
+    ("production", 'minScale: "1"', "minScale: 1", "production.yaml:15: overlay.spec.template"
+     ".metadata.annotations.autoscaling.knative.dev/minScale: expected text, got a whole number"
+     " (put it in quotes)"),
+    ("production", "serviceAccountName", "serviceAcountName", "production.yaml:17: overlay.spec"
+     ".template.spec.serviceAcountName: unknown key; did you mean 'serviceAccountName'?"),
+    ("service", "containerPort: 8080", "containerport: 8080", "service.yaml:21: spec.template.spec"
+     ".containers[0].ports[0].containerport: unknown key; did you mean 'containerPort'?"),
+    ("service", "image: app", "image: nginx", "service.yaml:19: spec.template.spec.containers[0]"
+     ".image: one container must run the placeholder image 'app'"),
+    ("service", "name: app", "name: web", "service.yaml:7: metadata.name: says 'web', but the"
+     " folder is pipelines/app/"),
+    ("smoke", "/health #", "/healthz #", "smoke.yaml:7: [1].path: Google's front end answers"
+     " /healthz itself"),
+    ("smoke", "path: /health", "pth: /health", "smoke.yaml:7: [1].pth: unknown key; did you mean"
+     " 'path'?"),
+    ("smoke", "within: 5s", "within: 5", "smoke.yaml:10: [1].expect.within: expected text, got a"
+     " whole number (put it in quotes)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "error"), WRONG, ids=[error.split(":")[-1][:40] for *_, error in WRONG]
+)
+def test_what_is_wrong_is_named(project: Path, file: str, old: str, new: str, error: str) -> None:
+    path = project / "pipelines" / "app" / f"{file}.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UsageError) as caught:
+        config.load(project, "app", file if file in ("local", "production") else "local")
+    assert caught.value.message.startswith(f"pipelines/app/{error}"), caught.value.message
+
+
+def test_a_missing_file_is_named(project: Path) -> None:
+    (project / "pipelines/app/smoke.yaml").unlink()
+    with pytest.raises(UsageError, match=r"^pipelines/app/smoke\.yaml: no such file$"):
+        config.load(project, "app", "local")
+
+
+def test_an_unknown_environment_says_which_there_are(project: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        config.load(project, None, "prod")
+    assert "no environment 'prod'" in caught.value.message
+    assert caught.value.hint == "did you mean 'production'?"
+
+
+def test_an_unknown_service_says_which_there_are(project: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        config.load(project, "web", "local")
+    assert "no service 'web'" in caught.value.message
+    assert caught.value.hint == "services here: app"
+
+
+def test_two_services_must_be_told_apart(project: Path) -> None:
+    shutil.copytree(project / "pipelines/app", project / "pipelines/api")
+    with pytest.raises(UsageError, match="name the service: api, app"):
+        config.load(project, None, "local")
+
+
+def test_the_commit_is_checked_even_where_no_check_says_so(project: Path) -> None:
+    (project / "pipelines/app/smoke.yaml").write_text("")
+    checks = config.load(project, "app", "local").checks
+    assert [check.expect.commit for check in checks] == ["commit"]
+
+
+@pytest.mark.parametrize("env", ["local", "staging", "production"])
+def test_the_schema_takes_what_the_types_take(env: str) -> None:
+    schema_file = json.loads((ROOT / "pipelines/schema.json").read_text())
+    jsonschema.validate(
+        yaml.safe_load((ROOT / f"pipelines/app/{env}.yaml").read_text()), schema_file
+    )
+
+
+def test_the_schema_refuses_what_the_types_refuse() -> None:
+    schema_file = json.loads((ROOT / "pipelines/schema.json").read_text())
+    wrong = yaml.safe_load((ROOT / "pipelines/app/local.yaml").read_text())
+    wrong["rollout"]["stepz"] = [10]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, schema_file)
+
+
+def test_the_schema_is_the_one_that_the_types_make() -> None:
+    """`nox -s schema` writes it; nobody edits it."""
+    assert json.loads((ROOT / "pipelines/schema.json").read_text()) == schema()

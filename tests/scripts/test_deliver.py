@@ -1,0 +1,266 @@
+"""`deliver`, and the verbs that it consists of, through the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import requests
+
+from scripts.core.load import Load, failed
+from tests.conftest import ROOT
+from tests.scripts.conftest import Project
+
+
+def test_a_first_release_serves(project: Project) -> None:
+    """I1, I2, I4: named revision, image by digest, checked, serving."""
+    commit = project.git("rev-parse", "HEAD")
+    done = project.done("deliver")
+    service = project.service()
+    revision = project.revision(commit)
+    assert done["revision"] == revision
+    assert project.shares() == {revision: 100}
+    assert project.answers()["commit"] == commit
+    assert service["spec"]["traffic"] == [
+        {"revisionName": revision, "percent": 100},
+        {"revisionName": revision, "tag": f"sha-{commit[:7]}"},
+    ]
+    image = service["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image.partition("@")[2] == done["digest"]
+
+
+def test_what_runs_is_an_image_by_digest_for_this_platform_tagged_with_the_commit(
+    served: Project,
+) -> None:
+    """I2: read back from the registry."""
+    commit = served.git("rev-parse", "HEAD")
+    container = served.service()["spec"]["template"]["spec"]["containers"][0]
+    path, _, digest = container["image"].partition("/")[2].partition("@")
+    manifests = f"{served.cloud_run.url}/v2/{path}/manifests"
+    by_tag = requests.get(f"{manifests}/{commit}", timeout=10)
+    assert by_tag.headers["Docker-Content-Digest"] == digest
+    config = requests.get(
+        f"{served.cloud_run.url}/v2/{path}/blobs/{by_tag.json()['config']['digest']}", timeout=10
+    ).json()
+    assert f"{config['os']}/{config['architecture']}" in ("linux/amd64", "linux/arm64")
+    assert config["config"]["Labels"]["org.opencontainers.image.revision"] == commit
+
+
+def test_a_second_release_goes_through_the_steps_and_loses_no_request(served: Project) -> None:
+    """I3: each step is one whole plan, and no request fails while plans change."""
+    first = served.git("rev-parse", "HEAD")
+    second = served.commit()
+    with Load(served.service()["status"]["url"], rate=200) as load:
+        ended = served.ship("deliver", "--bake", "0.3s")
+        answers = load.answers()
+    assert ended.returncode == 0, ended.stderr
+    assert failed(answers) == 0
+    assert {a.revision for a in answers} == {served.revision(first), served.revision(second)}
+    assert served.shares() == {served.revision(second): 100}
+    log = served.done("history", "--changes")["changes"]
+    steps = [c["percent"] for c in log if c["verb"] == "rollout"]
+    assert steps == [100, 50, 10, 100]  # newest first; the last one is the first release's
+
+
+def test_a_release_that_fails_its_checks_gets_no_traffic(served: Project) -> None:
+    """I4, I5: stopped before its first user, with the answer as evidence and what to do."""
+    before = served.shares()
+    bad = served.commit(health="broken")
+    with Load(served.service()["status"]["url"], rate=100) as load:
+        ended = served.ship("deliver")
+        answers = load.answers()
+    assert ended.returncode == 1
+    assert f"{served.revision(bad)} did not pass its smoke checks" in ended.stderr
+    assert "field status is 'broken', expected 'ok'" in ended.stderr
+    assert '"status": "broken"' in ended.stderr, "the body is the evidence"
+    assert "the service serves what it did before" in ended.stderr
+    assert f"./ship status {served.name}" in ended.stderr
+    assert served.shares() == before
+    assert served.revision(bad) not in {answer.revision for answer in answers}
+
+
+def test_an_answer_from_another_commit_fails_the_check_that_always_runs(served: Project) -> None:
+    """I4: the URL must answer with the commit that was built."""
+    dockerfile = served.folder / served.name / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text().replace("COMMIT_SHA=$COMMIT_SHA", "COMMIT_SHA=x"))
+    served.commit()
+    ended = served.ship("deliver")
+    assert ended.returncode == 1
+    assert "commit: field commit is 'x'" in ended.stderr
+
+
+def test_a_release_that_never_starts_shows_its_log(served: Project) -> None:
+    """I5: the container's last log lines are in the error."""
+    before = served.shares()
+    served.commit(start="exit")
+    ended = served.ship("deliver")
+    assert ended.returncode == 1
+    assert "did not start: HealthCheckContainerError" in ended.stderr
+    assert "no database" in ended.stderr
+    assert "serves what it did before" in ended.stderr
+    assert served.shares() == before
+    # What never started stands in nobody's way: not of the next release, nor of a rollback.
+    good = served.commit(start="listen")
+    served.done("deliver")
+    assert served.shares() == {served.revision(good): 100}
+    served.commit(start="exit")
+    assert served.ship("deliver").returncode == 1
+    served.done("rollback")
+    assert served.shares() == before
+
+
+def test_a_release_that_never_listens_is_given_up(served: Project) -> None:
+    """I5: it runs, but not on $PORT."""
+    before = served.shares()
+    served.commit(start="hang")
+    ended = served.ship("deliver")
+    assert ended.returncode == 1
+    assert "failed to start and listen on the port" in ended.stderr
+    assert "starting " in ended.stderr, "the log's last line"
+    assert served.shares() == before
+
+
+def test_a_failure_in_the_middle_moves_everything_back(served: Project) -> None:
+    """I5: the checks of a later step fail; one write restores what served before."""
+    before = served.shares()
+    server = served.folder / served.name / "server.py"
+    # Well until it has answered its health check once.
+    server.write_text(
+        server.read_text().replace(
+            'settings["code"] if self.path == "/health" else 200',
+            'seen.append(self.path) or (500 if seen.count("/health") > 1 and self.path == "/health"'
+            " else 200)",
+        ).replace("class Handler", "seen = []\n\n\nclass Handler")
+    )  # fmt: skip
+    served.commit()
+    ended = served.ship("deliver")
+    assert ended.returncode == 1
+    assert "moved back" in ended.stderr
+    assert served.shares() == before
+    verbs = [change["verb"] for change in served.done("history", "--changes")["changes"]]
+    assert verbs[:2] == ["failed", "rollout"]
+    assert served.done("status")["regions"][0]["hold"] is None
+
+
+def test_delivering_again_changes_nothing(served: Project) -> None:
+    """I6."""
+    before = served.service()
+    ended = served.ship("deliver")
+    assert ended.returncode == 0, ended.stderr
+    assert "was built before" in ended.stderr
+    assert served.service()["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    assert len(served.revisions()) == 1
+
+
+def test_a_failed_revision_is_tried_again_under_a_new_name(project: Project) -> None:
+    """I6: Cloud Run never starts a failed revision again, so a second try needs another name."""
+    bad = project.commit(start="exit")
+    assert project.ship("deliver").returncode == 1
+    assert project.ship("deliver").returncode == 1
+    assert sorted(project.revisions()) == [project.revision(bad), f"{project.revision(bad)}-2"]
+
+
+def test_after_a_first_release_that_never_started_the_next_one_serves(project: Project) -> None:
+    project.commit(start="exit")
+    ended = project.ship("deliver")
+    assert ended.returncode == 1
+    assert "nothing serves yet" in ended.stderr
+    good = project.commit(start="listen")
+    project.done("deliver")
+    assert project.shares() == {project.revision(good): 100}
+
+
+def test_what_is_not_committed_is_left_out_and_that_is_said(served: Project) -> None:
+    (served.folder / served.name / "settings.json").write_text("{broken")
+    (served.pipeline / "smoke.yaml").write_text("broken: [")
+    ended = served.ship("deliver")
+    assert ended.returncode == 0, ended.stderr
+    assert "2 uncommitted changes are left out" in ended.stderr
+
+
+def test_the_verbs_one_by_one_are_a_delivery(project: Project) -> None:
+    commit = project.git("rev-parse", "HEAD")
+    assert project.done("build")["built"] is True
+    assert project.done("build")["built"] is False, "I6: what is built is not built again"
+    assert project.done("deploy")["revision"] == project.revision(commit)
+    assert project.done("smoke")["passed"] is True
+    project.done("rollout")
+    assert project.shares() == {project.revision(commit): 100}
+
+
+def test_a_deploy_moves_no_traffic(served: Project) -> None:
+    before = served.shares()
+    commit = served.commit()
+    served.done("build")
+    served.done("deploy")
+    assert served.shares() == before
+    assert served.revision(commit) in served.revisions()
+
+
+def test_two_deliveries_at_once_leave_one_whole_plan(served: Project) -> None:
+    """I3: two commits, two runners; one wins, one steps aside or comes first; never a mixture."""
+    commits = [served.commit() for _ in range(2)]
+    for commit in commits:
+        served.done("build", "--commit", commit)
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda c: served.ship("deliver", "--commit", c), commits))
+    assert {e.returncode for e in ended} <= {0, 3}, [e.stderr for e in ended]
+    assert any(e.returncode == 0 for e in ended)
+    shares = served.shares()
+    assert list(shares.values()) == [100]
+    assert shares.keys() <= {served.revision(commit) for commit in commits}
+
+
+def test_killed_at_any_moment_a_delivery_leaves_a_whole_plan(served: Project) -> None:
+    """I3, I6: killed after each line that it prints, and finished by running it again."""
+    for line_number in range(1, 9):
+        commit = served.commit()
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts"), "deliver", "--bake", "0.1s"],
+            cwd=served.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stderr
+        for _ in range(line_number):
+            process.stderr.readline()
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        assert sum(served.shares().values()) == 100
+        assert served.answers()["status"] == "ok"
+    assert served.ship("deliver").returncode == 0
+    assert served.shares() == {served.revision(commit): 100}
+
+
+def test_what_others_put_on_the_service_is_kept(served: Project) -> None:
+    """I8: tags, labels and annotations; and I1: their 'latest' is pinned to what it means now."""
+    first = served.shares()
+    service = served.service()
+    service["metadata"].setdefault("labels", {})["cost-center"] = "7"
+    service["metadata"]["annotations"]["acme.example/team"] = "web"
+    service["spec"]["traffic"] = [
+        {"latestRevision": True, "percent": 100},
+        {"latestRevision": True, "tag": "newest"},
+    ]
+    served.put(service)
+    served.commit(health="broken")
+    assert served.ship("deliver").returncode == 1
+    after = served.service()
+    assert after["metadata"]["labels"]["cost-center"] == "7"
+    assert after["metadata"]["annotations"]["acme.example/team"] == "web"
+    assert served.shares() == first, "what follows the latest revision was pinned before the deploy"
+    assert "latestRevision" not in str(after["spec"]["traffic"])
+    assert {"newest"} <= {target.get("tag") for target in after["status"]["traffic"]}
+
+
+def test_a_dry_run_writes_nothing_and_says_what_it_would(served: Project) -> None:
+    """I10."""
+    before = served.service()
+    commit = served.commit()
+    ended = served.ship("deliver", "--dry-run")
+    assert ended.returncode == 0, ended.stderr
+    assert served.revision(commit) in ended.stdout
+    assert '"containers"' in ended.stdout
+    assert served.service() == before
+    path = f"shipway-local/services/{served.name}/manifests/{commit}"
+    assert requests.get(f"{served.cloud_run.url}/v2/{path}", timeout=10).status_code == 404

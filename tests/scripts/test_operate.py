@@ -1,0 +1,267 @@
+"""What release managers type: promote, rollback, hold, resume, status, history."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.scripts.conftest import Project
+
+
+@pytest.fixture
+def candidate(served: Project) -> Project:
+    """One revision serves, the next one is deployed without traffic."""
+    served.commit()
+    served.done("build")
+    served.done("deploy")
+    return served
+
+
+@pytest.fixture
+def second(served: Project) -> Project:
+    """Two commits are delivered."""
+    served.commit()
+    served.done("deliver")
+    return served
+
+
+def names(project: Project) -> list[str]:
+    """The revisions of the commits, newest first."""
+    return [project.revision(sha) for sha in project.git("log", "--format=%H").splitlines()]
+
+
+def test_promote_goes_step_by_step(candidate: Project) -> None:
+    new, old = names(candidate)
+    for percent in (10, 50):
+        done = candidate.done("promote")
+        assert done["regions"][0]["after"] == {old: 100 - percent, new: percent}
+        assert candidate.shares() == {old: 100 - percent, new: percent}
+    assert candidate.done("promote")["regions"][0]["after"] == {new: 100}
+    assert candidate.shares() == {new: 100}
+
+
+def test_promote_to_a_percentage_and_all_the_way(candidate: Project) -> None:
+    new, old = names(candidate)
+    ended = candidate.ship("promote", "--to", "35")
+    assert ended.returncode == 0
+    assert "BEFORE" in ended.stdout
+    assert candidate.shares() == {old: 65, new: 35}
+    candidate.done("promote", "--all")
+    assert candidate.shares() == {new: 100}
+
+
+def test_promote_never_takes_traffic_away(candidate: Project) -> None:
+    candidate.done("promote", "--to", "35")
+    ended = candidate.ship("promote", "--to", "5")
+    assert ended.returncode == 2
+    assert "promote never takes away" in ended.stderr
+
+
+def test_promote_checks_the_revision_first(served: Project) -> None:
+    """I4."""
+    before = served.shares()
+    served.commit(health="broken")
+    served.done("build")
+    served.done("deploy")
+    ended = served.ship("promote")
+    assert ended.returncode == 1
+    assert "did not pass its smoke checks" in ended.stderr
+    assert served.shares() == before
+
+
+def test_nothing_to_promote(served: Project) -> None:
+    ended = served.ship("promote")
+    assert ended.returncode == 2
+    assert "nothing to promote" in ended.stderr
+
+
+def test_rollback_finds_the_last_known_good_revision_and_holds(second: Project) -> None:
+    """I7: the hold stops a later release, whoever asks, until resume."""
+    new, old = names(second)
+    ended = second.ship("rollback", "--reason", "customers see errors")
+    assert ended.returncode == 0, ended.stderr
+    assert second.shares() == {old: 100}
+    hold = f"rollback-{new.removeprefix(second.name + '-')}"
+    assert hold in ended.stdout
+
+    third = second.commit()
+    for verb in (["deliver"], ["promote", "--all"], ["rollout"]):
+        ended = second.ship(*verb)
+        assert ended.returncode in (2, 3), verb
+        assert second.shares() == {old: 100}
+    ended = second.ship("deliver")
+    assert ended.returncode == 3
+    assert hold in ended.stderr
+    assert "customers see errors" in ended.stderr
+    assert f"./ship resume {second.name}" in ended.stderr
+    assert second.revision(third) not in second.revisions(), "refused before anything was sent"
+
+    second.done("resume")
+    second.done("deliver")
+    assert second.shares() == {second.revision(third): 100}
+
+
+def test_a_hold_is_overridden_by_its_name_only(second: Project) -> None:
+    """I7."""
+    second.done("hold", "--name", "incident-42", "--reason", "paying customers")
+    commit = second.commit()
+    assert second.ship("deliver", "--override", "incident-41").returncode == 3
+    assert second.ship("deliver", "--override", "incident-42").returncode == 0
+    assert second.shares() == {second.revision(commit): 100}
+    assert second.done("status")["regions"][0]["hold"]["name"] == "incident-42"
+
+
+def test_a_hold_set_in_the_middle_stops_the_next_step(candidate: Project) -> None:
+    """I7: also for a rollout that is already under way."""
+    new, old = names(candidate)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts"), "rollout", "--bake", "30s"],
+        cwd=candidate.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr
+    while "watched for" not in process.stderr.readline():
+        pass
+    candidate.done("hold", "--name", "look")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert candidate.shares() == {old: 90, new: 10}
+    assert candidate.ship("rollout").returncode == 3
+    assert candidate.shares() == {old: 90, new: 10}
+
+
+def test_a_second_rollback_goes_further_back_never_to_what_was_left(second: Project) -> None:
+    second.commit()
+    second.done("deliver")
+    newest, middle, oldest = names(second)
+    second.done("rollback")
+    assert second.shares() == {middle: 100}
+    second.done("rollback")
+    assert second.shares() == {oldest: 100}
+    ended = second.ship("rollback")
+    assert ended.returncode == 2
+    assert "nothing to roll back to" in ended.stderr
+    assert newest not in second.done("status")["regions"][0]["known_good"]
+
+
+def test_rollback_in_the_middle_of_a_rollout_goes_to_stable(candidate: Project) -> None:
+    _, old = names(candidate)
+    candidate.done("promote")
+    candidate.done("rollback")
+    assert candidate.shares() == {old: 100}
+
+
+def test_rollback_to_a_named_revision(second: Project) -> None:
+    _, old = names(second)
+    second.done("rollback", "--to", old)
+    assert second.shares() == {old: 100}
+
+
+def test_rollback_to_what_never_served_is_checked_first(second: Project) -> None:
+    """I4: a revision that is not known to be good must pass its checks; here it does not."""
+    before = second.shares()
+    bad = second.commit(health="broken")
+    second.done("build")
+    second.done("deploy")
+    ended = second.ship("rollback", "--to", second.revision(bad))
+    assert ended.returncode == 1
+    assert "did not pass its smoke checks" in ended.stderr
+    assert second.shares() == before
+
+
+def test_rollback_again_changes_nothing(second: Project) -> None:
+    """I6."""
+    _, old = names(second)
+    second.done("rollback", "--to", old)
+    version = second.service()["metadata"]["resourceVersion"]
+    second.done("rollback", "--to", old)
+    assert second.service()["metadata"]["resourceVersion"] == version
+
+
+@pytest.mark.parametrize("verb", [["rollback"], ["hold"], ["promote"]])
+def test_a_dry_run_only_reads(candidate: Project, verb: list[str]) -> None:
+    """I10."""
+    candidate.done("promote")
+    before = candidate.service()
+    ended = candidate.ship(*verb, "--dry-run")
+    assert ended.returncode == 0, ended.stderr
+    assert "nothing was written" in ended.stdout
+    assert candidate.service() == before
+
+
+def test_status_answers_at_one_look(candidate: Project) -> None:
+    new, old = names(candidate)
+    candidate.done("promote")
+    status = candidate.done("status")["regions"][0]
+    rows = {row["revision"]: row for row in status["revisions"]}
+    assert rows[old]["percent"] == 90
+    assert rows[old]["state"] == "serving"
+    assert rows[new]["percent"] == 10
+    assert rows[new]["state"] == "candidate"
+    assert rows[new]["commit"] == candidate.git("rev-parse", "HEAD")
+    assert "@sha256:" in rows[new]["image"]
+    assert status["url"].startswith("http")
+    assert status["next"].startswith(f"./ship promote {candidate.name}")
+    text = candidate.ship("status").stdout
+    for word in (new, old, "90 %", "10 %", "candidate", "s ago", "next: ./ship promote"):
+        assert word in text
+
+
+def test_status_of_what_is_not_there_says_how_to_begin(project: Project) -> None:
+    ended = project.ship("status")
+    assert ended.returncode == 0
+    assert f"./ship deliver {project.name}" in ended.stdout
+
+
+def test_status_shows_a_hold_and_what_to_type(second: Project) -> None:
+    second.done("rollback", "--reason", "errors")
+    text = second.ship("status").stdout
+    assert "ON HOLD: rollback-" in text
+    assert f"next: ./ship resume {second.name}" in text
+
+
+def test_status_watch_follows(candidate: Project) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts"), "status", "--watch"],
+        cwd=candidate.folder, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    while "next: ./ship promote" not in process.stdout.readline():
+        pass
+    candidate.done("promote", "--to", "35")
+    while "35 %" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_history_tells_who_did_what_and_why(second: Project) -> None:
+    second.done("rollback", "--reason", "customers see errors")
+    changes = second.done("history", "--changes")["changes"]
+    assert changes[0]["verb"] == "rollback"
+    assert changes[0]["by"] == "tester"
+    assert changes[0]["why"] == "customers see errors"
+    rows = second.done("history")["revisions"]
+    assert [row["revision"] for row in rows] == names(second)
+    assert rows[1]["percent"] == 100
+    assert "rollback 100 % by tester" in second.ship("history").stdout
+
+
+def test_results_are_handed_on_in_github_actions(second: Project) -> None:
+    output, summary = second.folder / "output", second.folder / "summary"
+    second.ship("deliver", GITHUB_OUTPUT=str(output), GITHUB_STEP_SUMMARY=str(summary))
+    assert "revision<<" in output.read_text()
+    assert names(second)[0] in output.read_text()
+    assert "| REGION |" in summary.read_text()
+
+
+def test_the_json_document_is_the_only_thing_on_standard_output(second: Project) -> None:
+    for verb in ("status", "history", "deliver", "rollback"):
+        ended = second.ship(verb, "--format", "json")
+        json.loads(ended.stdout)

@@ -1,0 +1,185 @@
+"""What the pack builder makes of each instruction, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.core.dockerfile import DockerfileError
+from scripts.core.errors import Failed, UsageError
+from scripts.core.pack import PackedImage
+from tests.scripts.pack_help import config_of, contents, members, packed, write_app
+
+
+def build(tmp_path: Path, dockerfile: str, files: dict[str, str] | None = None) -> PackedImage:
+    app = write_app(tmp_path / "app", dockerfile)
+    for path, text in (files or {}).items():
+        (app / path).parent.mkdir(parents=True, exist_ok=True)
+        (app / path).write_text(text)
+    return packed(app, tmp_path / "cache")
+
+
+def test_env_arg_and_labels(tmp_path: Path) -> None:
+    image = build(
+        tmp_path,
+        "ARG BASE=a\nARG UNUSED\nFROM python:$BASE\nARG BASE\nARG WITH=x-${BASE}\nENV A=$WITH B=1\n"
+        'ENV B=2 C="${NONE:-d e}"\nARG B=arg\nENV D=$B\nLABEL one=1 two="$A"\nCMD run it',
+    )
+    config = config_of(image)["config"]
+    assert config["Env"] == ["A=x-a", "B=2", "C=d e", "D=2"]
+    assert config["Labels"]["two"] == "x-a"
+    assert config["Cmd"] == ["/bin/sh", "-c", "run it"]
+    assert image.layers == ()
+
+
+def test_commands(tmp_path: Path) -> None:
+    image = build(
+        tmp_path,
+        'FROM x\nCMD ["lost"]\nENTRYPOINT ["python", "-m"]\nCMD ["web"]\nSTOPSIGNAL SIGINT\n'
+        "VOLUME /data\nEXPOSE 80 53/udp\nHEALTHCHECK --interval=5s CMD true\nUSER app\n"
+        "MAINTAINER nobody",
+    )
+    config = config_of(image)["config"]
+    assert config["Entrypoint"] == ["python", "-m"]
+    assert config["Cmd"] == ["web"]
+    assert config["StopSignal"] == "SIGINT"
+    assert config["Volumes"] == {"/data": {}}
+    assert config["ExposedPorts"] == {"80/tcp": {}, "53/udp": {}}
+    assert config["User"] == "app"
+
+
+def test_an_entrypoint_drops_an_earlier_command(tmp_path: Path) -> None:
+    image = build(tmp_path, 'FROM x\nCMD ["lost"]\nENTRYPOINT ["a"]')
+    assert "Cmd" not in config_of(image)["config"]
+
+
+def test_a_stage_from_a_stage(tmp_path: Path) -> None:
+    image = build(
+        tmp_path,
+        "FROM x AS base\nENV A=1\nWORKDIR /one\nCOPY main.py .\nUSER 5\n"
+        'FROM base\nWORKDIR two\nCOPY main.py ./other.py\nCMD ["a"]',
+    )
+    config = config_of(image)["config"]
+    assert (config["WorkingDir"], config["User"], config["Env"]) == ("/one/two", "5", ["A=1"])
+    assert set(members(image)) == {"one", "one/main.py", "one/two", "one/two/other.py"}
+    assert len(image.layers) == 2
+
+
+def test_a_stage_that_nobody_needs_is_left_out(tmp_path: Path) -> None:
+    build(tmp_path, 'FROM x AS tests\nRUN pytest\nFROM x\nCMD ["a"]')
+
+
+def test_owners_and_modes(tmp_path: Path) -> None:
+    image = build(
+        tmp_path,
+        "FROM x\nUSER 7:8\nCOPY main.py /a\nCOPY --chown=1:2 --chmod=0640 --link main.py /b\n"
+        'COPY --chown=3 main.py /c\nCMD ["a"]',
+    )
+    found = {n: (m.uid, m.gid, m.mode) for n, m in members(image).items()}
+    assert found == {"a": (0, 0, 0o644), "b": (1, 2, 0o640), "c": (3, 3, 0o644)}
+
+
+def test_an_executable_stays_one(tmp_path: Path) -> None:
+    app = write_app(tmp_path / "app", 'FROM x\nCOPY run main.py /\nCMD ["/run"]')
+    (app / "run").write_text("x")
+    (app / "run").chmod(0o700)
+    found = members(packed(app, tmp_path / "cache"))
+    assert {n: m.mode for n, m in found.items()} == {"run": 0o755, "main.py": 0o644}
+
+
+def test_several_pips_in_one_run_and_a_bind_mount(tmp_path: Path) -> None:
+    image = build(
+        tmp_path,
+        "FROM x AS d\nRUN --mount=type=bind,source=wheels,target=/w python -m pip install "
+        "--no-index --find-links /w --no-cache-dir -t /deps 'demo>=1.0' && \\\n"
+        "    pip3 install --no-index --find-links=/w --target /tools demo\n"
+        'FROM x\nCOPY --from=d / /\nCMD ["a"]',
+    )
+    names = members(image)
+    assert "deps/demo/__init__.py" in names
+    assert "tools/demo/__init__.py" in names
+    assert not [name for name in names if name.startswith("w")]
+
+
+def test_exec_form_and_user(tmp_path: Path) -> None:
+    image = build(
+        tmp_path,
+        'FROM x\nWORKDIR /work\nCOPY wheels wheels\nUSER 9\nRUN ["pip", "install", "--no-index", '
+        '"--find-links=wheels", "--target=deps", "demo"]\nCMD ["a"]',
+    )
+    assert members(image)["work/deps/demo/__init__.py"].uid == 9
+
+
+NO_SYSTEM = "the pack builder has no operating system to run this in; build with --builder docker"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("RUN apt-get update", f"RUN apt-get update: {NO_SYSTEM}"),
+        ("RUN pip install --target=/d x; ls", NO_SYSTEM),
+        ("RUN pip install --target=/d x | tee log", NO_SYSTEM),
+        ("RUN pip install --target=/d x>1", NO_SYSTEM),
+        ("RUN pip install --target=/d $(cat list)", NO_SYSTEM),
+        ('RUN pip install --target=/d "$(cat list)"', NO_SYSTEM),
+        ("RUN pip install --target=/d x && rm -r /y", NO_SYSTEM),
+        ("RUN pip download x", NO_SYSTEM),
+        ("RUN pip install x", "without --target=/folder, pip installs into the base image"),
+        ("RUN pip install --user x", "without --target=/folder"),
+        ("ADD main.py /", "the pack builder does not know this; use COPY"),
+        ("ONBUILD RUN x", "the pack builder does not know this"),
+        ("COPY missing.py /", "missing.py is not in the build context, or is left out by"),
+        ("COPY *.md /", "*.md is not in the build context"),
+        ("COPY ../main.txt /", "../main.txt is not in the build context"),
+        ("COPY --from=none /a /b", "none is no stage above"),
+        ("COPY --from=python:3.13 /a /b", "the pack builder does not read images"),
+        ("COPY --chown=app main.py /", "names of users are in the base image"),
+        ("COPY --chmod=u+x main.py /", "--chmod takes an octal number"),
+        ("COPY --parents main.py /", "the pack builder does not know --parents"),
+        ("COPY main.py", "this should read COPY source"),
+        ("WORKDIR ${A:?must be set}", "A: must be set"),
+        ("USER --x=1 y", "--x is not an option of it"),
+    ],
+)
+def test_refused_with_file_and_line(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(DockerfileError) as caught:
+        build(tmp_path, f'FROM python:3.13\n# why\n{line}\nCMD ["a"]')
+    assert caught.value.message.startswith(f"app/Dockerfile:3: {line[:20]}")
+    assert message in caught.value.message
+
+
+def test_no_command_at_all(tmp_path: Path) -> None:
+    with pytest.raises(DockerfileError, match="app/Dockerfile:1: FROM x: this stage has neither"):
+        build(tmp_path, "FROM x\nCOPY main.py /")
+
+
+def test_dependencies_for_another_machine(tmp_path: Path) -> None:
+    app = write_app(tmp_path / "app")
+    with pytest.raises(DockerfileError, match="and not for linux/s390x; build with --builder dock"):
+        packed(app, tmp_path / "cache", platform="linux/s390x")
+
+
+def test_pip_fails(tmp_path: Path) -> None:
+    with pytest.raises(Failed) as caught:
+        build(tmp_path, "FROM x\nRUN pip install --no-index --target=/d missing\nCMD a")
+    assert caught.value.message.startswith("app/Dockerfile:2: RUN pip install --no-index")
+    assert "pip failed with exit code 1" in caught.value.message
+    assert "No matching distribution found for missing" in "\n".join(caught.value.evidence)
+    assert not list((tmp_path / "cache/runs").iterdir())
+
+
+def test_pip_gets_no_settings_that_lead_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("PIP_USER", "1")
+    monkeypatch.setenv("PYTHONPATH", "/nonsense")
+    image = packed(write_app(tmp_path / "app"), tmp_path / "cache")
+    assert b"VERSION" in contents(image, "deps/demo/__init__.py")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no such folder to build from"):
+        packed(tmp_path / "none", tmp_path / "cache")

@@ -1,0 +1,69 @@
+"""What `.dockerignore` leaves out of the build context."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.core.dockerignore import Ignore, read, walk
+
+
+@pytest.mark.parametrize(
+    ("lines", "path", "excluded"),
+    [
+        (["*.md"], "README.md", True),
+        (["*.md"], "docs/README.md", False),
+        (["**/*.md"], "README.md", True),
+        (["**/*.md"], "a/b/README.md", True),
+        (["*/temp*"], "a/temporary.txt", True),
+        (["*/temp*"], "a/b/temporary.txt", False),
+        (["temp?"], "tempa", True),
+        (["temp?"], "temp", False),
+        (["docs"], "docs/a/b.txt", True),
+        (["/docs/"], "docs/a/b.txt", True),
+        (["./docs"], "docs", True),
+        (["*.md", "!README.md"], "README.md", False),
+        (["*.md", "!README*.md", "README-secret.md"], "README-secret.md", True),
+        (["*", "!web/"], "web/a/b.py", False),
+        (["*", "!web/"], "other/a.py", True),
+        (["*", "!web/", "**/__pycache__/"], "web/a/__pycache__/b.pyc", True),
+        (["*", "!web/", "**/*.py[cod]"], "web/x.pyc", True),
+        (["**/.*"], "web/.secret", True),
+        (["# a comment", "", " spaced "], "spaced", True),
+        (["[a-c]x"], "bx", True),
+        (["[^a-c]x"], "bx", False),
+        (["\\*"], "*", True),
+        (["\\*"], "a", False),
+        (["a/**/z"], "a/z", True),
+        (["a/**"], "a/b/c", True),
+        (["."], "a", False),
+    ],
+)
+def test_patterns(lines: list[str], path: str, excluded: bool) -> None:
+    assert Ignore(lines).excludes(path) is excluded
+
+
+def test_walk_lets_in_by_name(tmp_path: Path) -> None:
+    for path in ("web/a.py", "web/.env", "node_modules/x/y.js", "key.pem", "keep/deep/in.txt"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    ignore = Ignore(["*", "!web", "!keep/deep/*.txt", "**/.*"])
+    found = [path for path, _ in walk(tmp_path, ignore)]
+    assert found == ["keep/deep/in.txt", "web", "web/a.py"]
+
+
+def test_does_not_look_into_what_stays_out(tmp_path: Path) -> None:
+    assert not Ignore(["*", "!web/**/x"]).may_include_below("node_modules")
+    assert Ignore(["*", "!web/**/x"]).may_include_below("web/a")
+    assert Ignore(["*", "!**/x"]).may_include_below("node_modules")
+    assert Ignore(["*", "!a/b/c"]).may_include_below("a")
+
+
+def test_the_dockerfiles_own_rules_win(tmp_path: Path) -> None:
+    (tmp_path / ".dockerignore").write_text("a\n")
+    dockerfile = tmp_path / "Dockerfile"
+    assert read(tmp_path, dockerfile).excludes("a")
+    (tmp_path / "Dockerfile.dockerignore").write_text("b\n")
+    assert not read(tmp_path, dockerfile).excludes("a")
+    assert read(tmp_path, dockerfile).excludes("b")

@@ -1,0 +1,231 @@
+"""The planning half of releases: any sequence of verbs, on a model of the service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from scripts.core import release, state, traffic
+from scripts.core.errors import Refused, UsageError
+from scripts.core.release import Actor
+from scripts.core.state import State
+
+ACTOR = Actor(by="somebody", at="2026-01-02T03:04:05Z", why="because")
+
+
+def revision(name: str, ready: str = "True") -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+    }
+
+
+def declared(name: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "app", "labels": {"commit-sha": name}},
+        "spec": {
+            "template": {"metadata": {"name": name}, "spec": {"containers": [{"image": "i"}]}}
+        },
+    }
+
+
+class Releases(RuleBasedStateMachine):
+    """Deploys, promotions, rollbacks, holds and other people's changes, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.service: dict[str, Any] = {}
+        self.revisions: list[dict[str, Any]] = []
+        self.foreign_tags: dict[str, str] = {}
+
+    @initialize()
+    def first_release(self) -> None:
+        self._write(release.deployed(None, declared("app-0"), "app-0", "sha-0", ACTOR))
+        self.revisions.append(revision("app-0"))
+
+    def _write(self, service: dict[str, Any]) -> None:
+        assert "latestRevision" not in str(service), "I1"
+        service = {**service, "status": {"traffic": service["spec"]["traffic"]}}
+        self.service = service
+
+    @property
+    def state(self) -> State:
+        return state.read_state(self.service, self.revisions, "app")
+
+    @rule(ready=st.sampled_from(["True", "True", "False"]))
+    def deploy(self, ready: str) -> None:
+        name = f"app-{len(self.revisions)}"
+        before = self.state
+        self._write(
+            release.deployed(before, declared(name), name, f"sha-{len(self.revisions)}", ACTOR)
+        )
+        self.revisions.append(revision(name, ready))
+        assert self.state.shares == before.shares, "a deploy moves no traffic"
+
+    @rule(to=st.none() | st.integers(1, 100))
+    def promote(self, to: int | None) -> None:
+        before = self.state
+        try:
+            percent = release.next_percent(before, [10, 50, 100], to)
+            change = release.step(before, before.candidate or "", percent, ACTOR, verb="promote")
+        except (Refused, UsageError):
+            return
+        assert before.hold is None, "I7"
+        assert before.candidate in before.ready, "I4"
+        self._write(release.apply(before, change))
+        after = self.state
+        assert after.shares.get(before.candidate, 0) >= before.shares.get(before.candidate, 0)
+
+    @rule()
+    def rollback(self) -> None:
+        before = self.state
+        try:
+            target = release.back_to(before, None)
+        except UsageError:
+            return
+        change = release.rollback(before, target, ACTOR, hold=True, verb="rollback")
+        self._write(release.apply(before, change))
+        after = self.state
+        assert after.shares == {target: 100}
+        assert target in before.ready, "I4"
+        assert after.hold is not None or before.shares == after.shares
+        # What was rolled back from is never what a later rollback goes to.
+        assert not set(after.known_good) & (set(before.shares) - {target})
+
+    @rule()
+    def hold(self) -> None:
+        before = self.state
+        if before.hold is None:
+            self._write(release.apply(before, release.held(before, "h", ACTOR)))
+            assert self.state.shares == before.shares
+
+    @precondition(lambda self: self.state.hold)
+    @rule()
+    def resume(self) -> None:
+        before = self.state
+        self._write(release.apply(before, release.resumed(before, ACTOR)))
+        assert self.state.hold is None
+        assert self.state.shares == before.shares
+
+    @rule(tag=st.sampled_from(["beta", "preview-7"]), data=st.data())
+    def somebody_tags(self, tag: str, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from([r["metadata"]["name"] for r in self.revisions]))
+        self.foreign_tags[tag] = name
+        self._write(
+            {
+                **self.service,
+                "spec": {
+                    **self.service["spec"],
+                    "traffic": traffic.tagged(self.service["spec"]["traffic"], tag, name),
+                },
+            }
+        )
+
+    @invariant()
+    def sums_to_100(self) -> None:
+        """I3."""
+        if self.service:
+            assert sum(self.state.shares.values()) == 100
+
+    @invariant()
+    def foreign_tags_survive(self) -> None:
+        """I8."""
+        if self.service:
+            assert self.foreign_tags.items() <= traffic.tags(self.state.targets).items()
+
+
+TestReleases = Releases.TestCase
+TestReleases.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def served(*shares: tuple[str, int], known_good: str = "[]", candidate: str = "app-9") -> State:
+    """A service whose traffic is `shares`; every revision is Ready."""
+    service = {
+        "metadata": {
+            "name": "app",
+            "annotations": {"shipway/known-good": known_good, "shipway/candidate": candidate},
+        },
+        "spec": {"traffic": [{"revisionName": n, "percent": p} for n, p in shares], "template": {}},
+    }
+    names = {name for name, _ in shares} | {candidate, "app-1", "app-2"}
+    return state.read_state(service, [revision(name) for name in names], "app")
+
+
+def test_while_two_serve_a_rollback_goes_to_the_stable_one_not_to_the_one_before_it() -> None:
+    now = served(("app-2", 90), ("app-9", 10), known_good='["app-2", "app-1"]')
+    assert release.back_to(now, None) == "app-2"
+
+
+def test_a_finished_release_rolls_back_to_the_one_before_it() -> None:
+    now = served(("app-9", 100), known_good='["app-9", "app-2", "app-1"]')
+    assert release.back_to(now, None) == "app-2"
+
+
+def test_a_hold_that_nobody_can_read_still_holds() -> None:
+    """I7: an annotation that somebody broke is a hold, not none."""
+    now = served(("app-2", 100))
+    now.service["metadata"]["annotations"]["shipway/hold"] = "{broken"
+    now = state.read_state(now.service, [revision("app-9"), revision("app-2")], "app")
+    with pytest.raises(Refused, match="unreadable"):
+        release.step(now, "app-9", 10, ACTOR, verb="promote")
+
+
+def test_a_hold_is_overridden_by_its_name_only() -> None:
+    """I7."""
+    now = served(("app-2", 100))
+    held = release.apply(now, release.held(now, "incident-42", ACTOR))
+    now = state.read_state(held, [revision("app-9"), revision("app-2")], "app")
+    with pytest.raises(Refused, match="incident-42"):
+        release.step(now, "app-9", 10, ACTOR, verb="promote", override="incident-41")
+    change = release.step(now, "app-9", 10, ACTOR, verb="promote", override="incident-42")
+    assert change.targets
+    assert traffic.shares(change.targets) == {"app-2": 90, "app-9": 10}
+
+
+def test_an_overtaken_release_neither_gets_traffic_nor_moves_it_back() -> None:
+    now = served(("app-2", 100), candidate="app-9")
+    with pytest.raises(Refused, match="overtaken"):
+        release.step(now, "app-8", 10, ACTOR, verb="rollout")
+    with pytest.raises(Refused, match="overtaken"):
+        release.rollback(now, "app-1", ACTOR, hold=False, verb="failed", of="app-8")
+
+
+def test_a_template_goes_back_exactly_as_it_was_read() -> None:
+    """I3: a traffic-only write that touched the template would make a new revision."""
+    now = served(("app-2", 100))
+    template = {"metadata": {"name": "x", "annotations": {"b": "1", "a": "2"}}, "spec": {"z": []}}
+    now.service["spec"]["template"] = template
+    change = release.step(now, "app-9", 10, ACTOR, verb="promote")
+    assert release.apply(now, change)["spec"]["template"] == template
+
+
+def test_what_others_put_on_the_service_is_kept_by_a_deploy() -> None:
+    """I8."""
+    now = served(("app-2", 100))
+    now.service["metadata"]["annotations"]["acme.example/team"] = "web"
+    now.service["metadata"]["labels"] = {"cost-center": "7"}
+    written = release.deployed(now, declared("app-9"), "app-9", "sha-9", ACTOR)
+    assert written["metadata"]["annotations"]["acme.example/team"] == "web"
+    assert written["metadata"]["labels"] == {"cost-center": "7", "commit-sha": "app-9"}
+
+
+@given(st.integers(1, 99))
+def test_where_nothing_ready_serves_a_release_takes_everything(percent: int) -> None:
+    now = served(("app-2", 100))
+    now = state.read_state(now.service, [revision("app-2", "False"), revision("app-9")], "app")
+    change = release.step(now, "app-9", percent, ACTOR, verb="rollout")
+    assert change.targets
+    assert traffic.shares(change.targets) == {"app-9": 100}
+
+
+def test_the_history_is_kept_short() -> None:
+    now = served(("app-2", 100))
+    for _ in range(100):
+        written = release.apply(now, release.resumed(now, ACTOR))
+        now = state.read_state(written, [revision("app-2")], "app")
+    assert len(now.log) == 30
+    assert now.log[-1].by == "somebody"
