@@ -15,7 +15,7 @@ from scripts.core.context import Context, at_commit
 from scripts.core.errors import Refused, UsageError
 from scripts.core.git import Commit
 from scripts.core.images import Images
-from scripts.core.report import Result, Table, show
+from scripts.core.report import Result, Table, short_digest, show
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,12 +46,18 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         },
         table=Table(
             columns=["COMMIT", "IMAGE", "BUILT"],
-            rows=[[commit.short, built.image, "now" if built.new else "before"]],
-            notes=["dry run: nothing was pushed"] if context.dry_run else [],
+            rows=[[commit.short, short(built.image), "now" if built.new else "before"]],
+            notes=[built.image, *(["dry run: nothing was pushed"] if context.dry_run else [])],
         ),
     )
     show(result, arguments.format)
     return 0
+
+
+def short(image: str) -> str:
+    """An image reference as people compare it: "app@sha256:0123456789ab"."""
+    name = image.partition("@")[0].rpartition("/")[2]
+    return f"{name}@{short_digest(image)}"
 
 
 def build(context: Context, commit: Commit) -> Built:
@@ -70,7 +76,7 @@ def build(context: Context, commit: Commit) -> Built:
     with context.progress.step("build", f"{pipeline.service} {commit.short}") as step:
         there = images.find(commit)
         if there:
-            step.done(f"{there.reference} was built before")
+            step.done(f"{short(there.reference)} was built before")
             return Built(image=there.reference, new=False)
         if pipeline.environment.after:
             raise Refused(
@@ -85,5 +91,5 @@ def build(context: Context, commit: Commit) -> Built:
                 " holds no operating system"
             )
         image = images.build(commit, builder, step.say)
-        step.done(f"{image} {'would be pushed' if context.dry_run else 'pushed'}")
+        step.done(f"{short(image)} {'would be pushed' if context.dry_run else 'pushed'}")
     return Built(image=image, new=True)

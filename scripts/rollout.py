@@ -99,7 +99,8 @@ def _step(context: Context, revision: str, percent: int, bake: float) -> None:
 
 def _watch(step: Step, what: str, bake: float) -> None:
     deadline = time.monotonic() + bake
-    step.say(f"{what}{f', watched for {bake:g} s' if bake else ''}")
+    if bake:
+        step.say(f"{what}, watched for {bake:g} s")
     while (left := deadline - time.monotonic()) > 0:
         time.sleep(min(left, 1.0))
 

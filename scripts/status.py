@@ -149,7 +149,7 @@ def next_command(state: State) -> str:
         back = f"; ./ship rollback {state.where} to go back" if candidate in state.shares else ""
         return f"./ship promote {state.where} to go on{back}"
     back = f"; ./ship rollback {state.where} goes back" if previous(state) else ""
-    return f"nothing is under way: ./ship deliver {state.where} releases a commit{back}"
+    return f"./ship deliver {state.where} releases a commit{back}"
 
 
 def _watch(context: Context) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 
 from aiohttp import web
 
 from emulator.instances.launch import StartFailed
 from emulator.instances.pool import Instances, Pool
+from emulator.instances.runtime import Instance
 from emulator.names import Key
 from emulator.router import websocket
 from emulator.router.proxy import BadInstance, InstanceGone, Proxy
@@ -26,6 +29,7 @@ _RESERVED = (
 )
 _TOO_LATE = "upstream request timeout\n"
 _TRIES = 3
+_LAST_WORDS = 1.0
 
 
 class Frontend:
@@ -68,13 +72,21 @@ class Frontend:
                 return await self._proxy.forward(request, instance, timeout)
             except InstanceGone:
                 # Nothing was sent: another instance may have it.
-                if pool.ready() is instance and not instance.exited.is_set():
+                if pool.ready() is instance:
                     pool.take()
-                    await instance.stop(0.0)
+                await _see_off(instance)
             finally:
                 instance.in_flight -= 1
                 pool.last_used = time.monotonic()
         raise InstanceGone
+
+
+async def _see_off(instance: Instance) -> None:
+    """End an instance that no longer listens; most likely it is about to end by itself."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(instance.exited.wait(), _LAST_WORDS)
+    if not instance.exited.is_set():
+        await instance.stop(0.0)
 
 
 def _page(status: int, text: str) -> web.Response:

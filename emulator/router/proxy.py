@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -33,6 +34,18 @@ class BadInstance(Exception):
     """The instance broke the connection before it answered."""
 
 
+class _Attempt:
+    """Whether anything of a request has been sent to an instance."""
+
+    sent = False
+
+
+async def _note_sent(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
+    # A WebSocket has no attempt: it is opened on a connection of its own, once.
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.sent = True
+
+
 class Proxy:
     """Sends requests on to instances."""
 
@@ -48,13 +61,15 @@ class Proxy:
         Raises InstanceGone, BadInstance and, before the answer has begun, TimeoutError.
         """
         response: web.StreamResponse | None = None
+        attempt = _Attempt()
         try:
             async with asyncio.timeout(timeout):
-                async with await self._send(request, instance) as received:
+                async with await self._send(request, instance, attempt) as received:
                     response = _response(request, received)
                     return await _copy(request, received, response)
         except aiohttp.ClientConnectorError as error:
-            raise InstanceGone from error
+            # The session may have sent it before on a kept connection, and the instance died of it.
+            raise (BadInstance if attempt.sent else InstanceGone) from error
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             if response is None or not response.prepared:
                 if isinstance(error, TimeoutError):
@@ -65,7 +80,9 @@ class Proxy:
                 request.transport.abort()
             return response
 
-    async def _send(self, request: web.BaseRequest, instance: Instance) -> aiohttp.ClientResponse:
+    async def _send(
+        self, request: web.BaseRequest, instance: Instance, attempt: _Attempt
+    ) -> aiohttp.ClientResponse:
         has_body = request.body_exists
         # A request that must not be sent twice never meets a connection that may just have closed.
         session = self._kept if request.method in _REPEATABLE and not has_body else self._fresh
@@ -76,6 +93,7 @@ class Proxy:
             headers=sent,
             data=_body(request) if has_body else None,
             allow_redirects=False,
+            trace_request_ctx=attempt,
         )
 
     async def close(self) -> None:
@@ -98,7 +116,10 @@ class Proxy:
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(_note_sent)
     return aiohttp.ClientSession(
+        trace_configs=[trace],
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

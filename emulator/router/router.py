@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-import time
 
 from aiohttp import web
 
@@ -30,12 +29,9 @@ class _Listener:
     async def close(self, patience: float) -> None:
         """Take no more connections; wait `patience` seconds for the requests under way."""
         self.door.close()
-        # Idle connections go at once, the others after their answer.
+        # Without this, idle connections would be waited for, too.
         self.server.pre_shutdown()
-        deadline = time.monotonic() + patience
-        while self.server.connections and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-        await self.server.shutdown(0.0)
+        await self.server.shutdown(patience)
 
 
 class Router:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scripts.core import packpip, packtree
 from scripts.core.dockerfile import Instruction, Stage
 from scripts.core.packlayer import Progress
-from scripts.core.packtree import Entry, Tree
+from scripts.core.packtree import Tree
 
 
 @dataclass(frozen=True)
@@ -215,31 +215,12 @@ class _Interpreter:
         for source, paths in found:
             if not paths:
                 raise instruction.error(f"{source} is not in {where}")
-        self._change(
-            self._copied(origin, [p for _, ps in found for p in ps], target),
-            owner,
-            mode,
-        )
-
-    def _copied(self, origin: Tree, sources: list[str], target: str) -> Tree:
-        """Where each file goes. A folder's contents are copied, not the folder."""
+        paths = [path for _, several in found for path in several]
         place = packtree.followed(self.result.tree, packtree.inside(target, self._workdir))
+        into = len(paths) > 1 or target == "." or target.endswith(("/", "/."))
         existing = self.result.tree.get(place)
-        into = target.endswith(("/", "/.")) or target == "." or len(sources) > 1
         into = into or place == "" or (existing is not None and existing.kind == "folder")
-        copied: Tree = {}
-        for source in sources:
-            entry = origin.get(source, packtree.FOLDER)
-            if entry.kind == "folder":
-                if place:
-                    copied[place] = packtree.FOLDER
-                for name, inner in packtree.below(origin, source):
-                    copied[f"{place}/{name}" if place else name] = packtree.identified(inner)
-                continue
-            name = source.rsplit("/", 1)[-1]
-            where = (f"{place}/{name}" if place else name) if into else place
-            copied[where] = packtree.identified(entry)
-        return copied
+        self._change(packtree.placed(origin, paths, place, into, owner, mode))
 
     def run(self, instruction: Instruction) -> None:
         around = self.around
@@ -249,18 +230,20 @@ class _Interpreter:
                 mounted |= self._mount(instruction, value)
             elif flag not in ("network", "security"):
                 raise instruction.error(f"--{flag} is not an option of RUN")
-        user = self.result.config.get("User", "")
+        user, _, group = self.result.config.get("User", "").partition(":")
+        # Names are the base image's. A user that no file of users knows has group 0.
+        owner = (int(user), int(group or 0)) if (user + group).isdecimal() else (0, 0)
         step = packpip.Run(
             instruction,
             self.result.tree,
             mounted,
             self.variables,
             self._workdir,
-            _owner(instruction, user) if re.fullmatch(r"\d+(:\d+)?", user) else (0, 0),
+            owner,
             around.platform,
         )
         added = packpip.run(step, around.cache, around.progress, around.host_platform)
-        self._change(added, None, None)
+        self._change(added)
 
     def _mount(self, instruction: Instruction, value: str) -> Tree:
         """The files of a bind mount. Caches, secrets and agents are this machine's own."""
@@ -282,11 +265,10 @@ class _Interpreter:
         inner = packtree.below(origin, source)
         return {f"{place}/{name}": packtree.identified(entry) for name, entry in inner}
 
-    def _change(self, added: Tree, owner: tuple[int, int] | None, mode: int | None) -> None:
+    def _change(self, added: Tree) -> None:
         """Take `added` into the stage: what differs from what is there is one more layer."""
         changed, self.pending = self.pending, {}
-        for path, plain in sorted(added.items()):
-            entry = _owned(plain, owner, mode)
+        for path, entry in sorted(added.items()):
             if entry.kind == "folder" and path in self.result.tree:
                 continue
             for new in packtree.add(self.result.tree, path, entry):
@@ -307,14 +289,6 @@ class _Interpreter:
     def _workdir(self) -> str:
         directory: str = self.result.config.get("WorkingDir", "/")
         return directory
-
-
-def _owned(entry: Entry, owner: tuple[int, int] | None, mode: int | None) -> Entry:
-    if owner is not None:
-        entry = replace(entry, uid=owner[0], gid=owner[1])
-    if mode is not None and entry.kind != "link":
-        entry = replace(entry, mode=mode)
-    return entry
 
 
 def _owner(instruction: Instruction, value: str) -> tuple[int, int]:

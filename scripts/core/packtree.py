@@ -107,17 +107,12 @@ def below(tree: Tree, folder: str) -> Iterator[tuple[str, Entry]]:
 
 
 def matching(tree: Tree, source: str) -> list[str]:
-    """The paths that a COPY source stands for, sorted: wildcards as in Go's `filepath.Match`.
-
-    A link that is named itself stands for what it points to.
-    """
+    """The paths that a COPY source stands for, sorted: wildcards as in Go's `filepath.Match`."""
     path = inside(source, "")
     if not re.search(r"[*?\[\\]", path):
-        found = [path] if path in tree or path == "" else []
-    else:
-        expression = re.compile(dockerignore.translate(path.replace("**", "*")))
-        found = sorted(name for name in tree if expression.fullmatch(name))
-    return [followed(tree, name) for name in found]
+        return [path] if path in tree or path == "" else []
+    expression = re.compile(dockerignore.translate(path.replace("**", "*")))
+    return sorted(name for name in tree if expression.fullmatch(name))
 
 
 def followed(tree: Tree, path: str) -> str:
@@ -131,6 +126,41 @@ def followed(tree: Tree, path: str) -> str:
             break
         path = target
     return path
+
+
+def placed(
+    origin: Tree,
+    sources: Iterable[str],
+    place: str,
+    into: bool,
+    owner: tuple[int, int],
+    mode: int | None,
+) -> Tree:
+    """What a COPY of `sources`, paths in `origin`, to `place` puts there.
+
+    A folder's contents are copied, not the folder. into: `place` is a folder that files keep their
+    names in. mode: what all of them get, but not the folder they are copied into.
+    """
+    copied: Tree = {}
+    for source in sources:
+        real = followed(origin, source)
+        entry = origin.get(real, FOLDER)
+        if entry.kind == "folder":
+            if place:
+                copied[place] = _owned(FOLDER, owner, None)
+            for name, inner in below(origin, real):
+                path = f"{place}/{name}" if place else name
+                copied[path] = _owned(identified(inner), owner, mode)
+            continue
+        name = posixpath.basename(source)
+        path = (f"{place}/{name}" if place else name) if into else place
+        copied[path] = _owned(identified(entry), owner, mode)
+    return copied
+
+
+def _owned(entry: Entry, owner: tuple[int, int], mode: int | None) -> Entry:
+    entry = replace(entry, uid=owner[0], gid=owner[1])
+    return entry if mode is None or entry.kind == "link" else replace(entry, mode=mode)
 
 
 def inside(path: str, folder: str) -> str:

@@ -82,7 +82,7 @@ class Progress:
         if self._live:
             self._status = self._console.status("")
             self._status.start()
-        step.say(doing)
+            step.say(doing)
         try:
             yield step
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from scripts.core.report import Table, plain_table, rich_table
 
 _SERVICE = "/v1/projects/shipway-local/locations/us-central1/services/app"
 _SETTLING_SECONDS = 0.1
+_STYLES = {"ship:": "bold red", "  |": "red", "  ->": "yellow"}
+_DONE = re.compile(r"(\w+ +.*) \((\d+\.\d s)\)")
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,8 +199,12 @@ class Stage:
 
     def _copy(self, lines: IO[str]) -> None:
         for line in lines:
-            bad = line.startswith(("ship:", "  |"))
-            self._print(f"  {line.rstrip()}", "red" if bad else "")
+            style = next((style for start, style in _STYLES.items() if line.startswith(start)), "")
+            done = _DONE.fullmatch(line.rstrip())
+            if self.terminal and done:
+                self._console.print(f"  [green]✓[/] {done[1]} [dim]{done[2]}[/]")
+            else:
+                self._print(f"  {line.rstrip()}", style)
 
     @contextmanager
     def _live(self, started: float) -> Iterator[None]:

@@ -79,9 +79,7 @@ class CloudRun:
         manifest = {
             "schemaVersion": 2,
             "mediaType": f"{kind}.manifest.v1+json",
-            "config": self._blob(
-                repository, json.dumps(image).encode(), f"{kind}.config.v1+json"
-            ),
+            "config": self._blob(repository, json.dumps(image).encode(), f"{kind}.config.v1+json"),
             "layers": [
                 self._blob(repository, gzip.compress(layer, 1), f"{kind}.layer.v1.tar+gzip")
             ],
@@ -98,7 +96,9 @@ class CloudRun:
     def _blob(self, repository: str, content: bytes, media_type: str) -> Document:
         digest = _digest(content)
         url = f"{self.url}/v2/{repository}/blobs/uploads/?digest={digest}"
-        post = self.http.post(url, data=content, headers={"Content-Type": "application/octet-stream"})
+        post = self.http.post(
+            url, data=content, headers={"Content-Type": "application/octet-stream"}
+        )
         assert post.status_code == 201, post.text
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.emulator.cloud_run_help import service
 
 
@@ -35,7 +36,9 @@ def test_the_region_is_in_the_host_or_else_where_the_project_is(client):
     elsewhere = {"Host": "us-central1-localhost:1234"}
     assert client.http.get(f"{knative}/placed", headers=elsewhere).status_code == 404
     assert client.http.get(f"{client.base}/services/placed").status_code == 404
-    assert client.http.get(client.base.replace("us-central1", "mars") + "/services").status_code == 404
+    assert (
+        client.http.get(client.base.replace("us-central1", "mars") + "/services").status_code == 404
+    )
 
 
 def test_a_project_may_be_called_by_its_number(client):

@@ -7,6 +7,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from tests.emulator.cloud_run_help import CloudRun, condition, container, service, tag_url
 
 
@@ -136,8 +137,16 @@ def test_a_dry_run_checks_and_changes_nothing(cloud_run, image):
 
 BAD = [
     (("metadata", "nam"), "x", "metadata.nam"),
-    (("spec", "template", "spec", "containers", 0, "imag"), "x", "spec.template.spec.containers[0]"),
-    (("spec", "template", "spec", "containers", 0, "env"), [{"name": "PORT", "value": "1"}], "env[0]"),
+    (
+        ("spec", "template", "spec", "containers", 0, "imag"),
+        "x",
+        "spec.template.spec.containers[0]",
+    ),
+    (
+        ("spec", "template", "spec", "containers", 0, "env"),
+        [{"name": "PORT", "value": "1"}],
+        "env[0]",
+    ),
     (("spec", "template", "spec", "timeoutSeconds"), "soon", "spec.template.spec.timeoutSeconds"),
     (("spec", "template", "spec", "timeoutSeconds"), 4000, "spec.template.spec.timeoutSeconds"),
     (("spec", "template", "metadata"), {"name": "other-a"}, "spec.template.metadata.name"),
@@ -164,9 +173,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("path", "value", "field"), BAD)
-def test_what_cannot_be_is_refused_with_the_field_it_is_about(
-    cloud_run, image, path, value, field
-):
+def test_what_cannot_be_is_refused_with_the_field_it_is_about(cloud_run, image, path, value, field):
     document = service("checked", image)
     place = document
     for step in path[:-1]:
@@ -179,7 +186,9 @@ def test_what_cannot_be_is_refused_with_the_field_it_is_about(
 
 
 def test_traffic_to_a_revision_that_is_not_there_is_refused(cloud_run, image):
-    document = service("missing", image, "missing-a", [{"revisionName": "missing-b", "percent": 100}])
+    document = service(
+        "missing", image, "missing-a", [{"revisionName": "missing-b", "percent": 100}]
+    )
     refused = cloud_run.create(document)
     assert refused.status_code == 404
     assert "missing-b" in error_of(refused)["message"]

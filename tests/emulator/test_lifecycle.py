@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from tests.emulator.cloud_run_help import condition, eventually, service, tag_url
 
 from tests.conftest import ROOT, LocalCloudRun
+from tests.emulator.cloud_run_help import condition, eventually, service, tag_url
 
 
 def is_alive(pid: int) -> bool:
@@ -173,9 +173,7 @@ def test_a_port_that_is_taken_after_a_restart_moves(fresh_cloud_run, connect):
         fresh_cloud_run.start()
         client = connect(fresh_cloud_run.url)
         moved = eventually(
-            lambda: [
-                url for url in [client.get("mover")["status"]["url"]] if url != before
-            ]
+            lambda: [url for url in [client.get("mover")["status"]["url"]] if url != before]
         )
         assert client.http.get(moved[0]).status_code == 200
 

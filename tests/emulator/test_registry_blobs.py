@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from registry_help import Client, code_of, digest_of, files_below, serving
 
 from emulator.registry import Registry
+from tests.emulator.registry_help import Client, code_of, digest_of, files_below, serving
 
 
 @pytest.fixture

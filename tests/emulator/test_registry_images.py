@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from registry_help import INDEX, Client, digest_of, serving
 
 from emulator.registry import ImageNotFound, Registry, WrongPlatform
+from tests.conftest import LocalCloudRun
+from tests.emulator.registry_help import INDEX, Client, digest_of, serving
 
 NAME = "acme/services/app"
 
@@ -148,3 +149,19 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         for blob in (root / "blobs/sha256").glob("*/*"):
             assert digest_of(blob.read_bytes()) == f"sha256:{blob.name}"
             json.loads(blob.read_bytes())
+
+
+def test_the_local_cloud_run_is_a_registry_too(fresh_cloud_run: LocalCloudRun) -> None:
+    """One port for all: also Cloud Logging's path below /v2/; and a crash loses no image."""
+    client = Client(fresh_cloud_run.url, NAME)
+    digest = client.image("v1")["digest"]
+    upload = client("POST", "/blobs/uploads/").headers["Location"]
+    client("PATCH", upload, data=b"half of it")
+    logged = client("POST", "/v2/entries:list", json={"resourceNames": ["projects/acme"]})
+    assert logged.status_code == 200
+    fresh_cloud_run.stop(signal.SIGKILL)
+    fresh_cloud_run.start()
+    client = Client(fresh_cloud_run.url, NAME)
+    assert client("HEAD", "/manifests/v1").headers["Docker-Content-Digest"] == digest
+    assert client("GET", upload).status_code == 404
+    assert client.blob(b"half of it, and the rest")["size"] == 24

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from registry_help import INDEX, LAYER, MANIFEST, Client, code_of, digest_of, serving
 
 from emulator.registry import Registry
+from tests.emulator.registry_help import INDEX, LAYER, MANIFEST, Client, code_of, digest_of, serving
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import time
 
 import pytest
+
 from tests.emulator.cloud_run_help import condition, container, eventually, service
 
 FAILED = "The user-provided container failed to start and listen on the port"

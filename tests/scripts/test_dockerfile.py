@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_pairs() -> None:
     first, old, bad = stage.instructions
     assert first.pairs({"A": "before"}) == {"A": "1", "B": "2 3", "C": "before"}
     assert old.pairs({}) == {"OLD": "form here"}
-    with pytest.raises(DockerfileError, match="D:4: .* x is not of the form KEY=value"):
+    with pytest.raises(DockerfileError, match=r"D:4: .* x is not of the form KEY=value"):
         bad.pairs({})
 
 
@@ -138,8 +139,6 @@ def test_quoted_words_come_back(words: list[str]) -> None:
 @given(st.text(alphabet="a$ {}:-'\"\\A\n"))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Neither a crash nor an endless loop: words, or ValueError."""
-    try:
+    with contextlib.suppress(ValueError):
         for word in shellwords.split(text):
             shellwords.expand(word, {"A": "1"})
-    except ValueError as error:
-        assert str(error)

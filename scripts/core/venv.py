@@ -1,0 +1,70 @@
+"""Makes the virtual environment that `ship` runs in. Standard library only: nothing else is there.
+
+    python venv.py FOLDER LOCKFILE
+
+Two calls at once take turns; a killed one leaves nothing that a later one takes for finished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def make(folder: Path, lockfile: Path) -> None:
+    """Make `folder` hold exactly what `lockfile` names, hashes checked.
+
+    Raises:
+        SystemExit: it cannot; code 2, after one clear error.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Written last: without it the environment counts as not made.
+        finished = folder / f"has-{lockfile.name}"
+        python = folder / "bin" / "python"
+        if python.exists() and _same(finished, lockfile):
+            return
+        print(f"ship: setting up its Python packages in {folder} (once)", file=sys.stderr)
+        if not _works(python):
+            shutil.rmtree(folder, ignore_errors=True)
+            _run(
+                [sys.executable, "-m", "venv", str(folder)],
+                f"{sys.executable} cannot make a virtual environment",
+                "on Debian or Ubuntu: apt-get install python3-venv",
+            )
+        _run(
+            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+             "--require-hashes", "--requirement", str(lockfile)],
+            f"could not install what {lockfile.name} names",
+            "is the network up, and can pip reach its index? Then the same command again",
+        )  # fmt: skip
+        shutil.copyfile(lockfile, finished)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and one.read_bytes() == other.read_bytes()
+
+
+def _works(python: Path) -> bool:
+    if not python.exists():
+        return False
+    command = [str(python), "-c", "import pip"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _run(command: list[str], problem: str, hint: str) -> None:
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        lines = [f"  | {line}" for line in done.stdout.strip().splitlines()[-5:]]
+        print("\n".join([f"ship: {problem}", *lines, f"  -> {hint}"]), file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,246 @@
+"""What goes wrong is one clear error, the right exit code, and nothing changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, LocalCloudRun
+from tests.scripts.conftest import Project
+
+
+def error(ended: subprocess.CompletedProcess[str], code: int) -> str:
+    """The error that a command ended with: one line, what to do, no traceback."""
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.count("ship: ") == 1, ended.stderr
+    assert ended.stdout == ""
+    return ended.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_an_unknown_verb(project: Project) -> None:
+    assert "did you mean 'deliver'?" in error(project.ship("delivr"), 2)
+
+
+def test_an_unknown_option_and_a_missing_value(project: Project) -> None:
+    assert project.ship("deliver", "--fast").returncode == 2
+    assert project.ship("promote", "--to").returncode == 2
+
+
+@pytest.mark.parametrize("percent", ["0", "101", "-5", "ten", "3.5"])
+def test_a_bad_percentage(project: Project, percent: str) -> None:
+    ended = project.ship("promote", f"--to={percent}")
+    assert ended.returncode == 2
+    assert f"'{percent}' is no percentage: 1 to 100" in ended.stderr
+
+
+def test_a_bad_duration(project: Project) -> None:
+    ended = project.ship("deliver", "--bake", "soon")
+    assert ended.returncode == 2
+    assert "write for example 90s, 5m or 1h" in ended.stderr
+
+
+def test_an_unknown_environment(project: Project) -> None:
+    assert "no environment 'loca'" in error(project.ship("status", "--env", "loca"), 2)
+
+
+def test_a_broken_file_is_named_with_its_line(project: Project) -> None:
+    path = project.pipeline / "local.yaml"
+    path.write_text(path.read_text().replace("steps:", "stepz:"))
+    shown = error(project.ship("status"), 2)
+    assert f"pipelines/{project.name}/local.yaml:11: rollout.stepz: unknown key" in shown
+
+
+def test_a_broken_file_in_the_commit_is_named_too(served: Project) -> None:
+    before = served.service()
+    path = served.pipeline / "service.yaml"
+    path.write_text(path.read_text().replace("containerPort", "containerport"))
+    served.commit()
+    shown = error(served.ship("deliver"), 2)
+    assert f"pipelines/{served.name}/service.yaml:12: " in shown
+    assert served.service() == before
+
+
+def test_an_unknown_commit(project: Project) -> None:
+    shown = error(project.ship("deliver", "--commit", "nowhere"), 2)
+    assert "--commit nowhere: no such commit here" in shown
+
+
+def test_not_a_git_repository(project: Project) -> None:
+    shutil.rmtree(project.folder / ".git")
+    shown = error(project.ship("deliver", GIT_CEILING_DIRECTORIES=str(project.folder.parent)), 2)
+    assert "not a git repository" in shown
+    assert "git init" in shown
+
+
+def test_a_repository_without_a_commit(project: Project) -> None:
+    shutil.rmtree(project.folder / ".git")
+    project.git("init", "--quiet")
+    assert "there is no commit yet" in error(project.ship("deliver"), 2)
+
+
+def test_a_commit_without_a_dockerfile(project: Project) -> None:
+    (project.folder / project.name / "Dockerfile").unlink()
+    project.commit()
+    assert f"{project.name}/Dockerfile: no such file in commit" in error(project.ship("deliver"), 2)
+
+
+def test_a_dockerfile_that_cannot_be_packed_names_its_line(project: Project) -> None:
+    path = project.folder / project.name / "Dockerfile"
+    path.write_text(path.read_text().replace("WORKDIR /srv", "RUN apt-get update\nWORKDIR /srv"))
+    project.commit()
+    shown = error(project.ship("deliver"), 2)
+    assert "Dockerfile:3: RUN apt-get update" in shown
+    assert "--builder docker" in shown
+
+
+def test_the_local_cloud_run_is_not_running(project: Project) -> None:
+    port = free_port()
+    for verb in ("status", "deliver", "rollback", "promote", "history"):
+        ended = project.ship(verb, SHIPWAY_ENDPOINT=f"http://127.0.0.1:{port}")
+        shown = error(ended, 2)
+        assert f"does not answer at http://127.0.0.1:{port}" in shown
+        assert f"./ship up --port {port}" in shown
+
+
+def test_a_service_that_does_not_exist_yet(project: Project) -> None:
+    for verb in ("rollback", "promote", "hold", "resume", "smoke", "history"):
+        assert f"./ship deliver {project.name}" in error(project.ship(verb), 1)
+
+
+def test_a_revision_that_does_not_exist(served: Project) -> None:
+    before = served.service()
+    shown = error(served.ship("rollback", "--to", "svc-nowhere"), 2)
+    assert "--to svc-nowhere: no such ready revision" in shown
+    assert "there is no revision" in error(served.ship("smoke", "--revision", "svc-nowhere"), 2)
+    assert served.service() == before
+
+
+def test_nothing_to_roll_back_to(served: Project) -> None:
+    before = served.service()
+    assert "nothing to roll back to" in error(served.ship("rollback"), 2)
+    assert served.service() == before
+
+
+def test_deploying_what_is_not_built(project: Project) -> None:
+    shown = error(project.ship("deploy"), 2)
+    assert "is not in" in shown
+    assert f"./ship build {project.name}" in shown
+
+
+def test_an_image_for_another_platform_is_refused_before_a_deploy(project: Project) -> None:
+    """I2: the preflight reads the pushed manifest back and compares."""
+    project.done("build")
+    path = project.pipeline / "local.yaml"
+    path.write_text(path.read_text().replace("platform: host", "platform: linux/s390x"))
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--amend", "--no-edit")
+    # The tag names the commit, so give the new commit the old commit's image.
+    _retag(project, project.git("rev-parse", "HEAD@{1}"), project.git("rev-parse", "HEAD"))
+    shown = error(project.ship("deploy"), 3)
+    assert "local takes linux/s390x" in shown
+
+
+def test_a_packed_image_is_refused_where_docker_builds(project: Project) -> None:
+    """I2: it holds no operating system; real Cloud Run could not run it."""
+    project.done("build")
+    path = project.pipeline / "local.yaml"
+    path.write_text(path.read_text().replace("builder: pack", "builder: docker"))
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--amend", "--no-edit")
+    _retag(project, project.git("rev-parse", "HEAD@{1}"), project.git("rev-parse", "HEAD"))
+    assert "packed without an operating system" in error(project.ship("deploy"), 3)
+    project.commit()
+    assert "--builder pack" in error(project.ship("build", "--builder", "pack"), 2)
+
+
+def _retag(project: Project, old: str, new: str) -> None:
+    import requests
+
+    base = f"{project.cloud_run.url}/v2/shipway-local/services/{project.name}/manifests"
+    manifest = requests.get(f"{base}/{old}", timeout=10)
+    answer = requests.put(
+        f"{base}/{new}",
+        data=manifest.content,
+        headers={"Content-Type": manifest.headers["Content-Type"]},
+        timeout=10,
+    )
+    assert answer.status_code == 201, answer.text
+
+
+def test_an_environment_that_comes_after_another_takes_only_what_served_there(
+    project: Project,
+) -> None:
+    local = (project.pipeline / "local.yaml").read_text()
+    (project.pipeline / "live.yaml").write_text(
+        local.replace("shipway-local\n", "shipway-live\n") + "after: local\n"
+    )
+    project.commit()
+    shown = error(project.ship("deliver", "--env", "live"), 3)
+    assert "never builds one" in shown
+    assert f"./ship deliver {project.name} --env local" in shown
+    project.done("build")
+    shown = project.ship("deliver", "--env", "live")
+    assert shown.returncode == 3
+    assert "has not served in local" in shown.stderr
+    digest = project.done("deliver")["digest"]
+    assert project.done("deliver", "--env", "live")["digest"] == digest
+
+
+@pytest.mark.parametrize("verb", ["deliver", "rollback", "hold"])
+def test_without_a_terminal_nobody_is_asked(served: Project, verb: str) -> None:
+    path = served.pipeline / "local.yaml"
+    path.write_text(path.read_text() + "confirm: true\n")
+    served.commit()
+    assert "Go ahead?" not in served.ship(verb).stderr
+
+
+def test_a_terminal_is_asked_once_and_no_means_no(served: Project) -> None:
+    import pty
+
+    path = served.pipeline / "local.yaml"
+    path.write_text(path.read_text() + "confirm: true\n")
+    before = served.service()
+    for answer, code in ((b"n\n", 3), (b"\n", 3), (b"y\n", 0)):
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts"), "hold"],
+            cwd=served.folder, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        os.write(master, answer)
+        _, errors = process.communicate(timeout=60)
+        os.close(master)
+        os.close(slave)
+        assert errors.count("Go ahead?") == 1
+        assert process.returncode == code
+        assert (served.service() == before) == (code == 3)
+
+
+def test_a_port_in_use(tmp_path: Path, local_cloud_run: LocalCloudRun) -> None:
+    port = local_cloud_run.url.rpartition(":")[2]
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "scripts"), "up", "--port", port, "--state", str(tmp_path)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert port in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_traceback_is_for_those_who_ask(project: Project) -> None:
+    ended = project.ship("promote", "--debug")
+    assert "Traceback" in ended.stderr

@@ -1,0 +1,127 @@
+"""The launcher: from a fresh clone to the first command, and what can go wrong before it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# Nothing of this machine's pip settings: what is tested is a machine without a network.
+PLAIN = {
+    "PATH": os.environ["PATH"],
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_RETRIES": "0",
+}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A fresh clone's launcher and what it needs, without a virtual environment."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    for name in ("ship", "requirements.txt", "requirements-dev.txt", "scripts", "pipelines"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / name)
+    return folder
+
+
+def ship(
+    clone: Path, *arguments: str, home: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(clone / "ship"), *arguments], cwd=clone,
+        env={**PLAIN, "HOME": str(home or clone), **env},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def fake_python(folder: Path, script: str) -> str:
+    path = folder / "fake-python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_help_is_enough_to_begin(clone: Path) -> None:
+    ended = ship(clone, "--help", SHIPWAY_VENV=sys.prefix)
+    assert ended.returncode == 0, ended.stderr
+    for word in ("demo", "up", "deliver", "promote", "rollback", "status", "exit codes"):
+        assert word in ended.stdout
+
+
+VERBS = """
+    build deploy smoke rollout deliver promote rollback hold resume status history up demo test
+"""
+
+
+@pytest.mark.parametrize("verb", VERBS.split())
+def test_each_verb_has_help(clone: Path, verb: str) -> None:
+    ended = ship(clone, verb, "--help", SHIPWAY_VENV=sys.prefix)
+    assert ended.returncode == 0, ended.stderr
+    assert f"usage: ship {verb}" in ended.stdout
+    assert "--debug" in ended.stdout
+
+
+def test_a_python_that_is_too_old(clone: Path, tmp_path: Path) -> None:
+    old = fake_python(tmp_path, 'case "$1" in -V) echo Python 3.9.2;; *) exit 1;; esac')
+    ended = ship(clone, "status", PYTHON=old)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("ship: needs Python 3.11 or newer; found Python 3.9.2\n")
+    assert not (clone / ".shipway").exists()
+
+
+def test_a_python_without_venv(clone: Path, tmp_path: Path) -> None:
+    """As Debian's python3 is without python3-venv: every use of venv fails, the rest works."""
+    crippled = tmp_path / "without" / "venv.py"
+    crippled.parent.mkdir()
+    crippled.write_text("raise SystemExit('ensurepip is not available')")
+    python = fake_python(tmp_path, f'PYTHONPATH={crippled.parent} exec {sys.executable} "$@"')
+    ended = ship(clone, "status", PYTHON=python)
+    assert ended.returncode == 2
+    assert "cannot make a virtual environment" in ended.stderr
+    assert "  | ensurepip is not available" in ended.stderr
+    assert "apt-get install python3-venv" in ended.stderr
+
+
+def test_no_network_for_the_first_set_up(clone: Path) -> None:
+    """One clear error, and the next call does not take what is there for finished."""
+    for _ in range(2):
+        ended = ship(clone, "status", PYTHON=sys.executable)
+        assert ended.returncode == 2
+        assert "ship: setting up its Python packages in" in ended.stderr
+        assert "ship: could not install what requirements.txt names" in ended.stderr
+        assert "is the network up" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(clone: Path) -> None:
+    venv = clone / ".shipway" / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to("/nowhere/python3")
+    shutil.copy(clone / "requirements.txt", venv / "has-requirements.txt")
+    ended = ship(clone, "status", PYTHON=sys.executable)
+    assert "setting up its Python packages" in ended.stderr
+
+
+def test_from_another_folder_it_works_on_the_project_there(clone: Path, tmp_path: Path) -> None:
+    """The nearest folder upwards that holds pipelines/ counts, else the launcher's own."""
+    other = tmp_path / "other" / "deep"
+    other.mkdir(parents=True)
+    (tmp_path / "other" / "pipelines").mkdir()
+    ended = subprocess.run(
+        [str(clone / "ship"), "status"], cwd=other, env={**PLAIN, "SHIPWAY_VENV": sys.prefix},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "no pipelines/<service>/service.yaml under" in ended.stderr
+    assert str(tmp_path / "other") in ended.stderr
