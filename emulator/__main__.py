@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from emulator.server import Emulator
+from emulator.server import Emulator, PortInUse
 from emulator.store import StateInUse
 
 _TAKEN = 2
@@ -57,8 +57,8 @@ async def _serve(emulator: Emulator, port: int) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         url = await emulator.start(port)
-    except OSError as error:
-        print(f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}.", file=sys.stderr)
+    except PortInUse as error:
+        print(error, file=sys.stderr)
         return _TAKEN
     print(url, flush=True)
     await stop.wait()

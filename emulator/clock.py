@@ -21,4 +21,4 @@ def next_version() -> str:
     """
     global _last_version
     _last_version = max(_last_version + 1, time.time_ns() // 1000)
-    return base64.urlsafe_b64encode(_last_version.to_bytes(8, "big")).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_last_version.to_bytes(8, "big")).decode()

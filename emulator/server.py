@@ -31,6 +31,10 @@ _log = logging.getLogger("emulator")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class PortInUse(Exception):
+    """The APIs' port cannot be listened on."""
+
+
 class Emulator:
     """A local Cloud Run with its state in one folder.
 
@@ -45,7 +49,7 @@ class Emulator:
     async def start(self, port: int) -> str:
         """Serve on 127.0.0.1, on a free port when `port` is 0; returns the API's base URL.
 
-        Raises OSError when the port is in use.
+        Raises PortInUse.
         """
         listener = _listener(port)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -105,9 +109,9 @@ def _listener(port: int) -> socket.socket:
     try:
         listener.bind(("127.0.0.1", port))
         listener.listen(1024)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise PortInUse(f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}.") from error
     return listener
 
 

@@ -13,10 +13,13 @@ from emulator.instances.launch import Launch, StartFailed
 from emulator.instances.runtime import Image, Instance, Runtime
 from emulator.logging.models import Logs
 from emulator.names import Key
+from emulator.registry import ImageNotFound, WrongPlatform
 
 # Cloud Run sends SIGKILL 10 seconds after SIGTERM.
 # Source: https://cloud.google.com/run/docs/container-contract#instance-shutdown.
 GRACE = 10.0
+# Seconds until an instance goes that no URL leads to any more: soon, but a rollback finds it warm.
+_UNREACHABLE = 60.0
 
 _log = logging.getLogger("emulator.instances")
 
@@ -83,6 +86,11 @@ class Pool:
             return False
         return time.monotonic() - self.last_used >= seconds
 
+    def is_missing(self) -> bool:
+        """Whether an instance has to be started although nobody asks for one."""
+        wanted = self.serving and self.launch.min_instances > 0
+        return wanted and self.ready() is None and not self.busy
+
 
 class Instances:
     """Every revision's pool.
@@ -125,7 +133,7 @@ class Instances:
     async def _started(self, launch: Launch) -> Instance:
         try:
             image = await asyncio.to_thread(self._find_image, launch.image)
-        except Exception as error:
+        except (ImageNotFound, WrongPlatform) as error:
             raise StartFailed("ContainerMissing", f"Image '{launch.image}' not found.") from error
         log = self._logs.of(launch.revision, launch.service)
         return await self._runtime.start(launch, image, log)
@@ -151,11 +159,12 @@ class Instances:
         while True:
             await asyncio.sleep(pause)
             for pool in list(self._pools.values()):
-                if pool.is_idle(self._idle):
+                idle = self._idle if pool.serving else min(self._idle, _UNREACHABLE)
+                if pool.is_idle(idle):
                     instance = pool.take()
                     assert instance is not None
                     self._in_background(instance.stop(GRACE))
-                elif pool.serving and pool.launch.min_instances > 0 and pool.ready() is None:
+                elif pool.is_missing():
                     self._in_background(self._keep(pool))
 
     async def _keep(self, pool: Pool) -> None:

@@ -73,4 +73,14 @@ def same_content(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def _content(template: dict[str, Any]) -> Any:
     metadata = template.get("metadata", {})
     annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k not in _CALLER}
-    return annotations, metadata.get("labels", {}), template["spec"]
+    return annotations, metadata.get("labels", {}), _without_empty(template["spec"])
+
+
+def _without_empty(value: Any) -> Any:
+    """Empty and absent are the same to Google's APIs; exports write some fields out, empty."""
+    if isinstance(value, dict):
+        kept = {key: _without_empty(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if item not in ({}, [], "")}
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    return value

@@ -16,7 +16,9 @@ Document = dict[str, Any]
 API_VERSION = "serving.knative.dev/v1"
 _CALLER = "developer@localhost"
 
-# Annotations that Cloud Run writes itself: whatever a client sends for them does not count.
+# Annotations that Cloud Run writes itself: whatever a client sends for them does not count. It also
+# writes run.googleapis.com/operation-id, which makes gcloud wait for that operation instead of
+# reading the conditions; there are no operations here.
 _OURS = (
     "serving.knative.dev/creator",
     "serving.knative.dev/lastModifier",
@@ -75,7 +77,6 @@ def put_metadata(document: Document, key: Key, sent: schema.Service) -> None:
         "serving.knative.dev/creator": creator,
         "serving.knative.dev/lastModifier": _CALLER,
         "run.googleapis.com/ingress-status": ingress,
-        "run.googleapis.com/operation-id": str(uuid.uuid4()),
         **({"run.googleapis.com/urls": urls} if urls else {}),
     }
 

@@ -28,9 +28,9 @@ def launch(key: Key, revision: Document) -> Launch:
         args=_texts(container.get("args")),
         working_dir=container.get("workingDir"),
         env=tuple(
-            (variable["name"], variable["value"])
+            (variable["name"], variable.get("value", ""))
             for variable in container.get("env", [])
-            if "value" in variable
+            if "valueFrom" not in variable
         ),
         container_port=port,
         probe=_probe(container["startupProbe"], port),

@@ -105,18 +105,14 @@ class Reconciler:
         plan = service["spec"]["traffic"]
         kept = traffic.tags(service["status"].get("traffic", []))
         await self._router.open(key, traffic.tags(plan) | kept)
-        await self._warm_up(key, traffic.resolve(plan, self._latest_ready(key)))
+        targets = traffic.resolve(plan, self._latest_ready(key))
+        await self._warm_up(key, traffic.newcomers(targets, service["status"].get("traffic", [])))
         self._conclude(key)
 
-    async def _warm_up(self, key: Key, targets: list[Document]) -> None:
-        """Have an instance of each revision that is about to get requests."""
-        pools = [
-            pool
-            for target in targets
-            if target.get("percent")
-            and target["revisionName"]
-            and (pool := self._instances.pool(key.sibling(target["revisionName"])))
-        ]
+    async def _warm_up(self, key: Key, revisions: set[str]) -> None:
+        """Have an instance of each of the revisions, which are about to get requests."""
+        found = [self._instances.pool(key.sibling(name)) for name in revisions]
+        pools = [pool for pool in found if pool is not None]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_WARM_UP):
                 await asyncio.gather(*(pool.get() for pool in pools), return_exceptions=True)

@@ -19,6 +19,13 @@ def resolve(plan: list[Document], latest_ready: str | None) -> list[Document]:
     ]
 
 
+def newcomers(targets: list[Document], before: list[Document]) -> set[str]:
+    """The revisions that get a percentage by `targets` and got none `before` (both resolved)."""
+    old = {target["revisionName"] for target in before if target.get("percent")}
+    new = {target["revisionName"] for target in targets if target.get("percent")}
+    return new - old - {None}
+
+
 def tags(targets: list[Document]) -> set[str]:
     """The tags in a plan or in `status.traffic`."""
     return {target["tag"] for target in targets if "tag" in target}

@@ -38,7 +38,7 @@ _PASSED_ON = re.compile(
     re.IGNORECASE,
 )
 # These would send pip's files elsewhere.
-_HELD_BACK = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN"})
+_HELD_BACK = frozenset({"PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN"})
 _PIP_LINES = 15  # of its output, shown when it fails
 
 

@@ -197,5 +197,14 @@ def tag_url(document: Document, tag: str) -> str:
     return next(str(t["url"]) for t in document["status"]["traffic"] if t.get("tag") == tag)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs (one that has ended and waits to be collected does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 def _digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -182,6 +182,7 @@ def main() -> None:
         print('{"severity": "ERROR", "message": "cannot start", "code": 7}', flush=True)
         sys.exit(int(os.environ["FAIL"]))
     if "HANG" in os.environ:
+        print(os.getpid(), flush=True)
         threading.Event().wait()
     if "IGNORE_TERM" in os.environ:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -16,15 +16,7 @@ import pytest
 import requests
 
 from tests.conftest import ROOT, LocalCloudRun
-from tests.emulator.cloud_run_help import condition, eventually, service, tag_url
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+from tests.emulator.cloud_run_help import condition, eventually, is_alive, service, tag_url
 
 
 @pytest.fixture

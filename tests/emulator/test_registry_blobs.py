@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from emulator.registry import Registry
-from tests.emulator.registry_help import Client, code_of, digest_of, files_below, serving
+from tests.emulator.registry_help import Client, code_of, digest_of, files_below, serving, until
 
 
 @pytest.fixture
@@ -140,8 +141,8 @@ def test_an_upload_that_breaks_leaves_nothing(client: Client, root: Path) -> Non
         request = f"POST /v2/{client.name}/blobs/uploads/?digest={digest} HTTP/1.1\r\n"
         connection.sendall(f"{request}Host: x\r\nContent-Length: 1000\r\n\r\n".encode())
         connection.sendall(b"x" * 500)
-        _until(lambda: len(files_below(root)) == 1)
-    _until(lambda: files_below(root) == [])
+        until(lambda: len(files_below(root)) == 1)
+    until(lambda: files_below(root) == [])
     assert client("HEAD", f"/blobs/{digest}").status_code == 404
 
 
@@ -151,7 +152,7 @@ def test_a_broken_session_can_be_resumed(client: Client) -> None:
     with socket.create_connection((address[0], int(address[1]))) as connection:
         request = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
         connection.sendall(request.encode() + b"x" * 500)
-    _until(lambda: client("GET", location).headers["Range"] == "0-499")
+    until(lambda: client("GET", location).headers["Range"] == "0-499")
     rest = client("PATCH", location, data=b"x" * 500, headers={"Content-Range": "500-999"})
     assert rest.status_code == 202
     done = client("PUT", f"{location}?digest={digest_of(b'x' * 1000)}")
@@ -184,6 +185,12 @@ def test_part_of_a_blob(client: Client) -> None:
 def test_unknown_blob(client: Client) -> None:
     answer = client("GET", f"/blobs/{digest_of(b'never')}")
     assert (answer.status_code, code_of(answer)) == (404, "BLOB_UNKNOWN")
+
+
+@pytest.mark.parametrize("digest", ["sha256:abc", "sha512:" + "0" * 128, "sha256:.."])
+def test_a_digest_of_another_kind(client: Client, digest: str) -> None:
+    answer = client("GET", f"/blobs/{digest}")
+    assert (answer.status_code, code_of(answer)) == (400, "DIGEST_INVALID")
 
 
 def test_a_blob_belongs_to_its_repository_until_mounted(client: Client) -> None:
@@ -226,8 +233,6 @@ def test_a_path_out_of_the_folder_is_no_name(client: Client, root: Path) -> None
 
 def test_answers_others_while_a_large_layer_comes_in(client: Client) -> None:
     """The loop is never held for long: a hundred small requests during one large upload."""
-    import threading
-
     contents = os.urandom(1 << 20) * 48
     digest = digest_of(contents)
     status: list[int] = []
@@ -247,10 +252,3 @@ def test_answers_others_while_a_large_layer_comes_in(client: Client) -> None:
     thread.join()
     assert status == [201]
     assert slowest < 1.0
-
-
-def _until(condition: object, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    assert callable(condition)
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"

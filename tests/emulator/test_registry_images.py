@@ -14,7 +14,7 @@ import pytest
 
 from emulator.registry import ImageNotFound, Registry, WrongPlatform
 from tests.conftest import LocalCloudRun
-from tests.emulator.registry_help import INDEX, Client, digest_of, serving
+from tests.emulator.registry_help import INDEX, Client, digest_of, serving, until
 
 NAME = "acme/services/app"
 
@@ -137,8 +137,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         )
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
-        while not (root / "repositories/acme/app/_tags/moving").exists():
-            assert writer.poll() is None
+        until((root / "repositories/acme/app/_tags/moving").exists)
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait(timeout=10)
         writer.stdout.close()

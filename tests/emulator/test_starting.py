@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.emulator.cloud_run_help import condition, container, eventually, service
+from tests.emulator.cloud_run_help import condition, container, eventually, is_alive, service
 
 FAILED = "The user-provided container failed to start and listen on the port"
 
@@ -124,6 +124,9 @@ def test_a_process_that_never_listens_fails_when_the_probes_budget_is_spent(clou
     }
     settled = failed(cloud_run, document)
     assert condition(settled)["reason"] == "HealthCheckContainerError"
+    entries = cloud_run.logs('resource.labels.service_name="silent"').json()["entries"]
+    assert not is_alive(int(entries[0]["textPayload"]))
+    assert "STARTUP TCP probe failed 1 time consecutively" in entries[-1]["textPayload"]
 
 
 def test_an_http_probe_decides(cloud_run, image):

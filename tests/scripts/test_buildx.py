@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,10 @@ def context(tmp_path: Path) -> Path:
 def test_built_and_pushed(context: Path, local_cloud_run: LocalCloudRun) -> None:
     host = local_cloud_run.url.removeprefix("http://")
     said: list[str] = []
-    digest = build(context, f"{host}/acme/buildx/app:{COMMIT}", said)
+    reference = f"{host}/acme/buildx/app:{COMMIT}"
+    digest = build(context, reference, said)
+    # Docker's default driver keeps what it pushed.
+    subprocess.run(["docker", "image", "rm", reference], capture_output=True, timeout=60)
     with requests.Session() as session:
         session.trust_env = False
         found = Registry(local_cloud_run.url, session).resolve("acme/buildx/app", COMMIT)

@@ -130,6 +130,15 @@ def test_pairs() -> None:
         bad.pairs({})
 
 
+def test_words_keep_their_quotes_and_escapes() -> None:
+    assert shellwords.split('a\\ b  \'c d\'\t"e \\" f" g\\') == [
+        "a\\ b",
+        "'c d'",
+        '"e \\" f"',
+        "g\\",
+    ]
+
+
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="'\x00"), min_size=1)))
 def test_quoted_words_come_back(words: list[str]) -> None:
     text = " ".join(f"'{word}'" for word in words)

@@ -58,10 +58,14 @@ def test_a_stage_from_a_stage(tmp_path: Path) -> None:
     image = build(
         tmp_path,
         "FROM x AS base\nENV A=1\nWORKDIR /one\nCOPY main.py .\nUSER 5\n"
-        'FROM base\nWORKDIR two\nCOPY main.py ./other.py\nCMD ["a"]',
+        'FROM base\nENV B=$A\nWORKDIR two\nCOPY main.py ./other.py\nCMD ["a"]',
     )
     config = config_of(image)["config"]
-    assert (config["WorkingDir"], config["User"], config["Env"]) == ("/one/two", "5", ["A=1"])
+    assert (config["WorkingDir"], config["User"], config["Env"]) == (
+        "/one/two",
+        "5",
+        ["A=1", "B=1"],
+    )
     assert set(members(image)) == {"one", "one/main.py", "one/two", "one/two/other.py"}
     assert len(image.layers) == 2
 
@@ -173,7 +177,7 @@ def test_pip_fails(tmp_path: Path) -> None:
 def test_pip_gets_no_settings_that_lead_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("PIP_ROOT", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("PIP_USER", "1")
     monkeypatch.setenv("PYTHONPATH", "/nonsense")
     image = packed(write_app(tmp_path / "app"), tmp_path / "cache")

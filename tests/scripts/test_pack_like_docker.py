@@ -42,6 +42,7 @@ FILES = [
         "WORKDIR w\nWORKDIR v\nCOPY . .",
         'COPY ["a.py", "b.py", "/x/"]',
         "COPY keep.log /",
+        "WORKDIR /w\nCOPY a.py ..",
         "COPY link /x",
         "COPY link /x/",
         "COPY folder-link /x",

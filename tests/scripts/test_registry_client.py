@@ -49,7 +49,7 @@ def test_push_and_resolve(registry: Registry, image: PackedImage) -> None:
     said: list[str] = []
     assert registry.push("acme/client/one", "v1", image, said.append) == image.digest
     size = sum(layer.size for layer in image.layers)
-    assert said == [f"pushed {size / 1000:.1f} kB in 2 layers; 0 were there already"]
+    assert said == [f"pushed {size / 1000:.1f} kB; layers new: 2, there already: 0"]
     for reference in ("v1", image.digest):
         found = registry.resolve("acme/client/one", reference)
         assert found is not None
@@ -68,14 +68,14 @@ def test_pushes_only_what_is_not_there(
     changed = packed(tmp_path / "app", tmp_path / "cache")
     said: list[str] = []
     registry.push("acme/client/two", "v2", changed, said.append)
-    assert said == [f"pushed {changed.layers[1].size} B in 1 layers; 1 were there already"]
+    assert said == [f"pushed {changed.layers[1].size} B; layers new: 1, there already: 1"]
 
 
 def test_mounts_from_a_sibling(registry: Registry, image: PackedImage) -> None:
     registry.push("acme/client/from", "v1", image, lambda _: None)
     said: list[str] = []
     registry.push("acme/client/to", "v1", image, said.append, mount_from="acme/client/from")
-    assert said == ["pushed 0 B in 0 layers; 2 were there already"]
+    assert said == ["pushed 0 B; layers new: 0, there already: 2"]
     assert registry.resolve("acme/client/to", "v1") is not None
 
 

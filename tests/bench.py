@@ -1,0 +1,206 @@
+"""How fast Shipway is, measured side by side with others in one run (`nox -s bench`).
+
+Figures are ratios or limits, each printed with what it was measured with; nothing here is a test.
+What is not installed (gcloud, wrk) is said and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from scripts.core import HOME
+from scripts.core.config import ENDPOINT_VARIABLE
+from tests.conftest import LocalCloudRun
+
+SERVICE = "/v1/projects/shipway-local/locations/us-central1/services/app"
+
+
+class Bench:
+    """A scratch clone with two releases of the sample app, on a local Cloud Run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clone = folder / "clone"
+        self.cloud_run = LocalCloudRun(folder / "state")
+        self.url = self.cloud_run.url
+        subprocess.run(
+            ["git", "clone", "--quiet", "--depth", "1", HOME.as_uri(), str(self.clone)], check=True
+        )
+        self.ship("deliver")
+        self.revisions = [self.commit()]
+        self.ship("deliver")
+
+    def commit(self) -> str:
+        """One more commit that changes only code."""
+        with (self.clone / "app/web/pages.py").open("a") as page:
+            page.write(f"# {time.time()}\n")
+        identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
+        subprocess.run(
+            ["git", *identity, "commit", "--quiet", "--all", "--message", "code"],
+            cwd=self.clone, check=True,
+        )  # fmt: skip
+        sha = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=self.clone, text=True)
+        return f"app-{sha[:7]}"
+
+    def ship(self, *arguments: str) -> None:
+        """Run the command line as a whole process, launcher included."""
+        subprocess.run(
+            [str(HOME / "ship"), *arguments], cwd=self.clone, check=True, capture_output=True,
+            env={**os.environ, ENDPOINT_VARIABLE: self.url, "SHIPWAY_VENV": sys.prefix},
+        )  # fmt: skip
+
+    def gcloud(self, *arguments: str) -> None:
+        """Run gcloud against the same API."""
+        port = self.url.rpartition(":")[2]
+        subprocess.run(
+            ["gcloud", "run", *arguments, "--region", "us-central1", "--quiet"],
+            check=True, capture_output=True,
+            env={
+                **os.environ,
+                "CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN": f"http://localhost:{port}/",
+                "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+                "CLOUDSDK_CORE_PROJECT": "shipway-local",
+            },
+        )  # fmt: skip
+
+    def service(self) -> Any:
+        """The service as the API answers it."""
+        return requests.get(self.url + SERVICE, timeout=10).json()
+
+
+def seconds(action: Callable[[], None]) -> float:
+    """How long an action takes."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def say(what: str, figure: str, limit: str, ok: bool) -> None:
+    """One line of the report."""
+    print(f"{'ok  ' if ok else 'OVER'}  {what:<58} {figure:<34} {limit}", flush=True)
+
+
+def against_gcloud(bench: Bench, rounds: int = 7) -> None:
+    """status and rollback beside gcloud's describe and update-traffic, in turns."""
+    if not shutil.which("gcloud"):
+        print("left out: gcloud is not installed")
+        return
+    newest = bench.revisions[-1]
+    older = bench.service()["status"]["traffic"]
+    other = next(t["revisionName"] for t in older if t["revisionName"] != newest)
+    targets = [other, newest]
+
+    def compare(what: str, ours: Callable[[int], None], theirs: Callable[[int], None]) -> None:
+        mine, gcloud = [], []
+        for number in range(rounds):
+            mine.append(seconds(lambda number=number: ours(number)))  # type: ignore[misc]
+            gcloud.append(seconds(lambda number=number: theirs(number)))  # type: ignore[misc]
+        a, b = statistics.median(mine), statistics.median(gcloud)
+        say(what, f"{a:.3f} s / {b:.3f} s = {a / b:.2f}", "at most 0.40", a / b <= 0.40)
+
+    compare(
+        "ship status / gcloud run services describe",
+        lambda _: bench.ship("status", "app"),
+        lambda _: bench.gcloud("services", "describe", "app"),
+    )
+    compare(
+        "ship rollback / gcloud run services update-traffic",
+        lambda n: bench.ship("rollback", "app", "--to", targets[n % 2], "--no-hold"),
+        lambda n: bench.gcloud(
+            "services", "update-traffic", "app", f"--to-revisions={targets[(n + 1) % 2]}=100"
+        ),
+    )
+
+
+def router(bench: Bench) -> None:
+    """Requests a second through the router, and what it adds to one."""
+    if not shutil.which("wrk"):
+        print("left out: wrk is not installed")
+        return
+    url = bench.service()["status"]["url"]
+    requests.get(url, timeout=10)
+    output = _wrk(url + "/", connections=32, duration=8)
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])  # type: ignore[index]
+    bad = re.findall(r"(Non-2xx.*|Socket errors.*)", output)
+    say("router, sample app, wrk with 32 connections",
+        f"{rate:.0f} requests/s, {bad or 'none failed'}", "at least 800, none failed",
+        rate >= 800 and not bad)  # fmt: skip
+    direct = _instance(bench)
+    through, straight = [], []
+    for _ in range(3):
+        through.append(_median(_wrk(url + "/", connections=1, duration=2)))
+        straight.append(_median(_wrk(direct + "/", connections=1, duration=2)))
+    added = statistics.median(through) - statistics.median(straight)
+    say("router, added at the median of one connection",
+        f"{statistics.median(through):.2f} - {statistics.median(straight):.2f} = {added:.2f} ms",
+        "at most 3 ms", added <= 3)  # fmt: skip
+
+
+def _wrk(url: str, connections: int, duration: int) -> str:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{duration}s", "--latency", url]
+    return subprocess.check_output(command, text=True)
+
+
+def _median(output: str) -> float:
+    """wrk's median latency in milliseconds."""
+    value, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", output).groups()  # type: ignore[union-attr]
+    return float(value) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+
+
+def _instance(bench: Bench) -> str:
+    """The address of the instance that serves: the port that its own log names."""
+    body = {
+        "resourceNames": ["projects/shipway-local"],
+        "filter": f'resource.labels.revision_name="{_serving(bench)}"',
+        "orderBy": "timestamp desc",
+        "pageSize": 100,
+    }
+    entries = requests.post(bench.url + "/v2/entries:list", json=body, timeout=10).json()["entries"]
+    found = re.search(r"Listening at: http://[\d.]+:(\d+)", json.dumps(entries))
+    assert found
+    return f"http://127.0.0.1:{found[1]}"
+
+
+def _serving(bench: Bench) -> str:
+    traffic = bench.service()["status"]["traffic"]
+    return str(next(t["revisionName"] for t in traffic if t.get("percent") == 100))
+
+
+def delivery(bench: Bench, rounds: int = 3) -> None:
+    """From `ship deliver` to 100 % when only code changed, without bake time."""
+    took = []
+    for _ in range(rounds):
+        bench.commit()
+        took.append(seconds(lambda: bench.ship("deliver", "--bake", "0s")))
+    worst = max(took)
+    say("ship deliver, only code changed, no bake", f"{worst:.2f} s (worst of {rounds})",
+        "under 6 s", worst < 6)  # fmt: skip
+
+
+def main() -> None:
+    """Measure everything."""
+    print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
+    with tempfile.TemporaryDirectory(prefix="shipway-bench-") as folder:
+        bench = Bench(Path(folder))
+        try:
+            against_gcloud(bench)
+            router(bench)
+            delivery(bench)
+        finally:
+            bench.cloud_run.stop()
+
+
+if __name__ == "__main__":
+    main()
