@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import deque
 
 _FIRST, _LAST, _BLOCK = 20_000, 32_000, 50
+_BLOCKS_AT_FIRST = 4
 
 
 class Ports:
@@ -19,30 +21,27 @@ class Ports:
 
     def __init__(self) -> None:
         self._guards: list[socket.socket] = []
-        self._base = 0
-        self._next = _BLOCK
+        self._ring: deque[int] = deque()
 
     def free(self) -> int:
-        """A port that nobody listens on now and that no other emulator is going to choose."""
-        for _ in range(10 * _BLOCK):
-            if self._next >= _BLOCK:
-                self._turn_over()
-            port = self._base + self._next
-            self._next += 1
-            if is_free(port):
-                return port
-        raise OSError("no free loopback port found")
+        """A port that nobody listens on now and that no other emulator is going to choose.
 
-    def _turn_over(self) -> None:
-        """Go to the next block: round again through few blocks, so that ports rest before reuse."""
-        if len(self._guards) >= 4:
-            self._guards.append(self._guards.pop(0))
-            self._base = self._guards[-1].getsockname()[1]
-        else:
-            self._base = self._claim()
-        self._next = 1
+        Ports are handed out in turn, so that each rests for long before it is used again.
 
-    def _claim(self) -> int:
+        Raises:
+            OSError: every block of the range is taken.
+        """
+        while len(self._guards) < _BLOCKS_AT_FIRST:
+            self._claim()
+        while True:
+            for _ in range(len(self._ring)):
+                port = self._ring.popleft()
+                self._ring.append(port)
+                if is_free(port):
+                    return port
+            self._claim()
+
+    def _claim(self) -> None:
         bases = list(range(_FIRST, _LAST, _BLOCK))
         random.shuffle(bases)
         for base in bases:
@@ -54,7 +53,8 @@ class Ports:
                 guard.close()
                 continue
             self._guards.append(guard)
-            return base
+            self._ring.extendleft(reversed(range(base + 1, base + _BLOCK)))
+            return
         raise OSError(f"no free block of ports between {_FIRST} and {_LAST}")
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class Ports:
         for guard in self._guards:
             guard.close()
         self._guards.clear()
-        self._next = _BLOCK
+        self._ring.clear()
 
 
 def is_free(port: int) -> bool:

@@ -30,6 +30,8 @@ Document = dict[str, Any]
 
 # Traffic moves even when a new instance takes longer than this: its first requests wait for it.
 _WARM_UP = 10.0
+# After an error that nobody foresaw: what was in the way may be gone by then.
+_AGAIN = 1.0
 _READY = State(TRUE)
 
 _log = logging.getLogger("emulator.run")
@@ -99,6 +101,8 @@ class Reconciler:
             except Exception:
                 # One service in trouble must not stop its later writes from being served.
                 _log.exception("Reconciling %s failed", key.path)
+                await asyncio.sleep(_AGAIN)
+                wanted.set()
 
     async def _reconcile(self, key: Key) -> None:
         service = self._resources.services[key]

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from scripts.core import HOME, buildx, git, pack
+from scripts.core import HOME, git
 from scripts.core.context import Context
 from scripts.core.errors import Refused, UsageError
 from scripts.core.git import Commit
-from scripts.core.registry import Registry, Resolved
+from scripts.core.image import buildx, pack
+from scripts.core.image.registry import Registry, Resolved
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

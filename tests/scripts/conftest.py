@@ -137,20 +137,22 @@ class Project:
     def revision(self, commit: str) -> str:
         return f"{self.name}-{commit[:7]}"
 
-    def ship(
-        self, *arguments: str, cwd: Path | None = None, stdin: str | None = None, **env: str
-    ) -> subprocess.CompletedProcess[str]:
+    def ship(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Type a command in the repository."""
-        return subprocess.run(
-            [sys.executable, str(ROOT / "scripts"), *arguments],
-            cwd=cwd or self.folder,
-            env={**os.environ, "SHIPWAY_ACTOR": "tester", **env},
-            capture_output=True,
-            text=True,
-            input=stdin,
-            check=False,
-            timeout=120,
-        )
+        try:
+            return subprocess.run(
+                [sys.executable, str(ROOT / "scripts"), *arguments],
+                cwd=self.folder,
+                env={**os.environ, "SHIPWAY_ACTOR": "tester", **env},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+        except subprocess.TimeoutExpired as stuck:
+            told = (stuck.stderr or b"").decode()
+            log = self.cloud_run.log.read_text()[-3000:]
+            raise AssertionError(f"{arguments} hangs:\n{told}\n{self.service()}\n{log}") from None
 
     def done(self, *arguments: str, **env: str) -> Any:
         """Type a command that must succeed; return its JSON document."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from scripts.core import buildx
 from scripts.core.errors import Failed, ShipError, UsageError
-from scripts.core.registry import Registry
+from scripts.core.image import buildx
+from scripts.core.image.registry import Registry
 from tests.conftest import LocalCloudRun
 from tests.scripts.docker_help import needs_docker
 

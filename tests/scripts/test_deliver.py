@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
-from scripts.core.load import Load, failed
+from scripts.demo.load import Load, failed
 from tests.conftest import ROOT
 from tests.scripts.conftest import Project
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.core.dockerfile import DockerfileError
 from scripts.core.errors import Failed, UsageError
-from scripts.core.pack import PackedImage
+from scripts.core.image.dockerfile import DockerfileError
+from scripts.core.image.pack import PackedImage
 from tests.scripts.pack_help import config_of, contents, members, packed, write_app
 
 

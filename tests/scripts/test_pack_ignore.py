@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.core.dockerignore import Ignore, read, walk
+from scripts.core.image.dockerignore import Ignore, read, walk
 
 
 @pytest.mark.parametrize(

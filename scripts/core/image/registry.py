@@ -18,7 +18,7 @@ import requests
 
 from scripts.core.errors import Failed, UsageError
 from scripts.core.google import unreachable
-from scripts.core.pack import PackedImage
+from scripts.core.image.pack import PackedImage
 
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from scripts.core.packtree import Entry, Tree
+from scripts.core.image.tree import Entry, Tree
 
 # Part of every cache key: change it when the same input is to give other bytes than before.
 FORMAT = 1

@@ -11,14 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scripts.core.errors import Failed
-from scripts.core.load import failed, observed
 from scripts.core.report import Table
-from scripts.core.stage import Ended, Stage
+from scripts.demo.load import failed, observed
+from scripts.demo.stage import Ended, Stage
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--bake", default="2.5s", help="how long each step is watched (%(default)s)"
+        "--bake", default="3s", help="how long each step is watched (%(default)s)"
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from scripts.core import dockerignore
+from scripts.core.image import dockerignore
 
 # Files of dependencies and folders: 2000-01-01. A time before 1980 is trouble for zip files.
 FIXED_TIME = 946_684_800

@@ -20,8 +20,8 @@ import requests
 from scripts.core import HOME, traffic
 from scripts.core.config import ENDPOINT_VARIABLE
 from scripts.core.errors import Failed, UsageError
-from scripts.core.load import Answer, Load, observed
 from scripts.core.report import Table, plain_table, rich_table
+from scripts.demo.load import Answer, Load, observed
 
 _SERVICE = "/v1/projects/shipway-local/locations/us-central1/services/app"
 _SETTLING_SECONDS = 0.1

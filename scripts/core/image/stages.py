@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.core import packpip, packtree
-from scripts.core.dockerfile import Instruction, Stage
-from scripts.core.packlayer import Progress
-from scripts.core.packtree import Tree
+from scripts.core.image import pip
+from scripts.core.image import tree as trees
+from scripts.core.image.dockerfile import Instruction, Stage
+from scripts.core.image.layer import Progress
+from scripts.core.image.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -185,11 +186,11 @@ class _Interpreter:
 
     def workdir(self, instruction: Instruction) -> None:
         asked = instruction.expand(instruction.value, self.variables)
-        path = packtree.inside(asked, self._workdir)
+        path = trees.inside(asked, self._workdir)
         self.result.config["WorkingDir"] = f"/{path}"
         if path:
-            for new in packtree.add(self.result.tree, path, packtree.FOLDER):
-                self.pending[new] = packtree.FOLDER
+            for new in trees.add(self.result.tree, path, trees.FOLDER):
+                self.pending[new] = trees.FOLDER
 
     def copy(self, instruction: Instruction) -> None:
         origin, owner, mode = self.around.context, (0, 0), None
@@ -211,16 +212,16 @@ class _Interpreter:
         *sources, target = instruction.words(self.variables)
         if not sources:
             raise instruction.error("this should read COPY source… destination")
-        found = [(source, packtree.matching(origin, source)) for source in sources]
+        found = [(source, trees.matching(origin, source)) for source in sources]
         for source, paths in found:
             if not paths:
                 raise instruction.error(f"{source} is not in {where}")
         paths = [path for _, several in found for path in several]
-        place = packtree.followed(self.result.tree, packtree.inside(target, self._workdir))
+        place = trees.followed(self.result.tree, trees.inside(target, self._workdir))
         into = len(paths) > 1 or target == "." or target.endswith(("/", "/."))
         existing = self.result.tree.get(place)
         into = into or place == "" or (existing is not None and existing.kind == "folder")
-        self._change(packtree.placed(origin, paths, place, into, owner, mode))
+        self._change(trees.placed(origin, paths, place, into, owner, mode))
 
     def run(self, instruction: Instruction) -> None:
         around = self.around
@@ -233,7 +234,7 @@ class _Interpreter:
         user, _, group = self.result.config.get("User", "").partition(":")
         # Names are the base image's. A user that no file of users knows has group 0.
         owner = (int(user), int(group or 0)) if (user + group).isdecimal() else (0, 0)
-        step = packpip.Run(
+        step = pip.Run(
             instruction,
             self.result.tree,
             mounted,
@@ -242,7 +243,7 @@ class _Interpreter:
             owner,
             around.platform,
         )
-        added = packpip.run(step, around.cache, around.progress, around.host_platform)
+        added = pip.run(step, around.cache, around.progress, around.host_platform)
         self._change(added)
 
     def _mount(self, instruction: Instruction, value: str) -> Tree:
@@ -256,14 +257,14 @@ class _Interpreter:
             raise instruction.error(f"--mount={value} is not understood")
         stage = options.get("from")
         origin = self._stage(instruction, stage).tree if stage else self.around.context
-        source = packtree.inside(options.get("source") or options.get("src") or "", "")
-        place = packtree.inside(target, self._workdir)
+        source = trees.inside(options.get("source") or options.get("src") or "", "")
+        place = trees.inside(target, self._workdir)
         if source and source not in origin:
             raise instruction.error(f"--mount: {source} is not there to be mounted")
         if source and origin[source].kind != "folder":
-            return {place: packtree.identified(origin[source])}
-        inner = packtree.below(origin, source)
-        return {f"{place}/{name}": packtree.identified(entry) for name, entry in inner}
+            return {place: trees.identified(origin[source])}
+        inner = trees.below(origin, source)
+        return {f"{place}/{name}": trees.identified(entry) for name, entry in inner}
 
     def _change(self, added: Tree) -> None:
         """Take `added` into the stage: what differs from what is there is one more layer."""
@@ -271,7 +272,7 @@ class _Interpreter:
         for path, entry in sorted(added.items()):
             if entry.kind == "folder" and path in self.result.tree:
                 continue
-            for new in packtree.add(self.result.tree, path, entry):
+            for new in trees.add(self.result.tree, path, entry):
                 changed[new] = self.result.tree[new]
         if changed:
             self.result.changes.append(changed)

@@ -29,7 +29,7 @@ class Load:
         threads: how many requests are under way at most.
     """
 
-    def __init__(self, url: str, rate: float = 450.0, threads: int = 6) -> None:
+    def __init__(self, url: str, rate: float = 500.0, threads: int = 6) -> None:
         self.address = urlsplit(url).netloc
         self.pause = threads / rate
         self._answers: list[list[Answer]] = [[] for _ in range(threads)]

@@ -18,11 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.core import packlayer, packtree, shellwords
-from scripts.core.dockerfile import Instruction
 from scripts.core.errors import Failed
-from scripts.core.packlayer import Progress
-from scripts.core.packtree import Entry, Tree
+from scripts.core.image import layer as layers
+from scripts.core.image import shellwords
+from scripts.core.image import tree as trees
+from scripts.core.image.dockerfile import Instruction
+from scripts.core.image.layer import Progress
+from scripts.core.image.tree import Entry, Tree
 
 _NO_SYSTEM = "the pack builder has no operating system to run this in; build with --builder docker"
 _NO_TARGET = (
@@ -71,11 +73,11 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
             f"the pack builder installs for this machine, {host_platform}, and not for "
             f"{step.platform}; build with --builder docker"
         )
-    key = packlayer.key_of(
+    key = layers.key_of(
         "run",
         step.instruction.text,
-        packlayer.listed(step.tree),
-        packlayer.listed(step.mounted),
+        layers.listed(step.tree),
+        layers.listed(step.mounted),
         sorted(step.variables.items()),
         [step.workdir, step.owner, step.platform, platform.python_version()],
     )
@@ -84,7 +86,7 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
     if not index.is_file():
         progress(f"{step.instruction.text} (once; kept until a dependency changes)")
         result.parent.mkdir(parents=True, exist_ok=True)
-        with packlayer.scratch(cache) as folder:
+        with layers.scratch(cache) as folder:
             _install(step, commands, folder / "run")
             try:
                 (folder / "run").rename(result)
@@ -134,7 +136,7 @@ def _pip_arguments(command: list[str], step: Run) -> list[str]:
             continue
         if option in ("-t", "--target"):
             value = value if equals else next(words, "")
-            mapped.append(f"--target={{root}}/{packtree.inside(value, step.workdir)}")
+            mapped.append(f"--target={{root}}/{trees.inside(value, step.workdir)}")
             targets += 1
         elif equals and value.startswith("/"):
             mapped.append(f"{option}={{root}}{value}")
@@ -149,8 +151,8 @@ def _install(step: Run, commands: list[list[str]], folder: Path) -> None:
     """Run pip and leave, in `folder`, `files/` with what is new and `index.json` that lists it."""
     root = folder / "root"
     before = folder / "before"
-    packtree.write_out(step.tree.items(), root)
-    packtree.write_out(step.mounted.items(), root)
+    trees.write_out(step.tree.items(), root)
+    trees.write_out(step.mounted.items(), root)
     workdir = root / step.workdir.strip("/")
     workdir.mkdir(parents=True, exist_ok=True)
     shutil.copytree(root, before, symlinks=True)
@@ -176,7 +178,7 @@ def _call(step: Run, arguments: list[str], workdir: Path, *, may_fail: bool = Fa
     passed |= {k: v for k, v in step.variables.items() if k.startswith("PIP_")}
     environment = {k: v for k, v in passed.items() if k not in _HELD_BACK} | {
         "PYTHONHASHSEED": "0",
-        "SOURCE_DATE_EPOCH": str(packtree.FIXED_TIME),
+        "SOURCE_DATE_EPOCH": str(trees.FIXED_TIME),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "PIP_ROOT_USER_ACTION": "ignore",

@@ -1,4 +1,4 @@
-"""Reads a Dockerfile into stages of instructions. Syntax only: `packstage` says what they do.
+"""Reads a Dockerfile into stages of instructions. Syntax only: `stages` says what they do.
 
 Source: Dockerfile reference, "Format", "Parser directives", "FROM", "ARG".
 The parser is our own: `dockerfile-parse` knows no here-documents, no flags, no `${X:-default}`.
@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.core import shellwords
 from scripts.core.errors import UsageError
+from scripts.core.image import shellwords
 
 _INSTRUCTIONS = re.compile(
     "ADD|ARG|CMD|COPY|ENTRYPOINT|ENV|EXPOSE|FROM|HEALTHCHECK|LABEL|MAINTAINER|ONBUILD|RUN|SHELL"

@@ -21,12 +21,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.core import dockerfile as dockerfiles
-from scripts.core import packlayer, packtree
-from scripts.core.dockerfile import Dockerfile, Stage
 from scripts.core.errors import UsageError
-from scripts.core.packlayer import Layer, Progress
-from scripts.core.packstage import StageResult, Surroundings, interpret
+from scripts.core.image import dockerfile as dockerfiles
+from scripts.core.image import layer as layers
+from scripts.core.image import tree as trees
+from scripts.core.image.dockerfile import Dockerfile, Stage
+from scripts.core.image.layer import Layer, Progress
+from scripts.core.image.stages import StageResult, Surroundings, interpret
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -96,7 +97,7 @@ def pack(
     }
     defaults = _defaults(description, arguments)
     around = Surroundings(
-        packtree.context_tree(context, dockerfile),
+        trees.context_tree(context, dockerfile),
         arguments,
         defaults,
         platform,
@@ -105,8 +106,8 @@ def pack(
         progress,
     )
     result = _final_stage(description, around)
-    layers = tuple(packlayer.layer(entries, cache) for entries in result.changes)
-    return _image(result, layers, created, platform, labels)
+    made = tuple(layers.layer(entries, cache) for entries in result.changes)
+    return _image(result, made, created, platform, labels)
 
 
 def _defaults(description: Dockerfile, arguments: dict[str, str]) -> dict[str, str]:
