@@ -1,4 +1,4 @@
-"""Startup probes: an instance takes requests once one succeeds."""
+"""Probes: an instance takes requests once one succeeds, and is killed when others fail."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 import aiohttp
 
 from emulator.instances.launch import Launch, Probe
+from emulator.instances.runtime import Instance
 
 # Cloud Run asks once a period. Here the period only sets how long an instance may take: asking more
 # often costs nothing and starts it sooner.
@@ -22,8 +23,7 @@ async def passes(launch: Launch, port: int, exited: asyncio.Event) -> bool:
     """
     probe = launch.probe
     began = time.monotonic()
-    # A probe of another port than the container's goes there as it is.
-    target = port if probe.port == launch.container_port else probe.port
+    target = _target(launch, probe, port)
     async with aiohttp.ClientSession() as session:
         while not exited.is_set():
             elapsed = time.monotonic() - began
@@ -32,10 +32,38 @@ async def passes(launch: Launch, port: int, exited: asyncio.Event) -> bool:
                 return False
             if await _succeeds(session, probe, target, min(probe.timeout, left)):
                 return not exited.is_set()
-            pause = _EAGER if elapsed < _EAGER_FOR else _PATIENT
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(exited.wait(), pause)
+            await _exits(exited, _EAGER if elapsed < _EAGER_FOR else _PATIENT)
     return False
+
+
+async def fails(launch: Launch, probe: Probe, instance: Instance) -> bool:
+    """Wait until `instance` fails its liveness probe as often in a row as its threshold says.
+
+    False when it exited first.
+    """
+    target = _target(launch, probe, instance.port)
+    failed = 0
+    pause: float = probe.initial_delay
+    async with aiohttp.ClientSession() as session:
+        while not await _exits(instance.exited, pause):
+            began = time.monotonic()
+            failed = 0 if await _succeeds(session, probe, target, probe.timeout) else failed + 1
+            if failed >= probe.threshold:
+                return not instance.exited.is_set()
+            pause = max(0.0, probe.period - (time.monotonic() - began))
+    return False
+
+
+async def _exits(exited: asyncio.Event, seconds: float) -> bool:
+    """Wait for that many seconds, or until the instance exits; whether it does."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(exited.wait(), seconds)
+    return exited.is_set()
+
+
+def _target(launch: Launch, probe: Probe, port: int) -> int:
+    """A probe of another port than the container's goes there as it is."""
+    return port if probe.port == launch.container_port else probe.port
 
 
 async def _succeeds(
@@ -60,10 +88,24 @@ def outcome(launch: Launch, seconds: float, *, passed: bool) -> str:
     probe = launch.probe
     name = f"{'Default ' if probe.is_default else ''}STARTUP {probe.kind} probe"
     attempts = min(probe.threshold, 1 + int(seconds // probe.period))
-    where = f'for container "{launch.container or "app-1"}" on port {launch.container_port}'
-    if probe.kind == "HTTP":
-        where += f' path "{probe.path}"'
+    where = _where(launch, probe)
     if passed:
         return f"{name} succeeded after {attempts} attempt{'s'[: attempts > 1]} {where}."
-    times = f"{probe.threshold} time{'s'[: probe.threshold > 1]}"
-    return f"{name} failed {times} consecutively {where}. The instance was not started."
+    return f"{name} failed {_times(probe)} consecutively {where}. The instance was not started."
+
+
+def liveness_failure(launch: Launch, probe: Probe) -> str:
+    """What Cloud Run logs about a liveness probe that failed."""
+    return (
+        f"LIVENESS {probe.kind} probe failed {_times(probe)} consecutively "
+        f"{_where(launch, probe)}. The instance has been shut down."
+    )
+
+
+def _times(probe: Probe) -> str:
+    return f"{probe.threshold} time{'s'[: probe.threshold > 1]}"
+
+
+def _where(launch: Launch, probe: Probe) -> str:
+    path = f' path "{probe.path}"' if probe.kind == "HTTP" else ""
+    return f'for container "{launch.container or "app-1"}" on port {launch.container_port}{path}'

@@ -36,7 +36,6 @@ class ProcessInstance:
     def __init__(self, process: asyncio.subprocess.Process, port: int, log: RevisionLog) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self.in_flight = 0
         self.exited = asyncio.Event()
         self.on_exit: list[Callable[[], Awaitable[None]]] = []
         self.pid = process.pid

@@ -31,7 +31,6 @@ class Instance(Protocol):
     """A running instance. It listens on 127.0.0.1, port `port`, once its startup probe passed."""
 
     port: int
-    in_flight: int
     exited: asyncio.Event
 
     @property
