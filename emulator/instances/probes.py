@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from typing import Self
 
 import aiohttp
 
@@ -15,22 +16,24 @@ from emulator.instances.runtime import Instance
 # often costs nothing and starts it sooner.
 _EAGER, _PATIENT, _EAGER_FOR = 0.025, 0.25, 10.0
 
+# A connection that is still open after this was passed on to somebody who listens.
+_STAYS_OPEN = 0.25
 
-async def passes(launch: Launch, port: int, exited: asyncio.Event) -> bool:
-    """Wait until the instance on `port` answers its startup probe.
+
+async def passes(launch: Launch, instance: Instance) -> bool:
+    """Wait until `instance` answers its startup probe.
 
     False when it exited first, or when the probe's budget is spent.
     """
-    probe = launch.probe
+    probe, exited = launch.probe, instance.exited
     began = time.monotonic()
-    target = _target(launch, probe, port)
-    async with aiohttp.ClientSession() as session:
+    async with _Prober(launch, probe, instance) as prober:
         while not exited.is_set():
             elapsed = time.monotonic() - began
             left = probe.budget - elapsed
             if left <= 0:
                 return False
-            if await _succeeds(session, probe, target, min(probe.timeout, left)):
+            if await prober.succeeds(min(probe.timeout, left)):
                 return not exited.is_set()
             await _exits(exited, _EAGER if elapsed < _EAGER_FOR else _PATIENT)
     return False
@@ -41,13 +44,12 @@ async def fails(launch: Launch, probe: Probe, instance: Instance) -> bool:
 
     False when it exited first.
     """
-    target = _target(launch, probe, instance.port)
     failed = 0
     pause: float = probe.initial_delay
-    async with aiohttp.ClientSession() as session:
+    async with _Prober(launch, probe, instance) as prober:
         while not await _exits(instance.exited, pause):
             began = time.monotonic()
-            failed = 0 if await _succeeds(session, probe, target, probe.timeout) else failed + 1
+            failed = 0 if await prober.succeeds(probe.timeout) else failed + 1
             if failed >= probe.threshold:
                 return not instance.exited.is_set()
             pause = max(0.0, probe.period - (time.monotonic() - began))
@@ -61,26 +63,46 @@ async def _exits(exited: asyncio.Event, seconds: float) -> bool:
     return exited.is_set()
 
 
-def _target(launch: Launch, probe: Probe, port: int) -> int:
-    """A probe of another port than the container's goes there as it is."""
-    return port if probe.port == launch.container_port else probe.port
+class _Prober:
+    """Asks one instance, again and again; to be used with `async with`."""
 
+    def __init__(self, launch: Launch, probe: Probe, instance: Instance) -> None:
+        self._probe = probe
+        # A probe of another port than the container's goes there as it is.
+        own = probe.port == launch.container_port
+        self._port = instance.port if own else probe.port
+        self._forwarded = own and instance.forwarded
 
-async def _succeeds(
-    session: aiohttp.ClientSession, probe: Probe, port: int, timeout: float
-) -> bool:
-    try:
-        async with asyncio.timeout(timeout):
-            if probe.kind == "HTTP":
-                url = f"http://127.0.0.1:{port}/{probe.path.lstrip('/')}"
-                headers = list(probe.headers)
-                async with session.get(url, headers=headers, allow_redirects=False) as response:
-                    return 200 <= response.status < 400
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
+    async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def succeeds(self, timeout: float) -> bool:
+        """Whether it answers within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await (self._get() if self._probe.kind == "HTTP" else self._connect())
+        except (OSError, TimeoutError, aiohttp.ClientError):
+            return False
+
+    async def _get(self) -> bool:
+        url = f"http://127.0.0.1:{self._port}/{self._probe.path.lstrip('/')}"
+        headers = list(self._probe.headers)
+        async with self._http.get(url, headers=headers, allow_redirects=False) as response:
+            return 200 <= response.status < 400
+
+    async def _connect(self) -> bool:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            if self._forwarded:
+                with contextlib.suppress(TimeoutError):
+                    return await asyncio.wait_for(reader.read(1), _STAYS_OPEN) != b""
             return True
-    except (OSError, TimeoutError, aiohttp.ClientError):
-        return False
+        finally:
+            writer.close()
 
 
 def outcome(launch: Launch, seconds: float, *, passed: bool) -> str:

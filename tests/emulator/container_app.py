@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -139,6 +140,15 @@ class Handler(BaseHTTPRequestHandler):
         while not os.path.exists(f"{folder}/go"):
             time.sleep(0.01)
         self.answer({"pid": os.getpid(), "cwd": os.getcwd()})
+
+    def get_eat(self) -> None:
+        """Use as many MiB as the query says, here or in a child process."""
+        size, _, child = self.path.partition("?")[2].partition("&")
+        if child:
+            meal = f"x = b'x' * ({size} << 20)"
+            subprocess.run([sys.executable, "-c", meal], check=False)
+            threading.Event().wait(20)
+        self.answer(len(b"x" * (int(size) << 20)))
 
     def get_fall_sick(self) -> None:
         sick.set()
