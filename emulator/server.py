@@ -14,8 +14,10 @@ from aiohttp import web
 
 from emulator import pages, projects, store
 from emulator.errors import ApiError, invalid
+from emulator.instances.docker import DockerRuntime
 from emulator.instances.pool import Instances
 from emulator.instances.process import ProcessRuntime
+from emulator.instances.runtime import Runtime
 from emulator.logging import urls as logging_urls
 from emulator.logging.models import Logs
 from emulator.names import Key
@@ -38,25 +40,27 @@ class PortInUse(Exception):
 class Emulator:
     """A local Cloud Run with its state in one folder.
 
-    `idle` is the number of seconds without a request after which an instance is stopped.
+    `idle` is the number of seconds without a request after which an instance is stopped; `runtime`
+    is what runs instances, "process" or "docker".
     """
 
-    def __init__(self, folder: Path, *, idle: float) -> None:
+    def __init__(self, folder: Path, *, idle: float, runtime: str = "process") -> None:
         self._folder = folder
         self._idle = idle
+        self._runtime_name = runtime
         self._lock = store.lock(folder)
 
     async def start(self, port: int) -> str:
         """Serve on 127.0.0.1, on a free port when `port` is 0; returns the API's base URL.
 
-        Raises PortInUse.
+        Raises PortInUse and NoEngine.
         """
         listener = _listener(port)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         logs = Logs(self._folder / "logs")
         registry = Registry(self._folder / "registry")
         self._ports = Ports()
-        runtime = ProcessRuntime(self._folder / "instances", self._ports)
+        runtime = await self._runtime()
         self._instances = Instances(
             runtime,
             lambda reference: registry.image(reference, runtime.platforms),
@@ -90,6 +94,12 @@ class Emulator:
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
         return self.url
+
+    async def _runtime(self) -> Runtime:
+        if self._runtime_name == "docker":
+            registry = self.url.removeprefix("http://")
+            return await DockerRuntime.open(self._folder, self._ports, registry)
+        return ProcessRuntime(self._folder / "instances", self._ports)
 
     def _logs_url(self, revision: Key) -> str:
         return f"{self.url}/logs/{revision.path}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from emulator.names import Key
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A startup probe; times are in seconds.
+    """A startup or liveness probe; times are in seconds. The defaults are the startup probe's.
 
     `kind` is "TCP", "HTTP" or "GRPC" (probed as TCP). A probe of the container's port goes to where
     a local instance really listens.
@@ -32,11 +32,23 @@ class Probe:
         return self.initial_delay + self.period * self.threshold
 
 
+class Bounds(NamedTuple):
+    """The fewest and the most instances that a revision has."""
+
+    minimum: int
+    maximum: int
+
+
+_UP_TO_100 = Bounds(0, 100)
+
+
 @dataclass(frozen=True)
 class Launch:
     """One revision, as its instances see it.
 
     `image` is a reference by digest; `command` and `args` are the manifest's, or None.
+    `concurrency` is how many requests one instance answers at a time. `memory` is in bytes, `cpu`
+    in CPUs.
     """
 
     revision: Key
@@ -50,7 +62,11 @@ class Launch:
     container_port: int = 8080
     probe: Probe = Probe()
     service_account: str = ""
-    min_instances: int = 0
+    liveness: Probe | None = None
+    concurrency: int = 80
+    bounds: Bounds = _UP_TO_100
+    memory: int = 512 * 1024**2
+    cpu: float = 1.0
     request_timeout: float = 300.0
 
     def system_variables(self) -> dict[str, str]:

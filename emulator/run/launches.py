@@ -6,6 +6,7 @@ from typing import Any
 
 from emulator.instances.launch import Launch, Probe
 from emulator.names import Key
+from emulator.run import scale
 from emulator.run.defaults import ingress_index
 from emulator.run.resources import service_of
 
@@ -16,8 +17,8 @@ def launch(key: Key, revision: Document) -> Launch:
     """How to start the revision `key`; its image is by digest once it was resolved."""
     spec = revision["spec"]
     container = spec["containers"][ingress_index(spec)]
-    annotations = revision["metadata"].get("annotations", {})
-    minimum = annotations.get("autoscaling.knative.dev/minScale", "0")
+    limits = container["resources"]["limits"]
+    cpu = scale.amount(limits["cpu"])
     port = container["ports"][0]["containerPort"]
     return Launch(
         revision=key,
@@ -35,7 +36,11 @@ def launch(key: Key, revision: Document) -> Launch:
         container_port=port,
         probe=_probe(container["startupProbe"], port),
         service_account=spec["serviceAccountName"],
-        min_instances=int(minimum) if minimum.isdigit() else 0,
+        liveness=_probe(container["livenessProbe"], port) if "livenessProbe" in container else None,
+        concurrency=scale.concurrency(spec, cpu),
+        bounds=scale.of_revision(revision["metadata"].get("annotations", {})),
+        memory=int(scale.amount(limits["memory"])),
+        cpu=cpu,
         request_timeout=float(spec["timeoutSeconds"]),
     )
 
@@ -46,7 +51,7 @@ def _texts(items: list[str] | None) -> tuple[str, ...] | None:
 
 def _probe(probe: Document, port: int) -> Probe:
     kind = next((name for name in ("httpGet", "grpc", "tcpSocket") if name in probe), "tcpSocket")
-    action = probe[kind]
+    action = probe.get(kind, {})
     is_default = kind == "tcpSocket" and probe["periodSeconds"] == 240
     return Probe(
         kind={"httpGet": "HTTP", "grpc": "GRPC", "tcpSocket": "TCP"}[kind],

@@ -21,7 +21,7 @@ from emulator.registry import Image, ImageNotFound, WrongPlatform
 from emulator.router.frontend import revisions_of
 from emulator.router.router import Router
 from emulator.router.split import Split
-from emulator.run import conditions, traffic
+from emulator.run import conditions, scale, traffic
 from emulator.run.conditions import FALSE, TRUE, UNKNOWN, State
 from emulator.run.launches import launch
 from emulator.run.resources import Resources
@@ -119,7 +119,7 @@ class Reconciler:
         pools = [pool for pool in found if pool is not None]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_WARM_UP):
-                await asyncio.gather(*(pool.get() for pool in pools), return_exceptions=True)
+                await asyncio.gather(*(pool.warm() for pool in pools), return_exceptions=True)
 
     def _conclude(self, key: Key) -> None:
         before = self._resources.services[key]
@@ -194,9 +194,12 @@ class Reconciler:
                 splits[target["tag"]] = Split([(key.sibling(target["revisionName"]), 100)])
         self._router.route(key, splits)
         reachable = revisions_of(splits)
+        annotations = self._resources.services[key]["metadata"]["annotations"]
         for revision, _ in self._resources.revisions_of(key):
             if pool := self._instances.pool(revision):
                 pool.serving = revision in reachable
+                share = sum(weight for weighed, weight in weights if weighed == revision)
+                pool.bounds = scale.with_share(pool.launch.bounds, annotations, share)
 
     def _latest_ready(self, key: Key) -> str | None:
         """The newest revision that got ready, as `latestRevision: true` means it."""
@@ -240,7 +243,7 @@ class Reconciler:
         document["status"]["imageDigest"] = f"{_repository(container.image)}@{image.digest}"
         pool = self._instances.register(launch(key, document))
         try:
-            await pool.get()
+            await pool.warm()
         except StartFailed as failure:
             self._instances.forget(key)
             logs = document["status"]["logUrl"]
