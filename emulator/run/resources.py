@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from emulator import clock
@@ -13,6 +14,9 @@ Document = dict[str, Any]
 SERVICE_LABEL = "serving.knative.dev/service"
 GENERATION_LABEL = "serving.knative.dev/configurationGeneration"
 LOCATION_LABEL = "cloud.googleapis.com/location"
+OPERATION_ANNOTATION = "run.googleapis.com/operation-id"
+# How many operations are remembered; the oldest are forgotten first.
+_OPERATIONS = 10_000
 
 
 class Resources:
@@ -23,11 +27,15 @@ class Resources:
         self.services: dict[Key, Document] = {}
         self.revisions: dict[Key, Document] = {}
         self._policies: dict[Key, Document] = {}
+        self.operations: dict[str, Key] = {}
+        self._written = asyncio.Event()
         self._load()
 
     def _load(self) -> None:
         for entry in self._store.documents("services"):
-            self.services[Key(*entry["key"])] = entry["document"]
+            key = Key(*entry["key"])
+            self.services[key] = entry["document"]
+            self._remember(key, entry["document"])
         for entry in self._store.documents("policies"):
             self._policies[Key(*entry["key"])] = entry["document"]
         for entry in self._store.documents("revisions"):
@@ -42,6 +50,23 @@ class Resources:
     def put_service(self, key: Key, document: Document) -> None:
         """Store a service, under a new resourceVersion that is set in `document`."""
         self._put("services", self.services, key, document)
+        self._remember(key, document)
+        self._announce()
+
+    def _remember(self, key: Key, document: Document) -> None:
+        operation = document["metadata"].get("annotations", {}).get(OPERATION_ANNOTATION)
+        if operation:
+            self.operations[operation] = key
+        while len(self.operations) > _OPERATIONS:
+            del self.operations[next(iter(self.operations))]
+
+    def _announce(self) -> None:
+        self._written.set()
+        self._written = asyncio.Event()
+
+    async def next_write(self) -> None:
+        """Wait until a service is written or deleted."""
+        await self._written.wait()
 
     def put_revision(self, key: Key, document: Document) -> None:
         """Store a revision, under a new resourceVersion that is set in `document`."""
@@ -61,6 +86,7 @@ class Resources:
             self.delete_revision(revision)
         if self._policies.pop(key, None) is not None:
             self._store.delete(f"policies/{key.path}.json")
+        self._announce()
         return owned
 
     def delete_revision(self, key: Key) -> None:

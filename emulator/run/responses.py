@@ -13,6 +13,7 @@ from emulator.errors import ApiError, invalid
 from emulator.names import Key
 from emulator.run import documents, selectors
 from emulator.run.models import Admin
+from emulator.run.operations import Operations
 from emulator.run.policies import Policies
 
 Document = dict[str, Any]
@@ -47,6 +48,7 @@ class Responses:
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
         self._policies = Policies(admin)
+        self._operations = Operations(admin.resources)
 
     # Services
 
@@ -113,6 +115,17 @@ class Responses:
 
         return handler
 
+    # Operations
+
+    async def get_operation(self, request: web.Request) -> web.Response:
+        """One operation, as it is now."""
+        return web.json_response(self._operations.get(*self._key(request)))
+
+    async def wait_for_operation(self, request: web.Request) -> web.Response:
+        """`:wait`: one operation, once it is done."""
+        body = await _body(request)
+        return web.json_response(await self._operations.wait(*self._key(request), body))
+
     # Policies
 
     async def get_policy(self, request: web.Request) -> web.Response:
@@ -126,8 +139,9 @@ class Responses:
 
     async def test_permissions(self, request: web.Request) -> web.Response:
         """`:testIamPermissions`."""
+        self._key(request)
         body = await _body(request)
-        return web.json_response(self._policies.test(self._key(request), body))
+        return web.json_response(self._policies.test(body))
 
     # What requests have in common
 
