@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from emulator import pages, projects, store
+from emulator import pages, projects, recorder, store
 from emulator.errors import ApiError, invalid
 from emulator.instances.pool import Instances
 from emulator.instances.process import ProcessRuntime
@@ -76,7 +76,9 @@ class Emulator:
             logs_url=self._logs_url,
         )
         await self._reconciler.resume()
-        application = web.Application(middlewares=[_errors], client_max_size=16 * 1024**2)
+        application = web.Application(
+            middlewares=[*recorder.middlewares(), _errors], client_max_size=16 * 1024**2
+        )
         application.add_routes(
             [
                 *logging_urls.routes(logs),

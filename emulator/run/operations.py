@@ -13,7 +13,6 @@ import re
 from typing import Any
 
 from emulator.errors import ApiError, invalid
-from emulator.names import Key
 from emulator.run import conditions
 from emulator.run.conditions import FALSE, UNKNOWN
 from emulator.run.resources import Resources

@@ -214,4 +214,4 @@ def _dry_run(request: web.Request) -> bool:
 
 
 def _success() -> web.Response:
-    return web.json_response({"kind": "Status", "status": "Success", "code": 200})
+    return web.json_response({"status": "Success", "code": 200})
