@@ -98,8 +98,26 @@ def _check_container(container: schema.Container, where: str) -> None:
         if variable.name in names:
             raise invalid(f"'{variable.name}' is given twice.", field)
         names.add(variable.name)
+        _check_source(variable, f"{where}.env[{index}]")
     if container.startup_probe:
         _check_probe(container.startup_probe, f"{where}.startupProbe")
+
+
+def _check_source(variable: schema.EnvVar, where: str) -> None:
+    source = variable.value_from
+    if source is None:
+        return
+    if variable.value:
+        raise invalid("Only one of value and valueFrom may be given.", where)
+    reference = source.secret_key_ref
+    if reference is None:
+        raise invalid("Only secretKeyRef is supported.", f"{where}.valueFrom")
+    if not re.fullmatch(r"[\w-]{1,255}", reference.name or "", re.ASCII):
+        raise invalid("must be a secret's name.", f"{where}.valueFrom.secretKeyRef.name")
+    if not re.fullmatch(r"latest|[1-9]\d*", reference.key or ""):
+        raise invalid(
+            "must be a version's number or 'latest'.", f"{where}.valueFrom.secretKeyRef.key"
+        )
 
 
 def _check_probe(probe: schema.Probe, where: str) -> None:

@@ -174,6 +174,23 @@ def test_services_update_sets_what_cloud_run_reads(gcloud: Gcloud, there: CloudR
     assert requests.get(updated["status"]["url"], timeout=10).json()["env"]["B"] == "two"
 
 
+def test_secrets(gcloud: Gcloud, there: CloudRun) -> None:
+    there.ready(service("web", there.push(), "web-a"))
+    made = gcloud.type("secrets", "create", "token", "--data-file", "-", stdin="hunter2")
+    assert made.returncode == 0, made.stderr
+    read = gcloud.type("secrets", "versions", "access", "latest", "--secret", "token")
+    assert (read.stdout, read.returncode) == ("hunter2", 0)
+    gcloud.run("services", "update", "web", "--update-secrets", "TOKEN=token:latest")
+    updated = there.get("web")
+    assert container(updated)["env"] == [
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "latest"}}}
+    ]
+    assert requests.get(updated["status"]["url"], timeout=10).json()["env"]["TOKEN"] == "hunter2"
+    failed = gcloud.type("run", "services", "update", "web", "--update-secrets", "TOKEN=none:1")
+    assert failed.returncode == 1
+    assert "/secrets/none/versions/1 was not found" in failed.stderr
+
+
 def test_services_replace_takes_the_samples_manifest(
     gcloud: Gcloud, there: CloudRun, tmp_path: Path
 ) -> None:
