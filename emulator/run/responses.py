@@ -85,7 +85,9 @@ class Responses:
 
     async def list_revisions(self, request: web.Request) -> web.Response:
         """Revisions, newest first."""
-        return self._list(request, "Revision", self._admin.revisions(*self._place(request)))
+        project, region = self._place(request)
+        found = self._admin.revisions(project, region)
+        return self._list(request, "Revision", found, lambda it: self._admin.shown(project, it))
 
     async def get_revision(self, request: web.Request) -> web.Response:
         """One revision."""
@@ -170,7 +172,13 @@ class Responses:
             raise invalid("A location is required.")
         return Key(project, region, name or request.match_info["name"])
 
-    def _list(self, request: web.Request, kind: str, found: list[Document]) -> web.Response:
+    def _list(
+        self,
+        request: web.Request,
+        kind: str,
+        found: list[Document],
+        show: Callable[[Document], Document] = lambda document: document,
+    ) -> web.Response:
         found = selectors.select(found, request.query.get("labelSelector", ""))
         shown, more = selectors.page(
             found, request.query.get("limit", ""), request.query.get("continue", "")
@@ -181,7 +189,7 @@ class Responses:
                 "apiVersion": documents.API_VERSION,
                 "kind": f"{kind}List",
                 "metadata": metadata,
-                "items": shown,
+                "items": [show(document) for document in shown],
             }
         )
 

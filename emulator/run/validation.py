@@ -9,6 +9,7 @@ from typing import Any
 from emulator.errors import ApiError, invalid
 from emulator.names import Key, project_number
 from emulator.run import schema
+from emulator.run.metadata_rules import check_metadata
 
 # RFC 1035 label, as Cloud Run asks of service names, revision names and tags.
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -34,6 +35,8 @@ def service(document: Any, key: Key) -> schema.Service:
         raise invalid(f"Expected '{key.project}', as in the request's URL.", "metadata.namespace")
     if parsed.spec is None or parsed.spec.template is None or parsed.spec.template.spec is None:
         raise invalid("The template is required.", "spec.template.spec")
+    check_metadata(parsed.metadata, "metadata")
+    check_metadata(parsed.spec.template.metadata, "spec.template.metadata")
     _check_template(parsed.spec.template, key.name)
     return parsed
 
