@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from emulator.names import Key
@@ -43,12 +43,26 @@ _UP_TO_100 = Bounds(0, 100)
 
 
 @dataclass(frozen=True)
+class SecretVariable:
+    """An environment variable `name` with a secret's value.
+
+    `secret` is `projects/NUMBER/secrets/NAME`, `version` a number or `latest`, and `field` the
+    place in the Service that asks for it, as Cloud Run's messages write it.
+    """
+
+    name: str
+    secret: str
+    version: str
+    field: str
+
+
+@dataclass(frozen=True)
 class Launch:
     """One revision, as its instances see it.
 
     `image` is a reference by digest; `command` and `args` are the manifest's, or None.
     `concurrency` is how many requests one instance answers at a time. `memory` is in bytes, `cpu`
-    in CPUs.
+    in CPUs. `env` holds the values of `secrets`, too, once they were read: it is never shown.
     """
 
     revision: Key
@@ -58,7 +72,8 @@ class Launch:
     command: tuple[str, ...] | None = None
     args: tuple[str, ...] | None = None
     working_dir: str | None = None
-    env: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    secrets: tuple[SecretVariable, ...] = ()
     container_port: int = 8080
     probe: Probe = Probe()
     service_account: str = ""

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
-from emulator.instances.launch import StartFailed
+from emulator.instances.launch import Launch, StartFailed
 from emulator.instances.pool import Instances
 from emulator.names import Key
 from emulator.registry import Image, ImageNotFound, WrongPlatform
@@ -40,7 +40,8 @@ _log = logging.getLogger("emulator.run")
 class Reconciler:
     """Watches over every service.
 
-    `find_image(reference, platforms)` looks into the registry.
+    `find_image(reference, platforms)` looks into the registry; `check_secrets(launch)` raises
+    StartFailed when a revision's secrets cannot be read.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Reconciler:
         router: Router,
         find_image: Callable[[str, Collection[str]], Image],
         platforms: Collection[str],
+        check_secrets: Callable[[Launch], None],
     ) -> None:
         self._resources = resources
         self._instances = instances
         self._router = router
         self._find_image = find_image
         self._platforms = platforms
+        self._check_secrets = check_secrets
         self._wanted: dict[Key, asyncio.Event] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
         self._starts: dict[Key, asyncio.Task[None]] = {}
@@ -231,6 +234,10 @@ class Reconciler:
     async def _attempt(self, key: Key, document: Document) -> StartFailed | None:
         container = launch(key, document)
         try:
+            self._check_secrets(container)
+        except StartFailed as failure:
+            return failure
+        try:
             image = await asyncio.to_thread(self._find_image, container.image, self._platforms)
         except ImageNotFound:
             return StartFailed("ContainerMissing", f"Image '{container.image}' not found.")
@@ -284,6 +291,8 @@ def _revision_states(failure: StartFailed | None) -> dict[str, State]:
             "ContainerReady": _READY,
             "ResourcesAvailable": _READY,
         }
+    if failure.reason == "SecretsAccessCheckFailed":
+        return {"Ready": bad, "ResourcesAvailable": bad}
     return {"Ready": bad, "ContainerReady": bad}
 
 
