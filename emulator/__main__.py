@@ -24,7 +24,9 @@ def main() -> int:
     arguments = _arguments()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     try:
-        emulator = Emulator(arguments.state, idle=arguments.idle)
+        emulator = Emulator(
+            arguments.state, idle=arguments.idle, enforced=arguments.iam == "enforce"
+        )
     except StateInUse:
         print(
             f"The state folder {arguments.state} is in use by another local Cloud Run. "
@@ -46,6 +48,12 @@ def _arguments() -> argparse.Namespace:
         type=float,
         default=900.0,
         help="seconds without a request until an instance is stopped (default: 900)",
+    )
+    parser.add_argument(
+        "--iam",
+        choices=("none", "enforce"),
+        default="none",
+        help="enforce: callers need a token and the permission (default: none, all may do all)",
     )
     return parser.parse_args()
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from emulator import pages, projects, store
 from emulator.errors import ApiError, invalid
+from emulator.identity.models import Identity
 from emulator.instances.pool import Instances
 from emulator.instances.process import ProcessRuntime
 from emulator.logging import urls as logging_urls
@@ -38,10 +39,12 @@ class PortInUse(Exception):
 class Emulator:
     """A local Cloud Run with its state in one folder.
 
-    `idle` is the number of seconds without a request after which an instance is stopped.
+    `idle` is the number of seconds without a request after which an instance is stopped;
+    `enforced` says whether IAM refuses anybody anything.
     """
 
-    def __init__(self, folder: Path, *, idle: float) -> None:
+    def __init__(self, folder: Path, *, idle: float, enforced: bool = False) -> None:
+        self._enforced = enforced
         self._folder = folder
         self._idle = idle
         self._lock = store.lock(folder)
@@ -56,16 +59,17 @@ class Emulator:
         logs = Logs(self._folder / "logs")
         registry = Registry(self._folder / "registry")
         self._ports = Ports()
-        runtime = ProcessRuntime(self._folder / "instances", self._ports)
+        documents = store.Store(self._folder / "run")
+        resources = Resources(documents)
+        identity = Identity(self._folder / "identity", resources, self.url, enforced=self._enforced)
+        runtime = ProcessRuntime(self._folder / "instances", self._ports, identity)
         self._instances = Instances(
             runtime,
             lambda reference: registry.image(reference, runtime.platforms),
             logs,
             self._idle,
         )
-        documents = store.Store(self._folder / "run")
-        self._router = Router(self._instances, self._ports, documents)
-        resources = Resources(documents)
+        self._router = Router(self._instances, self._ports, documents, identity.invoker)
         self._reconciler = Reconciler(
             resources, self._instances, self._router, registry.image, runtime.platforms
         )
@@ -76,11 +80,14 @@ class Emulator:
             logs_url=self._logs_url,
         )
         await self._reconciler.resume()
-        application = web.Application(middlewares=[_errors], client_max_size=16 * 1024**2)
+        application = web.Application(
+            middlewares=[_errors, identity.guard], client_max_size=16 * 1024**2
+        )
         application.add_routes(
             [
                 *logging_urls.routes(logs),
                 *registry.routes(),
+                *identity.routes(),
                 *run_urls.routes(admin),
                 *projects.routes(),
                 *pages.routes(resources, logs, self.url),
@@ -121,7 +128,11 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except ApiError as error:
-        return web.json_response(error.body(), status=error.code)
+        headers = {"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'}
+        refused = error.status == "UNAUTHENTICATED"
+        return web.json_response(
+            error.body(), status=error.code, headers=headers if refused else None
+        )
     except json.JSONDecodeError:
         return web.json_response(invalid("Invalid JSON payload received.").body(), status=400)
     except web.HTTPException as error:

@@ -16,11 +16,18 @@ from scripts.core import HOME
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8787, help="0 picks a free one (%(default)s)")
     parser.add_argument("--state", type=Path, help="where it keeps everything (.shipway/cloud-run)")
+    parser.add_argument(
+        "--iam",
+        choices=("none", "enforce"),
+        default="none",
+        help="enforce: callers need a token and the permission for what they do (%(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
     state = (arguments.state or root / ".shipway" / "cloud-run").absolute()
     command = ["-m", "emulator", "--port", str(arguments.port), "--state", str(state)]
+    command += ["--iam", arguments.iam]
     # The emulator is a program of its own: it is met over HTTP alone, as Cloud Run is.
     os.chdir(HOME)
     os.execv(sys.executable, [sys.executable, *command])
