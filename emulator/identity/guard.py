@@ -11,6 +11,7 @@ from emulator.errors import ApiError
 from emulator.identity import calls
 from emulator.identity.access import Access, Document, denied
 from emulator.identity.calls import Call
+from emulator.identity.invoker import is_open
 from emulator.identity.principals import Principal
 from emulator.names import Key, default_service_account
 from emulator.run.resources import Resources, service_of
@@ -105,12 +106,34 @@ class Guard:
             )
         service = self._service(calls.SERVICE, project, request)
         current = self._resources.services[service] if service else {}
+        self._check_opening(principal, project, service, await _body(request), current)
         permission = "artifactregistry.repositories.downloadArtifacts"
         for image in _images(template) - _images(_template(current)):
             name = image.partition("/")[2]
             if not self._may_in_repository(principal, permission, name):
                 location = image.partition("-docker.pkg.dev/")[0]
                 raise denied(permission, _registry_words(permission, name, location))
+
+    def _check_opening(
+        self,
+        principal: Principal,
+        project: str,
+        service: Key | None,
+        wanted: Document,
+        current: Document,
+    ) -> None:
+        """Whoever lets everybody in, or stops to, must be allowed to change the policy as well.
+
+        Source: https://cloud.google.com/run/docs/securing/managing-access#invoker_check.
+        """
+        if is_open(wanted) == is_open(current):
+            return
+        of = self._access.of_service(service) if service else self._access.of_project(project)
+        permission = "run.services.setIamPolicy"
+        if not self._access.may(principal, permission, of):
+            name = (wanted.get("metadata") or {}).get("name", "")
+            resource = f"namespaces/{project}/services/{name}"
+            raise denied(permission, _denied_on(permission, resource))
 
     async def _registry(
         self, path: str, request: web.Request, handler: Handler

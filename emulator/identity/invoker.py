@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 
-from emulator.identity.access import ANYBODY, Access
+from emulator.identity.access import ANYBODY, Access, Document
 from emulator.identity.tokens import BadToken, IdTokens
 from emulator.names import Key
 from emulator.run.resources import Resources
@@ -72,7 +72,7 @@ class Invoker:
         document = self._resources.services.get(service)
         if not self._access.enforced or document is None:
             return {}
-        if document["metadata"].get("annotations", {}).get(_DISABLED) == "true":
+        if is_open(document):
             return {}
         chain = self._access.of_service(service)
         open_to_all = self._access.may(ANYBODY, _PERMISSION, chain)
@@ -94,3 +94,10 @@ class Invoker:
         if not self._access.may(principal, _PERMISSION, chain):
             raise NotAllowed(403, path)
         return {name: f"{scheme} {token.strip().rpartition('.')[0]}.{_REMOVED}"}
+
+
+def is_open(service: Document) -> bool:
+    """Whether a service, as stored or as sent, has the check turned off."""
+    metadata = service.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    return isinstance(annotations, dict) and annotations.get(_DISABLED) == "true"

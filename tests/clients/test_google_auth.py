@@ -99,8 +99,10 @@ def test_who_may_not_impersonate_is_told_which_permission(owner: Owner, tmp_path
         pytest.raises(google.auth.exceptions.RefreshError) as refused,
     ):
         http.get(f"{owner.url}/v1/projects/{PROJECT}")
-    text = str(refused.value)
-    assert "Permission 'iam.serviceAccounts.getAccessToken' denied on resource" in text
+    error = json.loads(refused.value.args[1])["error"]
+    assert error["message"] == (
+        "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist)."
+    )
 
 
 def test_an_id_token_of_the_impersonated_account(owner: Owner) -> None:
