@@ -26,7 +26,12 @@ def main() -> int:
     arguments = _arguments()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     try:
-        emulator = Emulator(arguments.state, idle=arguments.idle, runtime=arguments.runtime)
+        emulator = Emulator(
+            arguments.state,
+            idle=arguments.idle,
+            runtime=arguments.runtime,
+            enforced=arguments.iam == "enforce",
+        )
     except StateInUse:
         print(
             f"The state folder {arguments.state} is in use by another local Cloud Run. "
@@ -54,6 +59,12 @@ def _arguments() -> argparse.Namespace:
         choices=["process", "docker"],
         default="process",
         help="what runs instances: processes of this machine, or a Docker engine (%(default)s)",
+    )
+    parser.add_argument(
+        "--iam",
+        choices=["none", "enforce"],
+        default="none",
+        help="enforce: callers need a token and the permission (default: none, all may do all)",
     )
     return parser.parse_args()
 

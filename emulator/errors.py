@@ -9,6 +9,7 @@ from typing import Any
 
 _HTTP_CODES = {
     "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
     "FAILED_PRECONDITION": 400,
     "PERMISSION_DENIED": 403,
     "NOT_FOUND": 404,

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from emulator import pages, projects, recorder, store
 from emulator.errors import ApiError, invalid
+from emulator.identity.models import Identity
 from emulator.instances.docker import DockerRuntime
 from emulator.instances.pool import Instances
 from emulator.instances.process import ProcessRuntime
@@ -44,10 +45,14 @@ class Emulator:
     """A local Cloud Run with its state in one folder.
 
     `idle` is the number of seconds without a request after which an instance is stopped; `runtime`
-    is what runs instances, "process" or "docker".
+    is what runs instances, "process" or "docker"; `enforced` says whether IAM refuses anybody
+    anything.
     """
 
-    def __init__(self, folder: Path, *, idle: float, runtime: str = "process") -> None:
+    def __init__(
+        self, folder: Path, *, idle: float, runtime: str = "process", enforced: bool = False
+    ) -> None:
+        self._enforced = enforced
         self._folder = folder
         self._idle = idle
         self._runtime_name = runtime
@@ -63,17 +68,18 @@ class Emulator:
         logs = Logs(self._folder / "logs")
         registry = Registry(self._folder / "registry")
         self._ports = Ports()
+        documents = store.Store(self._folder / "run")
+        resources = Resources(documents)
+        identity = Identity(self._folder / "identity", resources, self.url, enforced=self._enforced)
         secrets = Secrets(self._folder / "secrets")
-        runtime = WithSecrets(await self._runtime(), secrets, _may_access)
+        runtime = WithSecrets(await self._runtime(identity), secrets, _may_access)
         self._instances = Instances(
             runtime,
             lambda reference: registry.image(reference, runtime.platforms),
             logs,
             self._idle,
         )
-        documents = store.Store(self._folder / "run")
-        self._router = Router(self._instances, self._ports, documents)
-        resources = Resources(documents)
+        self._router = Router(self._instances, self._ports, documents, identity.invoker)
         self._reconciler = Reconciler(
             resources,
             self._instances,
@@ -90,12 +96,14 @@ class Emulator:
         )
         await self._reconciler.resume()
         application = web.Application(
-            middlewares=[*recorder.middlewares(), _errors], client_max_size=16 * 1024**2
+            middlewares=[*recorder.middlewares(), _errors, identity.guard],
+            client_max_size=16 * 1024**2,
         )
         application.add_routes(
             [
                 *logging_urls.routes(logs),
                 *registry.routes(),
+                *identity.routes(),
                 *run_urls.routes(admin),
                 *secret_urls.routes(secrets),
                 *projects.routes(),
@@ -107,11 +115,11 @@ class Emulator:
         await web.SockSite(self._runner, listener).start()
         return self.url
 
-    async def _runtime(self) -> Runtime:
+    async def _runtime(self, identity: Identity) -> Runtime:
         if self._runtime_name == "docker":
             registry = self.url.removeprefix("http://")
             return await DockerRuntime.open(self._folder, self._ports, registry)
-        return ProcessRuntime(self._folder / "instances", self._ports)
+        return ProcessRuntime(self._folder / "instances", self._ports, identity)
 
     def _logs_url(self, revision: Key) -> str:
         return f"{self.url}/logs/{revision.path}"
@@ -149,7 +157,11 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except ApiError as error:
-        return web.json_response(error.body(), status=error.code)
+        headers = {"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'}
+        refused = error.status == "UNAUTHENTICATED"
+        return web.json_response(
+            error.body(), status=error.code, headers=headers if refused else None
+        )
     except json.JSONDecodeError:
         return web.json_response(invalid("Invalid JSON payload received.").body(), status=400)
     except web.HTTPException as error:

@@ -97,7 +97,8 @@ def smoke(context: Context, region: CloudRun, state: State, revision: str) -> Sm
     """Run the checks against one revision in one region.
 
     Raises:
-        UsageError: the revision does not exist, or has no tag and so no URL of its own.
+        UsageError: the revision does not exist, or has no tag and so no URL of its own; or the
+            service is private, and the credentials cannot have an ID token for it.
     """
     found = region.revision(revision)
     if found is None:
@@ -112,7 +113,11 @@ def smoke(context: Context, region: CloudRun, state: State, revision: str) -> Sm
         )
     url = region.tag_url(tag, revision)
     with context.progress.step("smoke", f"{revision} at {url}") as step:
-        outcomes = checks.run(url, context.pipeline.checks, commit_of(found))
+        token = None
+        if context.pipeline.environment.access == "private":
+            # For the service's own URL, although a tag's is called.
+            token = context.google.id_token(str(state.service["status"]["url"]), url)
+        outcomes = checks.run(url, context.pipeline.checks, commit_of(found), token)
         done = Smoked(region=region.region, revision=revision, url=url, outcomes=outcomes)
         passed = len(outcomes) - len(done.failed)
         step.done(f"{passed} of {len(outcomes)} checks passed at {url}")

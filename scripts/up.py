@@ -22,6 +22,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="process",
         help="what runs instances: processes of this machine, or a Docker engine (%(default)s)",
     )
+    parser.add_argument(
+        "--iam",
+        choices=["none", "enforce"],
+        default="none",
+        help="enforce: callers need a token and the permission for what they do (%(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
@@ -29,6 +35,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     print(f"ship: the local Cloud Run keeps its state in {state}; Ctrl-C stops it", file=sys.stderr)
     command = ["-m", "emulator", "--port", str(arguments.port), "--state", str(state)]
     command += ["--runtime", arguments.runtime]
+    command += ["--iam", arguments.iam]
     # The emulator is a program of its own: it is met over HTTP alone, as Cloud Run is.
     os.chdir(HOME)
     os.execv(sys.executable, [sys.executable, *command])

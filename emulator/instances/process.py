@@ -22,7 +22,7 @@ from emulator.instances.python import bare_python
 from emulator.instances.runtime import Image
 from emulator.instances.unpack import UnsafeLayer, unpack
 from emulator.logging.models import RevisionLog
-from emulator.metadata.server import Identity, MetadataServer
+from emulator.metadata.server import Identity, MetadataServer, Tokens
 from emulator.ports import Ports, is_free
 from emulator.store import Store
 
@@ -83,9 +83,13 @@ class ProcessInstance:
 
 
 class ProcessRuntime:
-    """Runs instances as processes, from images unpacked once under `folder`."""
+    """Runs instances as processes, from images unpacked once under `folder`.
 
-    def __init__(self, folder: Path, ports: Ports) -> None:
+    `tokens` makes what an instance's metadata server gives away.
+    """
+
+    def __init__(self, folder: Path, ports: Ports, tokens: Tokens) -> None:
+        self._tokens = tokens
         machine = _MACHINES.get(platform.machine(), platform.machine())
         self.platforms: Collection[str] = frozenset(
             {"linux/amd64", f"{platform.system().lower()}/{machine}"}
@@ -128,7 +132,8 @@ class ProcessRuntime:
         """Start on `port`; None when the instance did not come up there."""
         began = time.monotonic()
         metadata = MetadataServer(
-            Identity(launch.revision.project, launch.revision.region, launch.service_account)
+            Identity(launch.revision.project, launch.revision.region, launch.service_account),
+            self._tokens,
         )
         host = await metadata.start()
         try:

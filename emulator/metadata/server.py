@@ -5,12 +5,15 @@ Source: https://cloud.google.com/run/docs/container-contract#metadata-server.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
 from emulator.names import project_number
 
+_ACCOUNTS = "instance/service-accounts/"
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_SECONDS = 3600
 _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 
 
@@ -22,10 +25,22 @@ class Identity(NamedTuple):
     service_account: str
 
 
+class Tokens(Protocol):
+    """What makes tokens of a service account."""
+
+    def access_token(self, email: str, seconds: float) -> str:
+        """An access token, good for `seconds`."""
+
+    def id_token(self, email: str, audience: str) -> str:
+        """An ID token for `audience`."""
+
+
 class MetadataServer:
     """Answers an instance's questions on 127.0.0.1."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, tokens: Tokens) -> None:
+        self._email = identity.service_account
+        self._tokens = tokens
         number = project_number(identity.project)
         self._values = {
             "project/project-id": identity.project,
@@ -33,8 +48,7 @@ class MetadataServer:
             "instance/region": f"projects/{number}/regions/{identity.region}",
             "instance/zone": f"projects/{number}/zones/{identity.region}-1",
             "instance/id": f"local-{id(self):x}",
-            "instance/service-accounts/default/email": identity.service_account,
-            "instance/service-accounts/": f"default/\n{identity.service_account}/\n",
+            _ACCOUNTS: f"default/\n{identity.service_account}/\n",
         }
         self._runner: web.ServerRunner | None = None
 
@@ -60,7 +74,35 @@ class MetadataServer:
             return web.Response(
                 status=403, text="Missing Metadata-Flavor:Google header.\n", headers=_FLAVOR
             )
-        value = self._values.get(request.path.removeprefix("/computeMetadata/v1/"))
+        path = request.path.removeprefix("/computeMetadata/v1/")
+        value = self._values.get(path)
+        if value is None and path.startswith(_ACCOUNTS):
+            account, _, what = path.removeprefix(_ACCOUNTS).partition("/")
+            if account in ("default", self._email):
+                return self._of_account(what, request)
         if value is None:
             return web.Response(status=404, text="Not found.\n", headers=_FLAVOR)
         return web.Response(text=value, headers=_FLAVOR)
+
+    def _of_account(self, what: str, request: web.BaseRequest) -> web.Response:
+        """What is asked about the instance's account.
+
+        Source: https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys.
+        """
+        if what == "" and request.query.get("recursive", "").lower() == "true":
+            found = {"aliases": ["default"], "email": self._email, "scopes": [_SCOPE]}
+            return web.json_response(found, headers=_FLAVOR)
+        if what == "email":
+            return web.Response(text=self._email, headers=_FLAVOR)
+        if what == "scopes":
+            return web.Response(text=f"{_SCOPE}\n", headers=_FLAVOR)
+        if what == "token":
+            token = self._tokens.access_token(self._email, _SECONDS)
+            body = {"access_token": token, "expires_in": _SECONDS, "token_type": "Bearer"}
+            return web.json_response(body, headers=_FLAVOR)
+        audience = request.query.get("audience")
+        if what == "identity" and audience:
+            return web.Response(text=self._tokens.id_token(self._email, audience), headers=_FLAVOR)
+        status = 400 if what == "identity" else 404
+        text = "non-empty audience parameter required\n" if status == 400 else "Not found.\n"
+        return web.Response(status=status, text=text, headers=_FLAVOR)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
+from emulator.identity.invoker import NotAllowed
 from emulator.instances.launch import StartFailed
 from emulator.instances.pool import Instances
 from emulator.instances.runtime import Instance
 from emulator.instances.scaling import NoInstance, Pool
 from emulator.names import Key
 from emulator.router import websocket
+from emulator.router.headers import REPLACED
 from emulator.router.proxy import BadInstance, InstanceGone, Proxy
 from emulator.router.split import Split
 
@@ -34,9 +37,19 @@ _LAST_WORDS = 1.0
 
 
 class Frontend:
-    """What a service answers at its own URL (tag "") and at its tags' URLs."""
+    """What a service answers at its own URL (tag "") and at its tags' URLs.
 
-    def __init__(self, instances: Instances, proxy: Proxy) -> None:
+    `allow(path, headers)` raises NotAllowed, or returns headers to put in the place of the
+    request's own.
+    """
+
+    def __init__(
+        self,
+        instances: Instances,
+        proxy: Proxy,
+        allow: Callable[[str, Mapping[str, str]], dict[str, str]],
+    ) -> None:
+        self._allow = allow
         self._instances = instances
         self._proxy = proxy
         self._splits: dict[str, Split] = {}
@@ -52,6 +65,15 @@ class Frontend:
         split = self._splits.get(tag)
         if split is None:
             return _page(404, _NOT_FOUND) if tag else _page(503, _BROKEN)
+        try:
+            request[REPLACED] = self._allow(request.path, request.headers)
+        except NotAllowed as refusal:
+            return web.Response(
+                status=refusal.status,
+                text=refusal.page(),
+                content_type="text/html",
+                headers={"Server": "Google Frontend", **refusal.headers()},
+            )
         pool = self._instances.pool(split.choose())
         if pool is None:
             return _page(503, _BROKEN)

@@ -31,6 +31,9 @@ _WEBSOCKET = frozenset(
     }
 )
 
+REPLACED = "replaced-headers"
+"""Where a request keeps the headers that take the place of its own."""
+
 
 def for_instance(request: web.BaseRequest, *, upgrade: bool = False) -> CIMultiDict[str]:
     """The headers to send on: as they came, plus where the request came from and its trace.
@@ -40,6 +43,7 @@ def for_instance(request: web.BaseRequest, *, upgrade: bool = False) -> CIMultiD
     headers = _passed_on(
         request.headers, frozenset({"expect"} | (_WEBSOCKET if upgrade else set()))
     )
+    headers.update(request.get(REPLACED, {}))
     caller = request.remote or "127.0.0.1"
     before = headers.get("X-Forwarded-For")
     headers["X-Forwarded-For"] = f"{before}, {caller}" if before else caller

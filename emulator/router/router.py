@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
+from collections.abc import Mapping
 
 from aiohttp import web
 
+from emulator.identity.invoker import Invoker
 from emulator.instances.pool import Instances
 from emulator.names import Key
 from emulator.ports import Ports
@@ -37,7 +39,8 @@ class _Listener:
 class Router:
     """The front ends of all services."""
 
-    def __init__(self, instances: Instances, ports: Ports, store: Store) -> None:
+    def __init__(self, instances: Instances, ports: Ports, store: Store, invoker: Invoker) -> None:
+        self._invoker = invoker
         self._instances = instances
         self._ports = ports
         self._store = store
@@ -49,7 +52,11 @@ class Router:
 
     async def open(self, service: Key, tags: set[str]) -> None:
         """Listen for a service and its tags, and no longer for tags that it had before."""
-        frontend = self._frontends.setdefault(service, Frontend(self._instances, self._proxy))
+        frontend = self._frontends.get(service)
+        if frontend is None:
+            allow = functools.partial(self._allow, service)
+            frontend = Frontend(self._instances, self._proxy, allow)
+            self._frontends[service] = frontend
         wanted = {"", *tags}
         for tag in sorted(wanted):
             if (service, tag) not in self._listeners:
@@ -83,6 +90,9 @@ class Router:
     def url(self, service: Key, tag: str = "") -> str:
         """The URL of a service or tag that is listened for."""
         return f"http://127.0.0.1:{self._listeners[service, tag].port}"
+
+    def _allow(self, service: Key, path: str, headers: Mapping[str, str]) -> dict[str, str]:
+        return self._invoker.check(service, self.url(service), path, headers)
 
     async def _listen(self, frontend: Frontend, service: Key, tag: str) -> _Listener:
         server = web.Server(

@@ -1,10 +1,11 @@
-"""IAM policies of services: kept and given back; nothing is enforced yet.
+"""IAM policies of services: kept and given back. `emulator.identity` enforces them.
 
 Source: https://cloud.google.com/run/docs/reference/rest/v1/Policy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from emulator.errors import ApiError, invalid
@@ -45,13 +46,14 @@ class Policies:
         self._resources.put_policy(key, stored)
         return stored
 
-    def test(self, body: Any) -> Document:
-        """Which of the permissions asked about the caller has: all of them, for now.
+    def test(self, body: Any, may: Callable[[str], bool]) -> Document:
+        """Which of the permissions asked about the caller has, as `may(permission)` says.
 
         The service need not exist: gcloud asks before it creates one.
         """
         permissions = body.get("permissions") if isinstance(body, dict) else None
-        return {"permissions": permissions} if permissions else {}
+        held = [permission for permission in permissions or [] if may(permission)]
+        return {"permissions": held} if held else {}
 
 
 def _bindings(bindings: Any) -> list[Document]:

@@ -15,6 +15,7 @@ from emulator.run import documents, selectors
 from emulator.run.models import Admin
 from emulator.run.operations import Operations
 from emulator.run.policies import Policies
+from emulator.run.resources import Resources
 
 Document = dict[str, Any]
 
@@ -143,7 +144,8 @@ class Responses:
         """`:testIamPermissions`."""
         self._key(request)
         body = await _body(request)
-        return web.json_response(self._policies.test(body))
+        may = request.get("may", lambda _permission: True)
+        return web.json_response(self._policies.test(body, may))
 
     # What requests have in common
 
@@ -156,15 +158,7 @@ class Responses:
             return project, None
         if region is not None and not _REGION.fullmatch(region):
             raise ApiError("NOT_FOUND", f"Location '{region}' does not exist.")
-        return project, region or self._region_of(request, project)
-
-    def _region_of(self, request: web.Request, project: str) -> str:
-        """The region of a request whose path has none: in its host's name, as in Google's."""
-        found = re.match(r"([a-z]+-[a-z]+\d+)-", request.host)
-        if found:
-            return found[1]
-        regions = {key.region for key in self._admin.resources.services if key.project == project}
-        return regions.pop() if len(regions) == 1 else _DEFAULT_REGION
+        return project, region or region_of(request, self._admin.resources, project)
 
     def _key(self, request: web.Request, name: str | None = None) -> Key:
         project, region = self._place(request)
@@ -192,6 +186,15 @@ class Responses:
                 "items": [show(document) for document in shown],
             }
         )
+
+
+def region_of(request: web.Request, resources: Resources, project: str) -> str:
+    """The region of a request whose path has none: in its host's name, as in Google's."""
+    found = re.match(r"([a-z]+-[a-z]+\d+)-", request.host)
+    if found:
+        return found[1]
+    regions = {key.region for key in resources.services if key.project == project}
+    return regions.pop() if len(regions) == 1 else _DEFAULT_REGION
 
 
 async def _body(request: web.Request) -> Document:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +17,7 @@ from scripts.core.errors import Failed, Refused, UsageError
 
 _RETRIED = (429, 500, 502, 503, 504)
 _ATTEMPTS = 4
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
@@ -57,6 +62,7 @@ class Google:
         self.http = requests.Session()
         self.http.headers["User-Agent"] = "shipway"
         self._wanted = pipeline.environment.credentials
+        self._project = pipeline.environment.project
         self._credentials: Any = None
 
     def url(self, api: str, path: str) -> str:
@@ -78,24 +84,48 @@ class Google:
         """
         if self._wanted == "none":
             return None
-        parts = urlsplit(url)
-        if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-            raise UsageError(f"{parts.scheme}://{parts.netloc}: credentials go over https only")
-        import google.auth
-        import google.auth.exceptions
-        import google.auth.transport.requests
+        _check_confidential(url)
+        with _usable_credentials():
+            credentials = self._found()
+            if not credentials.valid:
+                import google.auth.transport.requests
 
-        try:
-            if self._credentials is None:
-                self._credentials, _ = google.auth.default(scopes=[_SCOPE])
-            if not self._credentials.valid:
-                self._credentials.refresh(google.auth.transport.requests.Request())
-        except google.auth.exceptions.GoogleAuthError as error:
-            raise UsageError(
-                f"no usable Google credentials: {error}",
-                "on a laptop: gcloud auth application-default login",
-            ) from None
-        return str(self._credentials.token)
+                credentials.refresh(google.auth.transport.requests.Request())
+        return str(credentials.token)
+
+    def id_token(self, audience: str, url: str) -> str | None:
+        """An ID token for a private service, or None where no credentials are to be sent.
+
+        Args:
+            audience: the service's own URL, also where a tag's URL is called.
+            url: where it will be sent.
+
+        Raises:
+            UsageError: the credentials cannot have one.
+            ApiError: the account may not be spoken for.
+        """
+        if self._wanted == "none":
+            return None
+        _check_confidential(url)
+        from scripts.core import idtoken
+
+        with _usable_credentials():
+            return idtoken.make(self._found(), audience, _SCOPE, self._post_as)
+
+    def _found(self) -> Any:
+        """Application Default Credentials, found once."""
+        import google.auth
+
+        if self._credentials is None:
+            # Named already: google-auth would ask Google for the project of federated credentials,
+            # at an address of its own, wherever the endpoint is.
+            os.environ.setdefault("GOOGLE_CLOUD_PROJECT", self._project)
+            self._credentials, _ = google.auth.default(scopes=[_SCOPE])
+        return self._credentials
+
+    def _post_as(self, url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
+        _check_confidential(url)
+        return self._send("POST", url, token=token, json=body)
 
     def get(self, api: str, path: str, **params: str | int) -> dict[str, Any]:
         """Read. Tried again when the answer says that this may help."""
@@ -121,9 +151,15 @@ class Google:
         return answer
 
     def _send(
-        self, method: str, url: str, *, attempts: int = _ATTEMPTS, **kwargs: Any
+        self,
+        method: str,
+        url: str,
+        *,
+        attempts: int = _ATTEMPTS,
+        token: str | None = None,
+        **kwargs: Any,
     ) -> dict[str, Any]:
-        token = self.token(url)
+        token = token or self.token(url)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         for attempt in range(1, attempts + 1):
             try:
@@ -143,10 +179,46 @@ class Google:
         raise _refusal(response)
 
 
+def is_confidential(url: str) -> bool:
+    """Whether what is sent to `url` is read by nobody else: over TLS, or on this machine (I9)."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in _LOOPBACK
+
+
+def _check_confidential(url: str) -> None:
+    if not is_confidential(url):
+        parts = urlsplit(url)
+        raise UsageError(f"{parts.scheme}://{parts.netloc}: credentials go over https only")
+
+
+@contextmanager
+def _usable_credentials() -> Iterator[None]:
+    """Say it in one line when there are no credentials, or they are refused."""
+    import google.auth.exceptions
+
+    try:
+        yield
+    except google.auth.exceptions.GoogleAuthError as error:
+        raise UsageError(
+            f"no usable Google credentials: {_reason(error)}",
+            "on a laptop: gcloud auth application-default login",
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What google-auth says, and Google's own message from the answer that goes with it."""
+    said = str(error.args[0]) if error.args else type(error).__name__
+    try:
+        answered = json.loads(error.args[1])["error"]["message"]
+    except (IndexError, KeyError, TypeError, ValueError):
+        return said
+    return f"{said}: {answered}"
+
+
 def unreachable(url: str, error: Exception) -> Unreachable:
     """Nothing answers: said with the host, and with what usually mends it."""
     parts = urlsplit(url)
-    if parts.hostname in ("127.0.0.1", "localhost", "::1"):
+    if parts.hostname in _LOOPBACK:
         return Unreachable(
             f"the local Cloud Run does not answer at {parts.scheme}://{parts.netloc}",
             f"start it in another terminal: ./ship up --port {parts.port or 80}",

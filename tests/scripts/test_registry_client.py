@@ -249,5 +249,13 @@ def test_a_token_is_not_even_asked_for_over_http(image: PackedImage) -> None:
         raise AssertionError(url)
 
     session = Recording()
-    Registry("http://127.0.0.1:1", session, token).push("x", "v", image, lambda _: None)
+    Registry("http://pkg.example.com", session, token).push("x", "v", image, lambda _: None)
     assert {authorization for _, _, authorization in session.sent} == {None}
+
+
+def test_a_token_reaches_a_registry_on_this_machine(image: PackedImage) -> None:
+    """A local Cloud Run may want to know who pushes; nobody else can listen."""
+    session = Recording()
+    Registry("http://127.0.0.1:1", session, lambda _: "T").push("x", "v", image, lambda _: None)
+    own = {a for _, url, a in session.sent if url.startswith("http://127.0.0.1:1/")}
+    assert own == {"Bearer T"}

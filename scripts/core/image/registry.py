@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from scripts.core.errors import Failed, UsageError
-from scripts.core.google import unreachable
+from scripts.core.google import is_confidential, unreachable
 from scripts.core.image.pack import PackedImage
 
 _MANIFEST_TYPES = (
@@ -51,8 +51,8 @@ class Registry:
     Args:
         host_url: `https://HOST` or `http://127.0.0.1:PORT`.
         session: whose connections are used.
-        token: gives the access token for a URL, or None for none. Never asked for plain http: what
-            goes over that in the clear is no secret.
+        token: gives the access token for a URL, or None for none. Never asked for plain http but to
+            this machine: what goes over that in the clear is no secret.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class Registry:
         headers = dict(headers or {})
         # An upload's Location may lead to another host: the token is not for that one.
         same_host = urlsplit(url)[:2] == urlsplit(self._host)[:2]
-        if url.startswith("https://") and same_host and (token := self._token(url)):
+        if same_host and is_confidential(url) and (token := self._token(url)):
             headers["Authorization"] = f"Bearer {token}"
         for attempt in range(1, attempts + 1):
             try:

@@ -1,0 +1,130 @@
+"""Which permission each call asks for, by its route.
+
+Sources: the "IAM permissions" of each method in Google's references, such as
+https://cloud.google.com/run/docs/reference/iam/permissions and
+https://cloud.google.com/artifact-registry/docs/access-control#permissions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SERVICE, REVISION, PROJECT, REPOSITORY, ACCOUNT, PULL, PUSH, LOGS = (
+    "service", "revision", "project", "repository", "account", "pull", "push", "logs",
+)  # fmt: skip
+
+
+class Call(NamedTuple):
+    """A permission, on which kind of resource it is needed, and what the resource is called.
+
+    `resource` may contain the names of the route's parts.
+    """
+
+    permission: str
+    kind: str
+    resource: str = ""
+
+
+_KNATIVE = "/apis/serving.knative.dev/v1/namespaces/{project}"
+_LOCATION = "/v1/projects/{project}/locations/{region}"
+_NAMESPACE = "namespaces/{project}"
+_ACCOUNT = "/v1/projects/{project}/serviceAccounts/{email}"
+_POOL = "/v1/projects/{project}/locations/global/workloadIdentityPools"
+_REPOSITORY = "/v1/projects/{project}/locations/{location}/repositories/{repository}"
+_OCI = "/v2/{name}"
+_IN_PROJECT = "projects/{project}"
+
+# Asked by nobody in particular: pages for people, what makes a token out of something else, keys,
+# and the paths by which whoever runs the local Cloud Run sets it up.
+OPEN = frozenset({"/", "/logs/{project}/{region}/{name}", "/v1/token", "/oauth2/v3/certs"})
+LOCAL = "/_local/"
+
+
+def _knative(base: str) -> dict[tuple[str, str], Call]:
+    services = f"{_NAMESPACE}/services"
+    service = f"{services}/{{name}}"
+    revision = f"{_NAMESPACE}/revisions/{{name}}"
+    found = {
+        ("GET", f"{base}/services"): Call("run.services.list", PROJECT, services),
+        # A service that is not there yet has no policy of its own: its project's decides.
+        ("POST", f"{base}/services"): Call("run.services.create", PROJECT, services),
+        ("GET", f"{base}/services/{{name}}"): Call("run.services.get", SERVICE, service),
+        ("PUT", f"{base}/services/{{name}}"): Call("run.services.update", SERVICE, service),
+        ("DELETE", f"{base}/services/{{name}}"): Call("run.services.delete", SERVICE, service),
+        ("GET", f"{base}/revisions"): Call(
+            "run.revisions.list", PROJECT, f"{_NAMESPACE}/revisions"
+        ),
+        ("GET", f"{base}/revisions/{{name}}"): Call("run.revisions.get", REVISION, revision),
+        ("DELETE", f"{base}/revisions/{{name}}"): Call("run.revisions.delete", REVISION, revision),
+    }
+    for kind in ("configurations", "routes"):
+        where = f"{_NAMESPACE}/{kind}"
+        found["GET", f"{base}/{kind}"] = Call(f"run.{kind}.list", PROJECT, where)
+        one = Call(f"run.{kind}.get", SERVICE, f"{where}/{{name}}")
+        found["GET", f"{base}/{kind}/{{name}}"] = one
+    return found
+
+
+def _policies(base: str, prefix: str, kind: str, resource: str) -> dict[tuple[str, str], Call]:
+    reads = Call(f"{prefix}.getIamPolicy", kind, resource)
+    return {
+        ("GET", f"{base}:getIamPolicy"): reads,
+        ("POST", f"{base}:getIamPolicy"): reads,
+        ("POST", f"{base}:setIamPolicy"): Call(f"{prefix}.setIamPolicy", kind, resource),
+        # Asking what one may is allowed to everybody.
+        ("POST", f"{base}:testIamPermissions"): Call("", kind, resource),
+    }
+
+
+def _artifacts() -> dict[tuple[str, str], Call]:
+    pull = Call("artifactregistry.repositories.downloadArtifacts", PULL)
+    push = Call("artifactregistry.repositories.uploadArtifacts", PUSH)
+    delete = Call("artifactregistry.repositories.deleteArtifacts", PULL)
+    upload = f"{_OCI}/blobs/uploads/{{upload}}"
+    return {
+        ("POST", f"{_OCI}/blobs/uploads/"): push,
+        **{(method, upload): push for method in ("GET", "PATCH", "PUT", "DELETE")},
+        ("GET", f"{_OCI}/blobs/{{digest}}"): pull,
+        ("DELETE", f"{_OCI}/blobs/{{digest}}"): delete,
+        ("GET", f"{_OCI}/manifests/{{reference}}"): pull,
+        ("PUT", f"{_OCI}/manifests/{{reference}}"): push,
+        ("DELETE", f"{_OCI}/manifests/{{reference}}"): delete,
+        ("GET", f"{_OCI}/tags/list"): pull,
+        ("GET", f"{_OCI}/referrers/{{digest}}"): pull,
+    }
+
+
+CALLS: dict[tuple[str, str], Call] = {
+    **_knative(_KNATIVE),
+    **_knative(_LOCATION),
+    **_policies(
+        f"{_LOCATION}/services/{{name}}", "run.services", SERVICE, f"{_NAMESPACE}/services/{{name}}"
+    ),
+    **_policies(
+        _REPOSITORY,
+        "artifactregistry.repositories",
+        REPOSITORY,
+        "projects/{project}/locations/{location}/repositories/{repository}",
+    ),
+    **_policies("/v1/projects/{project}", "resourcemanager.projects", PROJECT, _IN_PROJECT),
+    **_policies(_ACCOUNT, "iam.serviceAccounts", ACCOUNT, ""),
+    **_artifacts(),
+    ("POST", f"{_ACCOUNT}:generateAccessToken"): Call(
+        "iam.serviceAccounts.getAccessToken", ACCOUNT
+    ),
+    ("POST", f"{_ACCOUNT}:generateIdToken"): Call("iam.serviceAccounts.getOpenIdToken", ACCOUNT),
+    ("POST", _POOL): Call("iam.workloadIdentityPools.create", PROJECT, _IN_PROJECT),
+    ("GET", f"{_POOL}/{{pool}}"): Call("iam.workloadIdentityPools.get", PROJECT, _IN_PROJECT),
+    ("POST", f"{_POOL}/{{pool}}/providers"): Call(
+        "iam.workloadIdentityPoolProviders.create", PROJECT, _IN_PROJECT
+    ),
+    ("GET", f"{_POOL}/{{pool}}/providers/{{provider}}"): Call(
+        "iam.workloadIdentityPoolProviders.get", PROJECT, _IN_PROJECT
+    ),
+    ("GET", "/v1/projects/{project}"): Call("resourcemanager.projects.get", PROJECT, _IN_PROJECT),
+    ("GET", "/v1/projects/{project}/services/{name}"): Call(
+        "serviceusage.services.get", PROJECT, _IN_PROJECT
+    ),
+    ("GET", "/v1/projects/{project}/locations"): Call("run.locations.list", PROJECT, _IN_PROJECT),
+    ("POST", "/v2/entries:list"): Call("logging.logEntries.list", LOGS),
+}

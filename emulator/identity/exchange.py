@@ -1,0 +1,153 @@
+"""Tokens for tokens, on the wire: Security Token Service, IAM Credentials, Docker's token realm.
+
+Sources: https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token (RFC 8693) and
+https://cloud.google.com/iam/docs/reference/credentials/rest.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from emulator.errors import invalid
+from emulator.identity.access import Access
+from emulator.identity.federation import Federation, Refused
+from emulator.identity.principals import service_account
+from emulator.identity.responses import body_of
+from emulator.identity.tokens import HOUR, AccessTokens, IdTokens
+
+_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  (a type's name)
+_SUBJECTS = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
+
+
+class Exchange:
+    """The handlers that give tokens away."""
+
+    def __init__(
+        self, federation: Federation, access: Access, tokens: AccessTokens, ids: IdTokens
+    ) -> None:
+        self._federation = federation
+        self._access = access
+        self._tokens = tokens
+        self._ids = ids
+
+    async def token(self, request: web.Request) -> web.Response:
+        """`POST /v1/token`: a provider's credential for a federated access token."""
+        try:
+            asked = await _parameters(request)
+            if asked("grantType") != _GRANT:
+                raise Refused("unsupported_grant_type", f"Expected grant_type {_GRANT}.")
+            if asked("requestedTokenType") != _ACCESS_TOKEN:
+                raise Refused("invalid_request", f"Expected requested_token_type {_ACCESS_TOKEN}.")
+            if asked("subjectTokenType") not in _SUBJECTS:
+                raise Refused("invalid_request", "Invalid value for subject_token_type.")
+            if not asked("scope"):
+                raise Refused("invalid_scope", "A scope is required.")
+            found = await self._federation.exchange(asked("audience"), asked("subjectToken"))
+        except Refused as refused:
+            body = {"error": refused.code, "error_description": refused.description}
+            return web.json_response(body, status=400)
+        return web.json_response(
+            {
+                "access_token": self._tokens.make(found.principal, found.seconds),
+                "issued_token_type": _ACCESS_TOKEN,
+                "token_type": "Bearer",
+                "expires_in": int(found.seconds),
+            }
+        )
+
+    async def generate_access_token(self, request: web.Request) -> web.Response:
+        """An access token of a service account, for a caller who may speak as it."""
+        body = await body_of(request)
+        _check_fields(body, {"scope", "lifetime", "delegates"})
+        if not body.get("scope"):
+            raise invalid("The scope is required.", "scope")
+        seconds = _lifetime(str(body.get("lifetime") or f"{HOUR}s"))
+        token = self._tokens.make(service_account(request.match_info["email"]), seconds)
+        until = datetime.fromtimestamp(time.time() + seconds, UTC)
+        return web.json_response(
+            {"accessToken": token, "expireTime": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        )
+
+    async def generate_id_token(self, request: web.Request) -> web.Response:
+        """An ID token of a service account, for a caller who may speak as it."""
+        body = await body_of(request)
+        _check_fields(body, {"audience", "includeEmail", "delegates"})
+        audience = body.get("audience")
+        if not isinstance(audience, str) or not audience:
+            raise invalid("The audience is required.", "audience")
+        email = str(service_account(request.match_info["email"]).email)
+        include = body.get("includeEmail") is True
+        return web.json_response({"token": self._ids.make(email, audience, include_email=include)})
+
+    async def keys(self, _request: web.Request) -> web.Response:
+        """The keys of ID tokens, as at https://www.googleapis.com/oauth2/v3/certs."""
+        return web.json_response(self._ids.key.jwks())
+
+    async def docker_token(self, request: web.Request) -> web.Response:
+        """What `docker login -u oauth2accesstoken` has to give Docker: the same token, if good.
+
+        Source: https://cloud.google.com/artifact-registry/docs/docker/authentication#token.
+        """
+        try:
+            basic = request.headers.get("Authorization", "").removeprefix("Basic ")
+            user, _, token = base64.b64decode(basic, validate=True).decode().partition(":")
+        except (binascii.Error, ValueError):
+            user = token = ""
+        if user != "oauth2accesstoken":
+            token = ""
+        self._access.caller(f"Bearer {token}")
+        return web.json_response({"token": token, "expires_in": HOUR})
+
+
+class _Parameters:
+    """The parameters of an exchange, by their names in JSON; "" for what is not there."""
+
+    def __init__(self, sent: dict[str, Any]) -> None:
+        self._sent = sent
+
+    def __call__(self, name: str) -> str:
+        snake = re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
+        return str(self._sent.get(name) or self._sent.get(snake) or "")
+
+
+async def _parameters(request: web.Request) -> _Parameters:
+    """A form with snake_case names (RFC 8693), or JSON with either (sts.v1)."""
+    if request.content_type == "application/json":
+        try:
+            return _Parameters(await body_of(request))
+        except json.JSONDecodeError:
+            raise Refused("invalid_request", "Invalid JSON payload received.") from None
+    form = await request.post()
+    return _Parameters({name: value for name, value in form.items() if isinstance(value, str)})
+
+
+def _check_fields(body: dict[str, Any], known: set[str]) -> None:
+    for name in body.keys() - known:
+        raise invalid(f'Invalid JSON payload received. Unknown name "{name}"', name)
+    if body.get("delegates"):
+        raise invalid("Delegation chains are not supported by the local Cloud Run.", "delegates")
+
+
+def _lifetime(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)s", text)
+    if found is None:
+        raise invalid("Expected seconds, such as 300s.", "lifetime")
+    seconds = float(found[1])
+    if seconds <= 0:
+        raise invalid("Lifetime of access token must be larger then zero.")
+    if seconds > HOUR:
+        raise invalid(
+            "Access tokens can not have lifetimes of more than 1 hour. Use the Org Policy "
+            "Constraint constraints/iam.allowServiceAccountCredentialLifetimeExtension to allow "
+            "up to 12 hours."
+        )
+    return seconds

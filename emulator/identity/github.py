@@ -1,0 +1,132 @@
+"""An OIDC issuer like GitHub Actions': jobs, their claims, and tokens for them.
+
+Source: https://docs.github.com/en/actions/reference/security/oidc (claims, subject, request URL).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from emulator.errors import ApiError, invalid
+from emulator.identity.keys import ALGORITHM, SigningKey
+
+PATH = "/_local/github"
+
+# GitHub's are good for five minutes.
+_SECONDS = 300
+_JOB_SECONDS = 6 * 3600
+_CLAIMS = (
+    "actor", "actor_id", "base_ref", "environment", "event_name", "head_ref", "job_workflow_ref",
+    "ref", "ref_protected", "ref_type", "repository", "repository_id", "repository_owner",
+    "repository_owner_id", "repository_visibility", "run_attempt", "run_id", "run_number",
+    "runner_environment", "sha", "sub", "workflow", "workflow_ref",
+)  # fmt: skip
+
+
+class Issuer:
+    """The issuer at `url`. A job is whatever was set up to ask for tokens, with its claims."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.url = f"{url}{PATH}"
+        self.key = SigningKey(folder / "github.pem")
+        # By the hash of their request token. A job does not outlive its runner: kept nowhere else.
+        self._jobs: dict[str, tuple[dict[str, Any], float]] = {}
+
+    def discovery(self) -> dict[str, Any]:
+        """The discovery document (OpenID Connect Discovery 1.0), with what GitHub's has."""
+        return {
+            "issuer": self.url,
+            "jwks_uri": f"{self.url}/.well-known/jwks",
+            "subject_types_supported": ["public", "pairwise"],
+            "response_types_supported": ["id_token"],
+            "claims_supported": ["sub", "aud", "exp", "iat", "iss", "jti", "nbf", *_CLAIMS],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
+            "scopes_supported": ["openid"],
+        }
+
+    def start_job(self, chosen: dict[str, Any]) -> dict[str, str]:
+        """Set a job up with these claims over the defaults; returns its environment variables.
+
+        Any claim may be chosen, `exp`, `iss` and `aud` too: that makes the tokens that are refused.
+        Raises ApiError INVALID_ARGUMENT when the repository is missing.
+        """
+        repository = chosen.get("repository")
+        if not isinstance(repository, str) or repository.count("/") != 1:
+            raise invalid("Expected OWNER/NAME.", "repository")
+        token = secrets.token_urlsafe(48)
+        self._jobs[_hash(token)] = (_claims(repository, chosen), time.time() + _JOB_SECONDS)
+        return {
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/token?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": token,
+        }
+
+    def token(self, request_token: str, audience: str | None) -> str:
+        """A signed token for the job whose request token it is; raises ApiError UNAUTHENTICATED.
+
+        Its audience is the repository owner's URL when none is asked for, as at GitHub.
+        """
+        claims, until = self._jobs.get(_hash(request_token), ({}, 0.0))
+        now = int(time.time())
+        if until <= now:
+            raise ApiError("UNAUTHENTICATED", "The request token is not one of a running job.")
+        own = {
+            "jti": str(uuid.uuid4()),
+            "aud": audience or f"https://github.com/{claims['repository_owner']}",
+            "iss": self.url,
+            "nbf": now - _SECONDS,
+            "iat": now,
+            "exp": now + _SECONDS,
+        }
+        made = {**own, **claims}
+        return self.key.sign({name: value for name, value in made.items() if value is not None})
+
+
+def _claims(repository: str, chosen: dict[str, Any]) -> dict[str, Any]:
+    """A job's claims: those chosen, and what follows from them. A claim of null is left out."""
+    owner = repository.partition("/")[0]
+    ref = str(chosen.get("ref", "refs/heads/main"))
+    event = str(chosen.get("event_name", "push"))
+    workflow = f"{repository}/.github/workflows/deliver.yaml@{ref}"
+    if "environment" in chosen:
+        context = f"environment:{chosen['environment']}"
+    else:
+        context = "pull_request" if event == "pull_request" else f"ref:{ref}"
+    return {
+        "sub": f"repo:{repository}:{context}",
+        "ref": ref,
+        "ref_type": "tag" if ref.startswith("refs/tags/") else "branch",
+        "ref_protected": "false",
+        "sha": hashlib.sha1(ref.encode(), usedforsecurity=False).hexdigest(),
+        "repository": repository,
+        "repository_id": _number(repository),
+        "repository_owner": owner,
+        "repository_owner_id": _number(owner),
+        "repository_visibility": "private",
+        "actor": owner,
+        "actor_id": _number(owner),
+        "event_name": event,
+        "head_ref": "",
+        "base_ref": "",
+        "workflow": "deliver",
+        "workflow_ref": workflow,
+        "job_workflow_ref": workflow,
+        "run_id": "1",
+        "run_number": "1",
+        "run_attempt": "1",
+        "runner_environment": "github-hosted",
+        **chosen,
+    }
+
+
+def _number(name: str) -> str:
+    """An ID in the form of GitHub's: made up, but always the same one for a name."""
+    return str(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,227 @@
+"""Refuses what a caller may not, before the request reaches the room that would answer it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from emulator.errors import ApiError
+from emulator.identity import calls
+from emulator.identity.access import Access, Document, denied
+from emulator.identity.calls import Call
+from emulator.identity.invoker import is_open
+from emulator.identity.principals import Principal
+from emulator.names import Key, default_service_account
+from emulator.run.resources import Resources, service_of
+from emulator.run.responses import region_of
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MAY = "may"
+"""Where a request keeps `may(permission)`, for handlers that answer testIamPermissions."""
+
+
+class Guard:
+    """The middleware of every API on the APIs' port. Without enforcement it lets all pass."""
+
+    def __init__(self, access: Access, resources: Resources, url: str) -> None:
+        self._access = access
+        self._resources = resources
+        self._url = url
+
+    async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer as `handler` does, or refuse as the API in question would."""
+        resource = request.match_info.route.resource
+        path = resource.canonical if resource is not None else ""
+        if not self._access.enforced or _is_open(path):
+            return await handler(request)
+        if path.startswith("/v2/") and path != "/v2/entries:list":
+            return await self._registry(path, request, handler)
+        principal = self._access.caller(request.headers.get("Authorization"))
+        call = _call(request, path)
+        if resource is None:
+            # Nothing is served there.
+            return await handler(request)
+        if call is None:
+            raise denied("", f"No permission is known for {request.method} {path}.")
+        if call.kind == calls.LOGS:
+            await self._check_logs(principal, call.permission, request)
+            return await handler(request)
+        chain = self._chain(call.kind, request)
+        request[MAY] = lambda permission: self._access.may(principal, permission, chain)
+        if call.permission and not request[MAY](call.permission):
+            raise denied(call.permission, _words(call, request))
+        if call.permission in ("run.services.create", "run.services.update"):
+            await self._check_deployer(principal, request)
+        return await handler(request)
+
+    async def _check_logs(
+        self, principal: Principal, permission: str, request: web.Request
+    ) -> None:
+        """Each of the projects asked about has to allow it."""
+        body = await _body(request)
+        ids = [str(name).partition("/")[2] for name in body.get("resourceNames") or []]
+        for project in [*ids, *map(str, body.get("projectIds") or [])]:
+            if not self._access.may(principal, permission, self._access.of_project(project)):
+                raise denied(permission, _denied_on(permission, f"projects/{project}"))
+
+    def _chain(self, kind: str, request: web.Request) -> list[Document]:
+        """The policies that count for what a request is about."""
+        match = request.match_info
+        if kind == calls.ACCOUNT:
+            return self._access.of_account(match["email"])
+        project = self._resources.project_id(match["project"])
+        if kind == calls.REPOSITORY:
+            return self._access.of_repository(project, match["repository"])
+        if kind == calls.PROJECT:
+            return self._access.of_project(project)
+        service = self._service(kind, project, request)
+        return self._access.of_service(service) if service else self._access.of_project(project)
+
+    def _service(self, kind: str, project: str, request: web.Request) -> Key | None:
+        """The service that a request is about, or whose revision it is about."""
+        region = request.match_info.get("region") or region_of(request, self._resources, project)
+        key = Key(project, region, request.match_info.get("name", ""))
+        if kind == calls.REVISION:
+            revision = self._resources.revisions.get(key)
+            return key.sibling(service_of(revision)) if revision else None
+        return key if key in self._resources.services else None
+
+    async def _check_deployer(self, principal: Principal, request: web.Request) -> None:
+        """Whoever deploys must be allowed to use the revision's account, and a new image.
+
+        Source: https://cloud.google.com/run/docs/reference/iam/roles#additional-configuration.
+        """
+        project = self._resources.project_id(request.match_info["project"])
+        template = _template(await _body(request))
+        email = str(template.get("serviceAccountName") or default_service_account(project))
+        permission = "iam.serviceAccounts.actAs"
+        if not self._access.may(principal, permission, self._access.of_account(email)):
+            raise denied(
+                permission,
+                f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it "
+                "may not exist).",
+            )
+        service = self._service(calls.SERVICE, project, request)
+        current = self._resources.services[service] if service else {}
+        self._check_opening(principal, project, service, await _body(request), current)
+        permission = "artifactregistry.repositories.downloadArtifacts"
+        for image in _images(template) - _images(_template(current)):
+            name = image.partition("/")[2]
+            if not self._may_in_repository(principal, permission, name):
+                location = image.partition("-docker.pkg.dev/")[0]
+                raise denied(permission, _registry_words(permission, name, location))
+
+    def _check_opening(
+        self,
+        principal: Principal,
+        project: str,
+        service: Key | None,
+        wanted: Document,
+        current: Document,
+    ) -> None:
+        """Whoever lets everybody in, or stops to, must be allowed to change the policy as well.
+
+        Source: https://cloud.google.com/run/docs/securing/managing-access#invoker_check.
+        """
+        if is_open(wanted) == is_open(current):
+            return
+        of = self._access.of_service(service) if service else self._access.of_project(project)
+        permission = "run.services.setIamPolicy"
+        if not self._access.may(principal, permission, of):
+            name = (wanted.get("metadata") or {}).get("name", "")
+            resource = f"namespaces/{project}/services/{name}"
+            raise denied(permission, _denied_on(permission, resource))
+
+    async def _registry(
+        self, path: str, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """The registry has errors of its own, and tells Docker where to get a token."""
+        if path == "/v2/token":
+            return await handler(request)
+        try:
+            principal = self._access.caller(request.headers.get("Authorization"))
+        except ApiError as error:
+            return _oci_error(401, "UNAUTHORIZED", error.message, self._challenge(request))
+        call = _call(request, path)
+        if call is None:
+            # /v2/ itself tells nothing but that this is a registry.
+            return await handler(request)
+        name = request.match_info["name"]
+        if not self._may_in_repository(principal, call.permission, name):
+            return _oci_error(403, "DENIED", _registry_words(call.permission, name, "-"))
+        mounted = request.query.get("from")
+        pull = "artifactregistry.repositories.downloadArtifacts"
+        if mounted and not self._may_in_repository(principal, pull, mounted):
+            # No mount from what one may not read: an upload like any other.
+            request = request.clone(rel_url=request.rel_url.with_query(None))
+        return await handler(request)
+
+    def _may_in_repository(self, principal: Principal, permission: str, name: str) -> bool:
+        project, _, rest = name.partition("/")
+        chain = self._access.of_repository(project, rest.partition("/")[0])
+        return self._access.may(principal, permission, chain)
+
+    def _challenge(self, request: web.Request) -> dict[str, str]:
+        """Source: https://distribution.github.io/distribution/spec/auth/token/."""
+        return {"WWW-Authenticate": f'Bearer realm="{self._url}/v2/token",service="{request.host}"'}
+
+
+def _is_open(path: str) -> bool:
+    return path in calls.OPEN or path.startswith(calls.LOCAL)
+
+
+def _call(request: web.Request, path: str) -> Call | None:
+    method = "GET" if request.method == "HEAD" else request.method
+    return calls.CALLS.get((method, path))
+
+
+def _words(call: Call, request: web.Request) -> str:
+    """Google's words for a missing permission; they differ from API to API."""
+    if call.kind == calls.ACCOUNT:
+        return f"Permission '{call.permission}' denied on resource (or it may not exist)."
+    named = call.resource.format_map(request.match_info)
+    return _denied_on(call.permission, named)
+
+
+def _denied_on(permission: str, resource: str) -> str:
+    rest = "resource may" if permission.startswith("run.") else "it may"
+    return f"Permission '{permission}' denied on resource '{resource}' (or {rest} not exist)."
+
+
+def _registry_words(permission: str, name: str, location: str) -> str:
+    project, _, rest = name.partition("/")
+    named = f"projects/{project}/locations/{location}/repositories/{rest.partition('/')[0]}"
+    return f'Permission "{permission}" denied on resource "{named}" (or it may not exist)'
+
+
+def _oci_error(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> web.Response:
+    body = {"errors": [{"code": code, "message": message}]}
+    return web.json_response(body, status=status, headers=headers)
+
+
+async def _body(request: web.Request) -> Document:
+    try:
+        body = json.loads(await request.read())
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _template(service: Document) -> Document:
+    """The specification of a service's template, or an empty one."""
+    for step in ("spec", "template", "spec"):
+        service = service.get(step) or {}
+        if not isinstance(service, dict):
+            return {}
+    return service
+
+
+def _images(template: Document) -> set[str]:
+    containers = template.get("containers")
+    found = [c.get("image") for c in containers or [] if isinstance(c, dict)]
+    return {str(image) for image in found if image}

@@ -1,0 +1,53 @@
+"""Everything about identity in one place, as the other rooms see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiohttp import web
+
+from emulator.identity import urls
+from emulator.identity.access import Access
+from emulator.identity.exchange import Exchange
+from emulator.identity.federation import Federation
+from emulator.identity.github import Issuer
+from emulator.identity.guard import Guard, Handler
+from emulator.identity.invoker import Invoker
+from emulator.identity.policies import Policies
+from emulator.identity.principals import service_account
+from emulator.identity.responses import Responses
+from emulator.identity.tokens import AccessTokens, IdTokens
+from emulator.run.resources import Resources
+from emulator.store import Store
+
+
+class Identity:
+    """Who calls and what they may, with its state in `folder`; `url` is the APIs' base URL."""
+
+    def __init__(self, folder: Path, resources: Resources, url: str, *, enforced: bool) -> None:
+        store = Store(folder)
+        federation, kept = Federation(store), Policies(store)
+        self._tokens = AccessTokens(store)
+        self._ids = IdTokens(folder / "keys", store)
+        access = Access(self._tokens, kept, resources.policy, enforced=enforced)
+        self._guard = Guard(access, resources, url)
+        self._answer = Responses(federation, kept, Issuer(folder / "keys", url), self._tokens)
+        self._exchange = Exchange(federation, access, self._tokens, self._ids)
+        self.invoker = Invoker(access, self._ids, resources)
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes of everything about identity."""
+        return urls.routes(self._answer, self._exchange)
+
+    @web.middleware
+    async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The middleware that refuses what a caller may not."""
+        return await self._guard.check(request, handler)
+
+    def access_token(self, email: str, seconds: float) -> str:
+        """An access token of a service account, for the metadata server."""
+        return self._tokens.make(service_account(email), seconds)
+
+    def id_token(self, email: str, audience: str) -> str:
+        """An ID token of a service account, for the metadata server."""
+        return self._ids.make(email, audience, include_email=True)

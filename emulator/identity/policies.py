@@ -1,0 +1,93 @@
+"""IAM policies of projects, service accounts and repositories; and what a policy grants.
+
+Source: https://cloud.google.com/iam/docs/reference/rest/v1/Policy. Conditional role bindings are
+kept, and grant nothing here. Services' policies are kept with the services.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from emulator import clock
+from emulator.errors import ApiError, invalid
+from emulator.identity.principals import Principal
+from emulator.identity.roles import ROLES
+from emulator.names import project_number
+from emulator.store import Store
+
+Document = dict[str, Any]
+
+# Who owns a project whose policy nobody has set yet.
+OWNER = "user:owner@localhost"
+
+
+class Policies:
+    """The policies that are not a service's."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, Document] = {}
+        for entry in store.documents("policies"):
+            self._known[entry["resource"]] = entry["policy"]
+
+    def get(self, resource: str) -> Document:
+        """The policy of a resource, by a name that the functions below give."""
+        owned = resource.startswith("projects/") and resource.count("/") == 1
+        default: Document = {"version": 1, "etag": "ACAB"}
+        if owned:
+            default["bindings"] = [{"role": "roles/owner", "members": [OWNER]}]
+        return self._known.get(resource, default)
+
+    def set(self, resource: str, body: Any) -> Document:
+        """Replace a policy; raises ApiError (ABORTED when its etag is not current)."""
+        policy = body.get("policy") if isinstance(body, dict) else None
+        if not isinstance(policy, dict):
+            raise invalid("The policy is required.", "policy")
+        if policy.get("etag") not in (None, "", self.get(resource)["etag"]):
+            raise ApiError(
+                "ABORTED",
+                "There were concurrent policy changes. Please retry the whole read-modify-write "
+                "with exponential backoff.",
+            )
+        bindings = policy.get("bindings") or []
+        for binding in bindings:
+            members = binding.get("members", []) if isinstance(binding, dict) else None
+            if not isinstance(members, list) or not isinstance(binding.get("role"), str):
+                raise invalid("Expected a role and members.", "policy.bindings")
+        stored = {
+            "version": policy.get("version", 1),
+            "etag": clock.next_version(),
+            "bindings": [binding for binding in bindings if binding.get("members")],
+        }
+        name = hashlib.sha256(resource.encode()).hexdigest()
+        self._store.write(f"policies/{name}.json", {"resource": resource, "policy": stored})
+        self._known[resource] = stored
+        return stored
+
+
+def project(name: str) -> str:
+    """The resource name of a project, whether `name` is its ID or its number."""
+    return f"projects/{project_number(name)}"
+
+
+def account(email: str) -> str:
+    """The resource name of a service account."""
+    return f"serviceAccounts/{email}"
+
+
+def repository(project_name: str, name: str) -> str:
+    """The resource name of a repository: its location is ignored, as by the local registry."""
+    return f"{project(project_name)}/repositories/{name}"
+
+
+def grants(policies: Iterable[Document], principal: Principal, permission: str) -> bool:
+    """Whether one of the policies gives a principal a permission."""
+    return any(
+        permission in ROLES.get(binding["role"], ())
+        and any(principal.is_member(member) for member in binding.get("members", ()))
+        for policy in policies
+        for binding in policy.get("bindings", ())
+        if "condition" not in binding
+    )

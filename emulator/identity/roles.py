@@ -1,0 +1,101 @@
+"""Which permissions the predefined roles hold, as far as calls here ask for them.
+
+Source: https://cloud.google.com/iam/docs/roles-permissions (run, artifactregistry, iam, logging,
+resourcemanager). A role that is not listed grants nothing.
+"""
+
+from __future__ import annotations
+
+_RUN_VIEWER = frozenset(
+    {
+        "run.configurations.get",
+        "run.configurations.list",
+        "run.locations.list",
+        "run.operations.get",
+        "run.operations.list",
+        "run.revisions.get",
+        "run.revisions.list",
+        "run.routes.get",
+        "run.routes.list",
+        "run.services.get",
+        "run.services.getIamPolicy",
+        "run.services.list",
+        "resourcemanager.projects.get",
+    }
+)
+_RUN_DEVELOPER = _RUN_VIEWER | {
+    "run.operations.delete",
+    "run.revisions.delete",
+    "run.services.create",
+    "run.services.delete",
+    "run.services.update",
+}
+_RUN_ADMIN = _RUN_DEVELOPER | {"run.routes.invoke", "run.services.setIamPolicy"}
+
+_READER = frozenset(
+    {
+        "artifactregistry.dockerimages.get",
+        "artifactregistry.dockerimages.list",
+        "artifactregistry.repositories.downloadArtifacts",
+        "artifactregistry.repositories.get",
+        "artifactregistry.repositories.list",
+        "artifactregistry.versions.get",
+        "artifactregistry.versions.list",
+    }
+)
+_WRITER = _READER | {"artifactregistry.repositories.uploadArtifacts"}
+_REPO_ADMIN = _WRITER | {
+    "artifactregistry.repositories.deleteArtifacts",
+    "artifactregistry.versions.delete",
+}
+_AR_ADMIN = _REPO_ADMIN | {
+    "artifactregistry.repositories.getIamPolicy",
+    "artifactregistry.repositories.setIamPolicy",
+}
+
+_ACCOUNT_ADMIN = frozenset({"iam.serviceAccounts.getIamPolicy", "iam.serviceAccounts.setIamPolicy"})
+_TOKENS = frozenset({"iam.serviceAccounts.getAccessToken", "iam.serviceAccounts.getOpenIdToken"})
+_POOL_ADMIN = frozenset(
+    {
+        "iam.workloadIdentityPoolProviders.create",
+        "iam.workloadIdentityPoolProviders.get",
+        "iam.workloadIdentityPools.create",
+        "iam.workloadIdentityPools.get",
+    }
+)
+_PROJECT_ADMIN = frozenset(
+    {
+        "resourcemanager.projects.get",
+        "resourcemanager.projects.getIamPolicy",
+        "resourcemanager.projects.setIamPolicy",
+    }
+)
+_LOGGING_VIEWER = frozenset({"logging.logEntries.list"})
+_SERVICE_USAGE = frozenset({"serviceusage.services.get"})
+_ACT_AS = frozenset({"iam.serviceAccounts.actAs"})
+
+ROLES: dict[str, frozenset[str]] = {
+    "roles/artifactregistry.admin": _AR_ADMIN,
+    "roles/artifactregistry.reader": _READER,
+    "roles/artifactregistry.repoAdmin": _REPO_ADMIN,
+    "roles/artifactregistry.writer": _WRITER,
+    "roles/iam.serviceAccountAdmin": _ACCOUNT_ADMIN,
+    "roles/iam.serviceAccountOpenIdTokenCreator": frozenset({"iam.serviceAccounts.getOpenIdToken"}),
+    "roles/iam.serviceAccountTokenCreator": _TOKENS,
+    "roles/iam.serviceAccountUser": _ACT_AS | {"resourcemanager.projects.get"},
+    "roles/iam.workloadIdentityPoolAdmin": _POOL_ADMIN,
+    "roles/iam.workloadIdentityUser": _TOKENS,
+    "roles/logging.viewer": _LOGGING_VIEWER | {"resourcemanager.projects.get"},
+    # An owner may do everything but speak as a service account without having been told so.
+    "roles/owner": (
+        _RUN_ADMIN | _AR_ADMIN | _ACCOUNT_ADMIN | _POOL_ADMIN | _PROJECT_ADMIN | _LOGGING_VIEWER
+    )
+    | _SERVICE_USAGE
+    | _ACT_AS,
+    "roles/resourcemanager.projectIamAdmin": _PROJECT_ADMIN,
+    "roles/run.admin": _RUN_ADMIN,
+    "roles/run.developer": _RUN_DEVELOPER,
+    "roles/run.invoker": frozenset({"run.routes.invoke"}),
+    "roles/run.viewer": _RUN_VIEWER,
+    "roles/serviceusage.serviceUsageViewer": _SERVICE_USAGE,
+}

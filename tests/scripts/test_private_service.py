@@ -1,0 +1,229 @@
+"""A private service delivered by a deployer with just the roles it takes, on an enforced Cloud Run.
+
+The credentials are a workflow's: a federated file that google-github-actions/auth would write.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.conftest import LocalCloudRun
+from tests.identity_help import (
+    DEPLOYER,
+    PROJECT,
+    RUNTIME,
+    Owner,
+    account,
+    project,
+    repository,
+    service,
+)
+from tests.scripts.conftest import Project
+
+NAME = "svc"
+MEMBER = f"serviceAccount:{DEPLOYER}"
+STAGING = """
+project: {project}
+regions: [us-central1]
+registry: us-central1-docker.pkg.dev/{project}/services
+access: private
+endpoint: {endpoint}
+builder: pack
+platform: host
+rollout:
+  steps: [50, 100]
+overlay:
+  spec:
+    template:
+      spec:
+        serviceAccountName: {account}
+"""
+# What each part of `deliver` takes, and no more: (on what, the role).
+ROLES = [
+    (project(), "roles/run.developer"),
+    (project(), "roles/run.invoker"),
+    (repository("services"), "roles/artifactregistry.writer"),
+    (account(RUNTIME), "roles/iam.serviceAccountUser"),
+]
+# An access token, an ID token or an OIDC token: nothing else here looks like one.
+TOKEN = re.compile(rb"ya29\.|eyJ[\w-]{10,}\.")
+
+
+class Workflow:
+    """A repository and the job that delivers it."""
+
+    def __init__(self, folder: Path, cloud_run: LocalCloudRun) -> None:
+        self.project = Project(folder / "repository", cloud_run, NAME)
+        staging = STAGING.format(project=PROJECT, endpoint=cloud_run.url, account=RUNTIME)
+        (self.project.pipeline / "staging.yaml").write_text(staging)
+        self.project.commit()
+        self.owner = Owner(cloud_run.url)
+        self.owner.trust_github()
+        self.owner.let_github_impersonate(DEPLOYER)
+        for resource, role in ROLES:
+            self.owner.grant(resource, role, MEMBER)
+        self.file = self.owner.credentials(folder / "credentials.json", self.owner.job())
+
+    def ship(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.project.ship(
+            *arguments, "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=str(self.file)
+        )
+
+    def url(self) -> str:
+        answer = self.owner.http.get(f"{self.owner.url}/v1/{service(NAME)}")
+        return str(answer.json()["status"]["url"])
+
+
+@pytest.fixture
+def cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
+    made = LocalCloudRun(tmp_path / "state", "--iam", "enforce")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def workflow(tmp_path: Path, cloud_run: LocalCloudRun) -> Iterator[Workflow]:
+    made = Workflow(tmp_path, cloud_run)
+    yield made
+    made.owner.http.close()
+
+
+def test_the_least_privileged_deployer_delivers_a_private_service(workflow: Workflow) -> None:
+    first = workflow.ship("deliver")
+    assert first.returncode == 0, first.stderr
+    assert "3 of 3" in first.stderr or "2 of 2" in first.stderr, first.stderr
+    commit = workflow.project.commit()
+    second = workflow.ship("deliver")
+    assert second.returncode == 0, second.stderr
+    again = workflow.ship("rollback")
+    assert again.returncode == 0, again.stderr
+    promoted = workflow.ship("promote", "--to", "100")
+    assert promoted.returncode in (0, 3), promoted.stderr
+    # Private it is.
+    assert requests.get(workflow.url()).status_code == 403
+    assert commit
+
+
+@pytest.mark.parametrize(
+    ("resource", "role", "permission"),
+    [
+        (project(), "roles/run.developer", "'run.services.get' denied on resource"),
+        (project(), "roles/run.invoker", "403"),
+        (
+            repository("services"),
+            "roles/artifactregistry.writer",
+            '"artifactregistry.repositories.downloadArtifacts" denied on resource "projects/'
+            f'{PROJECT}/locations/-/repositories/services"',
+        ),
+        (
+            account(RUNTIME),
+            "roles/iam.serviceAccountUser",
+            f"'iam.serviceaccounts.actAs' denied on service account {RUNTIME}",
+        ),
+        (
+            account(DEPLOYER),
+            "roles/iam.workloadIdentityUser",
+            "'iam.serviceAccounts.getAccessToken' denied on resource",
+        ),
+    ],
+)
+def test_without_one_of_its_roles_it_is_refused_by_name(
+    workflow: Workflow, resource: str, role: str, permission: str
+) -> None:
+    assert workflow.ship("deliver").returncode == 0
+    workflow.project.commit()
+    workflow.owner.revoke(resource, role)
+    ended = workflow.ship("deliver")
+    assert ended.returncode in (1, 2), ended.stderr
+    assert permission in ended.stderr, ended.stderr
+
+
+def test_to_open_a_service_takes_more(workflow: Workflow) -> None:
+    """Who may deploy may not decide that everybody gets in."""
+    assert workflow.ship("deliver").returncode == 0
+    file = workflow.project.pipeline / "staging.yaml"
+    file.write_text(file.read_text().replace("access: private", "access: public"))
+    workflow.project.commit()
+    ended = workflow.ship("deliver")
+    assert ended.returncode == 1
+    assert "Permission 'run.services.setIamPolicy' denied on resource" in ended.stderr
+    workflow.owner.grant(project(), "roles/run.admin", MEMBER)
+    ended = workflow.ship("deliver")
+    assert ended.returncode == 0, ended.stderr
+    assert requests.get(workflow.url()).status_code == 200
+
+
+def test_credentials_that_cannot_have_an_id_token_say_so(workflow: Workflow) -> None:
+    """Federated, but as no account: Cloud Run's API takes that, a private service does not."""
+    owner = workflow.owner
+    subject = f"principalSet://iam.googleapis.com/{owner.pool}/*"
+    for resource, role in ROLES:
+        owner.grant(resource, role, subject)
+    owner.credentials(workflow.file, owner.job(), None)
+    ended = workflow.ship("deliver")
+    assert ended.returncode == 2
+    assert "only a service account can have an ID token" in ended.stderr
+
+
+def test_no_verb_shows_a_token(workflow: Workflow, tmp_path: Path) -> None:
+    """I9: not when it works, not when it fails, not with --debug; not on a command line either."""
+    with command_lines() as seen:
+        outputs = [workflow.ship(*words) for words in (
+            ["deliver"], ["status"], ["history"], ["smoke", "--debug"], ["hold", "--reason", "x"],
+            ["rollback", "--debug"], ["resume"],
+        )]  # fmt: skip
+        workflow.project.commit(health="broken")
+        outputs += [
+            workflow.ship("build", "--debug"),
+            workflow.ship("deploy", "--debug"),
+            workflow.ship("smoke"),
+            workflow.ship("rollout", "--debug"),
+            workflow.ship("deliver", "--debug"),
+        ]
+        workflow.owner.revoke(project(), "roles/run.invoker")
+        outputs.append(workflow.ship("smoke", "--debug"))
+        workflow.owner.revoke(account(DEPLOYER), "roles/iam.workloadIdentityUser")
+        outputs += [workflow.ship(verb, "--debug") for verb in ("status", "promote", "deliver")]
+    assert outputs[0].returncode == 0, outputs[0].stderr
+    assert {output.returncode for output in outputs[-4:]} <= {1, 2}
+    for output in outputs:
+        for text in (output.stdout, output.stderr):
+            assert not TOKEN.search(text.encode()), output.args
+    assert any(b"deliver" in line for line in seen), "the commands were watched"
+    assert not [line for line in seen if TOKEN.search(line)]
+    for folder in (tmp_path / "repository", tmp_path / "state"):
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        assert len(files) > 10
+        assert not [file for file in files if TOKEN.search(file.read_bytes())]
+
+
+class command_lines:
+    """The command lines of every process that starts below this one, as the system shows them."""
+
+    def __enter__(self) -> set[bytes]:
+        self.seen: set[bytes] = set()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+        return self.seen
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        while not self.done.wait(0.02):
+            for file in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    line = file.read_bytes()
+                except OSError:
+                    continue
+                if line:
+                    self.seen.add(line)
