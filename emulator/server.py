@@ -22,6 +22,7 @@ from emulator.names import Key
 from emulator.ports import Ports
 from emulator.registry import Registry
 from emulator.router.router import Router
+from emulator.router.served import Ledger
 from emulator.run import urls as run_urls
 from emulator.run.models import Admin
 from emulator.run.reconcile import Reconciler
@@ -53,7 +54,7 @@ class Emulator:
         """
         listener = _listener(port)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        logs = Logs(self._folder / "logs")
+        self._logs = logs = Logs(self._folder / "logs")
         registry = Registry(self._folder / "registry")
         self._ports = Ports()
         runtime = ProcessRuntime(self._folder / "instances", self._ports)
@@ -64,7 +65,8 @@ class Emulator:
             self._idle,
         )
         documents = store.Store(self._folder / "run")
-        self._router = Router(self._instances, self._ports, documents)
+        self._ledger = Ledger(logs.requests)
+        self._router = Router(self._instances, self._ports, documents, self._ledger)
         resources = Resources(documents)
         self._reconciler = Reconciler(
             resources, self._instances, self._router, registry.image, runtime.platforms
@@ -79,7 +81,7 @@ class Emulator:
         application = web.Application(middlewares=[_errors], client_max_size=16 * 1024**2)
         application.add_routes(
             [
-                *logging_urls.routes(logs),
+                *logging_urls.routes(logs, self._ledger.flush),
                 *registry.routes(),
                 *run_urls.routes(admin),
                 *projects.routes(),
@@ -99,6 +101,8 @@ class Emulator:
         await self._runner.cleanup()
         await self._reconciler.close()
         await asyncio.gather(self._router.close(), self._instances.close())
+        self._ledger.flush()
+        self._logs.flush()
         self._ports.close()
         os.close(self._lock)
 
