@@ -25,6 +25,7 @@ from emulator.names import Key
 from emulator.ports import Ports
 from emulator.registry import Registry
 from emulator.router.router import Router
+from emulator.router.served import Ledger
 from emulator.run import urls as run_urls
 from emulator.run.models import Admin
 from emulator.run.reconcile import Reconciler
@@ -65,7 +66,7 @@ class Emulator:
         """
         listener = _listener(port)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        logs = Logs(self._folder / "logs")
+        self._logs = logs = Logs(self._folder / "logs")
         registry = Registry(self._folder / "registry")
         self._ports = Ports()
         documents = store.Store(self._folder / "run")
@@ -79,7 +80,10 @@ class Emulator:
             logs,
             self._idle,
         )
-        self._router = Router(self._instances, self._ports, documents, identity.invoker)
+        self._ledger = Ledger(logs.requests)
+        self._router = Router(
+            self._instances, self._ports, documents, identity.invoker, self._ledger
+        )
         self._reconciler = Reconciler(
             resources,
             self._instances,
@@ -101,7 +105,7 @@ class Emulator:
         )
         application.add_routes(
             [
-                *logging_urls.routes(logs),
+                *logging_urls.routes(logs, self._ledger.flush),
                 *registry.routes(),
                 *identity.routes(),
                 *run_urls.routes(admin),
@@ -129,6 +133,8 @@ class Emulator:
         await self._runner.cleanup()
         await self._reconciler.close()
         await asyncio.gather(self._router.close(), self._instances.close())
+        self._ledger.flush()
+        self._logs.flush()
         self._ports.close()
         os.close(self._lock)
 

@@ -17,6 +17,7 @@ from emulator.names import Key
 from emulator.router import websocket
 from emulator.router.headers import REPLACED
 from emulator.router.proxy import BadInstance, InstanceGone, Proxy
+from emulator.router.served import LAUNCH
 from emulator.router.split import Split
 
 _BROKEN = (
@@ -77,6 +78,7 @@ class Frontend:
         pool = self._instances.pool(split.choose())
         if pool is None:
             return _page(503, _BROKEN)
+        request[LAUNCH] = pool.launch
         try:
             return await self._from(pool, request)
         except (StartFailed, InstanceGone, BadInstance):

@@ -15,6 +15,7 @@ from scripts.core import release, traffic
 from scripts.core.config import Pipeline
 from scripts.core.errors import Failed, Refused
 from scripts.core.google import Conflict, Google, NotFound
+from scripts.core.logs import text_of
 from scripts.core.manifest import Object
 from scripts.core.release import Change
 from scripts.core.state import State, condition, has_failed, is_ready, read_state, revisions_named
@@ -221,6 +222,7 @@ class CloudRun:
             "resourceNames": [f"projects/{self.project}"],
             "filter": (
                 f'resource.type="cloud_run_revision" AND resource.labels.revision_name="{revision}"'
+                ' AND NOT logName:"%2Frequests"'
             ),
             "orderBy": "timestamp desc",
             "pageSize": count,
@@ -229,7 +231,7 @@ class CloudRun:
             entries = self.google.query("logging", "/v2/entries:list", body).get("entries") or []
         except Failed as error:
             return [f"(its log could not be read: {error.message})"]
-        lines = [_text(entry) for entry in reversed(entries)]
+        lines = [text_of(entry) for entry in reversed(entries)]
         return [line for text in lines for line in text.splitlines()] or ["(its log is empty)"]
 
 
@@ -266,8 +268,3 @@ def wait(probe: Callable[[], T | None], what: str, seconds: float = _READY_SECON
             raise Failed(f"gave up after {seconds:.0f} s waiting for {what}")
         time.sleep(pause)
         pause = min(pause * 1.5, 2.0)
-
-
-def _text(entry: Object) -> str:
-    payload = entry.get("jsonPayload") or {}
-    return str(entry.get("textPayload") or payload.get("message") or payload or "")
