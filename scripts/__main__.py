@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
+# Until the handlers stand, Ctrl-C just ends it: there is nothing to tidy up yet.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 HOME = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HOME)
 
@@ -31,17 +34,14 @@ def main(argv: list[str]) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 bad usage or configuration, 3 refused, 130 interrupted.
     """
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(overview())
-        return 0
-    if argv[0] not in VERBS:
-        return _unknown(argv[0])
-    module = importlib.import_module(f"scripts.{argv[0]}")
-    arguments = parser(argv[0], module).parse_args(argv[1:])
+    _open_closed_streams()
+    # As Ctrl-C: scratch folders go, and what is in force stays in force.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
-        code: int = module.run(arguments, root())
+        return _run(argv)
     except ShipError as error:
-        if getattr(arguments, "debug", False):
+        if "--debug" in argv:
             raise
         report.show_error(error)
         return error.exit_code
@@ -53,12 +53,30 @@ def main(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if getattr(arguments, "debug", False):
+        if "--debug" in argv:
             raise
         print(f"ship: this should not happen: {type(error).__name__}: {error}", file=sys.stderr)
         print("  -> --debug shows where; please report it", file=sys.stderr)
         return 1
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(overview(), flush=True)
+        return 0
+    verb, *rest = argv
+    if verb not in VERBS:
+        raise UsageError(f"no verb '{verb}'", did_you_mean(verb, VERBS, "verbs"))
+    module = importlib.import_module(f"scripts.{verb}")
+    code: int = module.run(parser(verb, module).parse_args(rest), root())
     return code
+
+
+def _open_closed_streams() -> None:
+    """Give whoever closed standard output or error a place to write to all the same."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (for good)
 
 
 def root() -> Path:
@@ -77,9 +95,10 @@ def overview() -> str:
             lines.append(f"  {verb:<10} {documentation.splitlines()[0]}")
         lines.append("")
     lines += [
-        "./ship VERB --help tells more. --env is local unless given.",
+        "./ship VERB --help tells more. --env is local unless given; demo, up and test take none.",
         "exit codes: 0 done; 1 failed, and the service serves what it did before;",
-        "  2 bad usage or configuration, nothing was sent; 3 refused, nothing changed",
+        "  2 bad usage or configuration, nothing was sent; 3 refused, nothing changed;",
+        "  130 interrupted, what is in force stays in force",
     ]
     return "\n".join(lines)
 
@@ -95,11 +114,6 @@ def parser(verb: str, module: object) -> argparse.ArgumentParser:
     made.add_argument("--debug", action="store_true", help="show a traceback when it fails")
     module.arguments(made)  # type: ignore[attr-defined]  # every verb's file has it
     return made
-
-
-def _unknown(verb: str) -> int:
-    report.show_error(UsageError(f"no verb '{verb}'", did_you_mean(verb, VERBS, "verbs")))
-    return 2
 
 
 if __name__ == "__main__":

@@ -50,8 +50,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
             notes=[built.image, *(["dry run: nothing was pushed"] if context.dry_run else [])],
         ),
     )
-    show(result, arguments.format)
-    return 0
+    return show(result, arguments.format)
 
 
 def short(image: str) -> str:

@@ -44,8 +44,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         _came_through(context, image)
         deployed = deploy(context, commit, image)
         if context.dry_run:
-            show(deploy_report(context, commit, deployed), arguments.format)
-            return 0
+            return show(deploy_report(context, commit, deployed), arguments.format)
         moves = rollout(context, deployed[0].revision)
     result = moved(context, moves, [f"{commit.short} {commit.subject}"])
     data = {
@@ -56,8 +55,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         "url": deployed[0].url,
         "seconds": round(time.monotonic() - started, 2),
     }
-    show(Result(data={**result.data, **data}, table=result.table), arguments.format)
-    return 0
+    return show(Result(data={**result.data, **data}, table=result.table), arguments.format)
 
 
 def _refuse_held(context: Context) -> None:

@@ -48,8 +48,10 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         context.confirm(f"Deploy {commit.short} to {context.where}, without traffic.")
         image = Images(context).checked(commit)
         done = deploy(context, commit, image)
-    show(report(context, commit, done), arguments.format)
-    return 0
+        if not context.dry_run:
+            for region in context.regions:
+                region.change(release.claim, done[0].revision, context.actor())
+    return show(report(context, commit, done), arguments.format)
 
 
 def report(context: Context, commit: Commit, done: list[Deployed]) -> Result:
@@ -72,7 +74,8 @@ def report(context: Context, commit: Commit, done: list[Deployed]) -> Result:
                 + manifest.to_bytes(d.write).decode().rstrip()
                 for d in done
                 if d.write
-            ],
+            ]
+            or (["dry run: nothing would be written"] if context.dry_run else []),
         ),
     )
 
@@ -107,10 +110,11 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: str) -> D
             done = Deployed(
                 region=region.region, revision=name, image=image, tag=tag, url="", new=not exists
             )
+            changes = state is None or release.differs(state, service)
             if context.dry_run:
-                step.done(f"{name} would be deployed")
-                return msgspec.structs.replace(done, write=service)
-            if state is None or release.differs(state, service):
+                step.done(f"{name} {'would be deployed' if changes else 'is deployed already'}")
+                return msgspec.structs.replace(done, write=service if changes else None)
+            if changes:
                 try:
                     region.put(service, exists=state is not None)
                 except Conflict:

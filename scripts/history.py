@@ -26,8 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, root: Path) -> int:
     context = Context(arguments, root)
     found = changes(context) if arguments.changes else revisions(context)
-    show(found, arguments.format)
-    return 0
+    return show(found, arguments.format)
 
 
 def revisions(context: Context) -> Result:

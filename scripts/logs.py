@@ -51,8 +51,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     entries = log.newest(start, arguments.limit)
     if arguments.follow:
         return _follow(log, start, entries, arguments.format)
-    show(_result(context, entries), arguments.format)
-    return 0
+    return show(_result(context, entries), arguments.format)
 
 
 def _follow(log: Log, start: datetime, entries: list[Entry], format_: str) -> int:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     for region, state in zip(context.regions, before, strict=True):
         done = smoke(context, region, state, revision)
         if done.failed:
-            raise still(failure(context, done), state, revision)
+            raise still(failure(context, done), state.shares, revision)
     moves = []
     for region, percent in zip(context.regions, percents, strict=True):
         was, now = region.change(
@@ -50,8 +50,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
             override=context.override,
         )
         moves.append(Move(region=region.region, before=was, after=now))
-    show(moved(context, moves, _said(context, moves)), arguments.format)
-    return 0
+    return show(moved(context, moves, _said(context, moves)), arguments.format)
 
 
 def _said(context: Context, moves: list[Move]) -> list[str]:

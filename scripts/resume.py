@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from scripts.core import options, release
-from scripts.core.context import Context, Move, moved
+from scripts.core.context import Context, in_every_region, moved
 from scripts.core.report import show
 
 
@@ -18,13 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, root: Path) -> int:
     context = Context(arguments, root)
     context.confirm(f"Release the hold of {context.where}.")
-    moves = []
-    for region in context.regions:
-        was, now = region.change(release.resumed, context.actor())
-        moves.append(Move(region=region.region, before=was, after=now))
-    held = next((m.before.hold for m in moves if m.before.hold), None)
-    show(
-        moved(context, moves, [f"released: {held}" if held else "there was no hold"]),
-        arguments.format,
+    moves, errors = in_every_region(
+        context, lambda region: region.change(release.resumed, context.actor())
     )
-    return 0
+    held = next((move.before.hold for move in moves if move.before.hold), None)
+    said = [f"released: {held}" if held else "there was no hold"]
+    return show(moved(context, moves, said, errors), arguments.format)

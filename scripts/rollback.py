@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scripts.core import options, release, traffic
 from scripts.core.cloudrun import CloudRun
-from scripts.core.context import Context, Move, moved
+from scripts.core.context import Context, in_every_region, moved
 from scripts.core.report import show
 from scripts.core.state import State
 from scripts.rollout import still
@@ -27,31 +27,44 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
     context = Context(arguments, root)
-    wanted = [arguments.to] if arguments.to else []
-    before = [region.state(*wanted) for region in context.regions]
-    targets = [release.back_to(state, arguments.to) for state in before]
-    context.confirm(f"Roll {context.where} back to {targets[0]}.")
-    moves = []
-    for region, state, target in zip(context.regions, before, targets, strict=True):
-        _trusted(context, region, state, target)
-        was, now = region.change(
-            release.rollback,
-            target,
-            context.actor(),
-            hold=not arguments.no_hold,
-            verb="rollback",
-        )
-        moves.append(Move(region=region.region, before=was, after=now))
-    hold = next((m.after.hold for m in moves if m.after.hold), None)
-    said = [f"on hold: {hold.name}; release it: ./ship resume {context.where}"] if hold else []
-    show(moved(context, moves, said), arguments.format)
-    return 0
+    context.confirm(
+        f"Roll {context.where} back to {arguments.to or 'the last known good revision'}."
+    )
+    moves, errors = in_every_region(context, lambda region: rollback(context, region))
+    hold = next((move.after.hold for move in moves if move.after.hold), None)
+    said = [f"on hold: {hold}; release it: ./ship resume {context.where}"] if hold else []
+    if all(move.before is move.after for move in moves):
+        further = "--to REVISION goes further; ./ship history lists them"
+        said.insert(0, f"it was so already: nothing was changed. {further}")
+    return show(moved(context, moves, said, errors), arguments.format)
 
 
-def _trusted(context: Context, region: CloudRun, state: State, target: str) -> None:
-    """What has served well before is trusted; anything else is smoke-checked first (I4)."""
-    if target in state.known_good or target in state.shares:
-        return
+def rollback(context: Context, region: CloudRun) -> tuple[State, State]:
+    """Roll one region back.
+
+    Returns:
+        The service before and after.
+
+    Raises:
+        Failed: the revision that was asked for did not pass its smoke checks.
+        Refused: there is nothing to roll back to.
+    """
+    to: str | None = context.arguments.to
+    state = region.state(*([to] if to else []))
+    target = release.back_to(state, to)
+    if not state.trusts(target):
+        _check(context, region, state, target)
+    return region.change(
+        release.rollback,
+        target,
+        context.actor(),
+        hold=not context.arguments.no_hold,
+        verb="rollback",
+    )
+
+
+def _check(context: Context, region: CloudRun, state: State, target: str) -> None:
+    """What has not proved itself is smoke-checked first (I4)."""
     if target not in traffic.tags(state.targets).values():
         # Without a tag it has no URL to be checked at. A tag alone moves no traffic.
         _, state = region.change(release.tagged, target, context.actor())
@@ -59,4 +72,4 @@ def _trusted(context: Context, region: CloudRun, state: State, target: str) -> N
             return
     done = smoke(context, region, state, target)
     if done.failed:
-        raise still(failure(context, done), state, target)
+        raise still(failure(context, done), state.shares, target)

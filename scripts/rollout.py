@@ -1,6 +1,7 @@
 """Shift traffic to the release that is under way, step by step, watching each step.
 
-After each step the revision is smoke-checked again; a failure moves everything back in one write.
+While a step is watched, and after it, the revision is smoke-checked again at its own URL; a failure
+takes its traffic away in one write. What users are answered is not measured yet.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from scripts.core.context import Context, Move, moved
 from scripts.core.errors import Failed, Refused, ShipError
 from scripts.core.report import Step, show, split
 from scripts.core.state import State, finished
-from scripts.smoke import candidate, failure, smoke
+from scripts.core.traffic import Shares
+from scripts.smoke import candidate, check, failure, smoke
+
+_LOOK_SECONDS = 1.0
+_LOOKS_PER_CHECK = 5
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +35,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     revision = candidate(context.regions[0].state())
     context.confirm(f"Roll {revision} out to {context.where}.")
     done = rollout(context, revision)
-    show(moved(context, done, []), arguments.format)
-    return 0
+    return show(moved(context, done, []), arguments.format)
 
 
 def rollout(context: Context, revision: str) -> list[Move]:
@@ -58,13 +62,12 @@ def rollout(context: Context, revision: str) -> list[Move]:
             Move(region=r.region, before=s, after=s)
             for r, s in zip(context.regions, before, strict=True)
         ]
-    try:
-        _check(context, revision)
-    except Failed as error:
-        raise still(error, before[0], revision) from None
     current = max(state.shares.get(revision, 0) for state in before)
     steps = [step for step in rules.steps if step >= current] or [current]
     try:
+        _check(context, revision)
+        for region in context.regions:
+            region.change(release.claim, revision, context.actor())
         for percent in steps:
             _step(context, revision, percent, bake)
             _check(context, revision)
@@ -94,56 +97,71 @@ def _step(context: Context, revision: str, percent: int, bake: float) -> None:
         if context.dry_run:
             step.done(f"would serve {split(after.shares)}")
             return
-        _watch(step, split(after.shares), bake)
+        _watch(context, step, revision, split(after.shares), bake)
         step.done(split(after.shares))
 
 
-def _watch(step: Step, what: str, bake: float) -> None:
+def _watch(context: Context, step: Step, revision: str, what: str, bake: float) -> None:
+    """Wait, and meanwhile look: for a hold, a newer release, a check that no longer passes.
+
+    Raises:
+        Refused: a hold is on, or a newer release took over.
+        Failed: a smoke check did not pass.
+    """
     deadline = time.monotonic() + bake
     if bake:
         step.say(f"{what}, watched for {bake:g} s")
+    looks = 0
     while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(left, 1.0))
+        time.sleep(min(left, _LOOK_SECONDS))
+        looks += 1
+        for region in context.regions:
+            state = region.state()
+            release.refuse_held(state, context.override)
+            release.refuse_overtaken(state, revision)
+            if looks % _LOOKS_PER_CHECK == 0:
+                done = check(context, region, state, revision)
+                if done.failed:
+                    raise failure(context, done)
 
 
 def _check(context: Context, revision: str) -> None:
     if context.dry_run:
         return
     for region in context.regions:
-        state = region.state()
-        done = smoke(context, region, state, revision)
+        done = smoke(context, region, region.state(), revision)
         if done.failed:
             raise failure(context, done)
 
 
 def _back(context: Context, revision: str, before: list[State], error: ShipError) -> ShipError:
-    """Move everything back to what served before, and say so."""
+    """Take the release's traffic away again in every region, and say so."""
+    shares = before[0].shares
     for region, earlier in zip(context.regions, before, strict=True):
         stable = earlier.stable
         if stable is None or stable == revision:
             continue
-
         try:
-            _, after = region.change(
-                release.rollback, stable, context.actor(), hold=False, verb="failed", of=revision
-            )
+            was, now = region.change(release.withdraw, revision, stable, context.actor())
         except ShipError as second:
             return Failed(
                 f"{error.message}; and the traffic could not be moved back: {second.message}",
                 f"./ship rollback {context.where}",
                 evidence=error.evidence,
             )
-        context.progress.line(f"moved back: {region.region} serves {split(after.shares)}")
-    return still(error, before[0], revision)
+        shares = now.shares
+        if was is not now:
+            context.progress.line(f"moved back: {region.region} serves {split(shares)}")
+    return still(error, shares, revision)
 
 
-def still(error: ShipError, before: State, revision: str) -> Failed:
-    """The same failure, saying what the service serves: what it did before (I5).
+def still(error: ShipError, shares: Shares, revision: str) -> Failed:
+    """The same failure, saying what the service serves now: what it did before (I5).
 
     A first revision serves from its start: there is nothing else that could.
     """
-    if before.shares == {revision: 100}:
+    if shares == {revision: 100}:
         serves = f"{revision} serves all the same: there is no other revision to go back to"
     else:
-        serves = f"the service serves what it did before: {split(before.shares)}"
+        serves = f"the service serves what it did before: {split(shares)}"
     return Failed(f"{error.message}; {serves}", error.hint, evidence=error.evidence)

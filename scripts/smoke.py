@@ -14,10 +14,10 @@ from scripts.core import checks, options, traffic
 from scripts.core.checks import Outcome
 from scripts.core.cloudrun import CloudRun
 from scripts.core.context import Context
-from scripts.core.errors import Failed, UsageError
+from scripts.core.errors import Failed, Refused, UsageError
 from scripts.core.manifest import commit_of
 from scripts.core.report import Result, Table, show
-from scripts.core.state import State
+from scripts.core.state import State, has_failed
 
 
 class Smoked(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,9 +46,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         state = region.state()
         revision = arguments.revision or candidate(state)
         done.append(smoke(context, region, state, revision))
-    failed = any(one.failed for one in done)
-    show(report(context, done), arguments.format)
-    return 1 if failed else 0
+    return show(report(context, done), arguments.format)
 
 
 def report(context: Context, done: list[Smoked]) -> Result:
@@ -76,6 +74,7 @@ def report(context: Context, done: list[Smoked]) -> Result:
             rows=rows,
             notes=[f"{one.revision} at {one.url}" for one in done],
         ),
+        code=1 if any(one.failed for one in done) else 0,
     )
 
 
@@ -83,10 +82,10 @@ def candidate(state: State) -> str:
     """The revision of the release that is under way.
 
     Raises:
-        UsageError: there is none.
+        Refused: there is none.
     """
     if state.candidate is None:
-        raise UsageError(
+        raise Refused(
             f"no release of {state.name} is under way",
             f"./ship deliver {state.where} starts one; --revision names another revision",
         )
@@ -94,17 +93,29 @@ def candidate(state: State) -> str:
 
 
 def smoke(context: Context, region: CloudRun, state: State, revision: str) -> Smoked:
-    """Run the checks against one revision in one region.
+    """Run the checks against one revision in one region, and tell.
 
     Raises:
         UsageError: the revision does not exist, or has no tag and so no URL of its own; or the
             service is private, and the credentials cannot have an ID token for it.
+        Refused: the revision did not start.
     """
+    with context.progress.step("smoke", revision) as step:
+        done = check(context, region, state, revision)
+        passed = len(done.outcomes) - len(done.failed)
+        step.done(f"{passed} of {len(done.outcomes)} checks passed at {done.url}")
+    return done
+
+
+def check(context: Context, region: CloudRun, state: State, revision: str) -> Smoked:
+    """Run the checks against one revision in one region; raises as `smoke` does."""
     found = region.revision(revision)
     if found is None:
         raise UsageError(
             f"there is no revision {revision}", f"./ship history {context.where} lists them"
         )
+    if has_failed(found):
+        raise Refused(f"{revision} did not start: there is nothing to check", "mend it and commit")
     tag = next((t for t, name in traffic.tags(state.targets).items() if name == revision), None)
     if tag is None:
         raise UsageError(
@@ -112,16 +123,12 @@ def smoke(context: Context, region: CloudRun, state: State, revision: str) -> Sm
             f"gcloud run services update-traffic {region.name} --set-tags=NAME={revision}",
         )
     url = region.tag_url(tag, revision)
-    with context.progress.step("smoke", f"{revision} at {url}") as step:
-        token = None
-        if context.pipeline.environment.access == "private":
-            # For the service's own URL, although a tag's is called.
-            token = context.google.id_token(str(state.service["status"]["url"]), url)
-        outcomes = checks.run(url, context.pipeline.checks, commit_of(found), token)
-        done = Smoked(region=region.region, revision=revision, url=url, outcomes=outcomes)
-        passed = len(outcomes) - len(done.failed)
-        step.done(f"{passed} of {len(outcomes)} checks passed at {url}")
-    return done
+    token = None
+    if context.pipeline.environment.access == "private":
+        # For the service's own URL, although a tag's is called.
+        token = context.google.id_token(str(state.service["status"]["url"]), url)
+    outcomes = checks.run(url, context.pipeline.checks, commit_of(found), token)
+    return Smoked(region=region.region, revision=revision, url=url, outcomes=outcomes)
 
 
 def failure(context: Context, done: Smoked) -> Failed:

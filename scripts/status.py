@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from scripts.core import options, traffic
 from scripts.core.context import Context
+from scripts.core.errors import ShipError
 from scripts.core.manifest import Object, commit_of, image_of
 from scripts.core.report import Result, Table, ago, plain_table, rich_table, short_digest, show
 from scripts.core.state import State, finished, has_failed, previous, read_state, to_builtins
@@ -29,8 +31,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     context = Context(arguments, root)
     if arguments.watch:
         return _watch(context)
-    show(status(context), arguments.format)
-    return 0
+    return show(status(context), arguments.format)
 
 
 def status(context: Context) -> Result:
@@ -98,7 +99,7 @@ def _revisions(state: State, revisions: list[Object]) -> list[dict[str, Any]]:
     by_name = {revision["metadata"]["name"]: revision for revision in revisions}
     names = sorted(state.shares, key=lambda name: -state.shares[name])
     back = previous(state)
-    for name in (state.candidate, back):
+    for name in (state.candidate, back, _failed(state, by_name)):
         if name and name in by_name and name not in names:
             names.append(name)
     tags = traffic.tags(state.targets)
@@ -119,6 +120,12 @@ def _revisions(state: State, revisions: list[Object]) -> list[dict[str, Any]]:
     return shown
 
 
+def _failed(state: State, by_name: dict[str, Object]) -> str | None:
+    """The newest revision, if it did not start."""
+    name = (state.service.get("status") or {}).get("latestCreatedRevisionName")
+    return name if name in by_name and has_failed(by_name[name]) else None
+
+
 def describe(state: State, name: str, revision: Object, back: str | None) -> str:
     """What a revision is to the release manager, in a word or two."""
     if has_failed(revision):
@@ -126,7 +133,7 @@ def describe(state: State, name: str, revision: Object, back: str | None) -> str
     if name == state.candidate and not finished(state, name):
         return "candidate"
     if name in state.shares:
-        return "serving"
+        return "serving" if name == state.stable else "left over"
     if name == back:
         return "to roll back to"
     return "known good" if name in state.known_good else ""
@@ -142,18 +149,23 @@ def next_command(state: State) -> str:
     """What a release manager would type next."""
     if state.hold:
         return f"./ship resume {state.where}, when what caused the hold is mended"
-    candidate = state.candidate
-    if candidate and not finished(state, candidate):
-        if candidate not in state.ready:
-            return "mend the release and commit: this one did not start"
-        back = f"; ./ship rollback {state.where} to go back" if candidate in state.shares else ""
-        return f"./ship promote {state.where} to go on{back}"
     back = f"; ./ship rollback {state.where} goes back" if previous(state) else ""
+    candidate = state.candidate
+    if candidate in state.ready and not finished(state, candidate):
+        return f"./ship promote {state.where} goes on{back}"
     return f"./ship deliver {state.where} releases a commit{back}"
 
 
+def _table(context: Context) -> Table:
+    """The table now; while nobody answers, what is wrong in the place of the table."""
+    try:
+        return status(context).table
+    except ShipError as error:
+        return Table(columns=["REGION"], rows=[], notes=[f"ship: {error.message}"])
+
+
 def _watch(context: Context) -> int:
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return _watch_plainly(context)
     from rich.console import Group
     from rich.live import Live
@@ -161,8 +173,8 @@ def _watch(context: Context) -> int:
     with Live(refresh_per_second=4) as live:
         try:
             while True:
-                table = status(context).table
-                live.update(Group(rich_table(table), *table.notes))
+                table = _table(context)
+                live.update(Group(*table.notes, "", rich_table(table)))
                 time.sleep(_EVERY_SECONDS)
         except KeyboardInterrupt:
             return 0
@@ -173,10 +185,11 @@ def _watch_plainly(context: Context) -> int:
     last = None
     try:
         while True:
-            result = status(context)
-            if result.data != last:
-                print(plain_table(result.table), flush=True)
-                last = result.data
+            table = _table(context)
+            shown = [row[:4] for row in table.rows], table.notes
+            if shown != last:
+                print(plain_table(table), flush=True)
+                last = shown
             time.sleep(_EVERY_SECONDS)
     except KeyboardInterrupt:
         return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import msgspec
 from scripts.core import config, git, report
 from scripts.core.cloudrun import CloudRun
 from scripts.core.config import Pipeline
-from scripts.core.errors import Refused
+from scripts.core.errors import Refused, ShipError
 from scripts.core.git import Commit
 from scripts.core.google import Google
 from scripts.core.release import Actor
@@ -102,8 +102,39 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     after: State
 
 
-def moved(context: Context, moves: list[Move], said: list[str], code: int = 0) -> report.Result:
-    """The result of a traffic change: before and after, per region."""
+def in_every_region(
+    context: Context, act: Callable[[CloudRun], tuple[State, State]]
+) -> tuple[list[Move], list[ShipError]]:
+    """Do the same in every region that lets it be done: one region's trouble is not another's.
+
+    Args:
+        context: the call.
+        act: what to do; returns the service before and after.
+
+    Returns:
+        What moved, and what went wrong, region by region.
+
+    Raises:
+        ShipError: it could be done nowhere.
+    """
+    moves: list[Move] = []
+    errors: list[ShipError] = []
+    for region in context.regions:
+        try:
+            before, after = act(region)
+        except ShipError as error:
+            errors.append(error)
+        else:
+            moves.append(Move(region=region.region, before=before, after=after))
+    if not moves:
+        raise errors[0]
+    return moves, errors
+
+
+def moved(
+    context: Context, moves: list[Move], said: list[str], errors: Sequence[ShipError] = ()
+) -> report.Result:
+    """The result of a traffic change: before and after, per region, and what went wrong."""
     rows = []
     for move in moves:
         before, after = move.before.shares, move.after.shares
@@ -116,12 +147,15 @@ def moved(context: Context, moves: list[Move], said: list[str], code: int = 0) -
                     f"{after.get(name, 0)} %",
                 ]
             )
-    dry = ["dry run: nothing was written"] if context.dry_run else []
+    said = [*said, *(f"FAILED: {error.message}" for error in errors)]
+    if context.dry_run:
+        said.append("dry run: nothing was written; this is what would be")
     return report.Result(
         data={
             "service": context.pipeline.service,
             "environment": context.pipeline.env,
             "dry_run": context.dry_run,
+            "errors": [error.message for error in errors],
             "regions": [
                 {
                     "region": move.region,
@@ -135,7 +169,7 @@ def moved(context: Context, moves: list[Move], said: list[str], code: int = 0) -
             ],
         },
         table=report.Table(
-            columns=["REGION", "REVISION", "BEFORE", "AFTER"], rows=rows, notes=[*said, *dry]
+            columns=["REGION", "REVISION", "BEFORE", "AFTER"], rows=rows, notes=said
         ),
-        code=code,
+        code=1 if errors else 0,
     )

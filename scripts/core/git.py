@@ -42,7 +42,8 @@ def _git(root: Path, *arguments: str) -> bytes:
                 f"{root} is not a git repository: Shipway delivers commits",
                 "git init && git add -A && git commit, or clone the repository",
             ) from None
-        raise UsageError(f"git {arguments[0]}: {message[-1]}") from None
+        first = next((line for line in message if line.startswith("fatal:")), message[-1])
+        raise UsageError(f"git {arguments[0]}: {first}") from None
     return done.stdout
 
 
@@ -56,6 +57,12 @@ def commit(root: Path, reference: str = "HEAD") -> Commit:
         line = _git(root, "show", "-s", "--format=%H%x00%ct%x00%s", f"{reference}^{{commit}}", "--")
     except UsageError as error:
         if "not a git repository" in error.message or "not installed" in error.message:
+            raise
+        if "dubious ownership" in error.message:
+            raise UsageError(
+                error.message, f"git config --global --add safe.directory {root}"
+            ) from None
+        if "bad revision" not in error.message:
             raise
         if reference == "HEAD":
             raise UsageError("there is no commit yet", "git add -A && git commit") from None
@@ -79,7 +86,9 @@ def origin(root: Path) -> str:
         url = "https://" + url.removeprefix("git@").replace(":", "/", 1)
     # A remote's address may carry a token: an image label must not (I9).
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}".removesuffix(".git") if rest else ""
+    if scheme not in ("https", "http", "ssh"):
+        return ""  # a folder of somebody's machine
+    return f"https://{rest.rpartition('@')[2]}".removesuffix(".git")
 
 
 @contextmanager
@@ -88,6 +97,13 @@ def checkout(root: Path, commit: Commit) -> Iterator[Path]:
 
     What is delivered is what is committed: files and configuration alike.
     """
+    files = _git(root, "ls-tree", "-r", "--full-tree", commit.sha).decode(errors="replace")
+    modules = [line.partition("\t")[2] for line in files.splitlines() if line.startswith("160000 ")]
+    if modules:
+        raise UsageError(
+            f"commit {commit.short} has submodules, which are not delivered: {', '.join(modules)}",
+            "put their files into the repository",
+        )
     archive = _git(root, "archive", "--format=tar", commit.sha)
     with TemporaryDirectory(prefix="shipway-") as folder:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:

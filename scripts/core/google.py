@@ -165,6 +165,10 @@ class Google:
             try:
                 response = self.http.request(method, url, headers=headers, timeout=60, **kwargs)
             except requests.exceptions.ConnectionError as error:
+                # At the start nobody answers; in the middle somebody may only be restarting.
+                if self.wrote and attempt < attempts:
+                    time.sleep(0.25 * 2**attempt)
+                    continue
                 silent = unreachable(url, error)
                 raise Failed(silent.message, silent.hint) if self.wrote else silent from None
             except requests.exceptions.RequestException as error:
@@ -234,6 +238,11 @@ def _refusal(response: requests.Response) -> ApiError | Refused:
     except (ValueError, KeyError, TypeError, AttributeError):
         status, message = "", response.text[:500]
     code = response.status_code
+    if code == 404 and not status:
+        parts = urlsplit(response.request.url or "")
+        return ApiError(
+            code, status, f"{parts.scheme}://{parts.netloc} answers, but is no API of Google's: 404"
+        )
     if code == 404:
         return NotFound(code, status, message)
     if code == 409 and status in ("ABORTED", ""):

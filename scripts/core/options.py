@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from scripts.core.config import DEFAULT_ENV, seconds
 from scripts.core.errors import UsageError
+
+_LONGEST_REASON = 300
 
 
 def common(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,7 @@ def writing(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="only read; print what would be done"
     )
     parser.add_argument("--yes", action="store_true", help="do not ask before changing")
-    parser.add_argument("--reason", help="why; kept in the service's history")
+    parser.add_argument("--reason", type=reason, help="why; kept in the service's history")
     parser.set_defaults(yes=False)
 
 
@@ -68,6 +71,23 @@ def count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 on")
     return int(text)
+
+
+def hold_name(text: str) -> str:
+    """A hold's name: what people type after --override, so nothing that a shell would read."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no name: lower-case letters, digits and hyphens, at most 63"
+        )
+    return text
+
+
+def reason(text: str) -> str:
+    """Why: one line that anybody's terminal may show, and that the history has room for."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(line) > _LONGEST_REASON:
+        raise argparse.ArgumentTypeError(f"{len(line)} characters; at most {_LONGEST_REASON}")
+    return line
 
 
 def duration(text: str) -> str:

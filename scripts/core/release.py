@@ -72,6 +72,19 @@ def refuse_held(state: State, override: str | None) -> None:
         )
 
 
+def refuse_overtaken(state: State, candidate: str) -> None:
+    """Stop a release whose place another one has taken, or a rollback.
+
+    Raises:
+        Refused: `candidate` is not the release under way.
+    """
+    if state.candidate not in (None, candidate):
+        raise Refused(
+            f"{candidate} was overtaken: {state.candidate} has taken its place",
+            f"see ./ship status {state.where}",
+        )
+
+
 def step(
     state: State,
     candidate: str,
@@ -97,11 +110,7 @@ def step(
         Refused: a hold is on, the candidate is not Ready, or a newer release has taken its place.
     """
     refuse_held(state, override)
-    if state.candidate not in (None, candidate):
-        raise Refused(
-            f"{candidate} was overtaken: {state.candidate} is the release that is under way now",
-            f"see ./ship status {state.where}",
-        )
+    refuse_overtaken(state, candidate)
     if candidate not in state.ready:
         raise Refused(f"{candidate} is not ready: only a ready revision is given traffic")
     stable = state.stable
@@ -113,8 +122,11 @@ def step(
     # What others deployed and served is trusted; what Shipway made has earned its place, or not.
     before = stable if stable not in state.ours else None
     known_good = _first(candidate, state.known_good, before) if done else None
+    event = actor.event(verb, candidate, percent)
+    if state.hold:
+        event = msgspec.structs.replace(event, why=f"overrides {override}. {event.why}".strip())
     return Change(
-        event=actor.event(verb, candidate, percent),
+        event=event,
         targets=targets,
         candidate=candidate,
         known_good=known_good,
@@ -131,6 +143,18 @@ def _first(revision: str, known_good: list[str], before: str | None) -> list[str
     return [revision, *rest][:_KNOWN_GOOD_KEPT]
 
 
+def claim(state: State, revision: str, actor: Actor) -> Change:
+    """Make a revision the release that is under way; one that was stops at its next step.
+
+    Only what is Ready claims that: a commit that does not start ends nobody's rollout.
+    """
+    return Change(
+        event=actor.event("release", revision),
+        candidate=revision,
+        moves=state.candidate != revision,
+    )
+
+
 def next_percent(state: State, steps: list[int], to: int | None) -> int:
     """The share that `promote` goes to.
 
@@ -140,10 +164,11 @@ def next_percent(state: State, steps: list[int], to: int | None) -> int:
         to: what was asked for; None for the next step.
 
     Raises:
-        UsageError: there is nothing to promote, or `to` would take traffic away.
+        Refused: there is nothing to promote.
+        UsageError: `to` would take traffic away.
     """
     if state.candidate is None or finished(state, state.candidate):
-        raise UsageError(
+        raise Refused(
             f"nothing to promote: no release of {state.name} is under way",
             f"./ship deliver {state.where} starts one",
         )
@@ -166,7 +191,8 @@ def back_to(state: State, to: str | None) -> str:
         to: the revision that was asked for; None to find the last known good one.
 
     Raises:
-        UsageError: `to` does not exist or is not Ready, or there is nothing to roll back to.
+        UsageError: `to` does not exist or is not Ready.
+        Refused: there is nothing to roll back to.
     """
     if to is not None:
         if to not in state.ready:
@@ -175,18 +201,19 @@ def back_to(state: State, to: str | None) -> str:
                 f"--to {to}: no such ready revision of {state.name}", f"ready: {ready}"
             )
         return to
+    last = next((event for event in reversed(state.log) if event.percent is not None), None)
+    if last and last.verb == "rollback" and state.shares == {last.revision: 100}:
+        return last.revision  # two people, or one in a hurry: once is enough (I6)
     target = previous(state)
     if target is None:
-        raise UsageError(
+        raise Refused(
             f"nothing to roll back to: no other revision of {state.name} is known to be good",
             f"./ship history {state.where} lists the revisions; name one with --to REVISION",
         )
     return target
 
 
-def rollback(
-    state: State, target: str, actor: Actor, *, hold: bool, verb: str, of: str | None = None
-) -> Change:
+def rollback(state: State, target: str, actor: Actor, *, hold: bool, verb: str) -> Change:
     """Give everything to `target`, and forget as known good what served instead.
 
     Args:
@@ -195,13 +222,7 @@ def rollback(
         actor: who asks.
         hold: whether to stop every later increase until somebody resumes.
         verb: what the history calls it.
-        of: only while this release is the one under way.
-
-    Raises:
-        Refused: a newer release has taken the place of `of`.
     """
-    if of is not None and state.candidate != of:
-        raise Refused(f"{of} was overtaken by {state.candidate}: its traffic is not {of}'s to move")
     left = [name for name in state.shares if name != target]
     bad = state.candidate if state.candidate in left else next(iter(left), None)
     targets = traffic.shift(state.targets, target, 100, None)
@@ -217,6 +238,28 @@ def rollback(
         known_good=known_good,
         hold=new_hold,
         moves=targets != state.targets or new_hold != state.hold,
+    )
+
+
+def withdraw(state: State, revision: str, stable: str, actor: Actor) -> Change:
+    """Take a failed release's traffic away (I5).
+
+    While it is the release under way everything goes back to `stable`. When a newer one has taken
+    its place only its own share does: the rest is the newer one's.
+    """
+    if state.candidate in (None, revision):
+        back = rollback(state, stable, actor, hold=False, verb="failed")
+        if state.trusts(stable):
+            return back
+        good = [name for name in state.known_good if name != stable]
+        return msgspec.structs.replace(back, known_good=good)
+    shares = {name: part for name, part in state.shares.items() if name != revision}
+    if stable not in shares and revision not in state.shares:
+        return Change(event=actor.event("failed", revision), moves=False)
+    shares[stable] = shares.get(stable, 0) + state.shares.get(revision, 0)
+    targets = traffic.plan(shares, traffic.tags(state.targets))
+    return Change(
+        event=actor.event("failed", revision, 0), targets=targets, moves=targets != state.targets
     )
 
 
@@ -265,7 +308,6 @@ def deployed(state: State | None, desired: Object, revision: str, tag: str, acto
         people's labels, annotations and tags as they were (I8). Where nothing serves yet the
         revision gets everything: Cloud Run knows no service without traffic.
     """
-    memory = {CANDIDATE: revision}
     if state is None:
         service = copy.deepcopy(desired)
         targets = traffic.plan({revision: 100}, {tag: revision})
@@ -282,8 +324,8 @@ def deployed(state: State | None, desired: Object, revision: str, tag: str, acto
             targets = traffic.plan({revision: 100}, traffic.tags(targets))
         log = state.log
     service["spec"]["traffic"] = targets
-    memory[LOG] = _log(log, actor.event("deploy", revision))
-    service["metadata"].setdefault("annotations", {}).update(memory)
+    annotations = service["metadata"].setdefault("annotations", {})
+    annotations[LOG] = _log(log, actor.event("deploy", revision))
     return service
 
 

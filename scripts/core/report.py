@@ -17,6 +17,8 @@ import msgspec
 
 from scripts.core.errors import ShipError
 
+_GIVING_WAY = {"IMAGE", "LAST", "WHY", "MADE", "SINCE", "BY"}
+
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """Rows under column names, and lines that follow them."""
@@ -122,8 +124,23 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
-def show(result: Result, format_: str) -> None:
-    """Print a result: one table or one JSON document. In GitHub Actions also hand it on."""
+def show(result: Result, format_: str) -> int:
+    """Print a result: one table or one JSON document. In GitHub Actions also hand it on.
+
+    Returns:
+        The exit code. The change is made by now: whoever does not read of it changes nothing.
+    """
+    try:
+        _print(result, format_)
+        sys.stdout.flush()
+    except OSError:
+        # Nobody reads, or the disk is full. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _to_github(result)
+    return result.code
+
+
+def _print(result: Result, format_: str) -> None:
     if format_ == "json":
         print(json.dumps(result.data, indent=2, ensure_ascii=False))
     elif sys.stdout.isatty():
@@ -135,7 +152,6 @@ def show(result: Result, format_: str) -> None:
             console.print(_escape(note))
     else:
         print(plain_table(result.table))
-    _to_github(result)
 
 
 def plain_table(table: Table) -> str:
@@ -155,7 +171,14 @@ def rich_table(table: Table) -> Any:
 
     shown = RichTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
     for column in table.columns:
-        shown.add_column(column, overflow="fold")
+        # A name that is cut in two cannot be copied: on a narrow terminal other columns give way.
+        gives_way = column in _GIVING_WAY
+        shown.add_column(
+            column,
+            overflow="ellipsis" if gives_way else "fold",
+            no_wrap=True,
+            min_width=1 if gives_way else None,
+        )
     for row in table.rows:
         style = "green" if "serving" in row else "yellow" if "candidate" in row else ""
         shown.add_row(*(_escape(cell) for cell in row), style=style)

@@ -74,18 +74,27 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stable(self) -> str | None:
-        """The revision that served before the candidate: the one that the rest goes to.
+        """The revision that the rest of the traffic goes to beside a candidate.
 
-        The newest known good revision that serves; where nobody remembers one, the revision with
-        the greatest share. Only a Ready revision counts. None: nothing serves yet.
+        The newest known good revision that serves, the candidate included: a good commit may be
+        delivered again. Where none is known, what others deployed comes before what Shipway made
+        and never found good; of those, the one with the greatest share. Only a Ready revision
+        counts. None: nothing serves yet.
         """
-        serving = [name for name in self.shares if name in self.ready and name != self.candidate]
-        remembered = [name for name in self.known_good if name in serving]
-        if remembered:
-            return remembered[0]
-        if serving:
-            return max(serving, key=lambda name: self.shares[name])
-        return self.candidate if self.candidate in self.shares else None
+        serving = [name for name in self.shares if name in self.ready]
+        known = [name for name in self.known_good if name in serving]
+        rest = [name for name in serving if name != self.candidate] or serving
+        rest = [name for name in rest if name not in self.ours] or rest
+        return next(iter(known), None) or max(rest, key=self.shares.__getitem__, default=None)
+
+    def trusts(self, revision: str) -> bool:
+        """Whether a revision may be given all traffic unchecked (I4).
+
+        Known to be good, or deployed by others and serving now.
+        """
+        return revision in self.known_good or (
+            revision in self.shares and revision not in self.ours
+        )
 
 
 def to_builtins(value: Event | Hold | None) -> Any:
@@ -176,6 +185,6 @@ def previous(state: State) -> str | None:
     While several revisions serve, that is the stable one; when one serves alone, the newest known
     good one before it.
     """
-    if len(state.shares) > 1:
+    if len(state.shares) > 1 and state.stable and state.trusts(state.stable):
         return state.stable
     return next((n for n in state.known_good if n in state.ready and n not in state.shares), None)

@@ -20,7 +20,12 @@ def make(folder: Path, lockfile: Path) -> None:
     Raises:
         SystemExit: it cannot; code 2, after one clear error.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _stop(
+            f"cannot write to {folder.parent}: {error.strerror}", "SHIPWAY_VENV names another place"
+        )
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Written last: without it the environment counts as not made.
@@ -62,8 +67,12 @@ def _run(command: list[str], problem: str, hint: str) -> None:
     )
     if done.returncode:
         lines = [f"  | {line}" for line in done.stdout.strip().splitlines()[-5:]]
-        print("\n".join([f"ship: {problem}", *lines, f"  -> {hint}"]), file=sys.stderr)
-        sys.exit(2)
+        _stop("\n".join([problem, *lines]), hint)
+
+
+def _stop(problem: str, hint: str) -> None:
+    print(f"ship: {problem}\n  -> {hint}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

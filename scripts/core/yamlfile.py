@@ -14,6 +14,7 @@ from scripts.core.errors import UsageError, did_you_mean
 T = TypeVar("T")
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MOST_NODES = 20_000
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _MESSAGE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<at>(?:key in )?\$[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
@@ -43,6 +44,7 @@ class YamlFile:
             try:
                 self.root = loader.get_single_node()
                 if self.root is not None:
+                    self._refuse_what_explodes(self.root)
                     self._refuse_doubled_keys(self.root)
                 self.data: Any = (
                     loader.construct_document(self.root) if self.root is not None else None
@@ -55,7 +57,23 @@ class YamlFile:
     def _syntax(self, error: yaml.YAMLError) -> str:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        if "cannot start any token" in problem and "\t" in self.text:
+            problem = "a tab, where YAML takes spaces only"
         return f"{self.name}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {problem}"
+
+    def _refuse_what_explodes(self, root: yaml.Node) -> None:
+        """Aliases may make a small file endless, or as good as that."""
+        seen = 0
+        todo = [root]
+        while todo:
+            node = todo.pop()
+            seen += 1
+            if seen > _MOST_NODES:
+                raise UsageError(f"{self.name}: too large: its aliases repeat it without end")
+            if isinstance(node, yaml.MappingNode):
+                todo += [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                todo += node.value
 
     def _refuse_doubled_keys(self, node: yaml.Node) -> None:
         if isinstance(node, yaml.MappingNode):

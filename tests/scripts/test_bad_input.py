@@ -130,7 +130,7 @@ def test_a_revision_that_does_not_exist(served: Project) -> None:
 
 def test_nothing_to_roll_back_to(served: Project) -> None:
     before = served.service()
-    assert "nothing to roll back to" in error(served.ship("rollback"), 2)
+    assert "nothing to roll back to" in error(served.ship("rollback"), 3)
     assert served.service() == before
 
 

@@ -65,6 +65,8 @@ class Releases(RuleBasedStateMachine):
         )
         self.revisions.append(revision(name, ready))
         assert self.state.shares == before.shares, "a deploy moves no traffic"
+        if ready == "True":
+            self._write(release.apply(self.state, release.claim(self.state, name, ACTOR)))
 
     @rule(to=st.none() | st.integers(1, 100))
     def promote(self, to: int | None) -> None:
@@ -85,8 +87,9 @@ class Releases(RuleBasedStateMachine):
         before = self.state
         try:
             target = release.back_to(before, None)
-        except UsageError:
+        except (Refused, UsageError):
             return
+        assert before.trusts(target), "I4"
         change = release.rollback(before, target, ACTOR, hold=True, verb="rollback")
         self._write(release.apply(before, change))
         after = self.state
@@ -216,8 +219,36 @@ def test_an_overtaken_release_neither_gets_traffic_nor_moves_it_back() -> None:
     now = served(("app-2", 100), candidate="app-9")
     with pytest.raises(Refused, match="overtaken"):
         release.step(now, "app-8", 10, ACTOR, verb="rollout")
-    with pytest.raises(Refused, match="overtaken"):
-        release.rollback(now, "app-1", ACTOR, hold=False, verb="failed", of="app-8")
+    assert not release.withdraw(now, "app-8", "app-2", ACTOR).moves
+
+
+def test_an_overtaken_release_that_fails_gives_up_its_own_share_only() -> None:
+    """I5: what the newer release has stays."""
+    now = served(("app-2", 70), ("app-8", 20), ("app-9", 10), candidate="app-9")
+    change = release.withdraw(now, "app-8", "app-2", ACTOR)
+    assert change.targets
+    assert traffic.shares(change.targets) == {"app-2": 90, "app-9": 10}
+
+
+def test_a_good_commit_delivered_again_is_what_a_rollback_goes_to() -> None:
+    """I4: never to the bad one beside it, although the good one is the candidate now."""
+    now = served(
+        ("app-2", 90), ("app-9", 10), known_good='["app-2"]', candidate="app-2",
+        ours=("app-2", "app-9"),
+    )  # fmt: skip
+    assert now.stable == "app-2"
+    assert release.back_to(now, None) == "app-2"
+
+
+def test_a_rollback_typed_twice_goes_back_once() -> None:
+    """I6: two people, or one in a hurry."""
+    now = served(("app-9", 100), known_good='["app-9", "app-2", "app-1"]')
+    assert release.back_to(now, None) == "app-2"
+    service = release.apply(now, release.rollback(now, "app-2", ACTOR, hold=True, verb="rollback"))
+    names = ("app-1", "app-2", "app-9")
+    now = state.read_state(service, [revision(name) for name in names], "app")
+    assert release.back_to(now, None) == "app-2"
+    assert not release.rollback(now, "app-2", ACTOR, hold=True, verb="rollback").moves
 
 
 def test_a_template_goes_back_exactly_as_it_was_read() -> None:
