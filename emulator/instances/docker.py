@@ -210,7 +210,7 @@ class DockerRuntime:
             with contextlib.suppress(*_GONE):
                 async for event in self._engine.lines("GET", "/events", filters=filters):
                     with contextlib.suppress(EngineError):  # it has ended
-                        await self._engine.call("POST", f"/containers/{event['id']}/kill")
+                        await self._engine.call("POST", f"/containers/{event['Actor']['ID']}/kill")
             await asyncio.sleep(_AGAIN)
 
     async def close(self) -> None:

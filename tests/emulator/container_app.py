@@ -147,8 +147,10 @@ class Handler(BaseHTTPRequestHandler):
         if child:
             meal = f"x = b'x' * ({size} << 20)"
             subprocess.run([sys.executable, "-c", meal], check=False)
-            threading.Event().wait(20)
-        self.answer(len(b"x" * (int(size) << 20)))
+            # Time for who watches to end this process, too.
+            threading.Event().wait(10)
+            return self.answer({})
+        return self.answer(len(b"x" * (int(size) << 20)))
 
     def get_fall_sick(self) -> None:
         sick.set()

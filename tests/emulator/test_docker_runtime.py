@@ -63,7 +63,9 @@ class Engine:
         name = f"{self.cloud_run.url.removeprefix('http://')}/acme/images/{uuid.uuid4().hex}"
         docker("build", "--quiet", "--tag", name, str(context))
         docker("push", "--quiet", name)
-        reference = docker("image", "inspect", "--format", "{{index .RepoDigests 0}}", name)
+        # The same image may be there under another local Cloud Run's name, too.
+        named = docker("image", "inspect", "--format", "{{json .RepoDigests}}", name)
+        reference = next(str(item) for item in json.loads(named) if item.startswith(f"{name}@"))
         # So that the instances' image is pulled.
         forget(name, reference)
         self.images.append(reference)
