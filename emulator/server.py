@@ -80,7 +80,7 @@ class Emulator:
             logs_url=self._logs_url,
         )
         await self._reconciler.resume()
-        application = web.Application(
+        self.application = application = web.Application(
             middlewares=[_errors, identity.guard], client_max_size=16 * 1024**2
         )
         application.add_routes(
