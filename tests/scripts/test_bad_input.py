@@ -241,6 +241,18 @@ def test_a_port_in_use(tmp_path: Path, local_cloud_run: LocalCloudRun) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_up_enforces_iam_when_told_to(tmp_path: Path) -> None:
+    words = ["up", "--port", "0", "--iam", "enforce", "--state", str(tmp_path)]
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts"), *words], stdout=subprocess.PIPE, text=True
+    ) as up:
+        assert up.stdout is not None
+        url = up.stdout.readline().strip()
+        answer = requests.get(f"{url}/v1/projects/acme/locations/us-central1/services", timeout=30)
+        up.terminate()
+    assert answer.status_code == 401
+
+
 def test_a_traceback_is_for_those_who_ask(project: Project) -> None:
     ended = project.ship("promote", "--debug")
     assert "Traceback" in ended.stderr
