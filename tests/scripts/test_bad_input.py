@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.conftest import ROOT, LocalCloudRun
 from tests.scripts.conftest import Project
@@ -246,10 +247,12 @@ def test_up_enforces_iam_when_told_to(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, str(ROOT / "scripts"), *words], stdout=subprocess.PIPE, text=True
     ) as up:
-        assert up.stdout is not None
-        url = up.stdout.readline().strip()
-        answer = requests.get(f"{url}/v1/projects/acme/locations/us-central1/services", timeout=30)
-        up.terminate()
+        try:
+            assert up.stdout is not None
+            url = up.stdout.readline().strip()
+            answer = requests.get(f"{url}/v1/projects/acme", timeout=30)
+        finally:
+            up.terminate()
     assert answer.status_code == 401
 
 
