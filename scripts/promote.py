@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scripts.core import options, release
 from scripts.core.context import Context, Move, moved
-from scripts.core.report import show, split
+from scripts.core.report import show
 from scripts.core.state import finished
 from scripts.rollout import still
 from scripts.smoke import candidate, failure, smoke
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     for region, state in zip(context.regions, before, strict=True):
         done = smoke(context, region, state, revision)
         if done.failed:
-            raise still(failure(context, done), split(state.shares))
+            raise still(failure(context, done), state, revision)
     moves = []
     for region, percent in zip(context.regions, percents, strict=True):
         was, now = region.change(

@@ -12,7 +12,7 @@ from pathlib import Path
 from scripts.core import options, release, traffic
 from scripts.core.cloudrun import CloudRun
 from scripts.core.context import Context, Move, moved
-from scripts.core.report import show, split
+from scripts.core.report import show
 from scripts.core.state import State
 from scripts.rollout import still
 from scripts.smoke import failure, smoke
@@ -58,4 +58,4 @@ def _trusted(context: Context, region: CloudRun, state: State, target: str) -> N
             return
     done = smoke(context, region, state, target)
     if done.failed:
-        raise still(failure(context, done), split(state.shares))
+        raise still(failure(context, done), state, target)

@@ -61,15 +61,16 @@ def rollout(context: Context, revision: str) -> list[Move]:
     try:
         _check(context, revision)
     except Failed as error:
-        raise still(error, split(before[0].shares)) from None
+        raise still(error, before[0], revision) from None
     current = max(state.shares.get(revision, 0) for state in before)
     steps = [step for step in rules.steps if step >= current] or [current]
     try:
         for percent in steps:
             _step(context, revision, percent, bake)
             _check(context, revision)
-    except Refused:
-        raise
+    except Refused as refusal:
+        shares = split(context.regions[0].state().shares)
+        raise Refused(f"{refusal.message}; the traffic stays: {shares}", refusal.hint) from None
     except ShipError as error:
         raise _back(context, revision, before, error) from None
     return [
@@ -133,13 +134,16 @@ def _back(context: Context, revision: str, before: list[State], error: ShipError
                 evidence=error.evidence,
             )
         context.progress.line(f"moved back: {region.region} serves {split(after.shares)}")
-    return still(error, split(before[0].shares))
+    return still(error, before[0], revision)
 
 
-def still(error: ShipError, serves: str) -> Failed:
-    """The same failure, saying that the service serves what it did before (I5)."""
-    return Failed(
-        f"{error.message}; the service serves what it did before: {serves}",
-        error.hint,
-        evidence=error.evidence,
-    )
+def still(error: ShipError, before: State, revision: str) -> Failed:
+    """The same failure, saying what the service serves: what it did before (I5).
+
+    A first revision serves from its start: there is nothing else that could.
+    """
+    if before.shares == {revision: 100}:
+        serves = f"{revision} serves all the same: there is no other revision to go back to"
+    else:
+        serves = f"the service serves what it did before: {split(before.shares)}"
+    return Failed(f"{error.message}; {serves}", error.hint, evidence=error.evidence)

@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from scripts.core import release
+from scripts.core import release, traffic
 from scripts.core.config import Pipeline
 from scripts.core.errors import Failed, Refused
 from scripts.core.google import Conflict, Google, NotFound
@@ -131,10 +131,7 @@ class CloudRun:
 
     def _wait_for_traffic(self, written: Object) -> None:
         generation = written["metadata"]["generation"]
-        wanted = {
-            (t.get("revisionName"), t.get("tag"), t.get("percent") or None)
-            for t in written["spec"].get("traffic") or []
-        }
+        wanted = written["spec"].get("traffic") or []
 
         def settled() -> bool | None:
             status = (self.service() or {}).get("status") or {}
@@ -143,11 +140,9 @@ class CloudRun:
             routes = condition({"status": status}, "RoutesReady")
             if routes.get("status") == "False":
                 raise Failed(f"Cloud Run did not move the traffic: {routes.get('message')}")
-            found = {
-                (t.get("revisionName"), t.get("tag"), t.get("percent") or None)
-                for t in status.get("traffic") or []
-            }
-            return True if wanted <= found else None
+            found = status.get("traffic") or []
+            moved = traffic.shares(found) == traffic.shares(wanted)
+            return True if moved and traffic.tags(found) == traffic.tags(wanted) else None
 
         wait(settled, f"the traffic of {self.name} to move")
 

@@ -6,6 +6,7 @@ pipelines/schema.json is generated from (`nox -s schema`): one truth.
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -145,5 +146,14 @@ COMMIT_CHECK = Check(path="/version", name="commit", expect=Expect(commit="commi
 
 def schema() -> dict[str, Any]:
     """JSON Schema of an environment file, for editors."""
-    made = msgspec.json.schema(Environment)
+    made = _clean(msgspec.json.schema(Environment))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+def _clean(value: Any) -> Any:
+    """Descriptions without the indentation that only some Pythons leave in docstrings."""
+    if isinstance(value, dict):
+        return {key: _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return inspect.cleandoc(value) if isinstance(value, str) else value

@@ -129,6 +129,12 @@ def to_bytes(value: Object) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
+def is_managed(resource: Object) -> bool:
+    """Whether a service or revision was made by Shipway."""
+    labels = resource.get("metadata", {}).get("labels") or {}
+    return bool(labels.get(MANAGER_LABEL) == MANAGER)
+
+
 def image_of(revision: Object) -> str:
     """The image reference of a revision: its serving container's, not a sidecar's."""
     containers = revision.get("spec", {}).get("containers") or [{}]

@@ -83,6 +83,8 @@ def step(
 ) -> Change:
     """Give the candidate its next share; at 100 % it becomes the newest known good revision.
 
+    A share that it has already is never taken away: somebody may have promoted it meanwhile.
+
     Args:
         state: the service as read just now.
         candidate: the revision being released.
@@ -103,11 +105,14 @@ def step(
     if candidate not in state.ready:
         raise Refused(f"{candidate} is not ready: only a ready revision is given traffic")
     stable = state.stable
+    percent = max(percent, state.shares.get(candidate, 0))
     if stable is None or stable == candidate:
         percent = 100
     targets = traffic.shift(state.targets, candidate, percent, stable)
     done = percent == 100
-    known_good = _first(candidate, state.known_good, before=stable) if done else None
+    # What others deployed and served is trusted; what Shipway made has earned its place, or not.
+    before = stable if stable not in state.ours else None
+    known_good = _first(candidate, state.known_good, before) if done else None
     return Change(
         event=actor.event(verb, candidate, percent),
         targets=targets,

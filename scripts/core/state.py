@@ -52,6 +52,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     service: Object
     ready: frozenset[str]
     """Names of the revisions that are Ready."""
+    ours: frozenset[str]
+    """Names of the revisions that Shipway made: others may have served well before it came."""
     targets: list[Target]
     """The traffic in force, every revision by name."""
     candidate: str | None
@@ -113,6 +115,7 @@ def read_state(service: Object, revisions: list[Object], where: str) -> State:
         where=where,
         service=service,
         ready=frozenset(r["metadata"]["name"] for r in revisions if is_ready(r)),
+        ours=frozenset(r["metadata"]["name"] for r in revisions if manifest.is_managed(r)),
         targets=[
             t for t in targets if t["revisionName"] in alive or not manifest.is_own(t.get("tag"))
         ],

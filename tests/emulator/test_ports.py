@@ -18,6 +18,7 @@ def test_more_ports_than_the_first_blocks_hold() -> None:
             assert port not in taken
             taken.add(port)
             listener = stack.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))
             listener.listen(1)
 

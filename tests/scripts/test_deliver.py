@@ -80,6 +80,19 @@ def test_a_release_that_fails_its_checks_gets_no_traffic(served: Project) -> Non
     assert served.revision(bad) not in {answer.revision for answer in answers}
 
 
+def test_a_first_release_that_fails_its_checks_is_nothing_to_go_back_to(project: Project) -> None:
+    """I4: it serves from its start, as Cloud Run has nothing else; it is checked and reported."""
+    bad = project.commit(health="broken")
+    ended = project.ship("deliver")
+    assert ended.returncode == 1
+    assert "there is no other revision to go back to" in ended.stderr
+    assert project.shares() == {project.revision(bad): 100}
+    good = project.commit(health="ok")
+    project.done("deliver")
+    assert project.shares() == {project.revision(good): 100}
+    assert "nothing to roll back to" in project.ship("rollback").stderr
+
+
 def test_an_answer_from_another_commit_fails_the_check_that_always_runs(served: Project) -> None:
     """I4: the URL must answer with the commit that was built."""
     dockerfile = served.folder / served.name / "Dockerfile"

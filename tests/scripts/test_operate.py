@@ -119,20 +119,49 @@ def test_a_hold_is_overridden_by_its_name_only(second: Project) -> None:
 def test_a_hold_set_in_the_middle_stops_the_next_step(candidate: Project) -> None:
     """I7: also for a rollout that is already under way."""
     new, old = names(candidate)
+    process = _rolling_out(candidate, "2s")
+    candidate.done("hold", "--name", "look")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "is on hold: look" in errors
+    assert f"the traffic stays: {old} 90 %, {new} 10 %" in errors
+    assert candidate.shares() == {old: 90, new: 10}
+
+
+def test_an_interrupted_rollout_leaves_the_step_in_force_and_goes_on_later(
+    candidate: Project,
+) -> None:
+    """I3, I6."""
+    new, old = names(candidate)
+    process = _rolling_out(candidate, "30s")
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert candidate.shares() == {old: 90, new: 10}
+    candidate.done("rollout")
+    assert candidate.shares() == {new: 100}
+
+
+def test_a_rollback_stops_the_rollout_that_is_under_way(candidate: Project) -> None:
+    _, old = names(candidate)
+    process = _rolling_out(candidate, "2s")
+    candidate.done("rollback", "--no-hold")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "was overtaken" in errors
+    assert candidate.shares() == {old: 100}
+
+
+def _rolling_out(project: Project, bake: str) -> subprocess.Popen[str]:
+    """A rollout that is watching its first step."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts"), "rollout", "--bake", "30s"],
-        cwd=candidate.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, str(ROOT / "scripts"), "rollout", "--bake", bake],
+        cwd=project.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr
     while "watched for" not in process.stderr.readline():
-        pass
-    candidate.done("hold", "--name", "look")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    assert process.returncode == 130, errors
-    assert candidate.shares() == {old: 90, new: 10}
-    assert candidate.ship("rollout").returncode == 3
-    assert candidate.shares() == {old: 90, new: 10}
+        assert process.poll() is None
+    return process
 
 
 def test_a_second_rollback_goes_further_back_never_to_what_was_left(second: Project) -> None:

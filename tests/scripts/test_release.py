@@ -142,8 +142,30 @@ TestReleases = Releases.TestCase
 TestReleases.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
-def served(*shares: tuple[str, int], known_good: str = "[]", candidate: str = "app-9") -> State:
-    """A service whose traffic is `shares`; every revision is Ready."""
+def test_a_share_is_never_taken_away_by_a_step() -> None:
+    """Somebody promoted the release by hand while its rollout was at an earlier step."""
+    now = served(("app-2", 20), ("app-9", 80))
+    change = release.step(now, "app-9", 50, ACTOR, verb="rollout")
+    assert not change.moves
+
+
+def test_what_shipway_made_is_known_to_be_good_only_when_it_was_found_so() -> None:
+    """I4: a first revision serves before its checks; failing them, it is nothing to go back to."""
+    now = served(("app-2", 50), ("app-9", 50))
+    change = release.step(now, "app-9", 100, ACTOR, verb="rollout")
+    assert change.known_good == ["app-9", "app-2"], "others' revision has served well"
+    now = served(("app-2", 50), ("app-9", 50), ours=("app-2", "app-9"))
+    change = release.step(now, "app-9", 100, ACTOR, verb="rollout")
+    assert change.known_good == ["app-9"]
+
+
+def served(
+    *shares: tuple[str, int],
+    known_good: str = "[]",
+    candidate: str = "app-9",
+    ours: tuple[str, ...] = (),
+) -> State:
+    """A service whose traffic is `shares`; every revision is Ready, and `ours` are Shipway's."""
     service = {
         "metadata": {
             "name": "app",
@@ -152,7 +174,11 @@ def served(*shares: tuple[str, int], known_good: str = "[]", candidate: str = "a
         "spec": {"traffic": [{"revisionName": n, "percent": p} for n, p in shares], "template": {}},
     }
     names = {name for name, _ in shares} | {candidate, "app-1", "app-2"}
-    return state.read_state(service, [revision(name) for name in names], "app")
+    revisions = [revision(name) for name in names]
+    for one in revisions:
+        if one["metadata"]["name"] in ours:
+            one["metadata"]["labels"] = {"managed-by": "shipway"}
+    return state.read_state(service, revisions, "app")
 
 
 def test_while_two_serve_a_rollback_goes_to_the_stable_one_not_to_the_one_before_it() -> None:
