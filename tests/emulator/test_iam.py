@@ -52,8 +52,8 @@ def client(owner: Owner) -> Iterator[CloudRun]:
 
 
 @pytest.fixture
-def user(owner: Owner) -> Iterator[requests.Session]:
-    """Somebody whose roles a test gives, and who has none in the end."""
+def user(owner: Owner, client: CloudRun) -> Iterator[requests.Session]:
+    """Somebody whose roles a test gives on what is there, and who has none in the end."""
     with requests.Session() as http:
         http.headers["Authorization"] = f"Bearer {owner.token_of(USER)}"
         yield http
