@@ -12,6 +12,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["lint", "types", "tests"]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+FASTAPI = "tests/services/fastapi/requirements"  # of a service that the tests deliver
 
 
 def _install(session: nox.Session) -> None:
@@ -60,7 +61,7 @@ def schema(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Write the lock files from the .in files; `-- --upgrade` takes the newest of everything."""
     session.install("--quiet", "uv")
-    for name in ("requirements", "requirements-dev", "app/requirements"):
+    for name in ("requirements", "requirements-dev", "app/requirements", FASTAPI):
         session.run(
             "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
             "--generate-hashes", "--custom-compile-command", "nox -s lock", *session.posargs,

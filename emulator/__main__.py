@@ -1,7 +1,8 @@
-"""Run the local Cloud Run: `python -m emulator [--port PORT] [--state FOLDER]`.
+"""Run the local Cloud Run: `python -m emulator [--port PORT] [--state FOLDER] [--runtime RUNTIME]`.
 
 The first line on standard output is the base URL of its APIs, written once it answers. SIGTERM and
-SIGINT stop it. It exits with 2 when the port or the state folder is taken.
+SIGINT stop it. It exits with 2 when the port or the state folder is taken, or when no Docker engine
+answers that it is told to use.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from emulator.instances.engine import NoEngine
 from emulator.server import Emulator, PortInUse
 from emulator.store import StateInUse
 
@@ -25,7 +27,10 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     try:
         emulator = Emulator(
-            arguments.state, idle=arguments.idle, enforced=arguments.iam == "enforce"
+            arguments.state,
+            idle=arguments.idle,
+            runtime=arguments.runtime,
+            enforced=arguments.iam == "enforce",
         )
     except StateInUse:
         print(
@@ -50,8 +55,14 @@ def _arguments() -> argparse.Namespace:
         help="seconds without a request until an instance is stopped (default: 900)",
     )
     parser.add_argument(
+        "--runtime",
+        choices=["process", "docker"],
+        default="process",
+        help="what runs instances: processes of this machine, or a Docker engine (%(default)s)",
+    )
+    parser.add_argument(
         "--iam",
-        choices=("none", "enforce"),
+        choices=["none", "enforce"],
         default="none",
         help="enforce: callers need a token and the permission (default: none, all may do all)",
     )
@@ -65,7 +76,7 @@ async def _serve(emulator: Emulator, port: int) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         url = await emulator.start(port)
-    except PortInUse as error:
+    except (PortInUse, NoEngine) as error:
         print(error, file=sys.stderr)
         return _TAKEN
     print(url, flush=True)

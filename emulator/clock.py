@@ -11,7 +11,12 @@ _last_version = 0
 
 def now() -> str:
     """The time in RFC 3339, UTC, with microseconds: `2026-01-31T12:00:00.123456Z`."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return rfc3339(datetime.now(UTC))
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time with its zone in the form of `now`: texts of times compare like the times."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def next_version() -> str:

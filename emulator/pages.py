@@ -5,11 +5,15 @@ from __future__ import annotations
 from aiohttp import web
 
 from emulator.errors import ApiError
-from emulator.logging.filters import Condition
-from emulator.logging.models import Entry, Logs
+from emulator.logging import filters
+from emulator.logging.matching import Entry
+from emulator.logging.models import Logs
 from emulator.names import Key
 from emulator.run import conditions
 from emulator.run.resources import Resources
+
+# A log's last lines are what people look for.
+_LINES = 1000
 
 
 def routes(resources: Resources, logs: Logs, url: str) -> list[web.RouteDef]:
@@ -23,11 +27,11 @@ def routes(resources: Resources, logs: Logs, url: str) -> list[web.RouteDef]:
         key = Key(match["project"], match["region"], match["name"])
         if key not in resources.revisions:
             raise ApiError("NOT_FOUND", f"Revision '{key.name}' does not exist.")
-        wanted = [
-            Condition("resource.labels.location", "=", key.region),
-            Condition("resource.labels.revision_name", "=", key.name),
-        ]
-        entries = logs.entries(key.project, wanted)
+        wanted = filters.parse(
+            f'resource.labels.location="{key.region}" resource.labels.revision_name="{key.name}"'
+            ' -logName:"%2Frequests"'
+        )
+        entries = reversed(await logs.page([key.project], wanted, _LINES, newest=True))
         return web.Response(text="".join(f"{_line(entry)}\n" for entry in entries))
 
     return [web.get("/", index), web.get("/logs/{project}/{region}/{name}", log)]

@@ -12,21 +12,27 @@ from pathlib import Path
 
 from aiohttp import web
 
-from emulator import pages, projects, store
+from emulator import pages, projects, recorder, store
 from emulator.errors import ApiError, invalid
 from emulator.identity.models import Identity
+from emulator.instances.docker import DockerRuntime
 from emulator.instances.pool import Instances
 from emulator.instances.process import ProcessRuntime
+from emulator.instances.runtime import Runtime
 from emulator.logging import urls as logging_urls
 from emulator.logging.models import Logs
 from emulator.names import Key
 from emulator.ports import Ports
 from emulator.registry import Registry
 from emulator.router.router import Router
+from emulator.router.served import Ledger
 from emulator.run import urls as run_urls
 from emulator.run.models import Admin
 from emulator.run.reconcile import Reconciler
 from emulator.run.resources import Resources
+from emulator.secrets import urls as secret_urls
+from emulator.secrets.models import Secrets
+from emulator.secrets.variables import WithSecrets, check
 
 _log = logging.getLogger("emulator")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -39,39 +45,52 @@ class PortInUse(Exception):
 class Emulator:
     """A local Cloud Run with its state in one folder.
 
-    `idle` is the number of seconds without a request after which an instance is stopped;
-    `enforced` says whether IAM refuses anybody anything.
+    `idle` is the number of seconds without a request after which an instance is stopped; `runtime`
+    is what runs instances, "process" or "docker"; `enforced` says whether IAM refuses anybody
+    anything.
     """
 
-    def __init__(self, folder: Path, *, idle: float, enforced: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, idle: float, runtime: str = "process", enforced: bool = False
+    ) -> None:
         self._enforced = enforced
         self._folder = folder
         self._idle = idle
+        self._runtime_name = runtime
         self._lock = store.lock(folder)
 
     async def start(self, port: int) -> str:
         """Serve on 127.0.0.1, on a free port when `port` is 0; returns the API's base URL.
 
-        Raises PortInUse.
+        Raises PortInUse and NoEngine.
         """
         listener = _listener(port)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        logs = Logs(self._folder / "logs")
+        self._logs = logs = Logs(self._folder / "logs")
         registry = Registry(self._folder / "registry")
         self._ports = Ports()
         documents = store.Store(self._folder / "run")
         resources = Resources(documents)
         identity = Identity(self._folder / "identity", resources, self.url, enforced=self._enforced)
-        runtime = ProcessRuntime(self._folder / "instances", self._ports, identity)
+        secrets = Secrets(self._folder / "secrets")
+        runtime = WithSecrets(await self._runtime(identity), secrets, identity.may_read_secret)
         self._instances = Instances(
             runtime,
             lambda reference: registry.image(reference, runtime.platforms),
             logs,
             self._idle,
         )
-        self._router = Router(self._instances, self._ports, documents, identity.invoker)
+        self._ledger = Ledger(logs.requests)
+        self._router = Router(
+            self._instances, self._ports, documents, identity.invoker, self._ledger
+        )
         self._reconciler = Reconciler(
-            resources, self._instances, self._router, registry.image, runtime.platforms
+            resources,
+            self._instances,
+            self._router,
+            registry.image,
+            runtime.platforms,
+            lambda launch: check(secrets, identity.may_read_secret, launch),
         )
         admin = Admin(
             resources,
@@ -81,14 +100,16 @@ class Emulator:
         )
         await self._reconciler.resume()
         self.application = application = web.Application(
-            middlewares=[_errors, identity.guard], client_max_size=16 * 1024**2
+            middlewares=[*recorder.middlewares(), _errors, identity.guard],
+            client_max_size=16 * 1024**2,
         )
         application.add_routes(
             [
-                *logging_urls.routes(logs),
+                *logging_urls.routes(logs, self._ledger.flush),
                 *registry.routes(),
                 *identity.routes(),
                 *run_urls.routes(admin),
+                *secret_urls.routes(secrets),
                 *projects.routes(),
                 *pages.routes(resources, logs, self.url),
             ]
@@ -98,6 +119,12 @@ class Emulator:
         await web.SockSite(self._runner, listener).start()
         return self.url
 
+    async def _runtime(self, identity: Identity) -> Runtime:
+        if self._runtime_name == "docker":
+            registry = self.url.removeprefix("http://")
+            return await DockerRuntime.open(self._folder, self._ports, registry)
+        return ProcessRuntime(self._folder / "instances", self._ports, identity)
+
     def _logs_url(self, revision: Key) -> str:
         return f"{self.url}/logs/{revision.path}"
 
@@ -106,6 +133,8 @@ class Emulator:
         await self._runner.cleanup()
         await self._reconciler.close()
         await asyncio.gather(self._router.close(), self._instances.close())
+        self._ledger.flush()
+        self._logs.flush()
         self._ports.close()
         os.close(self._lock)
 

@@ -27,7 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
     context = Context(arguments, root)
-    before = [region.state() for region in context.regions]
+    wanted = [arguments.to] if arguments.to else []
+    before = [region.state(*wanted) for region in context.regions]
     targets = [release.back_to(state, arguments.to) for state in before]
     context.confirm(f"Roll {context.where} back to {targets[0]}.")
     moves = []

@@ -47,7 +47,7 @@ def status(context: Context) -> Result:
             )
             data.append({"region": region.region, "exists": False})
             continue
-        revisions = region.revisions()
+        revisions = region.relevant(service)
         state = read_state(service, revisions, context.where)
         shown = _revisions(state, revisions)
         rows += [

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from emulator.recorder import VARIABLE
+from tests.discovery import Watch
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -50,6 +53,25 @@ class LocalCloudRun:
         self.process.wait(timeout=30)
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
+    """What every local Cloud Run that a worker's tests start is asked, and what it answers."""
+    file = tmp_path_factory.mktemp("recorded") / "exchanges.jsonl"
+    os.environ[VARIABLE] = str(file)
+    watch = Watch(file)
+    yield watch
+    problems = watch.news()
+    assert not problems, "\n".join(["Against Google's discovery documents:", *problems])
+
+
+@pytest.fixture(autouse=True)
+def discovery(recorded: Watch) -> Iterator[None]:
+    """Fail the test that makes an exchange which Google's discovery documents do not allow."""
+    yield
+    problems = recorded.news()
+    assert not problems, "\n".join(["Against Google's discovery documents:", *problems])
 
 
 @pytest.fixture(scope="session")

@@ -1,58 +1,108 @@
-"""Startup probes: an instance takes requests once one succeeds."""
+"""Probes: an instance takes requests once one succeeds, and is killed when others fail."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
+from typing import Self
 
 import aiohttp
 
 from emulator.instances.launch import Launch, Probe
+from emulator.instances.runtime import Instance
 
 # Cloud Run asks once a period. Here the period only sets how long an instance may take: asking more
 # often costs nothing and starts it sooner.
 _EAGER, _PATIENT, _EAGER_FOR = 0.025, 0.25, 10.0
 
+# A connection that is still open after this was passed on to somebody who listens.
+_STAYS_OPEN = 0.25
 
-async def passes(launch: Launch, port: int, exited: asyncio.Event) -> bool:
-    """Wait until the instance on `port` answers its startup probe.
+
+async def passes(launch: Launch, instance: Instance) -> bool:
+    """Wait until `instance` answers its startup probe.
 
     False when it exited first, or when the probe's budget is spent.
     """
-    probe = launch.probe
+    probe, exited = launch.probe, instance.exited
     began = time.monotonic()
-    # A probe of another port than the container's goes there as it is.
-    target = port if probe.port == launch.container_port else probe.port
-    async with aiohttp.ClientSession() as session:
+    async with _Prober(launch, probe, instance) as prober:
         while not exited.is_set():
             elapsed = time.monotonic() - began
             left = probe.budget - elapsed
             if left <= 0:
                 return False
-            if await _succeeds(session, probe, target, min(probe.timeout, left)):
+            if await prober.succeeds(min(probe.timeout, left)):
                 return not exited.is_set()
-            pause = _EAGER if elapsed < _EAGER_FOR else _PATIENT
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(exited.wait(), pause)
+            await _exits(exited, _EAGER if elapsed < _EAGER_FOR else _PATIENT)
     return False
 
 
-async def _succeeds(
-    session: aiohttp.ClientSession, probe: Probe, port: int, timeout: float
-) -> bool:
-    try:
-        async with asyncio.timeout(timeout):
-            if probe.kind == "HTTP":
-                url = f"http://127.0.0.1:{port}/{probe.path.lstrip('/')}"
-                headers = list(probe.headers)
-                async with session.get(url, headers=headers, allow_redirects=False) as response:
-                    return 200 <= response.status < 400
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
+async def fails(launch: Launch, probe: Probe, instance: Instance) -> bool:
+    """Wait until `instance` fails its liveness probe as often in a row as its threshold says.
+
+    False when it exited first.
+    """
+    failed = 0
+    pause: float = probe.initial_delay
+    async with _Prober(launch, probe, instance) as prober:
+        while not await _exits(instance.exited, pause):
+            began = time.monotonic()
+            failed = 0 if await prober.succeeds(probe.timeout) else failed + 1
+            if failed >= probe.threshold:
+                return not instance.exited.is_set()
+            pause = max(0.0, probe.period - (time.monotonic() - began))
+    return False
+
+
+async def _exits(exited: asyncio.Event, seconds: float) -> bool:
+    """Wait for that many seconds, or until the instance exits; whether it does."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(exited.wait(), seconds)
+    return exited.is_set()
+
+
+class _Prober:
+    """Asks one instance, again and again; to be used with `async with`."""
+
+    def __init__(self, launch: Launch, probe: Probe, instance: Instance) -> None:
+        self._probe = probe
+        # A probe of another port than the container's goes there as it is.
+        own = probe.port == launch.container_port
+        self._port = instance.port if own else probe.port
+        self._forwarded = own and instance.forwarded
+
+    async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def succeeds(self, timeout: float) -> bool:
+        """Whether it answers within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await (self._get() if self._probe.kind == "HTTP" else self._connect())
+        except (OSError, TimeoutError, aiohttp.ClientError):
+            return False
+
+    async def _get(self) -> bool:
+        url = f"http://127.0.0.1:{self._port}/{self._probe.path.lstrip('/')}"
+        headers = list(self._probe.headers)
+        async with self._http.get(url, headers=headers, allow_redirects=False) as response:
+            return 200 <= response.status < 400
+
+    async def _connect(self) -> bool:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            if self._forwarded:
+                with contextlib.suppress(TimeoutError):
+                    return await asyncio.wait_for(reader.read(1), _STAYS_OPEN) != b""
             return True
-    except (OSError, TimeoutError, aiohttp.ClientError):
-        return False
+        finally:
+            writer.close()
 
 
 def outcome(launch: Launch, seconds: float, *, passed: bool) -> str:
@@ -60,10 +110,24 @@ def outcome(launch: Launch, seconds: float, *, passed: bool) -> str:
     probe = launch.probe
     name = f"{'Default ' if probe.is_default else ''}STARTUP {probe.kind} probe"
     attempts = min(probe.threshold, 1 + int(seconds // probe.period))
-    where = f'for container "{launch.container or "app-1"}" on port {launch.container_port}'
-    if probe.kind == "HTTP":
-        where += f' path "{probe.path}"'
+    where = _where(launch, probe)
     if passed:
         return f"{name} succeeded after {attempts} attempt{'s'[: attempts > 1]} {where}."
-    times = f"{probe.threshold} time{'s'[: probe.threshold > 1]}"
-    return f"{name} failed {times} consecutively {where}. The instance was not started."
+    return f"{name} failed {_times(probe)} consecutively {where}. The instance was not started."
+
+
+def liveness_failure(launch: Launch, probe: Probe) -> str:
+    """What Cloud Run logs about a liveness probe that failed."""
+    return (
+        f"LIVENESS {probe.kind} probe failed {_times(probe)} consecutively "
+        f"{_where(launch, probe)}. The instance has been shut down."
+    )
+
+
+def _times(probe: Probe) -> str:
+    return f"{probe.threshold} time{'s'[: probe.threshold > 1]}"
+
+
+def _where(launch: Launch, probe: Probe) -> str:
+    path = f' path "{probe.path}"' if probe.kind == "HTTP" else ""
+    return f'for container "{launch.container or "app-1"}" on port {launch.container_port}{path}'

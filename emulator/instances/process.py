@@ -16,6 +16,7 @@ from pathlib import Path
 from emulator.instances import probes
 from emulator.instances.command import Command, NoCommand, command
 from emulator.instances.launch import Launch, StartFailed, never_listened
+from emulator.instances.lines import Lines, ending
 from emulator.instances.orphans import Ledger
 from emulator.instances.python import bare_python
 from emulator.instances.runtime import Image
@@ -26,17 +27,18 @@ from emulator.ports import Ports, is_free
 from emulator.store import Store
 
 _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}
-_LINE = 64 * 1024
+_PIECE = 64 * 1024
 _TRIES = 3
 
 
 class ProcessInstance:
     """A process group on the host."""
 
+    forwarded = False
+
     def __init__(self, process: asyncio.subprocess.Process, port: int, log: RevisionLog) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self.in_flight = 0
         self.exited = asyncio.Event()
         self.on_exit: list[Callable[[], Awaitable[None]]] = []
         self.pid = process.pid
@@ -60,10 +62,7 @@ class ProcessInstance:
         for copy in copies:
             copy.cancel()
         if not self._stopping:
-            if code >= 0:
-                self._log.system("ERROR" if code else "WARNING", f"Container called exit({code}).")
-            else:
-                self._log.system("ERROR", f"Container terminated on signal {-code}.")
+            self._log.system(*ending(code))
         self.exited.set()
         for action in self.on_exit:
             await action()
@@ -147,7 +146,7 @@ class ProcessRuntime:
         instance.on_exit.append(metadata.close)
         passed = False
         try:
-            passed = await probes.passes(launch, port, instance.exited)
+            passed = await probes.passes(launch, instance)
         finally:
             if not passed:
                 await asyncio.shield(instance.stop(grace=1.0))
@@ -203,14 +202,7 @@ class ProcessRuntime:
 
 
 async def _copy_lines(stream: asyncio.StreamReader, name: str, log: RevisionLog) -> None:
-    """Log what comes line by line; a line without an end is logged in parts."""
-    pending = b""
-    while chunk := await stream.read(_LINE):
-        *lines, pending = (pending + chunk).split(b"\n")
-        if len(pending) > 4 * _LINE:
-            lines.append(pending)
-            pending = b""
-        for line in lines:
-            log.line(name, line.decode("utf-8", "replace").rstrip("\r"))
-    if pending:
-        log.line(name, pending.decode("utf-8", "replace"))
+    lines = Lines(name, log)
+    while piece := await stream.read(_PIECE):
+        lines.feed(piece)
+    lines.close()

@@ -1,4 +1,4 @@
-"""What runs instances: the doors that the process runtime has, and that others will have."""
+"""What runs instances: the doors that the process runtime and the docker runtime have."""
 
 from __future__ import annotations
 
@@ -26,12 +26,20 @@ class Image(Protocol):
     def layers(self) -> list[Path]:
         """The layers, lowest first: tar files, plain or compressed with gzip."""
 
+    @property
+    def platform(self) -> str:
+        """What it is for: `os/architecture`, with `/variant` where the image says one."""
+
 
 class Instance(Protocol):
-    """A running instance. It listens on 127.0.0.1, port `port`, once its startup probe passed."""
+    """A running instance. It listens on 127.0.0.1, port `port`, once its startup probe passed.
+
+    `forwarded`: something else listens there in its place, and accepts connections before the
+    instance does; those that it cannot pass on, it closes.
+    """
 
     port: int
-    in_flight: int
+    forwarded: bool
     exited: asyncio.Event
 
     @property

@@ -1,117 +1,182 @@
-"""The part of Cloud Logging's query language that is understood here: comparisons joined by AND.
+"""Cloud Logging's query language: comparisons joined by AND, OR, NOT and parentheses.
 
-Source: https://cloud.google.com/logging/docs/view/logging-query-language.
+Source: https://cloud.google.com/logging/docs/view/logging-query-language. NOT binds tightest, then
+OR, then AND, which may be left out. Not understood: words without a field, lists of values, and the
+functions.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from emulator.errors import invalid
-
-SEVERITIES = (
-    "DEFAULT",
-    "DEBUG",
-    "INFO",
-    "NOTICE",
-    "WARNING",
-    "ERROR",
-    "CRITICAL",
-    "ALERT",
-    "EMERGENCY",
-)
+from emulator import clock
+from emulator.errors import ApiError, invalid
+from emulator.logging import matching
+from emulator.logging.matching import Entry
 
 _COMPARISON = re.compile(
-    r"""\s*(?P<field>[A-Za-z_][\w.\-/]*)\s*(?P<operator>>=|<=|!=|=|>|<)\s*
-    (?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s()"]+))\s*""",
+    r"""(?P<field>[A-Za-z_][\w\-/]*(?:\.(?:[\w\-/]+|"[^"]+"))*)\s*
+    (?P<operator>>=|<=|!=|=~|!~|=|>|<|:)\s*
+    (?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s()"]+))""",
     re.VERBOSE,
 )
-_FIELDS = re.compile(
-    r"resource\.type|resource\.labels\.\w+|timestamp|severity|logName|insertId|trace|textPayload"
-    r"|jsonPayload\.[\w.]+|labels\.[\w.\-/]+"
-)
-_ORDERED = ("timestamp", "severity")
+_JOINED = re.compile(r"(AND|OR)(?=[\s(\-\"])")
+_NEGATED = re.compile(r"NOT(?=[\s(])|-(?=[A-Za-z_(])")
+_STEP = re.compile(r'"([^"]+)"|([^."]+)')
 
 
-class Condition(NamedTuple):
-    """`field operator value`, such as `severity >= ERROR`."""
+class Filter(NamedTuple):
+    """A filter, understood.
 
-    field: str
+    matches: whether an entry satisfies it.
+    exact: values that fields must have in every entry that does.
+    since: no entry before this time does; in the form of `clock.now`.
+    """
+
+    matches: Callable[[Entry], bool]
+    exact: dict[str, str]
+    since: str
+
+
+def parse(text: str) -> Filter:
+    """Understand a filter; raises a 400 ApiError that names the part not understood."""
+    parser = _Parser(text)
+    terms = parser.all_of()
+    parser.skip()
+    if parser.at < len(text):
+        raise _not_understood(text[parser.at :])
+    exact = {
+        ".".join(t.path): t.value for t in terms if isinstance(t, _Comparison) and t.operator == "="
+    }
+    bounds = [t.value for t in terms if isinstance(t, _Comparison) and t.is_lower_bound]
+    return Filter(
+        matches=_every([term.matches for term in terms]),
+        exact=exact,
+        since=max((_moment(value) for value in bounds), default=""),
+    )
+
+
+class _Term(NamedTuple):
+    matches: Callable[[Entry], bool]
+
+
+class _Comparison(NamedTuple):
+    path: tuple[str, ...]
     operator: str
     value: str
+    matches: Callable[[Entry], bool]
+
+    @property
+    def is_lower_bound(self) -> bool:
+        return self.path == ("timestamp",) and self.operator in ("=", ">", ">=")
 
 
-def parse(text: str) -> list[Condition]:
-    """The conditions of a filter; raises a 400 ApiError that names the part not understood."""
-    conditions: list[Condition] = []
-    rest = text.strip()
-    while rest:
-        found = _COMPARISON.match(rest)
+class _Parser:
+    """Reads a filter from left to right; `at` is how far it came."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def skip(self) -> None:
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+
+    def all_of(self) -> list[_Term | _Comparison]:
+        """Terms joined by AND, up to the end or a closing parenthesis."""
+        terms: list[_Term | _Comparison] = []
+        self.skip()
+        while self.at < len(self.text) and self.text[self.at] != ")":
+            terms.append(self._any_of())
+            if self._word(_JOINED) and self.at >= len(self.text):
+                raise _not_understood("AND")
+        return terms
+
+    def _any_of(self) -> _Term | _Comparison:
+        first = self._one()
+        terms = [first]
+        while self._ahead(_JOINED) == "OR":
+            self._word(_JOINED)
+            terms.append(self._one())
+        if len(terms) == 1:
+            return first
+        alternatives = [term.matches for term in terms]
+        return _Term(lambda entry: any(matches(entry) for matches in alternatives))
+
+    def _one(self) -> _Term | _Comparison:
+        if self._word(_NEGATED):
+            matches = self._one().matches
+            return _Term(lambda entry: not matches(entry))
+        self.skip()
+        if self.text.startswith("(", self.at):
+            opened = self.at
+            self.at += 1
+            terms = self.all_of()
+            if not terms or not self.text.startswith(")", self.at):
+                raise _not_understood(self.text[opened:])
+            self.at += 1
+            return _Term(_every([term.matches for term in terms]))
+        return self._comparison()
+
+    def _comparison(self) -> _Comparison:
+        found = _COMPARISON.match(self.text, self.at)
         if not found:
-            raise invalid(f"Unparseable or unsupported filter at: {rest[:80]}", "filter")
+            raise _not_understood(self.text[self.at :])
+        self.at = found.end()
         quoted = found["quoted"]
-        value = found["bare"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-        conditions.append(_checked(Condition(found["field"], found["operator"], value)))
-        rest = rest[found.end() :]
-        # Comparisons on lines of their own are joined by AND, too.
-        rest = re.sub(r"^AND\b\s*", "", rest)
-    return conditions
-
-
-def _checked(condition: Condition) -> Condition:
-    field, operator, value = condition
-    part = f"{field}{operator}{value}"
-    if not _FIELDS.fullmatch(field):
-        raise invalid(f"Unsupported field in filter: {part}", "filter")
-    if operator not in ("=", "!=") and field not in _ORDERED:
-        raise invalid(f"Unsupported comparison in filter: {part}", "filter")
-    if field == "severity" and value.upper() not in SEVERITIES:
-        raise invalid(f"Unknown severity in filter: {part}", "filter")
-    if field == "timestamp":
+        value = found["bare"] if quoted is None else re.sub(r"\\(.)", _unescaped, quoted)
+        path = _path(found["field"])
+        # A quoted asterisk is an asterisk.
+        present = quoted is None and (found["operator"], value) == (":", "*")
         try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise invalid(f"Unreadable timestamp in filter: {part}", "filter") from None
-        if moment.tzinfo is None:
-            raise invalid(f"Timestamp without a time zone in filter: {part}", "filter")
-    return condition
+            matches = (
+                matching.present(path)
+                if present
+                else matching.comparison(path, found["operator"], value)
+            )
+        except ValueError as error:
+            raise invalid(f"{error} in filter: {found[0]}", "filter") from None
+        return _Comparison(path, found["operator"], value, matches)
+
+    def _ahead(self, pattern: re.Pattern[str]) -> str | None:
+        self.skip()
+        found = pattern.match(self.text, self.at)
+        return found[0] if found else None
+
+    def _word(self, pattern: re.Pattern[str]) -> bool:
+        """Go past `pattern` where it comes next."""
+        found = self._ahead(pattern)
+        self.at += len(found or "")
+        self.skip()
+        return found is not None
 
 
-def matches(entry: dict[str, Any], conditions: list[Condition]) -> bool:
-    """Whether a log entry satisfies every condition."""
-    return all(_holds(entry, condition) for condition in conditions)
+def _every(conditions: list[Callable[[Entry], bool]]) -> Callable[[Entry], bool]:
+    return lambda entry: all(matches(entry) for matches in conditions)
 
 
-def _holds(entry: dict[str, Any], condition: Condition) -> bool:
-    field, operator, value = condition
-    if field == "severity":
-        return _compare(
-            SEVERITIES.index(_severity(entry)), operator, SEVERITIES.index(value.upper())
-        )
-    if field == "timestamp":
-        return _compare(
-            datetime.fromisoformat(entry["timestamp"]), operator, datetime.fromisoformat(value)
-        )
-    found: Any = entry
-    for step in field.split("."):
-        found = found.get(step) if isinstance(found, dict) else None
-    return _compare("" if found is None else str(found), operator, value)
+def _path(field: str) -> tuple[str, ...]:
+    """The steps to a field; `log_name` is another name of `logName`."""
+    steps = [quoted or bare for quoted, bare in _STEP.findall(field)]
+    known = 1 if steps[0] in ("labels", "json_payload", "jsonPayload") else len(steps)
+    known = min(known, 2) if steps[:2] == ["resource", "labels"] else known
+    return tuple(_camel(step) if n < known else step for n, step in enumerate(steps))
 
 
-def _severity(entry: dict[str, Any]) -> str:
-    severity = entry.get("severity", "DEFAULT")
-    return severity if severity in SEVERITIES else "DEFAULT"
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
 
 
-def _compare(left: Any, operator: str, right: Any) -> bool:
-    results = {
-        "=": left == right,
-        "!=": left != right,
-        ">=": left >= right,
-        "<=": left <= right,
-        ">": left > right,
-        "<": left < right,
-    }
-    return bool(results[operator])
+def _unescaped(found: re.Match[str]) -> str:
+    return {"n": "\n", "t": "\t", "r": "\r"}.get(found[1], found[1])
+
+
+def _moment(value: str) -> str:
+    return clock.rfc3339(datetime.fromisoformat(value))
+
+
+def _not_understood(rest: str) -> ApiError:
+    return invalid(f"Unparseable or unsupported filter at: {rest[:80]}", "filter")

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import heapq
 import itertools
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from emulator import clock
-from emulator.logging.filters import Condition, matches
+from emulator.logging import requests
+from emulator.logging.files import Files, newest_first
+from emulator.logging.filters import Filter
+from emulator.logging.matching import SEVERITIES, Entry
 from emulator.names import Key
-
-Entry = dict[str, Any]
+from emulator.router.served import Served
 
 _count = itertools.count()
 # Cloud Logging's limit for one entry; a longer line is cut.
 _LONGEST = 256 * 1024
+# What a line of JSON says about its entry, and where that goes.
+_SPECIAL = (
+    ("logging.googleapis.com/trace", "trace", str),
+    ("logging.googleapis.com/trace_sampled", "traceSampled", bool),
+    ("logging.googleapis.com/spanId", "spanId", str),
+    ("logging.googleapis.com/labels", "labels", dict),
+)
+_WRITTEN, _REQUESTS = ".jsonl", ".requests.jsonl"
+Place = tuple[str, str]
 
 
 class RevisionLog:
-    """The log of one revision: a file with one LogEntry as JSON on each line."""
+    """The log of one revision: what its containers wrote and what was said of them."""
 
-    def __init__(self, path: Path, revision: Key, service: str) -> None:
+    def __init__(self, files: Files, path: Path, revision: Key) -> None:
+        self._files = files
         self._path = path
         self._project = revision.project
-        self._labels = {
-            "project_id": revision.project,
-            "location": revision.region,
-            "service_name": service,
-            "revision_name": revision.name,
-            "configuration_name": service,
-        }
 
     def line(self, stream: str, text: str) -> None:
         """Take one line that a container wrote to `stream` ("stdout" or "stderr")."""
@@ -46,74 +56,135 @@ class RevisionLog:
         moment = clock.now()
         entry: Entry = {
             "logName": f"projects/{self._project}/logs/run.googleapis.com%2F{name}",
-            "timestamp": moment,
+            "timestamp": min(content.pop("timestamp", moment), moment),
             "receiveTimestamp": moment,
-            # Unique, and in the order of writing within the same microsecond.
-            "insertId": f"{clock.next_version()}{next(_count):06d}",
-            "resource": {"type": "cloud_run_revision", "labels": self._labels},
+            "insertId": next_id(),
             **content,
         }
         trace = entry.get("trace", "")
         if trace and "/" not in trace:
             entry["trace"] = f"projects/{self._project}/traces/{trace}"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n")
+        self._files.append(self._path, msgspec.json.encode(entry))
+
+
+def next_id() -> str:
+    """An insertId: unique, and in the order of writing within the same microsecond."""
+    return f"{clock.next_version()}{next(_count):06d}"
 
 
 class Logs:
-    """The logs of every revision, in a folder: `project/region/service/revision.jsonl`."""
+    """The logs of every revision, in a folder.
+
+    `project/region/service/revision.jsonl` is what containers wrote, `….requests.jsonl` what they
+    were asked. What all entries of a file have in common is not in it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._files = Files()
 
     def of(self, revision: Key, service: str) -> RevisionLog:
         """The log to write a revision's entries to."""
-        folder = self._folder / revision.project / revision.region / service
-        return RevisionLog(folder / f"{revision.name}.jsonl", revision, service)
+        return RevisionLog(self._files, self._path(revision, service, _WRITTEN), revision)
 
-    def entries(self, project: str, conditions: list[Condition]) -> list[Entry]:
-        """The project's entries that satisfy every condition, oldest first."""
-        found = [
-            entry
-            for path in self._files(project, conditions)
-            for entry in _read(path)
-            if matches(entry, conditions)
-        ]
-        found.sort(key=lambda entry: (entry["timestamp"], entry["insertId"]))
-        return found
+    def requests(self, revision: Key, service: str, batch: list[Served]) -> None:
+        """Write an entry about each of these requests to a revision."""
+        path = self._path(revision, service, _REQUESTS)
+        self._files.append(path, requests.document(batch, next_id()))
 
-    def _files(self, project: str, conditions: list[Condition]) -> list[Path]:
-        """Only the files that can match, where the filter names a service or revision."""
-        exact = {c.field: c.value for c in conditions if c.operator == "="}
-        parts = (
-            exact.get("resource.labels.location", "*"),
-            exact.get("resource.labels.service_name", "*"),
-            exact.get("resource.labels.revision_name", "*"),
-        )
+    async def page(
+        self,
+        projects: list[str],
+        wanted: Filter,
+        count: int,
+        *,
+        newest: bool = False,
+        after: Place | None = None,
+    ) -> list[Entry]:
+        """The first `count` entries that satisfy a filter, oldest first unless `newest`.
+
+        `after` is the `place` of the last entry of the page before.
+        """
+        self.flush()
+        files = [file for project in projects for file in self._found(project, wanted)]
+        read = _newest if newest else _oldest
+        return await asyncio.to_thread(read, files, wanted, count, after)
+
+    def _found(self, project: str, wanted: Filter) -> Iterator[_File]:
+        """The files that can match, where the filter names a service or revision."""
         home = self._folder / project
-        return [
-            path
-            for path in home.glob("*/*/*.jsonl")
-            if all(
-                wanted in ("*", found)
-                for wanted, found in zip(
-                    parts, (*path.relative_to(home).parts[:2], path.stem), strict=True
-                )
-            )
-        ]
+        for path in home.glob(f"*/*/*{_WRITTEN}"):
+            region, service = path.relative_to(home).parts[:2]
+            labels = {
+                "project_id": project,
+                "location": region,
+                "service_name": service,
+                "revision_name": path.name.partition(".")[0],
+                "configuration_name": service,
+            }
+            exact = ((wanted.exact.get(f"resource.labels.{n}"), v) for n, v in labels.items())
+            if all(asked is None or asked.casefold() == label for asked, label in exact):
+                yield _File(path, labels)
 
-    def forget(self, service: Key) -> None:
-        """Delete the logs of a service's revisions."""
-        shutil.rmtree(self._folder / service.path, ignore_errors=True)
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        self._files.flush()
+
+    def _path(self, revision: Key, service: str, kind: str) -> Path:
+        return self._folder / revision.sibling(service).path / f"{revision.name}{kind}"
 
 
-def _read(path: Path) -> Iterator[Entry]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            # A kill can leave the last line without its end.
-            if line.endswith("\n"):
-                yield json.loads(line)
+class _File(NamedTuple):
+    """A file of entries, and the labels of the revision that all of them are about."""
+
+    path: Path
+    labels: dict[str, str]
+
+    def entries(self, wanted: Filter, since: Callable[[], str]) -> Iterator[Entry]:
+        """Those that satisfy a filter, roughly newest first, until none from `since()` is left."""
+        resource = {"type": "cloud_run_revision", "labels": self.labels}
+        for stored in newest_first(self.path):
+            # A file is in the order of receiving, and nothing is received before it happens.
+            if stored["receiveTimestamp"] < since():
+                return
+            for entry in self._made(stored):
+                entry["resource"] = resource
+                if wanted.matches(entry):
+                    yield entry
+
+    def _made(self, stored: Entry) -> Iterable[Entry]:
+        if "requests" in stored:
+            return requests.entries(stored, self.labels["project_id"])
+        return (stored,)
+
+
+def _oldest(files: list[_File], wanted: Filter, count: int, after: Place | None) -> list[Entry]:
+    since = max(wanted.since, after[0]) if after else wanted.since
+    found = (entry for file in files for entry in file.entries(wanted, lambda: since))
+    return heapq.nsmallest(count, (e for e in found if after is None or place(e) > after), place)
+
+
+def _newest(files: list[_File], wanted: Filter, count: int, after: Place | None) -> list[Entry]:
+    kept: list[tuple[Place, Entry]] = []  # a heap of the newest so far, the oldest of them on top
+
+    def since() -> str:
+        return max(wanted.since, kept[0][0][0]) if len(kept) == count else wanted.since
+
+    for file in files:
+        for entry in file.entries(wanted, since):
+            at = place(entry)
+            if after is not None and at >= after:
+                continue
+            if len(kept) < count:
+                heapq.heappush(kept, (at, entry))
+            else:
+                heapq.heappushpop(kept, (at, entry))
+    return [entry for _, entry in sorted(kept, key=lambda pair: pair[0], reverse=True)]
+
+
+def place(entry: Entry) -> Place:
+    """Where an entry stands among others."""
+    return entry["timestamp"], entry["insertId"]
 
 
 def _parsed(text: str) -> Entry:
@@ -133,15 +204,25 @@ def _parsed(text: str) -> Entry:
 
 def _structured(payload: dict[str, Any]) -> Entry:
     entry: Entry = {}
-    severity = payload.pop("severity", None)
-    if isinstance(severity, str):
-        entry["severity"] = severity.upper()
-    for field, name in (("trace", "trace"), ("spanId", "spanId"), ("labels", "labels")):
-        value = payload.pop(f"logging.googleapis.com/{field}", None)
-        if value:
-            entry[name] = value
+    severity = str(payload.get("severity", "")).upper()
+    if severity in SEVERITIES:
+        entry["severity"] = severity
+        del payload["severity"]
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        entry["timestamp"] = clock.rfc3339(_aware(payload["time"]))
+        del payload["time"]
+    for field, name, kind in _SPECIAL:
+        if payload.get(field) and isinstance(payload[field], kind):
+            entry[name] = payload.pop(field)
     if set(payload) == {"message"} and isinstance(payload["message"], str):
         entry["textPayload"] = payload["message"]
     else:
         entry["jsonPayload"] = payload
     return entry
+
+
+def _aware(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return moment

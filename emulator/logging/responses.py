@@ -5,14 +5,16 @@ Source: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list.
 
 from __future__ import annotations
 
-import asyncio
+import base64
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from emulator.errors import invalid
 from emulator.logging import filters
-from emulator.logging.models import Logs
+from emulator.logging.matching import Entry
+from emulator.logging.models import Logs, Place, place
 
 _PAGE, _LARGEST_PAGE = 50, 1000
 _KNOWN = {"resourceNames", "projectIds", "filter", "orderBy", "pageSize", "pageToken"}
@@ -21,8 +23,9 @@ _KNOWN = {"resourceNames", "projectIds", "filter", "orderBy", "pageSize", "pageT
 class Responses:
     """The handlers of Cloud Logging's API."""
 
-    def __init__(self, logs: Logs) -> None:
+    def __init__(self, logs: Logs, refresh: Callable[[], None]) -> None:
         self._logs = logs
+        self._refresh = refresh
 
     async def list_entries(self, request: web.Request) -> web.Response:
         """`POST /v2/entries:list`."""
@@ -32,17 +35,16 @@ class Responses:
         for unknown in body.keys() - _KNOWN:
             raise invalid(f'Unknown name "{unknown}": Cannot find field.', unknown)
         projects = _projects(body)
-        conditions = filters.parse(body.get("filter") or "")
+        wanted = filters.parse(body.get("filter") or "")
         newest_first = _newest_first(body.get("orderBy") or "timestamp asc")
-        size = min(int(body.get("pageSize") or _PAGE), _LARGEST_PAGE)
-        entries = await asyncio.to_thread(
-            lambda: [
-                entry for project in projects for entry in self._logs.entries(project, conditions)
-            ]
-        )
-        if newest_first:
-            entries.reverse()
-        return web.json_response(_page(entries, size, str(body.get("pageToken") or "")))
+        size = _size(body.get("pageSize") or _PAGE)
+        after = _place(str(body.get("pageToken") or ""))
+        self._refresh()
+        found = await self._logs.page(projects, wanted, size + 1, newest=newest_first, after=after)
+        answer: dict[str, Any] = {"entries": found[:size]}
+        if len(found) > size:
+            answer["nextPageToken"] = _token(found[size - 1])
+        return web.json_response(answer)
 
 
 def _projects(body: dict[str, Any]) -> list[str]:
@@ -64,16 +66,22 @@ def _newest_first(order: str) -> bool:
     return order == "timestamp desc"
 
 
-def _page(entries: list[dict[str, Any]], size: int, token: str) -> dict[str, Any]:
-    """A page of entries; the token of the next page is the insertId of this one's last entry."""
-    start = 0
-    if token:
-        ids = [entry["insertId"] for entry in entries]
-        if token not in ids:
-            raise invalid("The page token is not valid.", "pageToken")
-        start = ids.index(token) + 1
-    page = entries[start : start + size]
-    answer: dict[str, Any] = {"entries": page}
-    if start + size < len(entries):
-        answer["nextPageToken"] = page[-1]["insertId"]
-    return answer
+def _size(asked: object) -> int:
+    if isinstance(asked, bool) or not str(asked).isdecimal():
+        raise invalid("page_size must be a positive number.", "pageSize")
+    return min(int(str(asked)), _LARGEST_PAGE)
+
+
+def _token(last: Entry) -> str:
+    """The token of the page after the one that `last` ends."""
+    return base64.urlsafe_b64encode("/".join(place(last)).encode()).decode()
+
+
+def _place(token: str) -> Place | None:
+    if not token:
+        return None
+    try:
+        timestamp, insert_id = base64.urlsafe_b64decode(token).decode().split("/")
+    except ValueError:
+        raise invalid("page_token is not valid.", "pageToken") from None
+    return timestamp, insert_id

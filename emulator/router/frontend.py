@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
 from emulator.identity.invoker import NotAllowed
 from emulator.instances.launch import StartFailed
-from emulator.instances.pool import Instances, Pool
+from emulator.instances.pool import Instances
 from emulator.instances.runtime import Instance
+from emulator.instances.scaling import NoInstance, Pool
 from emulator.names import Key
 from emulator.router import websocket
 from emulator.router.headers import REPLACED
 from emulator.router.proxy import BadInstance, InstanceGone, Proxy
+from emulator.router.served import LAUNCH
 from emulator.router.split import Split
 
 _BROKEN = (
@@ -30,6 +31,7 @@ _RESERVED = (
     "never reaches a container. Serve the check at another path, such as /health, as well. See "
     "https://cloud.google.com/run/docs/known-issues#ah.)\n"
 )
+_NO_INSTANCE = "The request was aborted because there was no available instance.\n"
 _TOO_LATE = "upstream request timeout\n"
 _TRIES = 3
 _LAST_WORDS = 1.0
@@ -76,30 +78,30 @@ class Frontend:
         pool = self._instances.pool(split.choose())
         if pool is None:
             return _page(503, _BROKEN)
+        request[LAUNCH] = pool.launch
         try:
             return await self._from(pool, request)
         except (StartFailed, InstanceGone, BadInstance):
             return _page(503, _BROKEN)
+        except NoInstance:
+            return _page(429, _NO_INSTANCE)
         except TimeoutError:
             return _page(504, _TOO_LATE)
 
     async def _from(self, pool: Pool, request: web.BaseRequest) -> web.StreamResponse:
         for _ in range(_TRIES):
-            instance = pool.ready() or await pool.get()
-            instance.in_flight += 1
+            member = pool.take() or await pool.queue()
             try:
                 timeout = pool.launch.request_timeout
                 if websocket.is_websocket(request):
-                    return await websocket.forward(self._proxy, request, instance, timeout)
-                return await self._proxy.forward(request, instance, timeout)
+                    return await websocket.forward(self._proxy, request, member.instance, timeout)
+                return await self._proxy.forward(request, member.instance, timeout)
             except InstanceGone:
                 # Nothing was sent: another instance may have it.
-                if pool.ready() is instance:
-                    pool.take()
-                await _see_off(instance)
+                pool.drop(member)
+                await _see_off(member.instance)
             finally:
-                instance.in_flight -= 1
-                pool.last_used = time.monotonic()
+                pool.release(member)
         raise InstanceGone
 
 

@@ -7,6 +7,8 @@ import secrets
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from emulator.router.served import TRACE
+
 # Source: RFC 9110 section 7.6.1 (and the older names that RFC 2616 section 13.5.1 lists).
 _HOP_BY_HOP = frozenset(
     {
@@ -49,11 +51,12 @@ def for_instance(request: web.BaseRequest, *, upgrade: bool = False) -> CIMultiD
     headers["X-Forwarded-For"] = f"{before}, {caller}" if before else caller
     headers["X-Forwarded-Proto"] = request.headers.get("X-Forwarded-Proto", request.scheme)
     headers["Forwarded"] = f'for="{caller}";proto={request.scheme}'
-    _add_trace(headers)
+    request[TRACE] = _add_trace(headers)
     return headers
 
 
-def _add_trace(headers: CIMultiDict[str]) -> None:
+def _add_trace(headers: CIMultiDict[str]) -> str:
+    """Make the request part of a trace, its caller's where it has one; returns the trace's ID."""
     trace, span = secrets.token_hex(16), secrets.token_hex(8)
     parent = headers.get("traceparent", "").split("-")
     if len(parent) == 4:
@@ -67,6 +70,7 @@ def _add_trace(headers: CIMultiDict[str]) -> None:
             headers["X-Cloud-Trace-Context"] = f"{trace};o=1"
     if "traceparent" not in headers:
         headers["traceparent"] = f"00-{trace}-{span}-01"
+    return trace
 
 
 def for_caller(received: CIMultiDictProxy[str]) -> CIMultiDict[str]:

@@ -15,6 +15,7 @@ from emulator.names import Key
 from emulator.ports import Ports
 from emulator.router.frontend import Frontend
 from emulator.router.proxy import Proxy
+from emulator.router.served import Ledger
 from emulator.router.split import Split
 from emulator.store import Store
 
@@ -37,13 +38,21 @@ class _Listener:
 
 
 class Router:
-    """The front ends of all services."""
+    """The front ends of all services. What they serve is taken down in `ledger`."""
 
-    def __init__(self, instances: Instances, ports: Ports, store: Store, invoker: Invoker) -> None:
+    def __init__(
+        self,
+        instances: Instances,
+        ports: Ports,
+        store: Store,
+        invoker: Invoker,
+        ledger: Ledger,
+    ) -> None:
         self._invoker = invoker
         self._instances = instances
         self._ports = ports
         self._store = store
+        self._ledger = ledger
         self._proxy = Proxy()
         self._frontends: dict[Key, Frontend] = {}
         self._listeners: dict[tuple[Key, str], _Listener] = {}
@@ -96,7 +105,7 @@ class Router:
 
     async def _listen(self, frontend: Frontend, service: Key, tag: str) -> _Listener:
         server = web.Server(
-            functools.partial(frontend.answer, tag),
+            functools.partial(self._ledger.observed, functools.partial(frontend.answer, tag)),
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,

@@ -31,20 +31,20 @@ def filled_in(template: dict[str, Any], project: str) -> dict[str, Any]:
         ports.append({})
     ports[0].setdefault("containerPort", 8080)
     ports[0].setdefault("name", "http1")
-    _fill_in_probe(container, ports[0]["containerPort"])
+    _fill_in_probes(container, ports[0]["containerPort"])
     return result
 
 
-def _fill_in_probe(container: dict[str, Any], port: int) -> None:
-    probe = container.get("startupProbe")
-    if probe is None:
-        container["startupProbe"] = {
-            "failureThreshold": 1,
-            "periodSeconds": 240,
-            "tcpSocket": {"port": port},
-            "timeoutSeconds": 240,
-        }
-        return
+def _fill_in_probes(container: dict[str, Any], port: int) -> None:
+    startup = {"failureThreshold": 1, "periodSeconds": 240, "timeoutSeconds": 240}
+    for kind in ("startupProbe", "livenessProbe"):
+        if kind in container:
+            _fill_in_probe(container[kind], port)
+        elif kind == "startupProbe":
+            container[kind] = {**startup, "tcpSocket": {"port": port}}
+
+
+def _fill_in_probe(probe: dict[str, Any], port: int) -> None:
     probe.setdefault("failureThreshold", 3)
     probe.setdefault("periodSeconds", 10)
     probe.setdefault("timeoutSeconds", 1)

@@ -10,20 +10,23 @@ from emulator import clock
 from emulator.names import Key, project_number
 from emulator.run import conditions, schema
 from emulator.run.conditions import UNKNOWN, State
-from emulator.run.resources import GENERATION_LABEL, LOCATION_LABEL, SERVICE_LABEL
+from emulator.run.resources import (
+    GENERATION_LABEL,
+    LOCATION_LABEL,
+    OPERATION_ANNOTATION,
+    SERVICE_LABEL,
+)
 
 Document = dict[str, Any]
 API_VERSION = "serving.knative.dev/v1"
 _CALLER = "developer@localhost"
 
-# Annotations that Cloud Run writes itself: whatever a client sends for them does not count. It also
-# writes run.googleapis.com/operation-id, which makes gcloud wait for that operation instead of
-# reading the conditions; there are no operations here.
+# Annotations that Cloud Run writes itself: whatever a client sends for them does not count.
 _OURS = (
     "serving.knative.dev/creator",
     "serving.knative.dev/lastModifier",
     "run.googleapis.com/ingress-status",
-    "run.googleapis.com/operation-id",
+    OPERATION_ANNOTATION,
     "run.googleapis.com/urls",
 )
 
@@ -77,6 +80,7 @@ def put_metadata(document: Document, key: Key, sent: schema.Service) -> None:
         "serving.knative.dev/creator": creator,
         "serving.knative.dev/lastModifier": _CALLER,
         "run.googleapis.com/ingress-status": ingress,
+        OPERATION_ANNOTATION: str(uuid.uuid4()),
         **({"run.googleapis.com/urls": urls} if urls else {}),
     }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.instances.launch import Launch, Probe
-from emulator.names import Key
+from emulator.instances.launch import Launch, Probe, SecretVariable
+from emulator.names import Key, project_number
+from emulator.run import scale
 from emulator.run.defaults import ingress_index
 from emulator.run.resources import service_of
 
@@ -16,8 +17,8 @@ def launch(key: Key, revision: Document) -> Launch:
     """How to start the revision `key`; its image is by digest once it was resolved."""
     spec = revision["spec"]
     container = spec["containers"][ingress_index(spec)]
-    annotations = revision["metadata"].get("annotations", {})
-    minimum = annotations.get("autoscaling.knative.dev/minScale", "0")
+    limits = container["resources"]["limits"]
+    cpu = scale.amount(limits["cpu"])
     port = container["ports"][0]["containerPort"]
     return Launch(
         revision=key,
@@ -32,12 +33,53 @@ def launch(key: Key, revision: Document) -> Launch:
             for variable in container.get("env", [])
             if "valueFrom" not in variable
         ),
+        secrets=_secrets(key, revision),
         container_port=port,
         probe=_probe(container["startupProbe"], port),
         service_account=spec["serviceAccountName"],
-        min_instances=int(minimum) if minimum.isdigit() else 0,
+        liveness=_probe(container["livenessProbe"], port) if "livenessProbe" in container else None,
+        concurrency=scale.concurrency(spec, cpu),
+        bounds=scale.of_revision(revision["metadata"].get("annotations", {})),
+        memory=int(scale.amount(limits["memory"])),
+        cpu=cpu,
         request_timeout=float(spec["timeoutSeconds"]),
     )
+
+
+def _secrets(key: Key, revision: Document) -> tuple[SecretVariable, ...]:
+    spec = revision["spec"]
+    index = ingress_index(spec)
+    aliases = _aliases(revision)
+    home = f"projects/{project_number(key.project)}/secrets"
+    found = []
+    for number, variable in enumerate(spec["containers"][index].get("env", [])):
+        if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+            name = reference["name"]
+            found.append(
+                SecretVariable(
+                    name=variable["name"],
+                    secret=aliases.get(name, f"{home}/{name}"),
+                    version=reference["key"],
+                    field=f"spec.template.spec.containers[{index}].env[{number}]",
+                )
+            )
+    return tuple(found)
+
+
+def _aliases(revision: Document) -> dict[str, str]:
+    """Names for secrets of other projects, `alias:projects/PROJECT/secrets/NAME,…`.
+
+    Source: https://cloud.google.com/run/docs/configuring/services/secrets (secrets from other
+    projects).
+    """
+    text = revision["metadata"].get("annotations", {}).get("run.googleapis.com/secrets", "")
+    found = {}
+    for part in text.split(","):
+        alias, _, secret = part.strip().partition(":")
+        words = secret.split("/")
+        if len(words) == 4 and words[0] == "projects" and words[2] == "secrets":
+            found[alias] = f"projects/{project_number(words[1])}/secrets/{words[3]}"
+    return found
 
 
 def _texts(items: list[str] | None) -> tuple[str, ...] | None:
@@ -46,7 +88,7 @@ def _texts(items: list[str] | None) -> tuple[str, ...] | None:
 
 def _probe(probe: Document, port: int) -> Probe:
     kind = next((name for name in ("httpGet", "grpc", "tcpSocket") if name in probe), "tcpSocket")
-    action = probe[kind]
+    action = probe.get(kind, {})
     is_default = kind == "tcpSocket" and probe["periodSeconds"] == 240
     return Probe(
         kind={"httpGet": "HTTP", "grpc": "GRPC", "tcpSocket": "TCP"}[kind],

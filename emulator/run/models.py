@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from emulator.errors import ApiError, invalid
 from emulator.names import Key
-from emulator.run import conditions, defaults, documents, schema, validation
+from emulator.run import conditions, defaults, documents, limits, schema, validation
 from emulator.run.conditions import UNKNOWN, State
-from emulator.run.resources import SERVICE_LABEL, Resources
+from emulator.run.resources import LOCATION_LABEL, SERVICE_LABEL, Resources
 
 Document = dict[str, Any]
 
@@ -73,9 +73,12 @@ class Admin:
         ]
 
     def revisions(self, project: str, region: str | None) -> list[Document]:
-        """A project's revisions, newest first; of all regions when `region` is None."""
+        """A project's revisions, newest first; of all regions when `region` is None.
+
+        They lack their Active condition: `shown` adds it to those that are going to be seen.
+        """
         found = [
-            self._with_activity(key, document)
+            document
             for key, document in self.resources.revisions.items()
             if key.project == project and region in (None, key.region)
         ]
@@ -220,7 +223,42 @@ class Admin:
             self.resources.put_revision(*plan.revision)
         self.resources.put_service(key, plan.service)
         self._changed(key)
+        self._keep_limits(key)
         return plan.service
+
+    def _keep_limits(self, key: Key) -> None:
+        """Delete what a write was one too many for."""
+        resources = self.resources
+        service = resources.services[key]
+        surplus = limits.surplus_revisions(service, resources.revisions_of(key))
+        for revision in surplus:
+            resources.delete_revision(revision)
+        if surplus:
+            self._removed(key, surplus)
+        self._keep_tags(key)
+
+    def _keep_tags(self, written: Key) -> None:
+        near = [(k, s) for k, s in self.resources.services.items() if k[:2] == written[:2]]
+        if sum(len(service["spec"]["traffic"]) for _, service in near) <= limits.TAGS:
+            return
+        made = {
+            key: str(document["metadata"]["creationTimestamp"])
+            for key, document in self.resources.revisions.items()
+        }
+        surplus = limits.surplus_tags(near, made)
+        for key in {key for key, _ in surplus}:
+            service = copy.deepcopy(self.resources.services[key])
+            dropped = {tag for of, tag in surplus if of == key}
+            service["spec"]["traffic"] = limits.without_tags(service["spec"]["traffic"], dropped)
+            service["metadata"]["generation"] += 1
+            self.resources.put_service(key, service)
+            self._changed(key)
+
+    def shown(self, project: str, document: Document) -> Document:
+        """A revision of a project as it is given out: with its Active condition."""
+        metadata = document["metadata"]
+        place = metadata["labels"][LOCATION_LABEL]
+        return self._with_activity(Key(project, place, metadata["name"]), document)
 
     def _with_activity(self, key: Key, document: Document) -> Document:
         owner = key.sibling(document["metadata"]["labels"][SERVICE_LABEL])
@@ -232,7 +270,8 @@ class Admin:
             state = _PENDING
         else:
             state = State("False", "Retired", "Revision retired.")
-        shown = copy.deepcopy(document)
+        status = document["status"]
+        shown = {**document, "status": {**status, "conditions": [*status["conditions"]]}}
         # It changed, if at all, when the service's routes last did.
         conditions.put(shown, "Active", state, since=conditions.since(service, "RoutesReady"))
         return shown

@@ -46,9 +46,11 @@ class Policies:
         self._resources.put_policy(key, stored)
         return stored
 
-    def test(self, key: Key, body: Any, may: Callable[[str], bool]) -> Document:
-        """Which of the permissions asked about the caller has, as `may(permission)` says."""
-        self._admin.service(key)
+    def test(self, body: Any, may: Callable[[str], bool]) -> Document:
+        """Which of the permissions asked about the caller has, as `may(permission)` says.
+
+        The service need not exist: gcloud asks before it creates one.
+        """
         permissions = body.get("permissions") if isinstance(body, dict) else None
         held = [permission for permission in permissions or [] if may(permission)]
         return {"permissions": held} if held else {}

@@ -14,14 +14,14 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
-from emulator.instances.launch import StartFailed
+from emulator.instances.launch import Launch, StartFailed
 from emulator.instances.pool import Instances
 from emulator.names import Key
 from emulator.registry import Image, ImageNotFound, WrongPlatform
 from emulator.router.frontend import revisions_of
 from emulator.router.router import Router
 from emulator.router.split import Split
-from emulator.run import conditions, traffic
+from emulator.run import conditions, scale, traffic
 from emulator.run.conditions import FALSE, TRUE, UNKNOWN, State
 from emulator.run.launches import launch
 from emulator.run.resources import Resources
@@ -40,7 +40,8 @@ _log = logging.getLogger("emulator.run")
 class Reconciler:
     """Watches over every service.
 
-    `find_image(reference, platforms)` looks into the registry.
+    `find_image(reference, platforms)` looks into the registry; `check_secrets(launch)` raises
+    StartFailed when a revision's secrets cannot be read.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Reconciler:
         router: Router,
         find_image: Callable[[str, Collection[str]], Image],
         platforms: Collection[str],
+        check_secrets: Callable[[Launch], None],
     ) -> None:
         self._resources = resources
         self._instances = instances
         self._router = router
         self._find_image = find_image
         self._platforms = platforms
+        self._check_secrets = check_secrets
         self._wanted: dict[Key, asyncio.Event] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
         self._starts: dict[Key, asyncio.Task[None]] = {}
@@ -119,7 +122,7 @@ class Reconciler:
         pools = [pool for pool in found if pool is not None]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_WARM_UP):
-                await asyncio.gather(*(pool.get() for pool in pools), return_exceptions=True)
+                await asyncio.gather(*(pool.warm() for pool in pools), return_exceptions=True)
 
     def _conclude(self, key: Key) -> None:
         before = self._resources.services[key]
@@ -194,9 +197,12 @@ class Reconciler:
                 splits[target["tag"]] = Split([(key.sibling(target["revisionName"]), 100)])
         self._router.route(key, splits)
         reachable = revisions_of(splits)
+        annotations = self._resources.services[key]["metadata"]["annotations"]
         for revision, _ in self._resources.revisions_of(key):
             if pool := self._instances.pool(revision):
                 pool.serving = revision in reachable
+                share = sum(weight for weighed, weight in weights if weighed == revision)
+                pool.bounds = scale.with_share(pool.launch.bounds, annotations, share)
 
     def _latest_ready(self, key: Key) -> str | None:
         """The newest revision that got ready, as `latestRevision: true` means it."""
@@ -228,6 +234,10 @@ class Reconciler:
     async def _attempt(self, key: Key, document: Document) -> StartFailed | None:
         container = launch(key, document)
         try:
+            self._check_secrets(container)
+        except StartFailed as failure:
+            return failure
+        try:
             image = await asyncio.to_thread(self._find_image, container.image, self._platforms)
         except ImageNotFound:
             return StartFailed("ContainerMissing", f"Image '{container.image}' not found.")
@@ -240,7 +250,7 @@ class Reconciler:
         document["status"]["imageDigest"] = f"{_repository(container.image)}@{image.digest}"
         pool = self._instances.register(launch(key, document))
         try:
-            await pool.get()
+            await pool.warm()
         except StartFailed as failure:
             self._instances.forget(key)
             logs = document["status"]["logUrl"]
@@ -281,6 +291,8 @@ def _revision_states(failure: StartFailed | None) -> dict[str, State]:
             "ContainerReady": _READY,
             "ResourcesAvailable": _READY,
         }
+    if failure.reason == "SecretsAccessCheckFailed":
+        return {"Ready": bad, "ResourcesAvailable": bad}
     return {"Ready": bad, "ContainerReady": bad}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from emulator import clock
@@ -13,6 +14,9 @@ Document = dict[str, Any]
 SERVICE_LABEL = "serving.knative.dev/service"
 GENERATION_LABEL = "serving.knative.dev/configurationGeneration"
 LOCATION_LABEL = "cloud.googleapis.com/location"
+OPERATION_ANNOTATION = "run.googleapis.com/operation-id"
+# How many operations are remembered; the oldest are forgotten first.
+_OPERATIONS = 10_000
 
 
 class Resources:
@@ -22,14 +26,20 @@ class Resources:
         self._store = store
         self.services: dict[Key, Document] = {}
         self.revisions: dict[Key, Document] = {}
+        self._by_service: dict[Key, dict[Key, Document]] = {}
         self._policies: dict[Key, Document] = {}
+        self.operations: dict[str, Key] = {}
+        self._written = asyncio.Event()
         self._load()
 
     def _load(self) -> None:
         for entry in self._store.documents("services"):
-            self.services[Key(*entry["key"])] = entry["document"]
+            key = Key(*entry["key"])
+            self.services[key] = entry["document"]
+            self._remember(key, entry["document"])
         for entry in self._store.documents("policies"):
             self._policies[Key(*entry["key"])] = entry["document"]
+        found: list[tuple[Key, Document]] = []
         for entry in self._store.documents("revisions"):
             key = Key(*entry["key"])
             service = self.services.get(key.sibling(service_of(entry["document"])))
@@ -37,15 +47,39 @@ class Resources:
                 # The process died between two files of one write, which nobody was promised.
                 self._store.delete(f"revisions/{key.path}.json")
             else:
-                self.revisions[key] = entry["document"]
+                found.append((key, entry["document"]))
+        for key, document in sorted(found, key=lambda item: generation_of(item[1])):
+            self._index(key, document)
 
     def put_service(self, key: Key, document: Document) -> None:
         """Store a service, under a new resourceVersion that is set in `document`."""
         self._put("services", self.services, key, document)
+        self._remember(key, document)
+        self._announce()
+
+    def _remember(self, key: Key, document: Document) -> None:
+        operation = document["metadata"].get("annotations", {}).get(OPERATION_ANNOTATION)
+        if operation:
+            self.operations[operation] = key
+        while len(self.operations) > _OPERATIONS:
+            del self.operations[next(iter(self.operations))]
+
+    def _announce(self) -> None:
+        self._written.set()
+        self._written = asyncio.Event()
+
+    async def next_write(self) -> None:
+        """Wait until a service is written or deleted."""
+        await self._written.wait()
 
     def put_revision(self, key: Key, document: Document) -> None:
         """Store a revision, under a new resourceVersion that is set in `document`."""
         self._put("revisions", self.revisions, key, document)
+        self._index(key, document)
+
+    def _index(self, key: Key, document: Document) -> None:
+        self.revisions[key] = document
+        self._by_service.setdefault(key.sibling(service_of(document)), {})[key] = document
 
     def _put(self, kind: str, known: dict[Key, Document], key: Key, document: Document) -> None:
         document["metadata"]["resourceVersion"] = clock.next_version()
@@ -61,21 +95,21 @@ class Resources:
             self.delete_revision(revision)
         if self._policies.pop(key, None) is not None:
             self._store.delete(f"policies/{key.path}.json")
+        self._announce()
         return owned
 
     def delete_revision(self, key: Key) -> None:
         """Remove a revision."""
         self._store.delete(f"revisions/{key.path}.json")
-        del self.revisions[key]
+        service = key.sibling(service_of(self.revisions.pop(key)))
+        del self._by_service[service][key]
+        if not self._by_service[service]:
+            del self._by_service[service]
 
     def revisions_of(self, service: Key) -> list[tuple[Key, Document]]:
         """A service's revisions, oldest first."""
-        owned = [
-            (key, document)
-            for key, document in self.revisions.items()
-            if key[:2] == service[:2] and service_of(document) == service.name
-        ]
-        return sorted(owned, key=lambda item: generation_of(item[1]))
+        # They are made one after the other, and stay where they are when written again.
+        return list(self._by_service.get(service, {}).items())
 
     def policy(self, key: Key) -> Document:
         """The IAM policy of a service; one without bindings when none was set."""

@@ -13,6 +13,7 @@ from emulator.errors import ApiError, invalid
 from emulator.names import Key
 from emulator.run import documents, selectors
 from emulator.run.models import Admin
+from emulator.run.operations import Operations
 from emulator.run.policies import Policies
 from emulator.run.resources import Resources
 
@@ -48,6 +49,7 @@ class Responses:
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
         self._policies = Policies(admin)
+        self._operations = Operations(admin.resources)
 
     # Services
 
@@ -84,7 +86,9 @@ class Responses:
 
     async def list_revisions(self, request: web.Request) -> web.Response:
         """Revisions, newest first."""
-        return self._list(request, "Revision", self._admin.revisions(*self._place(request)))
+        project, region = self._place(request)
+        found = self._admin.revisions(project, region)
+        return self._list(request, "Revision", found, lambda it: self._admin.shown(project, it))
 
     async def get_revision(self, request: web.Request) -> web.Response:
         """One revision."""
@@ -114,6 +118,17 @@ class Responses:
 
         return handler
 
+    # Operations
+
+    async def get_operation(self, request: web.Request) -> web.Response:
+        """One operation, as it is now."""
+        return web.json_response(self._operations.get(*self._key(request)))
+
+    async def wait_for_operation(self, request: web.Request) -> web.Response:
+        """`:wait`: one operation, once it is done."""
+        body = await _body(request)
+        return web.json_response(await self._operations.wait(*self._key(request), body))
+
     # Policies
 
     async def get_policy(self, request: web.Request) -> web.Response:
@@ -127,9 +142,10 @@ class Responses:
 
     async def test_permissions(self, request: web.Request) -> web.Response:
         """`:testIamPermissions`."""
+        self._key(request)
         body = await _body(request)
         may = request.get("may", lambda _permission: True)
-        return web.json_response(self._policies.test(self._key(request), body, may))
+        return web.json_response(self._policies.test(body, may))
 
     # What requests have in common
 
@@ -150,7 +166,13 @@ class Responses:
             raise invalid("A location is required.")
         return Key(project, region, name or request.match_info["name"])
 
-    def _list(self, request: web.Request, kind: str, found: list[Document]) -> web.Response:
+    def _list(
+        self,
+        request: web.Request,
+        kind: str,
+        found: list[Document],
+        show: Callable[[Document], Document] = lambda document: document,
+    ) -> web.Response:
         found = selectors.select(found, request.query.get("labelSelector", ""))
         shown, more = selectors.page(
             found, request.query.get("limit", ""), request.query.get("continue", "")
@@ -161,7 +183,7 @@ class Responses:
                 "apiVersion": documents.API_VERSION,
                 "kind": f"{kind}List",
                 "metadata": metadata,
-                "items": shown,
+                "items": [show(document) for document in shown],
             }
         )
 
@@ -203,4 +225,4 @@ def _dry_run(request: web.Request) -> bool:
 
 
 def _success() -> web.Response:
-    return web.json_response({"kind": "Status", "status": "Success", "code": 200})
+    return web.json_response({"status": "Success", "code": 200})

@@ -37,9 +37,12 @@ def routes(admin: Admin) -> list[web.RouteDef]:
                 web.get(f"{base}/{plural}", answer.list_of(kind, view)),
                 web.get(f"{base}/{plural}/{_NAME}", answer.one_of(view)),
             ]
+    operation = f"{_LOCATION}/operations/{_NAME}"
     service = f"{_LOCATION}/services/{_NAME}"
     return [
         *found,
+        web.get(operation, answer.get_operation),
+        web.post(f"{operation}:wait", answer.wait_for_operation),
         web.get(f"{service}:getIamPolicy", answer.get_policy),
         web.post(f"{service}:setIamPolicy", answer.set_policy),
         web.post(f"{service}:testIamPermissions", answer.test_permissions),

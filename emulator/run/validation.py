@@ -8,7 +8,8 @@ from typing import Any
 
 from emulator.errors import ApiError, invalid
 from emulator.names import Key, project_number
-from emulator.run import schema
+from emulator.run import scale, schema
+from emulator.run.metadata_rules import check_metadata
 
 # RFC 1035 label, as Cloud Run asks of service names, revision names and tags.
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -34,6 +35,8 @@ def service(document: Any, key: Key) -> schema.Service:
         raise invalid(f"Expected '{key.project}', as in the request's URL.", "metadata.namespace")
     if parsed.spec is None or parsed.spec.template is None or parsed.spec.template.spec is None:
         raise invalid("The template is required.", "spec.template.spec")
+    check_metadata(parsed.metadata, "metadata")
+    check_metadata(parsed.spec.template.metadata, "spec.template.metadata")
     _check_template(parsed.spec.template, key.name)
     return parsed
 
@@ -98,19 +101,45 @@ def _check_container(container: schema.Container, where: str) -> None:
         if variable.name in names:
             raise invalid(f"'{variable.name}' is given twice.", field)
         names.add(variable.name)
+        _check_source(variable, f"{where}.env[{index}]")
+    limits = container.resources.limits if container.resources else None
+    for name in ("cpu", "memory"):
+        try:
+            scale.amount((limits or {}).get(name, "1"))
+        except ValueError:
+            raise invalid("is no quantity.", f"{where}.resources.limits.{name}") from None
     if container.startup_probe:
-        _check_probe(container.startup_probe, f"{where}.startupProbe")
+        _check_probe(container.startup_probe, f"{where}.startupProbe", longest=240)
+    if container.liveness_probe:
+        _check_probe(container.liveness_probe, f"{where}.livenessProbe", longest=3600)
 
 
-def _check_probe(probe: schema.Probe, where: str) -> None:
+def _check_source(variable: schema.EnvVar, where: str) -> None:
+    source = variable.value_from
+    if source is None:
+        return
+    if variable.value:
+        raise invalid("Only one of value and valueFrom may be given.", where)
+    reference = source.secret_key_ref
+    if reference is None:
+        raise invalid("Only secretKeyRef is supported.", f"{where}.valueFrom")
+    if not re.fullmatch(r"[\w-]{1,255}", reference.name or "", re.ASCII):
+        raise invalid("must be a secret's name.", f"{where}.valueFrom.secretKeyRef.name")
+    if not re.fullmatch(r"latest|[1-9]\d*", reference.key or ""):
+        raise invalid(
+            "must be a version's number or 'latest'.", f"{where}.valueFrom.secretKeyRef.key"
+        )
+
+
+def _check_probe(probe: schema.Probe, where: str, *, longest: int) -> None:
     actions = [probe.http_get, probe.tcp_socket, probe.grpc]
     if sum(action is not None for action in actions) > 1 or probe.exec is not None:
         raise invalid("Exactly one of httpGet, tcpSocket and grpc is supported.", where)
     period = probe.period_seconds if probe.period_seconds is not None else 10
     limits = (
-        ("initialDelaySeconds", probe.initial_delay_seconds, 0, 240),
-        ("periodSeconds", probe.period_seconds, 1, 240),
-        ("timeoutSeconds", probe.timeout_seconds, 1, min(240, period)),
+        ("initialDelaySeconds", probe.initial_delay_seconds, 0, longest),
+        ("periodSeconds", probe.period_seconds, 1, longest),
+        ("timeoutSeconds", probe.timeout_seconds, 1, min(longest, period)),
         ("failureThreshold", probe.failure_threshold, 1, 240),
     )
     for name, value, low, high in limits:

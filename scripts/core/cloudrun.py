@@ -15,15 +15,17 @@ from scripts.core import release, traffic
 from scripts.core.config import Pipeline
 from scripts.core.errors import Failed, Refused
 from scripts.core.google import Conflict, Google, NotFound
+from scripts.core.logs import text_of
 from scripts.core.manifest import Object
 from scripts.core.release import Change
-from scripts.core.state import State, condition, has_failed, is_ready, read_state
+from scripts.core.state import State, condition, has_failed, is_ready, read_state, revisions_named
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 _RACES = 8
 _READY_SECONDS = 600.0
+_NEWEST = 50
 
 
 class CloudRun:
@@ -70,18 +72,54 @@ class CloudRun:
             page["continue"] = token
         return sorted(found, key=lambda r: str(r["metadata"]["creationTimestamp"]), reverse=True)
 
-    def read(self) -> State | None:
-        """The service as it is now, or None where it does not exist."""
-        service = self.service()
-        return read_state(service, self.revisions(), self.pipeline.where) if service else None
+    def relevant(self, service: Object, *names: str) -> list[Object]:
+        """The revisions that decisions are about: the newest ones, and all that are named.
 
-    def state(self) -> State:
+        A service has up to 1,000 revisions. What serves, has a tag, is being released or is known
+        to be good is always among those returned, where it exists.
+
+        Args:
+            service: the Knative Service as just read.
+            names: more revisions that are asked about; what cannot be one is passed over.
+        """
+        answer = self.google.get(
+            "run",
+            f"{self._parent}/revisions",
+            labelSelector=f"serving.knative.dev/service={self.name}",
+            limit=_NEWEST,
+        )
+        found: list[Object] = answer.get("items") or []
+        if not (answer.get("metadata") or {}).get("continue"):
+            return found
+        there = {revision["metadata"]["name"] for revision in found}
+        wanted = revisions_named(service) | {n for n in names if n.startswith(f"{self.name}-")}
+        missing = sorted(wanted - there)
+        if len(missing) > _NEWEST:
+            return self.revisions()
+        more = [revision for name in missing if (revision := self.revision(name))]
+        return found + [one for one in more if _belongs(one, self.name)]
+
+    def read(self, *names: str) -> State | None:
+        """The service as it is now, or None where it does not exist.
+
+        Args:
+            names: revisions that are asked about, besides those that `relevant` finds.
+        """
+        service = self.service()
+        if service is None:
+            return None
+        return read_state(service, self.relevant(service, *names), self.pipeline.where)
+
+    def state(self, *names: str) -> State:
         """The service as it is now.
+
+        Args:
+            names: as for `read`.
 
         Raises:
             Failed: it does not exist.
         """
-        state = self.read()
+        state = self.read(*names)
         if state is None:
             raise Failed(
                 f"there is no service {self.name} in {self.project}, {self.region}",
@@ -114,8 +152,9 @@ class CloudRun:
         Raises:
             Refused: what the plan refuses, or too many lost races.
         """
+        names = [argument for argument in args if isinstance(argument, str)]
         for _ in range(_RACES):
-            before = self.state()
+            before = self.state(*names)
             change = plan(before, *args, **kwargs)
             if not change.moves:
                 return before, before
@@ -126,7 +165,7 @@ class CloudRun:
             except Conflict:
                 continue
             self._wait_for_traffic(written)
-            return before, self.state()
+            return before, self.state(*names)
         raise Refused(f"{self.name} is being changed by others all the time: nothing was changed")
 
     def _wait_for_traffic(self, written: Object) -> None:
@@ -183,6 +222,7 @@ class CloudRun:
             "resourceNames": [f"projects/{self.project}"],
             "filter": (
                 f'resource.type="cloud_run_revision" AND resource.labels.revision_name="{revision}"'
+                ' AND NOT logName:"%2Frequests"'
             ),
             "orderBy": "timestamp desc",
             "pageSize": count,
@@ -191,8 +231,13 @@ class CloudRun:
             entries = self.google.query("logging", "/v2/entries:list", body).get("entries") or []
         except Failed as error:
             return [f"(its log could not be read: {error.message})"]
-        lines = [_text(entry) for entry in reversed(entries)]
+        lines = [text_of(entry) for entry in reversed(entries)]
         return [line for text in lines for line in text.splitlines()] or ["(its log is empty)"]
+
+
+def _belongs(revision: Object, service: str) -> bool:
+    labels = revision["metadata"].get("labels") or {}
+    return bool(labels.get("serving.knative.dev/service") == service)
 
 
 def preview(before: State, change: Change) -> State:
@@ -223,8 +268,3 @@ def wait(probe: Callable[[], T | None], what: str, seconds: float = _READY_SECON
             raise Failed(f"gave up after {seconds:.0f} s waiting for {what}")
         time.sleep(pause)
         pause = min(pause * 1.5, 2.0)
-
-
-def _text(entry: Object) -> str:
-    payload = entry.get("jsonPayload") or {}
-    return str(entry.get("textPayload") or payload.get("message") or payload or "")

@@ -52,7 +52,7 @@ def override(parser: argparse.ArgumentParser) -> None:
 def bake(parser: argparse.ArgumentParser) -> None:
     """--bake: how long each step is watched."""
     parser.add_argument(
-        "--bake", type=_duration, metavar="TIME", help="90s, 5m … instead of the environment's"
+        "--bake", type=duration, metavar="TIME", help="90s, 5m … instead of the environment's"
     )
 
 
@@ -63,7 +63,15 @@ def percent(text: str) -> int:
     return int(text)
 
 
-def _duration(text: str) -> str:
+def count(text: str) -> int:
+    """A number of things on the command line: 1 or more."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 on")
+    return int(text)
+
+
+def duration(text: str) -> str:
+    """A duration of the command line: 90s, 5m …"""
     try:
         seconds(text)
     except UsageError as error:

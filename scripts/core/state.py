@@ -126,6 +126,17 @@ def read_state(service: Object, revisions: list[Object], where: str) -> State:
     )
 
 
+def revisions_named(service: Object) -> set[str]:
+    """The revisions that a service's traffic, tags and memory name."""
+    annotations = service["metadata"].get("annotations") or {}
+    status = service.get("status") or {}
+    targets = [*(service["spec"].get("traffic") or []), *(status.get("traffic") or [])]
+    named = {target.get("revisionName") for target in targets}
+    named |= {annotations.get(CANDIDATE), status.get("latestReadyRevisionName")}
+    named |= set(_decode(annotations.get(KNOWN_GOOD), list[str], []))
+    return {name for name in named if name}
+
+
 def _decode(text: str | None, type_: Any, default: Any) -> Any:
     """An annotation's JSON; what others broke counts as a hold that nobody can name away."""
     if not text:

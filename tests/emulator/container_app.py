@@ -8,8 +8,10 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 released = threading.Event()
 in_answer = threading.Event()
+sick = threading.Event()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -129,6 +132,37 @@ class Handler(BaseHTTPRequestHandler):
         """Answer once somebody waits in /wait."""
         self.answer({"waiting": in_answer.wait(10)})
 
+    def get_hold(self) -> None:
+        """Say so with a file in the folder in the query, and answer once it has one named go."""
+        folder = self.path.partition("?")[2]
+        with open(f"{folder}/{os.getpid()}-{time.monotonic_ns()}", "w"):
+            pass
+        while not os.path.exists(f"{folder}/go"):
+            time.sleep(0.01)
+        self.answer({"pid": os.getpid(), "cwd": os.getcwd()})
+
+    def get_eat(self) -> None:
+        """Use as many MiB as the query says, here or in a child process."""
+        size, _, child = self.path.partition("?")[2].partition("&")
+        if child:
+            meal = f"x = b'x' * ({size} << 20)"
+            subprocess.run([sys.executable, "-c", meal], check=False)
+            threading.Event().wait(20)
+        self.answer(len(b"x" * (int(size) << 20)))
+
+    def get_fall_sick(self) -> None:
+        sick.set()
+        self.answer({})
+
+    def get_alive(self) -> None:
+        self.answer({}, 503 if sick.is_set() else 200)
+
+    def get_go_deaf(self) -> None:
+        """Live on, but listen no more."""
+        self.answer({})
+        self.server.socket.close()
+        threading.Event().wait()
+
     def get_crash(self) -> None:
         print("crashing", flush=True)
         os._exit(3)
@@ -185,7 +219,7 @@ def main() -> None:
         print(os.getpid(), flush=True)
         threading.Event().wait()
     if "IGNORE_TERM" in os.environ:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: print("ignoring SIGTERM", flush=True))
     else:
         # Like a server that shuts down well: finish, then go.
         signal.signal(signal.SIGTERM, lambda *_: (print("got SIGTERM", flush=True), os._exit(0)))

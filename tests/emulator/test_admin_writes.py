@@ -169,6 +169,33 @@ BAD = [
     ),
     (("kind",), "Servce", "kind"),
     (("metadata", "name"), "-checked", "metadata.name"),
+    (("metadata", "labels"), {"Team": "a"}, "metadata.labels[Team]"),
+    (("metadata", "labels"), {"1team": "a"}, "metadata.labels[1team]"),
+    (("metadata", "labels"), {"example.com/team": "a"}, "metadata.labels[example.com/team]"),
+    (("metadata", "labels"), {"team": "Blue"}, "metadata.labels[team]"),
+    (("metadata", "labels"), {"team": "a" * 64}, "metadata.labels[team]"),
+    (("metadata", "labels"), {f"l{n}": "" for n in range(65)}, "metadata.labels"),
+    (("spec", "template", "metadata"), {"labels": {"a b": ""}}, "spec.template.metadata.labels"),
+    (
+        ("spec", "template", "metadata"),
+        {"annotations": {"autoscaling.knative.dev/minScale": "some"}},
+        "annotations[autoscaling.knative.dev/minScale]",
+    ),
+    (
+        ("spec", "template", "metadata"),
+        {"annotations": {"autoscaling.knative.dev/maxScale": "0"}},
+        "annotations[autoscaling.knative.dev/maxScale]",
+    ),
+    (
+        ("spec", "template", "metadata"),
+        {
+            "annotations": {
+                "autoscaling.knative.dev/minScale": "3",
+                "autoscaling.knative.dev/maxScale": "2",
+            }
+        },
+        "annotations[autoscaling.knative.dev/minScale]",
+    ),
 ]
 
 
@@ -183,6 +210,42 @@ def test_what_cannot_be_is_refused_with_the_field_it_is_about(cloud_run, image, 
     assert refused.status_code == 400, refused.text
     assert error_of(refused)["status"] == "INVALID_ARGUMENT"
     assert field in error_of(refused)["message"]
+
+
+def test_labels_may_be_in_any_alphabet_and_empty(cloud_run, image):
+    document = service("alphabets", image)
+    labels = {"team": "", "équipe": "ünï_1-x", "client.knative.dev/nonce": "Abc"}
+    document["metadata"]["labels"] = labels
+    answer = cloud_run.create(document, dryRun="all")
+    assert answer.status_code == 200, answer.text
+    assert labels.items() <= answer.json()["metadata"]["labels"].items()
+
+
+def test_a_tag_and_its_service_are_one_name_of_63_characters_at_most(cloud_run, image):
+    name = "lengthy-" + "a" * 32
+    document = service(name, image, traffic=[{"latestRevision": True, "percent": 100}])
+    document["spec"]["traffic"][0]["tag"] = "t" * (63 - len(name) - len("---"))
+    assert cloud_run.create(document, dryRun="all").status_code == 200
+    document["spec"]["traffic"][0]["tag"] += "t"
+    refused = cloud_run.create(document, dryRun="all")
+    assert "spec.traffic[0].tag" in error_of(refused)["message"]
+
+
+def test_traffic_follows_the_latest_revision_that_is_ready(cloud_run, image):
+    cloud_run.ready(service("follows", image, "follows-a"))
+    broken = service("follows", image, "follows-b")
+    container(broken)["command"] = ["nonsense"]
+    cloud_run.replace(broken)
+    failed = cloud_run.settled("follows")
+    assert condition(failed)["reason"] == "HealthCheckContainerError"
+    assert failed["status"]["latestCreatedRevisionName"] == "follows-b"
+    assert failed["status"]["latestReadyRevisionName"] == "follows-a"
+    latest = {"latestRevision": True, "percent": 100}
+    assert failed["status"]["traffic"] == [{**latest, "revisionName": "follows-a"}]
+    assert cloud_run.http.get(failed["status"]["url"]).json()["revision"] == "follows-a"
+    mended = cloud_run.ready(service("follows", image, "follows-c"))
+    assert mended["status"]["traffic"] == [{**latest, "revisionName": "follows-c"}]
+    assert cloud_run.http.get(mended["status"]["url"]).json()["revision"] == "follows-c"
 
 
 def test_traffic_to_a_revision_that_is_not_there_is_refused(cloud_run, image):

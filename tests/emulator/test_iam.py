@@ -238,6 +238,34 @@ def test_who_may_speak_as_an_account(
         assert user.post(other, json={"scope": ["s"]}).status_code == 403
 
 
+def test_a_secret_is_read_by_whom_it_is_for(
+    owner: Owner, client: CloudRun, user: requests.Session
+) -> None:
+    """By a caller, and by the account that a revision runs as."""
+    secrets = f"{owner.url}/v1/{project()}/secrets"
+    replication = {"replication": {"automatic": {}}}
+    assert "'secretmanager.secrets.create'" in message(user.post(secrets, json=replication))
+    owner.post(f"{secrets}?secretId=key", replication)
+    owner.post(f"{secrets}/key:addVersion", {"payload": {"data": "c2VjcmV0"}})
+    url = f"{secrets}/key/versions/latest:access"
+    assert "'secretmanager.versions.access' denied on resource" in message(user.get(url))
+    secret = f"{project()}/secrets/key"
+    owner.grant(secret, "roles/secretmanager.secretAccessor", USER)
+    assert user.get(url).status_code == 200
+
+    document = service("reads", client.push(), "reads-1")
+    container = document["spec"]["template"]["spec"]["containers"][0]
+    reference = {"secretKeyRef": {"name": "key", "key": "latest"}}
+    container["env"] = [{"name": "KEY", "valueFrom": reference}]
+    document["spec"]["template"]["spec"]["serviceAccountName"] = RUNTIME
+    assert client.create(document).status_code == 200
+    failed = client.settled("reads")
+    assert "Permission denied on secret" in str(failed["status"]), failed["status"]
+    owner.grant(secret, "roles/secretmanager.secretAccessor", f"serviceAccount:{RUNTIME}")
+    document["spec"]["template"]["metadata"]["name"] = "reads-2"
+    client.ready(document)
+
+
 @pytest.mark.parametrize(
     ("lifetime", "said"),
     [("0s", "larger then zero"), ("3601s", "more than 1 hour"), ("soon", "Expected seconds")],

@@ -32,7 +32,7 @@ def test_an_idle_instance_is_stopped_and_the_next_request_starts_another(idle_cl
     url = client.ready(service("sleepy", client.push(), "sleepy-a"))["status"]["url"]
     first = client.http.get(url).json()["pid"]
     assert eventually(lambda: not is_alive(first))
-    logs = 'resource.labels.service_name="sleepy"'
+    logs = 'resource.labels.service_name="sleepy" textPayload:*'
     texts = [entry["textPayload"] for entry in client.logs(logs).json()["entries"]]
     assert "got SIGTERM" in texts
     assert client.http.get(url).json()["pid"] != first

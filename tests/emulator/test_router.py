@@ -178,7 +178,7 @@ def test_an_instance_that_breaks_is_a_503_and_the_next_request_is_answered(cloud
     assert broken.status_code == 503
     assert "malformed or connection to the instance had an error" in broken.text
     assert cloud_run.http.get(url).json()["pid"] != first
-    logs = 'resource.labels.service_name="brittle" severity>=ERROR'
+    logs = 'resource.labels.service_name="brittle" severity>=ERROR textPayload:*'
     entries = eventually(lambda: cloud_run.logs(logs).json()["entries"])
     # One crash, not several: what an instance died of is not sent to the next one.
     assert [entry["textPayload"] for entry in entries] == ["Container called exit(3)."]

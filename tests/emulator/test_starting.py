@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-import pytest
-
 from tests.emulator.cloud_run_help import condition, container, eventually, is_alive, service
 
 FAILED = "The user-provided container failed to start and listen on the port"
@@ -192,42 +190,3 @@ def test_a_failed_revision_gets_no_traffic_and_the_old_one_keeps_it(cloud_run, i
     assert routes[0]["reason"] == "RevisionFailed"
     assert cloud_run.get("steady")["status"]["traffic"][0]["revisionName"] == "steady-a"
     assert cloud_run.http.get(url).json()["revision"] == "steady-a"
-
-
-@pytest.mark.parametrize(
-    ("bad", "part"),
-    [
-        ('resource.type="x" OR severity>=ERROR', "OR"),
-        ("insertId>5", "insertId>5"),
-        ('httpRequest.status="500"', "httpRequest.status=500"),
-        ("severity>=LOUD", "LOUD"),
-        ('timestamp>="yesterday"', "yesterday"),
-    ],
-)
-def test_a_log_filter_that_is_not_understood_is_refused_by_its_part(cloud_run, bad, part):
-    refused = cloud_run.logs(bad)
-    assert refused.status_code == 400
-    assert part in refused.json()["error"]["message"]
-
-
-def test_log_entries_are_filtered_ordered_and_paged(cloud_run, image):
-    ready = cloud_run.ready(service("chatty", image, "chatty-a"))
-    for line in ('{"severity":"error","message":"boom"}', "plain", '{"message":"m","n":1}'):
-        cloud_run.http.get(f"{ready['status']['url']}/log?{line}")
-    mine = 'resource.labels.service_name="chatty" resource.labels.location="us-central1"'
-    eventually(lambda: len(cloud_run.logs(mine).json()["entries"]) == 4)
-    system, boom, plain, structured = cloud_run.logs(mine).json()["entries"]
-    assert "STARTUP TCP probe succeeded after 1 attempt" in system["textPayload"]
-    assert (boom["severity"], boom["textPayload"]) == ("ERROR", "boom")
-    assert plain["textPayload"] == "plain"
-    assert structured["jsonPayload"] == {"message": "m", "n": 1}
-    assert plain["resource"]["labels"]["revision_name"] == "chatty-a"
-    errors = cloud_run.logs(f"{mine} AND severity>=ERROR").json()["entries"]
-    assert errors == [boom]
-    later = cloud_run.logs(f'{mine} AND timestamp>"{boom["timestamp"]}"').json()["entries"]
-    assert later == [plain, structured]
-    first = cloud_run.logs(mine, orderBy="timestamp desc", pageSize=3).json()
-    assert first["entries"] == [structured, plain, boom]
-    token = first["nextPageToken"]
-    second = cloud_run.logs(mine, orderBy="timestamp desc", pageSize=3, pageToken=token).json()
-    assert second == {"entries": [system]}

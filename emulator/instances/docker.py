@@ -1,0 +1,234 @@
+"""The docker runtime: an instance is a container of the image itself, run by a Docker engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from emulator.instances import probes
+from emulator.instances.engine import Engine, EngineError, NoEngine, address
+from emulator.instances.launch import Launch, StartFailed, image_settings, never_listened
+from emulator.instances.lines import Lines, ending
+from emulator.instances.runtime import Image
+from emulator.logging.models import RevisionLog
+from emulator.ports import Ports, is_free
+from emulator.registry.names import split_reference
+
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+_STATE, _REVISION = "dev.shipway.state", "dev.shipway.revision"
+# A shell's way to say which signal ended a process, and Docker's: 128 more than its number.
+_SIGNALS = range(1, 65)
+_TRIES = 3
+_AGAIN = 1.0
+_GONE = (EngineError, aiohttp.ClientError, OSError)
+
+
+class DockerInstance:
+    """A container, which listens where the engine forwards `port` of 127.0.0.1 to."""
+
+    forwarded = True
+
+    def __init__(self, engine: Engine, container: str, port: int, launch: Launch) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.exited = asyncio.Event()
+        self.container = container
+        self._engine = engine
+        self._launch = launch
+        self._stopping = False
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self, log: RevisionLog) -> None:
+        """Start the container; raises EngineError, aiohttp.ClientError."""
+        try:
+            attached = await self._engine.attach(self.container)
+            await self._engine.call("POST", f"/containers/{self.container}/start")
+        except BaseException:
+            await asyncio.shield(self._remove())
+            raise
+        self._watch = asyncio.create_task(self._watched(attached, log))
+
+    async def _watched(self, attached: aiohttp.ClientResponse, log: RevisionLog) -> None:
+        """Collect the output until the end of the container, and say how it ended."""
+        streams = {name: Lines(name, log) for name in ("stdout", "stderr")}
+        async for name, piece in self._engine.output(attached):
+            streams[name].feed(piece)
+        for stream in streams.values():
+            stream.close()
+        with contextlib.suppress(*_GONE):
+            await self._engine.call("POST", f"/containers/{self.container}/wait")
+            found = await self._engine.call("GET", f"/containers/{self.container}/json")
+            state = found["State"]
+            if state["OOMKilled"]:
+                log.system("ERROR", _out_of_memory(self._launch.memory))
+            if state["OOMKilled"] or not self._stopping:
+                code = state["ExitCode"]
+                log.system(*ending(128 - code if code - 128 in _SIGNALS else code))
+        await self._remove()
+        self.exited.set()
+
+    async def stop(self, grace: float) -> None:
+        """End the container: SIGTERM, and SIGKILL after `grace` seconds."""
+        self._stopping = True
+        with contextlib.suppress(*_GONE):
+            await self._engine.call(
+                "POST", f"/containers/{self.container}/stop", t=str(round(grace))
+            )
+        if self._watch is not None:
+            await asyncio.shield(self._watch)
+
+    async def _remove(self) -> None:
+        with contextlib.suppress(*_GONE):
+            await self._engine.call("DELETE", f"/containers/{self.container}", force="1", v="1")
+
+
+class DockerRuntime:
+    """Runs instances as containers; made by `open`.
+
+    They have no metadata server: the engine's network does not lead to this machine's loopback.
+    """
+
+    def __init__(
+        self, engine: Engine, folder: Path, ports: Ports, registry: str, host: dict[str, Any]
+    ) -> None:
+        machine = host.get("Architecture", "")
+        self.platforms: Collection[str] = frozenset(
+            {"linux/amd64", f"linux/{_MACHINES.get(machine, machine)}"}
+        )
+        self._cpus = float(host["NCPU"])
+        self._engine = engine
+        self._state = str(folder.resolve())
+        self._ports = ports
+        self._registry = registry
+        self._memory_watch = asyncio.create_task(self._watch_memory())
+
+    @classmethod
+    async def open(cls, folder: Path, ports: Ports, registry: str) -> DockerRuntime:
+        """The runtime of the state `folder`, with images from the registry at HOST:PORT.
+
+        What an earlier emulator left running is removed. Raises NoEngine.
+        """
+        engine = Engine(address())
+        try:
+            host = await engine.information()
+            await _end_leftovers(engine, str(folder.resolve()))
+        except (NoEngine, *_GONE) as error:
+            await engine.close()
+            raise error if isinstance(error, NoEngine) else NoEngine(str(error)) from error
+        return cls(engine, folder, ports, registry, host)
+
+    async def start(self, launch: Launch, image: Image, log: RevisionLog) -> DockerInstance:
+        """Start an instance and wait until it takes requests; raises StartFailed."""
+        labels = image_settings(image.config).get("Labels") or {}
+        if labels.get("dev.shipway.builder") == "pack":
+            log.system("ERROR", "The image was packed without an operating system. Only the process"
+                       " runtime can run it; for this one, build it with Docker.")  # fmt: skip
+            raise never_listened()
+        reference = f"{self._registry}/{split_reference(launch.image)[0]}@{image.digest}"
+        try:
+            await self._engine.pull(reference, image.platform)
+        except _GONE as error:
+            raise StartFailed("ContainerMissing", f"Image '{launch.image}': {error}") from error
+        for _ in range(_TRIES):
+            port = self._ports.free()
+            instance = await self._try(launch, image, reference, port, log)
+            if instance is not None:
+                return instance
+            if is_free(port):
+                break
+            # Somebody else took the port before the engine could: not the container's fault.
+        raise never_listened()
+
+    async def _try(
+        self, launch: Launch, image: Image, reference: str, port: int, log: RevisionLog
+    ) -> DockerInstance | None:
+        """Start on `port`; None when the instance did not come up there."""
+        began = time.monotonic()
+        name = f"shipway-{launch.revision.name}-{secrets.token_hex(3)}"
+        try:
+            made = await self._engine.call(
+                "POST", "/containers/create", self._container(launch, reference, port),
+                name=name, platform=image.platform,
+            )  # fmt: skip
+            instance = DockerInstance(self._engine, made["Id"], port, launch)
+            await instance.start(log)
+        except _GONE as error:
+            log.system("ERROR", f"The container cannot be started: {error}")
+            return None
+        passed = False
+        try:
+            passed = await probes.passes(launch, instance)
+        finally:
+            if not passed:
+                await asyncio.shield(instance.stop(grace=1.0))
+        seconds = time.monotonic() - began
+        log.system("INFO" if passed else "ERROR", probes.outcome(launch, seconds, passed=passed))
+        return instance if passed else None
+
+    def _container(self, launch: Launch, reference: str, port: int) -> dict[str, Any]:
+        """What to create: the image as it is, but for what the manifest and Cloud Run say."""
+        variables = [*launch.env, *launch.system_variables().items()]
+        variables.append(("PORT", str(launch.container_port)))
+        inside = f"{launch.container_port}/tcp"
+        asked: dict[str, Any] = {
+            "Image": reference,
+            "Env": [f"{name}={value}" for name, value in variables],
+            "Entrypoint": launch.command,
+            "Cmd": launch.args,
+            "WorkingDir": launch.working_dir,
+            # Cloud Run does not look at the image's HEALTHCHECK.
+            "Healthcheck": {"Test": ["NONE"]},
+            "ExposedPorts": {inside: {}},
+            "Labels": {_STATE: self._state, _REVISION: launch.revision.path},
+            "HostConfig": {
+                "PortBindings": {inside: [{"HostIp": "127.0.0.1", "HostPort": str(port)}]},
+                "Memory": launch.memory,
+                "MemorySwap": launch.memory,
+                # An engine refuses more than it has.
+                "NanoCpus": int(min(launch.cpu, self._cpus) * 1e9),
+                "LogConfig": {"Type": "none"},
+            },
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+    async def _watch_memory(self) -> None:
+        """End each instance in which any process was killed for its use of memory.
+
+        Cloud Run ends the whole instance; an engine would leave it alone while its first process
+        lives on, as that of a server with worker processes does.
+        """
+        filters = json.dumps({"event": ["oom"], "label": [f"{_STATE}={self._state}"]})
+        while True:
+            with contextlib.suppress(*_GONE):
+                async for event in self._engine.lines("GET", "/events", filters=filters):
+                    with contextlib.suppress(EngineError):  # it has ended
+                        await self._engine.call("POST", f"/containers/{event['id']}/kill")
+            await asyncio.sleep(_AGAIN)
+
+    async def close(self) -> None:
+        """Let go of the engine, when every instance has been stopped."""
+        self._memory_watch.cancel()
+        await self._engine.close()
+
+
+async def _end_leftovers(engine: Engine, state: str) -> None:
+    filters = json.dumps({"label": [f"{_STATE}={state}"]})
+    for left in await engine.call("GET", "/containers/json", all="1", filters=filters):
+        await engine.call("DELETE", f"/containers/{left['Id']}", force="1", v="1")
+
+
+def _out_of_memory(limit: int) -> str:
+    """Cloud Run's line. How much more was asked for is not known: the kernel did not give it."""
+    mib = limit // 1024**2
+    return (
+        f"Memory limit of {mib} MiB exceeded with {mib} MiB used. Consider increasing the memory "
+        "limit, see https://cloud.google.com/run/docs/configuring/memory-limits"
+    )

@@ -1,0 +1,228 @@
+"""The instances of one revision: as many as its requests need, within its bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+from emulator.instances.launch import Bounds, Launch, StartFailed
+from emulator.instances.runtime import Instance
+
+# How long a request waits for room: 3.5 times the average start, or 10 seconds if that is more.
+# Source: https://cloud.google.com/run/docs/about-instance-autoscaling (exceeding max instances).
+_TIMES_AVERAGE, _PATIENCE = 3.5, 10.0
+# Of one revision; more would only slow each other down on one machine.
+_STARTS_AT_ONCE = 4
+
+_log = logging.getLogger("emulator.instances")
+
+
+class NoInstance(Exception):
+    """No instance had room for a request in the time that it may wait."""
+
+
+class Member:
+    """An instance in its pool. `in_flight` requests are on it; `gone`: it takes no more."""
+
+    __slots__ = ("gone", "in_flight", "instance", "last_used")
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.in_flight = 0
+        self.last_used = time.monotonic()
+        self.gone = False
+
+
+class Pool:
+    """One revision's instances, and the requests that wait for one.
+
+    `serving`: some URL leads here. While that is so, the minimum of `bounds` is kept running; there
+    are never more than its maximum. `start(launch)` starts one; the task may raise StartFailed.
+
+    A request goes to the instance with the fewest, and another instance is started only when all
+    are full. Cloud Run's autoscaler already does so at about 60 % of the concurrency, and looks at
+    the use of CPU, too: a laptop is better served by as few processes as can be.
+    """
+
+    def __init__(self, launch: Launch, start: Callable[[Launch], asyncio.Task[Instance]]) -> None:
+        self.launch = launch
+        self.serving = False
+        self.bounds = launch.bounds
+        self._start = start
+        self._members: list[Member] = []
+        self._starting: set[asyncio.Task[Instance]] = set()
+        self._watches: set[asyncio.Task[None]] = set()
+        self._waiting: deque[asyncio.Future[Member]] = deque()
+        self._starts, self._seconds_starting = 0, 0.0
+
+    def take(self) -> Member | None:
+        """Room for one request on a running instance, unless others wait; to be released."""
+        if self._waiting:
+            return None
+        best: Member | None = None
+        limit = self.launch.concurrency
+        for member in self._members:
+            if member.in_flight < limit and not member.instance.exited.is_set():
+                best, limit = member, member.in_flight
+        if best is not None:
+            best.in_flight += 1
+        return best
+
+    async def queue(self) -> Member:
+        """Room for one request as soon as there is some; instances are started for it.
+
+        Raises NoInstance, and StartFailed when there is no other instance to wait for.
+        """
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Member] = loop.create_future()
+        self._waiting.append(waiter)
+        timer = loop.call_later(self._patience, _give_up, waiter)
+        self._scale_out()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.release(waiter.result())
+            raise
+        finally:
+            timer.cancel()
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def release(self, member: Member) -> None:
+        """Give the room back that a request had: to who waits longest, if anybody does."""
+        member.last_used = time.monotonic()
+        member.in_flight -= 1
+        if self._waiting and not member.gone:
+            self._fill(member)
+
+    def drop(self, member: Member) -> None:
+        """Send no more requests to an instance that is no good."""
+        member.gone = True
+        if member in self._members:
+            self._members.remove(member)
+        self._scale_out()
+
+    async def warm(self) -> None:
+        """Have at least one instance; raises StartFailed.
+
+        Everybody who waits for the same start shares it, and none of them can cancel it.
+        """
+        if any(not member.instance.exited.is_set() for member in self._members):
+            return
+        await asyncio.shield(next(iter(self._starting), None) or self._start_one())
+
+    def keep_minimum(self) -> None:
+        """Start what is missing, if this pool has to have some whether asked or not."""
+        missing = self._minimum - len(self._members) - len(self._starting)
+        for _ in range(self._startable(missing)):
+            self._start_one().add_done_callback(self._complain)
+
+    def idle(self, seconds: float) -> list[Instance]:
+        """Take out the instances that have had nothing to do for `seconds` and are not needed."""
+        long_ago = time.monotonic() - seconds
+        # The newest go first: the first one to be started is the last one to be stopped.
+        bored = [m for m in self._members if m.in_flight == 0 and m.last_used <= long_ago][::-1]
+        bored = bored[: max(0, len(self._members) - self._minimum)]
+        for member in bored:
+            member.gone = True
+            self._members.remove(member)
+        return [member.instance for member in bored]
+
+    async def abandon(self) -> None:
+        """Start no more instances; who waits for one while none is running gets StartFailed."""
+        self.bounds = Bounds(0, 0)
+        for task in self._starting:
+            task.cancel()
+        if self._starting:
+            await asyncio.wait(self._starting)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered or waits."""
+        return bool(self._waiting) or any(
+            m.in_flight and not m.instance.exited.is_set() for m in self._members
+        )
+
+    def take_out(self) -> list[Instance]:
+        """Take out every instance, to be stopped."""
+        members, self._members = self._members, []
+        for member in members:
+            member.gone = True
+        return [member.instance for member in members]
+
+    @property
+    def _minimum(self) -> int:
+        return min(self.bounds) if self.serving else 0
+
+    @property
+    def _patience(self) -> float:
+        if not self._starts:
+            return max(_PATIENCE, self.launch.probe.budget)
+        return max(_PATIENCE, _TIMES_AVERAGE * self._seconds_starting / self._starts)
+
+    def _startable(self, wanted: int) -> int:
+        """How many of the `wanted` instances may be started now."""
+        under_way = len(self._starting)
+        room = self.bounds.maximum - len(self._members) - under_way
+        return max(0, min(wanted, room, _STARTS_AT_ONCE - under_way))
+
+    def _scale_out(self) -> None:
+        """Start as many instances as those who wait would fill."""
+        wanted = math.ceil(len(self._waiting) / self.launch.concurrency)
+        for _ in range(self._startable(wanted - len(self._starting))):
+            self._start_one()
+
+    def _start_one(self) -> asyncio.Task[Instance]:
+        began = time.monotonic()
+        task = self._start(self.launch)
+        self._starting.add(task)
+        task.add_done_callback(lambda done: self._started(done, began))
+        return task
+
+    def _started(self, task: asyncio.Task[Instance], began: float) -> None:
+        self._starting.discard(task)
+        failure = StartFailed("Cancelled", "") if task.cancelled() else task.exception()
+        if failure is not None:
+            if not self._members and not self._starting:
+                for waiter in self._waiting:
+                    if not waiter.done():
+                        waiter.set_exception(failure)
+            return
+        self._starts += 1
+        self._seconds_starting += time.monotonic() - began
+        member = Member(task.result())
+        self._members.append(member)
+        watch = asyncio.create_task(self._watch(member))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+        self._fill(member)
+        self._scale_out()
+
+    async def _watch(self, member: Member) -> None:
+        """Replace an instance that ended by itself, if anybody waits for it."""
+        await member.instance.exited.wait()
+        if not member.gone:
+            self.drop(member)
+
+    def _fill(self, member: Member) -> None:
+        """Let those who wait longest have the room that `member` has."""
+        free = not member.instance.exited.is_set()
+        while free and self._waiting and member.in_flight < self.launch.concurrency:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                member.in_flight += 1
+                waiter.set_result(member)
+
+    def _complain(self, task: asyncio.Task[Instance]) -> None:
+        if not task.cancelled() and (failure := task.exception()):
+            _log.warning("%s: %s", self.launch.revision.name, failure)
+
+
+def _give_up(waiter: asyncio.Future[Member]) -> None:
+    if not waiter.done():
+        waiter.set_exception(NoInstance())

@@ -1,0 +1,62 @@
+"""Cloud Run's request log: an entry for each request that a revision was chosen for.
+
+Source: https://cloud.google.com/run/docs/logging#log-resource, and HttpRequest of
+https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry. Which severity goes with which
+status is recollected, not documented.
+
+On the disk a batch of requests is one line, and its entries are made when somebody reads them:
+far more requests are served than ever looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from emulator import clock
+from emulator.logging.matching import Entry
+from emulator.router.served import Served
+
+
+def document(batch: list[Served], batch_id: str) -> bytes:
+    """A batch of requests to one revision as a line of its log."""
+    stored = {"receiveTimestamp": clock.now(), "insertId": batch_id, "requests": batch}
+    return msgspec.json.encode(stored)
+
+
+def entries(stored: dict[str, Any], project: str) -> Iterator[Entry]:
+    """The entries of a batch as it was stored: without what all entries of a revision share."""
+    for number, values in enumerate(stored["requests"]):
+        served = msgspec.convert(values, Served)
+        request = {
+            "requestMethod": served.method,
+            "requestUrl": f"http://{served.host}{served.path}",
+            "requestSize": str(served.request_size) if served.request_size else None,
+            "status": served.status,
+            "responseSize": str(served.response_size),
+            "userAgent": served.user_agent,
+            "remoteIp": served.remote,
+            "referer": served.referer,
+            "latency": f"{served.seconds:.6f}s",
+            "protocol": f"HTTP/{served.version[0]}.{served.version[1]}",
+        }
+        entry = {
+            "logName": f"projects/{project}/logs/run.googleapis.com%2Frequests",
+            "timestamp": clock.rfc3339(datetime.fromtimestamp(served.received, UTC)),
+            "receiveTimestamp": stored["receiveTimestamp"],
+            "insertId": f"{stored['insertId']}{number:06d}",
+            "severity": _severity(served.status),
+            "httpRequest": {name: value for name, value in request.items() if value is not None},
+        }
+        if served.trace:
+            entry["trace"] = f"projects/{project}/traces/{served.trace}"
+        yield entry
+
+
+def _severity(status: int) -> str:
+    if status >= 500:
+        return "ERROR"
+    return "WARNING" if status >= 400 else "INFO"

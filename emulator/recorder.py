@@ -1,0 +1,92 @@
+"""Writes down what the APIs were asked and answered, to check it against Google's documents.
+
+Off unless SHIPWAY_RECORD names a file. Each line is a JSON object; headers are left out but for the
+user agent, and so are tokens and secret values, whose type stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+VARIABLE = "SHIPWAY_RECORD"
+
+# What Google writes discovery documents for starts with a version; of that, the registry's requests
+# are the OCI distribution specification's.
+_API = re.compile(r"/(apis|v\d\w*)/")
+_REGISTRY = re.compile(r"/v2/(_catalog|token|.+/(manifests|blobs|tags|referrers)/.*)?")
+_SECRET = {
+    "accessToken", "access_token", "actor_token", "actorToken", "assertion", "data", "id_token",
+    "signedBlob", "signedJwt", "subject_token", "subjectToken", "token",
+}  # fmt: skip
+_MASK = "bWFza2Vk"  # "masked" in base64: the type that the longest-lived of them have
+
+
+def middlewares() -> list[Middleware]:
+    """The recorder as a middleware when SHIPWAY_RECORD names a file; none otherwise."""
+    name = os.environ.get(VARIABLE)
+    return [_recorder(Path(name))] if name else []
+
+
+def _recorder(file: Path) -> Middleware:
+    @web.middleware
+    async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
+        path = request.rel_url.raw_path
+        if not _API.match(path) or _REGISTRY.fullmatch(path):
+            return await handler(request)
+        body = await request.read()
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            _write(file, request, body, error)
+            raise
+        _write(file, request, body, response)
+        return response
+
+    return record
+
+
+def _write(file: Path, request: web.Request, body: bytes, response: web.StreamResponse) -> None:
+    sent = getattr(response, "body", None)
+    line = {
+        "method": request.method,
+        "path": request.rel_url.raw_path,
+        "query": parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True),
+        "agent": request.headers.get("User-Agent", ""),
+        "request": _readable(body, request.content_type),
+        "status": response.status,
+        "response": _readable(
+            bytes(sent) if isinstance(sent, bytes | bytearray) else b"", "application/json"
+        ),
+    }
+    # One write, so that several processes can share the file.
+    with file.open("ab", buffering=0) as out:
+        out.write(json.dumps(line).encode() + b"\n")
+
+
+def _readable(body: bytes, content_type: str) -> Any:
+    text = body.decode("utf-8", "replace")
+    if content_type == "application/x-www-form-urlencoded":
+        return _masked(dict(parse_qsl(text)))
+    try:
+        return _masked(json.loads(text)) if text else None
+    except ValueError:
+        return "(not JSON)"
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: _MASK if name in _SECRET and isinstance(item, str) else _masked(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return value

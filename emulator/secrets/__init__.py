@@ -1,0 +1,1 @@
+"""Secret Manager, as far as delivery reads it: secrets, their versions, and their values."""

@@ -1,0 +1,179 @@
+"""Secrets and their versions, on disk.
+
+What is known of a secret is a JSON document; each version's value is a file of its own that only
+the owner can read, and is nowhere else: not in the document, not in memory, not in a listing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from emulator import clock
+from emulator.errors import ApiError, invalid
+from emulator.names import project_number
+from emulator.secrets.crc32c import crc32c
+from emulator.store import Store
+
+Document = dict[str, Any]
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_LARGEST = 64 * 1024
+_SETTABLE = {"annotations", "labels", "replication", "topics", "ttl", "expireTime", "rotation"}
+LATEST = "latest"
+
+
+class Secrets:
+    """The secrets of every project, in `folder`; projects go by ID or by number."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = Store(folder)
+        self._secrets: dict[tuple[str, str], Document] = {}
+        for document in self._store.documents("known"):
+            self._secrets[document["project"], document["id"]] = document
+
+    def create(self, project: str, name: str, body: Document) -> Document:
+        """Make a secret without a version; raises ApiError (INVALID_ARGUMENT, ALREADY_EXISTS)."""
+        if not _NAME.fullmatch(name):
+            raise invalid(
+                "must use only letters, digits, dashes and underscores, at most 255 of them.",
+                "secretId",
+            )
+        for field in body:
+            if field not in _SETTABLE:
+                raise invalid(f"Unknown name \"{field}\" at 'secret': Cannot find field.", field)
+        if not isinstance(body.get("replication"), dict):
+            raise invalid("The replication policy is required.", "secret.replication")
+        number = project_number(project)
+        if (number, name) in self._secrets:
+            raise ApiError("ALREADY_EXISTS", f"Secret [projects/{number}/secrets/{name}] already "
+                           "exists.")  # fmt: skip
+        document: Document = {
+            "project": number,
+            "id": name,
+            "secret": {
+                **body,
+                "name": f"projects/{number}/secrets/{name}",
+                "createTime": clock.now(),
+                "etag": f'"{clock.next_version()}"',
+            },
+            "versions": [],
+        }
+        self._keep(document)
+        return self.get(project, name)
+
+    def get(self, project: str, name: str) -> Document:
+        """One secret; raises ApiError NOT_FOUND."""
+        secret: Document = self._known(project, name)["secret"]
+        return secret
+
+    def all(self, project: str) -> list[Document]:
+        """A project's secrets, by name."""
+        number = project_number(project)
+        return [d["secret"] for (of, _), d in sorted(self._secrets.items()) if of == number]
+
+    def delete(self, project: str, name: str) -> None:
+        """Remove a secret with its versions; raises ApiError NOT_FOUND."""
+        document = self._known(project, name)
+        for number in range(1, len(document["versions"]) + 1):
+            self._value_file(document, number).unlink(missing_ok=True)
+        self._store.delete(f"known/{document['project']}/{name}.json")
+        del self._secrets[document["project"], name]
+
+    def add_version(self, project: str, name: str, body: Document) -> Document:
+        """Give a secret a new value; raises ApiError (NOT_FOUND, INVALID_ARGUMENT)."""
+        document = self._known(project, name)
+        value, checked = _value(body)
+        versions: list[Document] = document["versions"]
+        version: Document = {
+            "name": f"{document['secret']['name']}/versions/{len(versions) + 1}",
+            "createTime": clock.now(),
+            "state": "ENABLED",
+            "replicationStatus": {"automatic": {}},
+            "etag": f'"{clock.next_version()}"',
+            **({"clientSpecifiedPayloadChecksum": True} if checked else {}),
+        }
+        # First, so that no version is known that has no value.
+        self._write_value(document, len(versions) + 1, value)
+        self._keep({**document, "versions": [*versions, version]})
+        return version
+
+    def versions(self, project: str, name: str) -> list[Document]:
+        """A secret's versions, newest first; raises ApiError NOT_FOUND."""
+        return [*reversed(self._known(project, name)["versions"])]
+
+    def version(self, project: str, name: str, version: str) -> Document:
+        """One version, by its number or `latest`; raises ApiError NOT_FOUND."""
+        known = self._secrets.get((project_number(project), name))
+        versions: list[Document] = known["versions"] if known else []
+        number = str(len(versions)) if version == LATEST else version
+        if not number.isdigit() or not 1 <= int(number) <= len(versions):
+            # Google does not say which of the two is missing.
+            where = f"projects/{project_number(project)}/secrets/{name}"
+            raise ApiError(
+                "NOT_FOUND",
+                f"Secret [{where}] not found or has no versions."
+                if version == LATEST or not known
+                else f"Secret Version [{where}/versions/{version}] not found.",
+            )
+        return versions[int(number) - 1]
+
+    def value(self, project: str, name: str, version: str) -> tuple[str, bytes]:
+        """A version's full name and its value; raises ApiError NOT_FOUND."""
+        found: str = self.version(project, name, version)["name"]
+        file = self._value_file(self._known(project, name), int(found.rpartition("/")[2]))
+        return found, file.read_bytes()
+
+    def _known(self, project: str, name: str) -> Document:
+        number = project_number(project)
+        try:
+            return self._secrets[number, name]
+        except KeyError:
+            raise ApiError(
+                "NOT_FOUND", f"Secret [projects/{number}/secrets/{name}] not found."
+            ) from None
+
+    def _keep(self, document: Document) -> None:
+        self._store.write(f"known/{document['project']}/{document['id']}.json", document)
+        self._secrets[document["project"], document["id"]] = document
+
+    def _value_file(self, document: Document, number: int) -> Path:
+        folder: str = f"values/{document['project']}/{document['id']}"
+        return self._store.root / folder / str(number)
+
+    def _write_value(self, document: Document, number: int, value: bytes) -> None:
+        file = self._value_file(document, number)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with open(file, "wb", opener=lambda path, _: os.open(path, flags, 0o600)) as out:
+            out.write(value)
+            out.flush()
+            os.fsync(out.fileno())
+
+
+# Whether a service account may read a secret ("projects/NUMBER/secrets/NAME").
+MayAccess = Callable[[str, str], bool]
+
+
+def _value(body: Any) -> tuple[bytes, bool]:
+    """The value in a request to add a version, and whether it came with a checksum."""
+    payload = body.get("payload") if isinstance(body, dict) else None
+    if not isinstance(payload, dict) or not isinstance(payload.get("data", ""), str):
+        raise invalid("The payload is required.", "payload")
+    data = payload.get("data", "").replace("-", "+").replace("_", "/")
+    try:
+        value = base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+    except binascii.Error:
+        raise invalid("Base64 decoding failed.", "payload.data") from None
+    if len(value) > _LARGEST:
+        raise invalid("The value is larger than 64 KiB.", "payload.data")
+    checksum = payload.get("dataCrc32c")
+    if checksum is not None and str(checksum) != str(crc32c(value)):
+        raise invalid("The checksum is not the value's.", "payload.data_crc32c")
+    return value, checksum is not None

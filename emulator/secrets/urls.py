@@ -1,0 +1,102 @@
+"""Secret Manager on the wire.
+
+Source: the discovery document secretmanager.v1. Absent: PATCH, disabling and destroying versions,
+IAM policies, rotation, filters, regional secrets.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from aiohttp import web
+
+from emulator.errors import invalid
+from emulator.secrets.crc32c import crc32c
+from emulator.secrets.models import Secrets
+
+Document = dict[str, Any]
+
+_SECRETS = "/v1/projects/{project}/secrets"
+_SECRET = f"{_SECRETS}/{{name:[^/:]+}}"
+_VERSION = f"{_SECRET}/versions/{{version:[^/:]+}}"
+
+
+def routes(secrets: Secrets) -> list[web.RouteDef]:
+    """Secret Manager's routes."""
+
+    def named(request: web.Request) -> tuple[str, str]:
+        return request.match_info["project"], request.match_info["name"]
+
+    def version_of(request: web.Request) -> tuple[str, str, str]:
+        return *named(request), request.match_info["version"]
+
+    async def create(request: web.Request) -> web.Response:
+        name = request.query.get("secretId", "")
+        body = await _body(request)
+        return web.json_response(secrets.create(request.match_info["project"], name, body))
+
+    async def list_secrets(request: web.Request) -> web.Response:
+        found = secrets.all(request.match_info["project"])
+        return web.json_response(_page(request, "secrets", found))
+
+    async def get(request: web.Request) -> web.Response:
+        return web.json_response(secrets.get(*named(request)))
+
+    async def delete(request: web.Request) -> web.Response:
+        secrets.delete(*named(request))
+        return web.json_response({})
+
+    async def add_version(request: web.Request) -> web.Response:
+        return web.json_response(secrets.add_version(*named(request), await _body(request)))
+
+    async def list_versions(request: web.Request) -> web.Response:
+        found = secrets.versions(*named(request))
+        return web.json_response(_page(request, "versions", found))
+
+    async def get_version(request: web.Request) -> web.Response:
+        return web.json_response(secrets.version(*version_of(request)))
+
+    async def access(request: web.Request) -> web.Response:
+        name, value = secrets.value(*version_of(request))
+        payload = {
+            "data": base64.b64encode(value).decode(),
+            "dataCrc32c": str(crc32c(value)),
+        }
+        return web.json_response({"name": name, "payload": payload})
+
+    return [
+        web.get(_SECRETS, list_secrets),
+        web.post(_SECRETS, create),
+        web.get(_SECRET, get),
+        web.delete(_SECRET, delete),
+        web.post(f"{_SECRET}:addVersion", add_version),
+        web.get(f"{_SECRET}/versions", list_versions),
+        web.get(_VERSION, get_version),
+        web.get(f"{_VERSION}:access", access),
+    ]
+
+
+async def _body(request: web.Request) -> Document:
+    body = json.loads(await request.read() or b"{}")
+    if not isinstance(body, dict):
+        raise invalid("The request body must be a JSON object.")
+    return body
+
+
+def _page(request: web.Request, what: str, found: list[Document]) -> Document:
+    """A page of a list; the token is the name of the last one shown."""
+    try:
+        size = int(request.query.get("pageSize") or 0)
+    except ValueError:
+        raise invalid("Expected a number.", "pageSize") from None
+    names = [document["name"] for document in found]
+    token = request.query.get("pageToken", "")
+    if size < 0 or (token and token not in names):
+        raise invalid("The page size or token is not valid.", "pageToken")
+    start = names.index(token) + 1 if token else 0
+    shown = found[start : start + size] if size else found[start:]
+    more = start + len(shown) < len(found)
+    next_page = {"nextPageToken": shown[-1]["name"]} if more and shown else {}
+    return {what: shown, **next_page, "totalSize": len(found)}

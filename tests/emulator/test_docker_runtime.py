@@ -1,0 +1,241 @@
+"""The docker runtime: instances as containers of the image itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.conftest import ROOT, LocalCloudRun
+from tests.emulator.cloud_run_help import CloudRun, condition, container, eventually, service
+from tests.scripts.docker_help import needs_docker
+
+BASE = "python:3.13-slim-trixie"
+DOCKERFILE = f"""\
+FROM {BASE}
+WORKDIR /srv
+COPY container_app.py main.py
+ENV FROM_IMAGE=yes
+HEALTHCHECK CMD ["false"]
+CMD ["python", "main.py"]
+"""
+
+# One engine: its tests take turns.
+pytestmark = pytest.mark.xdist_group("docker-runtime")
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(
+        ["docker", *arguments], check=True, capture_output=True, text=True, timeout=120
+    ).stdout.strip()
+
+
+def forget(*images: str) -> None:
+    """Remove images from the engine, those that are there."""
+    subprocess.run(["docker", "image", "rm", *images], capture_output=True, timeout=60, check=False)
+
+
+class Engine:
+    """A local Cloud Run with the docker runtime, and what its engine says of its containers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "state"
+        self.cloud_run = LocalCloudRun(self.state, "--runtime", "docker")
+        self.client = CloudRun(self.cloud_run.url)
+        self.images: list[str] = []
+
+    def push(self, context: Path) -> str:
+        """Build and push the image of these tests; its reference by digest."""
+        (context / "Dockerfile").write_text(DOCKERFILE)
+        (context / "container_app.py").write_bytes(
+            (Path(__file__).parent / "container_app.py").read_bytes()
+        )
+        name = f"{self.cloud_run.url.removeprefix('http://')}/acme/images/{uuid.uuid4().hex}"
+        docker("build", "--quiet", "--tag", name, str(context))
+        docker("push", "--quiet", name)
+        reference = docker("image", "inspect", "--format", "{{index .RepoDigests 0}}", name)
+        # So that the instances' image is pulled.
+        forget(name, reference)
+        self.images.append(reference)
+        return reference
+
+    def containers(self, revision: str = "") -> list[dict[str, Any]]:
+        """The containers of this local Cloud Run, or of one revision."""
+        label = f"dev.shipway.state={self.state.resolve()}"
+        found = docker("ps", "--all", "--quiet", "--filter", f"label={label}").split()
+        shown = json.loads(docker("inspect", *found)) if found else []
+        return [
+            item
+            for item in shown
+            if item["Config"]["Labels"]["dev.shipway.revision"].endswith(revision)
+        ]
+
+    def texts(self, name: str) -> list[str]:
+        answer = self.client.logs(f'resource.labels.service_name="{name}"').json()
+        return [entry.get("textPayload", "") for entry in answer.get("entries", [])]
+
+    def close(self) -> None:
+        self.client.http.close()
+        self.cloud_run.stop()
+        forget(*self.images)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    made = Engine(tmp_path_factory.mktemp("docker-runtime"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def container_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return engine.push(tmp_path_factory.mktemp("context"))
+
+
+def limited(name: str, image: str, memory: str = "128Mi", **env: str) -> dict[str, Any]:
+    document = service(name, image, f"{name}-a", **env)
+    container(document)["resources"] = {"limits": {"memory": memory, "cpu": "1000m"}}
+    return document
+
+
+@needs_docker
+def test_an_instance_is_a_container_with_the_manifests_limits_and_variables(
+    engine: Engine, container_image: str
+) -> None:
+    document = limited("boxed", container_image, SECRET="two\nlines")
+    ready = engine.client.ready(document)
+    seen = requests.get(ready["status"]["url"], timeout=20).json()
+    env = seen["env"]
+    assert seen["cwd"] == "/srv"
+    assert (env["PORT"], env["FROM_IMAGE"], env["SECRET"]) == ("8080", "yes", "two\nlines")
+    assert (env["K_SERVICE"], env["K_REVISION"]) == ("boxed", "boxed-a")
+    assert "GCE_METADATA_HOST" not in env
+    (running,) = engine.containers("boxed-a")
+    host = running["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"]) == (128 * 1024**2, 128 * 1024**2)
+    assert host["NanoCpus"] == 10**9
+    assert running["HostConfig"]["PortBindings"]["8080/tcp"][0]["HostIp"] == "127.0.0.1"
+    assert "Health" not in running["State"]
+    assert running["Config"]["Image"] == container_image
+
+
+@needs_docker
+def test_what_a_container_writes_is_in_the_logs(engine: Engine, container_image: str) -> None:
+    url = engine.client.ready(limited("telling", container_image))["status"]["url"]
+    requests.get(f'{url}/log?{{"severity":"error","message":"boom"}}', timeout=20)
+    eventually(lambda: "boom" in engine.texts("telling"))
+    assert any("STARTUP TCP probe succeeded" in text for text in engine.texts("telling"))
+
+
+@needs_docker
+def test_a_container_that_ends_or_never_listens_fails_its_revision(
+    engine: Engine, container_image: str
+) -> None:
+    """The engine accepts connections for a container that does not listen: that fools no probe."""
+    ending = limited("ending", container_image, FAIL="7")
+    silent = limited("silent", container_image, HANG="1")
+    container(silent)["startupProbe"] = {"periodSeconds": 2, "failureThreshold": 1, "tcpSocket": {}}
+    absent = limited("absent", container_image)
+    container(absent)["command"] = ["no-such-command"]
+    for document in (ending, silent, absent):
+        assert engine.client.create(document).status_code == 200
+    for name in ("ending", "silent", "absent"):
+        ready = condition(engine.client.settled(name))
+        assert (ready["status"], ready["reason"]) == ("False", "HealthCheckContainerError")
+        assert engine.containers(f"{name}-a") == []
+    assert "no database" in engine.texts("ending")
+    assert "Container called exit(7)." in engine.texts("ending")
+    assert any("no-such-command" in text for text in engine.texts("absent"))
+
+
+@needs_docker
+@pytest.mark.parametrize("where", ["itself", "child"])
+def test_an_instance_that_uses_too_much_memory_is_killed_and_replaced(
+    engine: Engine, container_image: str, where: str
+) -> None:
+    name = f"greedy-{where}"
+    url = engine.client.ready(limited(name, container_image))["status"]["url"]
+    (first,) = engine.containers(f"{name}-a")
+    eaten = requests.get(f"{url}/eat?300{'&child' if where == 'child' else ''}", timeout=30)
+    assert eaten.status_code == 503
+    eventually(lambda: any("Memory limit of 128 MiB exceeded" in t for t in engine.texts(name)))
+    assert "Container terminated on signal 9." in engine.texts(name)
+    assert requests.get(url, timeout=30).status_code == 200
+    (second,) = engine.containers(f"{name}-a")
+    assert second["Id"] != first["Id"]
+
+
+@needs_docker
+def test_a_container_gets_sigterm_and_ten_seconds(engine: Engine, container_image: str) -> None:
+    took = {}
+    for name, env in (("polite", {}), ("rude", {"IGNORE_TERM": "1"})):
+        engine.client.ready(limited(name, container_image, **env))
+        assert engine.containers(f"{name}-a")
+        engine.client.http.delete(f"{engine.client.base}/services/{name}")
+        began = time.monotonic()
+        eventually(lambda name=name: not engine.containers(f"{name}-a"))
+        took[name] = time.monotonic() - began
+    assert took["polite"] < 8
+    assert 9 < took["rude"] < 16
+
+
+@needs_docker
+def test_a_packed_image_is_refused_in_plain_words(engine: Engine) -> None:
+    packed = engine.client.push("packed", config={"Labels": {"dev.shipway.builder": "pack"}})
+    engine.client.create(service("packed", packed))
+    assert condition(engine.client.settled("packed"))["status"] == "False"
+    assert any("without an operating system" in text for text in engine.texts("packed"))
+
+
+@needs_docker
+def test_what_a_killed_emulator_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    try:
+        (tmp_path / "context").mkdir()
+        image = engine.push(tmp_path / "context")
+        engine.client.ready(limited("left", image))
+        (left,) = engine.containers()
+        engine.cloud_run.stop(signal.SIGKILL)
+        assert [item["Id"] for item in engine.containers()] == [left["Id"]]
+        engine.cloud_run.start()
+        assert left["Id"] not in [item["Id"] for item in engine.containers()]
+        engine.cloud_run.stop()
+        assert engine.containers() == []
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "host", "words"),
+    [
+        (["-m", "emulator"], "unix:///nowhere/docker.sock", "No Docker engine answers"),
+        (["scripts", "up"], "unix:///nowhere/docker.sock", "No Docker engine answers"),
+        (["-m", "emulator"], "ssh://host", "only unix://"),
+    ],
+)
+def test_no_engine_is_one_line_and_code_2(
+    tmp_path: Path, command: list[str], host: str, words: str
+) -> None:
+    run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run
+    refused = run(
+        [sys.executable, *command, "--port", "0", "--state", str(tmp_path), "--runtime", "docker"],
+        cwd=ROOT,
+        env={**os.environ, "DOCKER_HOST": host},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.count("\n") == 1
+    assert words in refused.stderr

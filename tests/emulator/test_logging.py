@@ -1,0 +1,238 @@
+"""Cloud Logging's entries.list: what containers wrote, what they were asked, and filters."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.emulator.cloud_run_help import CloudRun, eventually, service
+
+REQUESTS = "projects/acme/logs/run.googleapis.com%2Frequests"
+
+
+@pytest.fixture(scope="module")
+def url(cloud_run, image) -> str:
+    """The URL of a service that wrote three lines because of three requests."""
+    ready = cloud_run.ready(service("chatty", image, "chatty-a"))
+    url = ready["status"]["url"]
+    for line in ('{"severity":"error","message":"boom"}', "plain", '{"message":"m","n":1}'):
+        cloud_run.http.get(f"{url}/log?{line}", headers={"User-Agent": "Lively/2"})
+    eventually(lambda: len(found(cloud_run, "chatty")) == 4)
+    return url
+
+
+def found(cloud_run: CloudRun, name: str, more: str = "-logName:requests"):
+    mine = f'resource.labels.service_name="{name}" resource.labels.location="us-central1"'
+    answer = cloud_run.logs(f"{mine} {more}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["entries"]
+
+
+def test_log_entries_are_filtered_ordered_and_paged(cloud_run, url):
+    system, boom, plain, structured = found(cloud_run, "chatty")
+    assert "STARTUP TCP probe succeeded after 1 attempt" in system["textPayload"]
+    assert (boom["severity"], boom["textPayload"]) == ("ERROR", "boom")
+    assert plain["textPayload"] == "plain"
+    assert structured["jsonPayload"] == {"message": "m", "n": 1}
+    assert plain["resource"]["type"] == "cloud_run_revision"
+    assert plain["resource"]["labels"]["revision_name"] == "chatty-a"
+    assert found(cloud_run, "chatty", "AND severity>=ERROR") == [boom]
+    mine = 'resource.labels.service_name="chatty" -logName:requests'
+    later = cloud_run.logs(f'{mine} AND timestamp>"{boom["timestamp"]}"').json()["entries"]
+    assert later == [plain, structured]
+    for order, expected in (
+        ("timestamp desc", [structured, plain, boom, system]),
+        ("timestamp asc", [system, boom, plain, structured]),
+    ):
+        first = cloud_run.logs(mine, orderBy=order, pageSize=3).json()
+        assert first["entries"] == expected[:3]
+        token = first["nextPageToken"]
+        second = cloud_run.logs(mine, orderBy=order, pageSize=3, pageToken=token).json()
+        assert second == {"entries": expected[3:]}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ('textPayload="PLAIN"', 1),
+        ("textPayload:lai", 1),
+        ('textPayload=~"^b.+m$"', 1),
+        ('textPayload!~"o" NOT textPayload:STARTUP -logName:requests', 2),
+        ("textPayload=boom OR textPayload=plain", 2),
+        # OR binds tighter than AND.
+        ("textPayload=boom OR textPayload=plain AND severity=ERROR", 1),
+        ("textPayload=boom OR (textPayload=plain AND severity=ERROR)", 1),
+        ("textPayload=plain OR (textPayload=boom AND severity=ERROR)", 2),
+        ("NOT (textPayload=boom OR textPayload=plain)\n-logName:requests", 2),
+        ("jsonPayload.n=1", 1),
+        ("jsonPayload.n>0.5 jsonPayload.n<=1", 1),
+        ("jsonPayload.n!=1", 0),  # missing elsewhere: no comparison holds
+        ("jsonPayload.other!=1", 0),
+        ("NOT jsonPayload.n=1 -logName:requests", 3),
+        ("jsonPayload.n:*", 1),
+        ('logName="projects/acme/logs/run.googleapis.com%2Frequests"', 3),
+        ("log_name:requests http_request.status>=200", 3),
+        ("httpRequest.status>=300", 0),
+        ('httpRequest.latency>"20s"', 0),
+        ('httpRequest.latency<"20s" httpRequest.requestUrl:"/log?plain"', 1),
+        ('httpRequest.userAgent="lively/2"', 3),
+        ("severity=DEFAULT textPayload=plain", 1),
+        (f"logName:requests timestamp<={datetime(2020, 1, 1, tzinfo=UTC).isoformat()}", 0),
+        ("resource.type = cloud_run_revision \n AND severity >= DEFAULT \n", 7),
+        ('resource.labels.revision_name="CHATTY-A" textPayload=plain', 1),
+        ('resource.labels.revision_name="other"', 0),
+        ('resource.labels.revision_name="other" OR textPayload=plain', 1),
+    ],
+)
+def test_filters(cloud_run, url, text, count):
+    eventually(lambda: len(found(cloud_run, "chatty", "logName:requests")) == 3)
+    assert len(found(cloud_run, "chatty", text)) == count
+
+
+@pytest.mark.parametrize(
+    ("bad", "part"),
+    [
+        ("textPayload:a OR", "OR"),
+        ("(textPayload:a", "(textPayload:a"),
+        ("textPayload:a)", ")"),
+        ("boom", "boom"),
+        ("sourceLocation.line=5", "sourceLocation.line=5"),
+        ('httpRequest.status="many"', 'httpRequest.status="many"'),
+        ('httpRequest.latency>"20 ms"', "20 ms"),
+        ('textPayload=~"("', "regular expression"),
+        ("severity>=LOUD", "LOUD"),
+        ('timestamp>="yesterday"', "yesterday"),
+        ('timestamp>="2026-01-01T00:00:00"', "time zone"),
+    ],
+)
+def test_a_log_filter_that_is_not_understood_is_refused_by_its_part(cloud_run, bad, part):
+    refused = cloud_run.logs(bad)
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["error"]["status"] == "INVALID_ARGUMENT"
+    assert part in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [{"pageToken": "x"}, {"pageSize": -1}, {"orderBy": "severity"}])
+def test_a_log_query_that_is_none(cloud_run, body):
+    assert cloud_run.logs("", **body).status_code == 400
+
+
+def test_a_request_leaves_an_entry_of_cloud_runs_shape(cloud_run, image):
+    url = cloud_run.ready(service("asked", image, "asked-a"))["status"]["url"]
+    before = datetime.now(UTC)
+    trace = "b" * 32
+    headers = {
+        "User-Agent": "Lively/2",
+        "Referer": "https://example.com/",
+        "X-Cloud-Trace-Context": f"{trace}/1;o=1",
+    }
+    posted = cloud_run.http.post(f"{url}/a%20b?q=1", data=b"12345", headers=headers)
+    (entry,) = found(cloud_run, "asked", "logName:requests")
+    moment = datetime.fromisoformat(entry.pop("timestamp"))
+    assert before <= moment <= datetime.fromisoformat(entry.pop("receiveTimestamp"))
+    assert entry.pop("insertId")
+    latency = re.fullmatch(r"(\d+\.\d+)s", entry["httpRequest"].pop("latency"))
+    assert latency
+    assert 0 < float(latency[1]) < 20
+    size = int(entry["httpRequest"].pop("responseSize"))
+    assert len(posted.content) + 100 < size < len(posted.content) + 400  # with its headers
+    assert entry == {
+        "logName": REQUESTS,
+        "severity": "INFO",
+        "trace": f"projects/acme/traces/{trace}",
+        "resource": {
+            "type": "cloud_run_revision",
+            "labels": {
+                "project_id": "acme",
+                "location": "us-central1",
+                "service_name": "asked",
+                "revision_name": "asked-a",
+                "configuration_name": "asked",
+            },
+        },
+        "httpRequest": {
+            "requestMethod": "POST",
+            "requestUrl": f"{url}/a%20b?q=1",
+            "requestSize": "5",
+            "status": 200,
+            "userAgent": "Lively/2",
+            "referer": "https://example.com/",
+            "remoteIp": "127.0.0.1",
+            "protocol": "HTTP/1.1",
+        },
+    }
+
+
+def test_severity_is_by_status_and_failures_are_logged_too(cloud_run, image):
+    url = cloud_run.ready(service("failing", image))["status"]["url"]
+    cloud_run.http.get(f"{url}/redirect", allow_redirects=False)
+    cloud_run.http.get(f"{url}/drop")
+    cloud_run.http.get(f"{url}/healthz")  # the front end answers it, no revision is asked
+    entries = found(cloud_run, "failing", "logName:requests")
+    statuses = [(e["httpRequest"]["status"], e["severity"]) for e in entries]
+    assert statuses == [(302, "INFO"), (503, "ERROR")]
+
+
+def test_a_caller_that_goes_away_is_logged(cloud_run, image):
+    url = cloud_run.ready(service("left", image))["status"]["url"]
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port)) as caller:
+        caller.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert cloud_run.http.get(f"{url}/waiting").json() == {"waiting": True}
+    mine = 'httpRequest.requestUrl:"/wait" -httpRequest.requestUrl:"/waiting"'
+    (entry,) = eventually(lambda: found(cloud_run, "left", mine))
+    assert (entry["httpRequest"]["status"], entry["severity"]) == (499, "WARNING")
+    cloud_run.http.get(f"{url}/release")
+
+
+def test_a_line_can_say_when_and_in_which_trace_it_was_written(cloud_run, image):
+    url = cloud_run.ready(service("timed", image))["status"]["url"]
+    moment = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    line = (
+        f'{{"time":"{moment}","message":"early","logging.googleapis.com/trace":"abc",'
+        '"logging.googleapis.com/trace_sampled":true}'
+    )
+    cloud_run.http.get(f"{url}/log", params=line.replace("+", "%2B"))
+    (entry,) = eventually(lambda: found(cloud_run, "timed", "textPayload=early"))
+    assert datetime.fromisoformat(entry["timestamp"]) == datetime.fromisoformat(moment)
+    assert entry["trace"] == "projects/acme/traces/abc"
+    assert entry["traceSampled"] is True
+
+
+def test_a_log_is_bounded_and_keeps_the_newest(fresh_cloud_run, connect):
+    """Also that many requests at once lose no entry, and that a kill in a write is survived."""
+    client = connect(fresh_cloud_run.url)
+    image = client.push()
+    url = client.ready(service("busy", image, "busy-a"))["status"]["url"]
+    path = "/log?" + "x" * 8000
+
+    def ask(number: int) -> int:
+        return client.http.get(f"{url}{path}{number}").status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(200))) == {200}
+    newest = client.logs("logName:requests", pageSize=200, orderBy="timestamp desc").json()
+    assert len({entry["insertId"] for entry in newest["entries"]}) == 200
+    assert "nextPageToken" not in newest
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(200, 1200)))
+    last = client.logs("logName:requests", pageSize=1, orderBy="timestamp desc").json()["entries"]
+    assert len(last) == 1
+    folder = Path(fresh_cloud_run.state) / "logs/acme/us-central1/busy"
+    fresh_cloud_run.stop(signal.SIGKILL)
+    sizes = [file.stat().st_size for file in folder.iterdir()]
+    assert len(sizes) == 4
+    assert max(sizes) < 6 * 1024 * 1024
+    with (folder / "busy-a.requests.jsonl").open("ab") as file:
+        file.write(b'{"receiveTimestamp":"20')
+    fresh_cloud_run.start()
+    again = connect(fresh_cloud_run.url)
+    query = {"pageSize": 1, "orderBy": "timestamp desc"}
+    assert again.logs("logName:requests", **query).json()["entries"] == last

@@ -1,0 +1,118 @@
+"""`ship logs`: what a service's containers wrote and were asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import requests
+
+from tests.conftest import ROOT
+from tests.scripts.conftest import Project
+
+
+def texts(project: Project, *arguments: str) -> list[str]:
+    """What the entries say: their text, or the path that was asked for."""
+    entries = project.done("logs", *arguments)["entries"]
+    return [e.get("textPayload") or e["httpRequest"]["requestUrl"] for e in entries]
+
+
+def ask(project: Project, path: str) -> str:
+    url = f"{project.service()['status']['url']}{path}"
+    assert requests.get(url, timeout=10).ok
+    return url
+
+
+def test_what_was_written_and_asked_oldest_first(served: Project) -> None:
+    urls = [ask(served, f"/page?n={n}") for n in range(3)]
+    found = texts(served)
+    assert any(text.startswith("starting ") for text in found)
+    assert found[-3:] == urls
+    assert texts(served, "--limit", "2") == urls[1:]
+    assert texts(served, "--severity", "error") == []
+
+    ended = served.ship("logs")
+    assert ended.returncode == 0
+    head, *rows = ended.stdout.splitlines()
+    assert head.split() == ["TIME", "SEVERITY", "REVISION", "TEXT"]
+    revision = served.revision(served.git("rev-parse", "HEAD"))
+    assert f"INFO      {revision}  200 GET /page?n=2 in " in rows[-1]
+
+
+def test_of_one_revision(served: Project) -> None:
+    first = served.revision(served.git("rev-parse", "HEAD"))
+    ask(served, "/before")
+    served.commit()
+    served.done("deliver")
+    second = served.revision(served.git("rev-parse", "HEAD"))
+    ask(served, "/after")
+    for revision, path, other in ((first, "/before", "/after"), (second, "/after", "/before")):
+        said = " ".join(texts(served, "--revision", revision))
+        assert path in said
+        assert other not in said
+
+
+def test_more_than_a_page(served: Project) -> None:
+    """Cloud Logging gives 1,000 entries at a time."""
+    url = f"{served.service()['status']['url']}/many"
+    with requests.Session() as session:
+        for _ in range(1005):
+            session.get(url, timeout=10)
+    assert texts(served, "--limit", "1003") == [url] * 1003
+
+
+def test_nothing_in_that_time(project: Project) -> None:
+    ended = project.ship("logs", "--since", "10m")
+    assert ended.returncode == 0
+    assert "no entries in the last 10m" in ended.stdout
+
+
+def test_bad_usage(project: Project) -> None:
+    for arguments in (["--limit", "0"], ["--since", "yesterday"], ["--severity", "loud"]):
+        assert project.ship("logs", *arguments).returncode == 2
+
+
+@contextmanager
+def following(project: Project, *arguments: str) -> Iterator[queue.Queue[str]]:
+    """`ship logs --follow`, its lines as they come; ended with Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts"), "logs", "--follow", *arguments],
+        cwd=project.folder, env={**os.environ}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    lines: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout])  # type: ignore[union-attr]
+    reader.start()
+    try:
+        yield lines
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+        reader.join()
+        process.stdout.close()
+
+
+def test_follow_shows_each_entry_once(served: Project) -> None:
+    ask(served, "/before")
+    with following(served, "--format", "json", "--limit", "1") as lines:
+        first = json.loads(lines.get(timeout=20))
+        assert first["httpRequest"]["requestUrl"].endswith("/before")
+        for number in range(3):
+            url = ask(served, f"/during?n={number}")
+            entry = json.loads(lines.get(timeout=20))
+            assert entry["httpRequest"]["requestUrl"] == url
+    assert lines.empty()
+
+
+def test_follow_for_people(served: Project) -> None:
+    with following(served) as lines:
+        ask(served, "/during")
+        while "200 GET /during in" not in lines.get(timeout=20):
+            pass

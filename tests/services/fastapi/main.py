@@ -1,0 +1,24 @@
+"""A service of FastAPI and uvicorn, as small as can be; delivered by the tests."""
+
+import os
+
+import uvicorn
+from fastapi import FastAPI
+
+app = FastAPI()
+
+
+@app.get("/version")
+async def version() -> dict[str, str | None]:
+    """What runs: the commit that was built, and the revision."""
+    return {"commit": os.environ.get("COMMIT_SHA"), "revision": os.environ.get("K_REVISION")}
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    """That it runs."""
+    return {"status": "ok"}
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, host="0.0.0.0", port=int(os.environ["PORT"]))
