@@ -21,7 +21,7 @@ VARIABLE = "SHIPWAY_RECORD"
 # What Google writes discovery documents for starts with a version; of that, the registry's requests
 # are the OCI distribution specification's.
 _API = re.compile(r"/(apis|v\d\w*)/")
-_REGISTRY = re.compile(r"/v2/(_catalog|.+/(manifests|blobs|tags|referrers)/.*)?")
+_REGISTRY = re.compile(r"/v2/(_catalog|token|.+/(manifests|blobs|tags|referrers)/.*)?")
 _SECRET = {
     "accessToken", "access_token", "actor_token", "actorToken", "assertion", "data", "id_token",
     "signedBlob", "signedJwt", "subject_token", "subjectToken", "token",

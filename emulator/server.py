@@ -73,7 +73,7 @@ class Emulator:
         resources = Resources(documents)
         identity = Identity(self._folder / "identity", resources, self.url, enforced=self._enforced)
         secrets = Secrets(self._folder / "secrets")
-        runtime = WithSecrets(await self._runtime(identity), secrets, _may_access)
+        runtime = WithSecrets(await self._runtime(identity), secrets, identity.may_read_secret)
         self._instances = Instances(
             runtime,
             lambda reference: registry.image(reference, runtime.platforms),
@@ -90,7 +90,7 @@ class Emulator:
             self._router,
             registry.image,
             runtime.platforms,
-            lambda launch: check(secrets, _may_access, launch),
+            lambda launch: check(secrets, identity.may_read_secret, launch),
         )
         admin = Admin(
             resources,
@@ -99,7 +99,7 @@ class Emulator:
             logs_url=self._logs_url,
         )
         await self._reconciler.resume()
-        application = web.Application(
+        self.application = application = web.Application(
             middlewares=[*recorder.middlewares(), _errors, identity.guard],
             client_max_size=16 * 1024**2,
         )
@@ -137,12 +137,6 @@ class Emulator:
         self._logs.flush()
         self._ports.close()
         os.close(self._lock)
-
-
-def _may_access(secret: str, account: str) -> bool:
-    """Whether a service account may read a secret: always, while nobody says otherwise."""
-    del secret, account
-    return True
 
 
 def _listener(port: int) -> socket.socket:

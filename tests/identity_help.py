@@ -69,7 +69,8 @@ class Owner:
 
     def change(self, resource: str, how: Any) -> None:
         url = f"{self.url}/v1/{resource}"
-        get = self.http.get if "/locations/" in resource else self.http.post
+        own_url = "/locations/" in resource or "/secrets/" in resource
+        get = self.http.get if own_url else self.http.post
         policy = get(f"{url}:getIamPolicy").json()
         policy["bindings"] = how(policy.get("bindings", []))
         self.post(f"{url}:setIamPolicy", {"policy": policy})

@@ -80,6 +80,11 @@ class Access:
         own = self.policies.get(policies.repository(project, name))
         return [own, *self.of_project(project)]
 
+    def of_secret(self, project: str, name: str) -> list[Document]:
+        """The policies that count for a secret of Secret Manager."""
+        own = self.policies.get(policies.secret(project, name))
+        return [own, *self.of_project(project)]
+
     def of_account(self, email: str) -> list[Document]:
         """The policies that count for a service account."""
         own = self.policies.get(policies.account(email))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-SERVICE, REVISION, PROJECT, REPOSITORY, ACCOUNT, PULL, PUSH, LOGS = (
-    "service", "revision", "project", "repository", "account", "pull", "push", "logs",
+SERVICE, REVISION, PROJECT, REPOSITORY, ACCOUNT, PULL, PUSH, LOGS, SECRET = (
+    "service", "revision", "project", "repository", "account", "pull", "push", "logs", "secret",
 )  # fmt: skip
 
 
@@ -76,6 +76,28 @@ def _policies(base: str, prefix: str, kind: str, resource: str) -> dict[tuple[st
     }
 
 
+def _secrets() -> dict[tuple[str, str], Call]:
+    base = "/v1/projects/{project}/secrets"
+    resource = "projects/{project}/secrets/{name}"
+    version = f"{resource}/versions/{{version}}"
+    one, versions = f"{base}/{{name}}", f"{base}/{{name}}/versions"
+
+    def call(permission: str, named: str, kind: str = SECRET) -> Call:
+        return Call(f"secretmanager.{permission}", kind, named)
+
+    return {
+        ("GET", base): call("secrets.list", _IN_PROJECT, PROJECT),
+        ("POST", base): call("secrets.create", _IN_PROJECT, PROJECT),
+        ("GET", one): call("secrets.get", resource),
+        ("DELETE", one): call("secrets.delete", resource),
+        ("POST", f"{one}:addVersion"): call("versions.add", resource),
+        ("GET", versions): call("versions.list", resource),
+        ("GET", f"{versions}/{{version}}"): call("versions.get", version),
+        ("GET", f"{versions}/{{version}}:access"): call("versions.access", version),
+        **_policies(one, "secretmanager.secrets", SECRET, resource),
+    }
+
+
 def _artifacts() -> dict[tuple[str, str], Call]:
     pull = Call("artifactregistry.repositories.downloadArtifacts", PULL)
     push = Call("artifactregistry.repositories.uploadArtifacts", PUSH)
@@ -109,6 +131,13 @@ CALLS: dict[tuple[str, str], Call] = {
     **_policies("/v1/projects/{project}", "resourcemanager.projects", PROJECT, _IN_PROJECT),
     **_policies(_ACCOUNT, "iam.serviceAccounts", ACCOUNT, ""),
     **_artifacts(),
+    **_secrets(),
+    ("GET", f"{_LOCATION}/operations/{{name}}"): Call(
+        "run.operations.get", PROJECT, "projects/{project}/locations/{region}/operations/{name}"
+    ),
+    ("POST", f"{_LOCATION}/operations/{{name}}:wait"): Call(
+        "run.operations.get", PROJECT, "projects/{project}/locations/{region}/operations/{name}"
+    ),
     ("POST", f"{_ACCOUNT}:generateAccessToken"): Call(
         "iam.serviceAccounts.getAccessToken", ACCOUNT
     ),

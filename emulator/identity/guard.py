@@ -75,6 +75,8 @@ class Guard:
         project = self._resources.project_id(match["project"])
         if kind == calls.REPOSITORY:
             return self._access.of_repository(project, match["repository"])
+        if kind == calls.SECRET:
+            return self._access.of_secret(project, match["name"])
         if kind == calls.PROJECT:
             return self._access.of_project(project)
         service = self._service(kind, project, request)

@@ -29,7 +29,7 @@ class Identity:
         federation, kept = Federation(store), Policies(store)
         self._tokens = AccessTokens(store)
         self._ids = IdTokens(folder / "keys", store)
-        access = Access(self._tokens, kept, resources.policy, enforced=enforced)
+        self._access = access = Access(self._tokens, kept, resources.policy, enforced=enforced)
         self._guard = Guard(access, resources, url)
         self._answer = Responses(federation, kept, Issuer(folder / "keys", url), self._tokens)
         self._exchange = Exchange(federation, access, self._tokens, self._ids)
@@ -43,6 +43,13 @@ class Identity:
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """The middleware that refuses what a caller may not."""
         return await self._guard.check(request, handler)
+
+    def may_read_secret(self, secret: str, email: str) -> bool:
+        """Whether a service account may read a secret, `projects/PROJECT/secrets/NAME`."""
+        _, project, _, name = secret.split("/")
+        chain = self._access.of_secret(project, name)
+        account = service_account(email)
+        return self._access.may(account, "secretmanager.versions.access", chain)
 
     def access_token(self, email: str, seconds: float) -> str:
         """An access token of a service account, for the metadata server."""

@@ -82,6 +82,11 @@ def repository(project_name: str, name: str) -> str:
     return f"{project(project_name)}/repositories/{name}"
 
 
+def secret(project_name: str, name: str) -> str:
+    """The resource name of a secret."""
+    return f"{project(project_name)}/secrets/{name}"
+
+
 def grants(policies: Iterable[Document], principal: Principal, permission: str) -> bool:
     """Whether one of the policies gives a principal a permission."""
     return any(

@@ -120,6 +120,8 @@ def _resource(request: web.Request) -> str:
         return policies.account(checked_email(match["email"]))
     if "repository" in match:
         return policies.repository(match["project"], match["repository"])
+    if "name" in match:
+        return policies.secret(match["project"], match["name"])
     return policies.project(match["project"])
 
 

@@ -1,7 +1,7 @@
 """Which permissions the predefined roles hold, as far as calls here ask for them.
 
 Source: https://cloud.google.com/iam/docs/roles-permissions (run, artifactregistry, iam, logging,
-resourcemanager). A role that is not listed grants nothing.
+resourcemanager, secretmanager). A role that is not listed grants nothing.
 """
 
 from __future__ import annotations
@@ -74,6 +74,27 @@ _LOGGING_VIEWER = frozenset({"logging.logEntries.list"})
 _SERVICE_USAGE = frozenset({"serviceusage.services.get"})
 _ACT_AS = frozenset({"iam.serviceAccounts.actAs"})
 
+_SECRET_ACCESSOR = frozenset({"secretmanager.versions.access"})
+_SECRET_VIEWER = frozenset(
+    {
+        "secretmanager.secrets.get",
+        "secretmanager.secrets.getIamPolicy",
+        "secretmanager.secrets.list",
+        "secretmanager.versions.get",
+        "secretmanager.versions.list",
+    }
+)
+_SECRET_ADMIN = (
+    _SECRET_ACCESSOR
+    | _SECRET_VIEWER
+    | {
+        "secretmanager.secrets.create",
+        "secretmanager.secrets.delete",
+        "secretmanager.secrets.setIamPolicy",
+        "secretmanager.versions.add",
+    }
+)
+
 ROLES: dict[str, frozenset[str]] = {
     "roles/artifactregistry.admin": _AR_ADMIN,
     "roles/artifactregistry.reader": _READER,
@@ -90,6 +111,7 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/owner": (
         _RUN_ADMIN | _AR_ADMIN | _ACCOUNT_ADMIN | _POOL_ADMIN | _PROJECT_ADMIN | _LOGGING_VIEWER
     )
+    | _SECRET_ADMIN
     | _SERVICE_USAGE
     | _ACT_AS,
     "roles/resourcemanager.projectIamAdmin": _PROJECT_ADMIN,
@@ -97,5 +119,9 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/run.developer": _RUN_DEVELOPER,
     "roles/run.invoker": frozenset({"run.routes.invoke"}),
     "roles/run.viewer": _RUN_VIEWER,
+    "roles/secretmanager.admin": _SECRET_ADMIN,
+    "roles/secretmanager.secretAccessor": _SECRET_ACCESSOR,
+    "roles/secretmanager.secretVersionAdder": frozenset({"secretmanager.versions.add"}),
+    "roles/secretmanager.viewer": _SECRET_VIEWER,
     "roles/serviceusage.serviceUsageViewer": _SERVICE_USAGE,
 }

@@ -12,6 +12,7 @@ _POOL = "/v1/projects/{project}/locations/global/workloadIdentityPools"
 _PROJECT = "/v1/projects/{project:[^/:]+}"
 _ACCOUNT = "/v1/projects/{project}/serviceAccounts/{email:[^/:]+}"
 _REPOSITORY = "/v1/projects/{project}/locations/{location}/repositories/{repository:[^/:]+}"
+_SECRET = "/v1/projects/{project}/secrets/{name:[^/:]+}"  # noqa: S105  (a path)
 
 
 def routes(answer: Responses, exchange: Exchange) -> list[web.RouteDef]:
@@ -31,12 +32,13 @@ def routes(answer: Responses, exchange: Exchange) -> list[web.RouteDef]:
         web.get(f"{github.PATH}/token", answer.job_token),
         web.post(f"{github.PATH}/jobs", answer.start_job),
         web.post("/_local/access-tokens", answer.access_token),
-        # Artifact Registry reads policies with GET, IAM and Resource Manager with POST.
+        # Some read policies with GET: Artifact Registry and Secret Manager. Others with POST.
         web.get(f"{_REPOSITORY}:getIamPolicy", answer.get_policy),
+        web.get(f"{_SECRET}:getIamPolicy", answer.get_policy),
         web.post(f"{_PROJECT}:getIamPolicy", answer.get_policy),
         web.post(f"{_ACCOUNT}:getIamPolicy", answer.get_policy),
     ]
-    for base in (_PROJECT, _ACCOUNT, _REPOSITORY):
+    for base in (_PROJECT, _ACCOUNT, _REPOSITORY, _SECRET):
         found += [
             web.post(f"{base}:setIamPolicy", answer.set_policy),
             web.post(f"{base}:testIamPermissions", answer.test_permissions),

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.conftest import ROOT, LocalCloudRun
 from tests.scripts.conftest import Project
@@ -239,6 +240,20 @@ def test_a_port_in_use(tmp_path: Path, local_cloud_run: LocalCloudRun) -> None:
     assert ended.stdout == ""
     assert port in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_up_enforces_iam_when_told_to(tmp_path: Path) -> None:
+    words = ["up", "--port", "0", "--iam", "enforce", "--state", str(tmp_path)]
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts"), *words], stdout=subprocess.PIPE, text=True
+    ) as up:
+        try:
+            assert up.stdout is not None
+            url = up.stdout.readline().strip()
+            answer = requests.get(f"{url}/v1/projects/acme", timeout=30)
+        finally:
+            up.terminate()
+    assert answer.status_code == 401
 
 
 def test_a_traceback_is_for_those_who_ask(project: Project) -> None:
