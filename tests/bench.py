@@ -23,6 +23,7 @@ import requests
 
 from scripts.core import HOME
 from scripts.core.config import ENDPOINT_VARIABLE
+from tests import bench_scale
 from tests.conftest import LocalCloudRun
 
 SERVICE = "/v1/projects/shipway-local/locations/us-central1/services/app"
@@ -198,6 +199,7 @@ def main() -> None:
             against_gcloud(bench)
             router(bench)
             delivery(bench)
+            bench_scale.measure(bench.clone, bench.cloud_run, Path(folder), seconds, say)
         finally:
             bench.cloud_run.stop()
 

@@ -17,8 +17,8 @@ def _read(state: Path, kind: str, name: str) -> tuple[Path, dict[str, Any]]:
     return file, json.loads(file.read_text())
 
 
-def write_history(state: Path, service: str, count: int) -> list[str]:
-    """Add `count` revisions, older than all others, to a service of a stopped local Cloud Run.
+def write_history(state: Path, service: str, count: int, year: int = 2020) -> list[str]:
+    """Add `count` revisions, made in `year`, to a service of a stopped local Cloud Run.
 
     They are copies of the newest one, Ready and without traffic; returns their names, oldest first.
     """
@@ -30,7 +30,7 @@ def write_history(state: Path, service: str, count: int) -> list[str]:
         metadata = entry["document"]["metadata"]
         metadata["name"] = name
         metadata["uid"] = f"past-{number}"
-        metadata["creationTimestamp"] = f"2020-01-01T00:{number // 60:02d}:{number % 60:02d}Z"
+        metadata["creationTimestamp"] = f"{year}-01-01T00:{number // 60:02d}:{number % 60:02d}Z"
         metadata["labels"][_GENERATION] = "0"
         entry["key"][2] = name
         (revision_file.parent / f"{name}.json").write_text(json.dumps(entry))

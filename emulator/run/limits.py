@@ -25,12 +25,14 @@ def surplus_revisions(
 
     None that has traffic or a tag, or is the latest created or ready one.
     """
+    if len(revisions) <= limit:
+        return []
     status = service["status"]
     targets = [*service["spec"]["traffic"], *status.get("traffic", [])]
     kept = {target.get("revisionName") for target in targets}
     kept |= {status.get("latestCreatedRevisionName"), status.get("latestReadyRevisionName")}
     spare = [key for key, _ in revisions if key.name not in kept]
-    return spare[: max(0, len(revisions) - limit)]
+    return spare[: len(revisions) - limit]
 
 
 def surplus_tags(
