@@ -20,7 +20,7 @@ from emulator.logging import urls as logging_urls
 from emulator.logging.models import Logs
 from emulator.names import Key
 from emulator.ports import Ports
-from emulator.registry import Registry
+from emulator.registry import ArtifactResponses, Artifacts, Registry
 from emulator.router.router import Router
 from emulator.router.served import Ledger
 from emulator.run import urls as run_urls
@@ -83,6 +83,7 @@ class Emulator:
             [
                 *logging_urls.routes(logs, self._ledger.flush),
                 *registry.routes(),
+                *ArtifactResponses(Artifacts(registry)).routes(),
                 *run_urls.routes(admin),
                 *projects.routes(),
                 *pages.routes(resources, logs, self.url),
