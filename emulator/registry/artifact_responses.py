@@ -28,6 +28,7 @@ class ArtifactResponses:
     def routes(self) -> list[web.RouteDef]:
         """The routes of Artifact Registry's API."""
         return [
+            web.get(_REPOSITORY, self.repository),
             web.get(f"{_REPOSITORY}/dockerImages", self.docker_images),
             web.get(f"{_REPOSITORY}/dockerImages/{{image}}", self.docker_image),
             web.get(f"{_REPOSITORY}/packages", self.packages),
@@ -39,6 +40,10 @@ class ArtifactResponses:
             web.get(f"{_PACKAGE}/tags", self.tags),
             web.delete(f"{_PACKAGE}/tags/{{tag}}", self.delete_tag),
         ]
+
+    async def repository(self, request: web.Request) -> web.Response:
+        """`repositories.get`."""
+        return await _read(self._artifacts.repository, _repository(request))
 
     async def docker_images(self, request: web.Request) -> web.Response:
         """`dockerImages.list`."""

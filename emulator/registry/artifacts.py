@@ -41,6 +41,12 @@ class Artifacts:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
+    def repository(self, repository: Repository) -> Document:
+        """The Repository, which is there once an image is in it; NOT_FOUND."""
+        if not any(self._names(repository)):
+            raise ApiError("NOT_FOUND", f'Repository "{repository.path}" was not found.')
+        return {"name": repository.path, "format": "DOCKER", "mode": "STANDARD_REPOSITORY"}
+
     def packages(self, repository: Repository) -> list[Document]:
         """A Package for each image name, sorted."""
         return [self.package(repository, name) for name in self._names(repository)]
