@@ -18,6 +18,8 @@ from emulator.instances.pool import Instances
 from emulator.instances.process import ProcessRuntime
 from emulator.logging import urls as logging_urls
 from emulator.logging.models import Logs
+from emulator.monitoring import urls as monitoring_urls
+from emulator.monitoring.models import Metrics
 from emulator.names import Key
 from emulator.ports import Ports
 from emulator.registry import ArtifactResponses, Artifacts, Registry
@@ -65,7 +67,8 @@ class Emulator:
             self._idle,
         )
         documents = store.Store(self._folder / "run")
-        self._ledger = Ledger(logs.requests)
+        metrics = Metrics()
+        self._ledger = Ledger(logs.requests, metrics.requests)
         self._router = Router(self._instances, self._ports, documents, self._ledger)
         resources = Resources(documents)
         self._reconciler = Reconciler(
@@ -82,6 +85,7 @@ class Emulator:
         application.add_routes(
             [
                 *logging_urls.routes(logs, self._ledger.flush),
+                *monitoring_urls.routes(metrics, self._ledger.flush),
                 *registry.routes(),
                 *ArtifactResponses(Artifacts(registry)).routes(),
                 *run_urls.routes(admin),
