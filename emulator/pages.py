@@ -45,6 +45,8 @@ def _index(resources: Resources, url: str) -> str:
         f"                        {url}/v1/projects/PROJECT/locations/REGION/services",
         f"OCI registry            {url}/v2/",
         f"Cloud Logging           {url}/v2/entries:list",
+        f"Cloud Monitoring        {url}/v3/projects/PROJECT/timeSeries",
+        f"Artifact Registry       {url}/v1/projects/PROJECT/locations/REGION/repositories/NAME/…",
         "",
     ]
     if not resources.services:

@@ -21,9 +21,11 @@ from emulator.instances.process import ProcessRuntime
 from emulator.instances.runtime import Runtime
 from emulator.logging import urls as logging_urls
 from emulator.logging.models import Logs
+from emulator.monitoring import urls as monitoring_urls
+from emulator.monitoring.models import Metrics
 from emulator.names import Key
 from emulator.ports import Ports
-from emulator.registry import Registry
+from emulator.registry import ArtifactResponses, Artifacts, Registry
 from emulator.router.router import Router
 from emulator.router.served import Ledger
 from emulator.run import urls as run_urls
@@ -80,7 +82,8 @@ class Emulator:
             logs,
             self._idle,
         )
-        self._ledger = Ledger(logs.requests)
+        metrics = Metrics()
+        self._ledger = Ledger(logs.requests, metrics.requests)
         self._router = Router(
             self._instances, self._ports, documents, identity.invoker, self._ledger
         )
@@ -106,8 +109,10 @@ class Emulator:
         application.add_routes(
             [
                 *logging_urls.routes(logs, self._ledger.flush),
+                *monitoring_urls.routes(metrics, self._ledger.flush),
                 *registry.routes(),
                 *identity.routes(),
+                *ArtifactResponses(Artifacts(registry)).routes(),
                 *run_urls.routes(admin),
                 *secret_urls.routes(secrets),
                 *projects.routes(),

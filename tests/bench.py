@@ -1,15 +1,17 @@
 """How fast Shipway is, measured side by side with others in one run (`nox -s bench`).
 
 Figures are ratios or limits, each printed with what it was measured with; nothing here is a test.
-What is not installed (gcloud, wrk) is said and left out.
+What is not installed (gcloud, wrk, docker-registry) is said and left out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
 
@@ -190,6 +193,73 @@ def delivery(bench: Bench, rounds: int = 3) -> None:
         "under 6 s", worst < 6)  # fmt: skip
 
 
+_LAYER = 100_000_000  # bytes
+_DOCKER_REGISTRY = """
+version: 0.1
+log: {{level: error}}
+storage: {{filesystem: {{rootdirectory: {folder}/registry}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+
+
+def layer_push(bench: Bench, folder: Path, rounds: int = 5) -> None:
+    """Pushing a layer, as clients do it, beside Debian's docker-registry, in turns."""
+    if not shutil.which("docker-registry"):
+        print("left out: docker-registry is not installed")
+        return
+    layers = [os.urandom(_LAYER) for _ in range(2)]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = folder / "docker-registry.yml"
+    config.write_text(_DOCKER_REGISTRY.format(folder=folder, port=port))
+    theirs = subprocess.Popen(
+        ["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        _until_answers(f"http://127.0.0.1:{port}/v2/")
+        mine, debian = [], []
+        for number in range(rounds):
+            layer = layers[number % 2][number:]  # never one that is there already
+            digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+            mine.append(seconds(lambda: _push(bench.url, layer, digest)))  # noqa: B023 - called now
+            debian.append(
+                seconds(lambda: _push(f"http://127.0.0.1:{port}", layer, digest))  # noqa: B023 - now
+            )
+    finally:
+        theirs.terminate()
+        theirs.wait(timeout=30)
+    a, b = statistics.median(mine), statistics.median(debian)
+    say("push of a 100 MB layer / Debian's docker-registry",
+        f"{a:.3f} s / {b:.3f} s = {a / b:.2f}", "at most 2.00", a / b <= 2)  # fmt: skip
+
+
+def _until_answers(url: str) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            requests.get(url, timeout=5)
+        except requests.ConnectionError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
+
+
+def _push(registry: str, layer: bytes, digest: str) -> None:
+    """POST, PATCH with the whole layer, PUT with its digest: what docker and skopeo send."""
+    with requests.Session() as session:
+        opened = session.post(f"{registry}/v2/bench/layers/app/blobs/uploads/", timeout=60)
+        where = urljoin(registry, opened.headers["Location"])
+        sent = session.patch(
+            where, data=layer, headers={"Content-Type": "application/octet-stream"}, timeout=60
+        )
+        where = urljoin(registry, sent.headers["Location"])
+        done = session.put(where, params={"digest": digest}, timeout=60)
+        assert done.status_code == 201, done.text
+
+
 def main() -> None:
     """Measure everything."""
     print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
@@ -198,6 +268,7 @@ def main() -> None:
         try:
             against_gcloud(bench)
             router(bench)
+            layer_push(bench, Path(folder))
             delivery(bench)
             bench_scale.measure(bench.clone, bench.cloud_run, Path(folder), seconds, say)
         finally:

@@ -2,10 +2,12 @@
 
 `urls` says which requests are served, `responses` and `blob_responses` speak the wire format,
 `models` behaves and knows no HTTP; `storage` is what lies on the disk, `uploads` what is still on
-its way there.
+its way there. `artifacts` and `artifact_responses` are Artifact Registry's own API on top of it.
 """
 
+from emulator.registry.artifact_responses import ArtifactResponses
+from emulator.registry.artifacts import Artifacts
 from emulator.registry.images import Image, ImageNotFound, WrongPlatform
 from emulator.registry.models import Registry
 
-__all__ = ["Image", "ImageNotFound", "Registry", "WrongPlatform"]
+__all__ = ["ArtifactResponses", "Artifacts", "Image", "ImageNotFound", "Registry", "WrongPlatform"]

@@ -174,6 +174,19 @@ class Registry:
             raise OciError("NAME_UNKNOWN", "repository name not known to registry", {"name": name})
         return sorted(tags, key=lambda tag: (tag.lower(), tag))
 
+    def tags_of(self, name: str, digest: str) -> list[str]:
+        """The tags of repository `name` that name this manifest, sorted."""
+        keys = self._storage.keys(checked_name(name), _TAGS)
+        return sorted(key for key in keys if self._storage.read(name, _TAGS, key) == digest)
+
+    def pushed(self, name: str, digest: str) -> float:
+        """When a manifest came into repository `name`, in seconds since the epoch."""
+        return self._storage.written(checked_name(name), _MANIFESTS, checked_digest(digest))
+
+    def tagged(self, name: str, tag: str) -> float:
+        """When a tag of repository `name` was last put, in seconds since the epoch."""
+        return self._storage.written(checked_name(name), _TAGS, checked_tag(tag))
+
     def referrers(self, name: str, subject: str) -> list[dict[str, Any]]:
         """Descriptors of the manifests whose subject is `subject`, which need not exist."""
         checked_name(name)

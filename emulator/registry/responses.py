@@ -56,6 +56,12 @@ async def version(_request: web.Request) -> web.Response:
     return web.json_response({}, headers=_VERSION)
 
 
+async def unsupported(request: web.Request) -> web.Response:
+    """Anything that the specification does not do with this path."""
+    detail = {"method": request.method}
+    raise OciError("UNSUPPORTED", "the operation is unsupported", detail)
+
+
 class ManifestResponses:
     """Handlers for everything but blobs."""
 

@@ -63,6 +63,13 @@ class Storage:
         """Whether the repository has that file."""
         return self._place(name, kind, key).is_file()
 
+    def written(self, name: str, kind: str, key: str) -> float:
+        """When a repository's file was written, in seconds since the epoch; 0 if there is none."""
+        try:
+            return self._place(name, kind, key).stat().st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return 0.0
+
     def write(self, name: str, kind: str, key: str, text: str = "") -> None:
         """Write a repository's file, whole or not at all."""
         place = self._place(name, kind, key)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from emulator.registry.blob_responses import BlobResponses
-from emulator.registry.responses import ManifestResponses, answering, version
+from emulator.registry.responses import ManifestResponses, answering, unsupported, version
 
 if TYPE_CHECKING:
     from emulator.registry.models import Registry
@@ -40,4 +40,6 @@ def routes(registry: Registry) -> list[web.RouteDef]:
         ("GET", "/v2/{name:.+}/tags/list", manifests.tags),
         ("GET", "/v2/{name:.+}/referrers/{digest}", manifests.referrers),
     ]
-    return [web.route(method, path, answering(handler)) for method, path, handler in table]
+    served = [web.route(method, path, answering(handler)) for method, path, handler in table]
+    paths = dict.fromkeys(path for _, path, _ in table)
+    return [*served, *(web.route("*", path, answering(unsupported)) for path in paths)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -91,9 +90,11 @@ class Ledger:
             status = response.status
             if not response.prepared:
                 # The server would do it, but later than it can be timed and measured here.
-                with contextlib.suppress(ConnectionError):
+                try:
                     await response.prepare(request)
                     await response.write_eof()
+                except ConnectionError:  # it tries again, and closes the connection
+                    status = _CALLER_GONE
             size = response.body_length
             return response
         finally:

@@ -92,3 +92,78 @@ def test_in_and_out_again(local_cloud_run: LocalCloudRun, tmp_path: Path) -> Non
         ["skopeo", "inspect", "--tls-verify=false", again], capture_output=True, timeout=60
     )
     assert missing.returncode != 0
+
+
+def write_index(folder: Path) -> dict[str, bytes]:
+    """A layout as buildx makes it with --provenance: an index of an image and its attestation."""
+    write_layout(folder)
+    image = json.loads((folder / "index.json").read_text())["manifests"][0]
+    del image["annotations"]
+    image["platform"] = {"architecture": "amd64", "os": "linux"}
+    kind = "application/vnd.oci.image"
+
+    def add(contents: bytes, media_type: str) -> dict[str, object]:
+        digest = hashlib.sha256(contents).hexdigest()
+        (folder / "blobs/sha256" / digest).write_bytes(contents)
+        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(contents)}
+
+    statement = {
+        "_type": "https://in-toto.io/Statement/v0.1",
+        "predicateType": "https://slsa.dev/provenance/v0.2",
+        "subject": [{"name": "app", "digest": {"sha256": image["digest"].partition(":")[2]}}],
+        "predicate": {"builder": {"id": ""}, "buildType": "https://mobyproject.org/buildkit@v1"},
+    }
+    layer = add(json.dumps(statement).encode(), "application/vnd.in-toto+json")
+    config = {
+        "architecture": "unknown",
+        "os": "unknown",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+    }
+    attestation = {
+        "schemaVersion": 2,
+        "mediaType": f"{kind}.manifest.v1+json",
+        "config": add(json.dumps(config).encode(), f"{kind}.config.v1+json"),
+        "layers": [
+            {**layer, "annotations": {"in-toto.io/predicate-type": statement["predicateType"]}}
+        ],
+    }
+    attested = add(json.dumps(attestation).encode(), f"{kind}.manifest.v1+json")
+    attested["platform"] = {"architecture": "unknown", "os": "unknown"}
+    attested["annotations"] = {
+        "vnd.docker.reference.digest": image["digest"],
+        "vnd.docker.reference.type": "attestation-manifest",
+    }
+    index = {
+        "schemaVersion": 2,
+        "mediaType": f"{kind}.index.v1+json",
+        "manifests": [image, attested],
+    }
+    described = add(json.dumps(index, indent=2).encode(), f"{kind}.index.v1+json")
+    described["annotations"] = {"org.opencontainers.image.ref.name": "v1"}
+    layout = {"schemaVersion": 2, "manifests": [described]}
+    (folder / "index.json").write_text(json.dumps(layout))
+    return {
+        f"sha256:{path.name}": path.read_bytes() for path in (folder / "blobs/sha256").iterdir()
+    }
+
+
+def test_an_index_with_an_attestation(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
+    """What buildx pushes by default, to and from two repositories, byte for byte."""
+    blobs = write_index(tmp_path / "in")
+    host = local_cloud_run.url.removeprefix("http://")
+    first, second = (f"docker://{host}/acme/skopeo/{name}:v1" for name in ("index", "copied"))
+    copy = ("copy", "--all", "--preserve-digests")
+    plain = ("--src-tls-verify=false", "--dest-tls-verify=false")
+    skopeo(*copy, *plain, f"oci:{tmp_path}/in:v1", first)
+    skopeo(*copy, *plain, first, second)
+    skopeo(*copy, *plain, second, f"oci:{tmp_path}/out:v1")
+    out = {
+        f"sha256:{path.name}": path.read_bytes()
+        for path in (tmp_path / "out/blobs/sha256").iterdir()
+    }
+    assert out == blobs
+    raw = skopeo("inspect", "--raw", "--tls-verify=false", second).encode()
+    assert blobs[f"sha256:{hashlib.sha256(raw).hexdigest()}"] == raw
+    inspected = json.loads(skopeo("inspect", "--override-arch=amd64", "--tls-verify=false", second))
+    assert inspected["Env"] == ["A=1"]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from emulator.registry import ImageNotFound, Registry, WrongPlatform
 from tests.conftest import LocalCloudRun
-from tests.emulator.registry_help import INDEX, Client, digest_of, serving, until
+from tests.emulator.registry_help import INDEX, Client, digest_of, files_below, serving, until
 
 NAME = "acme/services/app"
 
@@ -164,3 +166,24 @@ def test_the_local_cloud_run_is_a_registry_too(fresh_cloud_run: LocalCloudRun) -
     assert client("HEAD", "/manifests/v1").headers["Docker-Content-Digest"] == digest
     assert client("GET", upload).status_code == 404
     assert client.blob(b"half of it, and the rest")["size"] == 24
+
+
+def test_killed_in_the_middle_of_an_upload(fresh_cloud_run: LocalCloudRun) -> None:
+    """Nothing of it is visible or kept, and the same blob can be pushed again."""
+    contents = os.urandom(20_000_000)
+    digest = digest_of(contents)
+    root = fresh_cloud_run.state / "registry"
+    address = urlsplit(fresh_cloud_run.url)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        request = f"POST /v2/{NAME}/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\n"
+        connection.sendall(f"{request}Content-Length: {len(contents)}\r\n\r\n".encode())
+        connection.sendall(contents[:15_000_000])
+        until(lambda: any(f.stat().st_size > 4_000_000 for f in (root / "uploads").iterdir()))
+        fresh_cloud_run.stop(signal.SIGKILL)
+    assert files_below(root / "blobs") == []
+    fresh_cloud_run.start()
+    assert files_below(root) == []
+    client = Client(fresh_cloud_run.url, NAME)
+    assert client("HEAD", f"/blobs/{digest}").status_code == 404
+    assert client.blob(contents)["digest"] == digest
+    assert client("GET", f"/blobs/{digest}").content == contents

@@ -167,3 +167,11 @@ def test_referrers(client: Client) -> None:
     assert [entry["digest"] for entry in filtered.json()["manifests"]] == [digest_of(body)]
     client("DELETE", f"/manifests/{digest_of(body)}")
     assert len(client("GET", path).json()["manifests"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "/tags/list"), ("POST", "/manifests/v1"), ("PUT", "/blobs/x")]
+)
+def test_what_no_registry_does(client: Client, method: str, path: str) -> None:
+    answer = client(method, path)
+    assert (answer.status_code, code_of(answer)) == (405, "UNSUPPORTED")

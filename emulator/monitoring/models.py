@@ -1,0 +1,79 @@
+"""Requests counted by revision and status, second by second. In memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from emulator.monitoring.distribution import Distribution
+from emulator.names import Key
+from emulator.router.served import Served
+
+# Seconds: how long each second is kept apart, how long each minute, and how many slots are taken
+# before older ones are put together.
+_FINE, _KEPT, _MANY = 900, 24 * 3600, 2400
+
+
+class Slot(NamedTuple):
+    """Requests that were answered in the `width` seconds from `start` (since the epoch) on."""
+
+    start: int
+    width: int
+    latencies: Distribution
+
+
+class Series:
+    """What a revision answered with one status."""
+
+    def __init__(self, revision: Key, service: str, status: int) -> None:
+        self.labels = {
+            "resource.project_id": revision.project,
+            "resource.location": revision.region,
+            "resource.service_name": service,
+            "resource.revision_name": revision.name,
+            "resource.configuration_name": service,
+            "metric.response_code": str(status),
+            "metric.response_code_class": f"{status // 100}xx",
+        }
+        self._seconds: defaultdict[int, Distribution] = defaultdict(Distribution)
+        self._minutes: defaultdict[int, Distribution] = defaultdict(Distribution)
+
+    def add(self, moment: float, milliseconds: float) -> None:
+        """Count a request that was answered at `moment`, in seconds since the epoch."""
+        self._seconds[int(moment)].add(milliseconds)
+        if len(self._seconds) > _MANY:
+            self._compact(int(moment))
+
+    def _compact(self, now: int) -> None:
+        for second in [s for s in self._seconds if s < now - _FINE]:
+            self._minutes[second // 60 * 60].merge(self._seconds.pop(second))
+        for minute in [m for m in self._minutes if m < now - _KEPT]:
+            del self._minutes[minute]
+
+    def between(self, start: float, end: float) -> Iterator[Slot]:
+        """The slots that touch the time between two moments."""
+        for width, slots in ((60, self._minutes), (1, self._seconds)):
+            for at, latencies in slots.items():
+                if at + width > start and at < end:
+                    yield Slot(at, width, latencies)
+
+
+class Metrics:
+    """The time series of every revision."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[Key, int], Series] = {}
+
+    def requests(self, revision: Key, service: str, batch: list[Served]) -> None:
+        """Count these requests to a revision."""
+        for served in batch:
+            series = self._series.get((revision, served.status))
+            if series is None:
+                series = Series(revision, service, served.status)
+                self._series[revision, served.status] = series
+            series.add(served.received + served.seconds, served.seconds * 1000)
+
+    def series(self, project: str) -> Iterator[Series]:
+        """The series of a project's revisions."""
+        return (s for (revision, _), s in self._series.items() if revision.project == project)

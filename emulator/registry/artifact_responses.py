@@ -1,0 +1,160 @@
+"""Artifact Registry's own API on the wire: reads, paged, and deletions as finished operations."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from emulator.errors import invalid
+from emulator.registry.artifacts import Artifacts, Document, Repository
+
+_REPOSITORY = "/v1/projects/{project}/locations/{location}/repositories/{repository}"
+_PACKAGE = f"{_REPOSITORY}/packages/{{package}}"
+_PAGE, _LARGEST_PAGE = 100, 1000
+_TYPES = "type.googleapis.com"
+
+
+class ArtifactResponses:
+    """Handlers for packages, versions, tags and Docker images."""
+
+    def __init__(self, artifacts: Artifacts) -> None:
+        self._artifacts = artifacts
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes of Artifact Registry's API."""
+        return [
+            web.get(_REPOSITORY, self.repository),
+            web.get(f"{_REPOSITORY}/dockerImages", self.docker_images),
+            web.get(f"{_REPOSITORY}/dockerImages/{{image}}", self.docker_image),
+            web.get(f"{_REPOSITORY}/packages", self.packages),
+            web.get(_PACKAGE, self.package),
+            web.delete(_PACKAGE, self.delete_package),
+            web.get(f"{_PACKAGE}/versions", self.versions),
+            web.get(f"{_PACKAGE}/versions/{{version}}", self.version),
+            web.delete(f"{_PACKAGE}/versions/{{version}}", self.delete_version),
+            web.get(f"{_PACKAGE}/tags", self.tags),
+            web.delete(f"{_PACKAGE}/tags/{{tag}}", self.delete_tag),
+        ]
+
+    async def repository(self, request: web.Request) -> web.Response:
+        """`repositories.get`."""
+        return await _read(self._artifacts.repository, _repository(request))
+
+    async def docker_images(self, request: web.Request) -> web.Response:
+        """`dockerImages.list`."""
+        found = await asyncio.to_thread(self._artifacts.docker_images, _repository(request))
+        return _page(request, "dockerImages", found)
+
+    async def docker_image(self, request: web.Request) -> web.Response:
+        """`dockerImages.get`."""
+        return await _read(
+            self._artifacts.docker_image, _repository(request), request.match_info["image"]
+        )
+
+    async def packages(self, request: web.Request) -> web.Response:
+        """`packages.list`."""
+        found = await asyncio.to_thread(self._artifacts.packages, _repository(request))
+        return _page(request, "packages", found)
+
+    async def package(self, request: web.Request) -> web.Response:
+        """`packages.get`."""
+        return await _read(self._artifacts.package, *_package(request))
+
+    async def versions(self, request: web.Request) -> web.Response:
+        """`packages.versions.list`."""
+        found = await asyncio.to_thread(
+            self._artifacts.versions, *_package(request), full=_is_full(request)
+        )
+        return _page(request, "versions", found)
+
+    async def version(self, request: web.Request) -> web.Response:
+        """`packages.versions.get`."""
+        digest = request.match_info["version"]
+        return await _read(
+            self._artifacts.version, *_package(request), digest, full=_is_full(request)
+        )
+
+    async def tags(self, request: web.Request) -> web.Response:
+        """`packages.tags.list`."""
+        found = await asyncio.to_thread(self._artifacts.tags, *_package(request))
+        return _page(request, "tags", found)
+
+    async def delete_package(self, request: web.Request) -> web.Response:
+        """`packages.delete`."""
+        await asyncio.to_thread(self._artifacts.delete_package, *_package(request))
+        return _deleted(request)
+
+    async def delete_version(self, request: web.Request) -> web.Response:
+        """`packages.versions.delete`: `force` takes its tags, too."""
+        await asyncio.to_thread(
+            self._artifacts.delete_version,
+            *_package(request),
+            request.match_info["version"],
+            force=request.query.get("force", "").lower() == "true",
+        )
+        return _deleted(request)
+
+    async def delete_tag(self, request: web.Request) -> web.Response:
+        """`packages.tags.delete`."""
+        await asyncio.to_thread(
+            self._artifacts.delete_tag, *_package(request), request.match_info["tag"]
+        )
+        return web.json_response({})
+
+
+def _repository(request: web.Request) -> Repository:
+    path = request.match_info
+    return Repository(path["project"], path["location"], path["repository"])
+
+
+def _package(request: web.Request) -> tuple[Repository, str]:
+    return _repository(request), request.match_info["package"]
+
+
+def _is_full(request: web.Request) -> bool:
+    return request.query.get("view") == "FULL"
+
+
+async def _read(find: Callable[..., Document], *arguments: Any, **options: Any) -> web.Response:
+    return web.json_response(await asyncio.to_thread(find, *arguments, **options))
+
+
+def _page(request: web.Request, field: str, found: list[Document]) -> web.Response:
+    asked = request.query.get("pageSize") or "0"
+    if not asked.isdecimal():
+        raise invalid("page_size must not be negative", "pageSize")
+    size = min(int(asked) or _PAGE, _LARGEST_PAGE)
+    found.sort(key=lambda one: str(one["name"]))
+    start = 0
+    if token := request.query.get("pageToken"):
+        try:
+            last = base64.urlsafe_b64decode(token).decode()
+        except ValueError:
+            raise invalid("invalid page token", "pageToken") from None
+        start = next((n for n, one in enumerate(found) if one["name"] > last), len(found))
+    page = found[start : start + size]
+    answer: dict[str, Any] = {field: page} if page else {}
+    if start + size < len(found):
+        mark = page[-1]["name"].encode()
+        answer["nextPageToken"] = base64.urlsafe_b64encode(mark).decode()
+    return web.json_response(answer)
+
+
+def _deleted(request: web.Request) -> web.Response:
+    """A deletion's operation, which is over when it is answered."""
+    path = request.match_info
+    parent = f"projects/{path['project']}/locations/{path['location']}"
+    metadata = f"{_TYPES}/google.devtools.artifactregistry.v1.OperationMetadata"
+    return web.json_response(
+        {
+            "name": f"{parent}/operations/{uuid.uuid4()}",
+            "metadata": {"@type": metadata},
+            "done": True,
+            "response": {"@type": f"{_TYPES}/google.protobuf.Empty"},
+        }
+    )

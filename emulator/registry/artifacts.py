@@ -1,0 +1,215 @@
+"""What Artifact Registry's own API says of images: packages, versions, tags, Docker images.
+
+Source: https://cloud.google.com/artifact-registry/docs/reference/rest and the discovery document
+`artifactregistry.v1`. A package is one image's name in a repository, a version one manifest of it.
+Repositories have no place here: whichever location is asked for has them all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from emulator import clock
+from emulator.errors import ApiError
+from emulator.registry.errors import OciError
+from emulator.registry.models import Manifest, Registry
+from emulator.registry.names import is_digest
+
+Document = dict[str, Any]
+
+
+class Repository(NamedTuple):
+    """A repository of Docker images."""
+
+    project: str
+    location: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Its resource name."""
+        return f"projects/{self.project}/locations/{self.location}/repositories/{self.name}"
+
+
+class Artifacts:
+    """The images of a registry as Artifact Registry's API has them. Blocking; raises ApiError."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def repository(self, repository: Repository) -> Document:
+        """The Repository, which is there once an image is in it; NOT_FOUND."""
+        if not any(self._names(repository)):
+            raise ApiError("NOT_FOUND", f'Repository "{repository.path}" was not found.')
+        return {"name": repository.path, "format": "DOCKER", "mode": "STANDARD_REPOSITORY"}
+
+    def packages(self, repository: Repository) -> list[Document]:
+        """A Package for each image name, sorted."""
+        return [self.package(repository, name) for name in self._names(repository)]
+
+    def package(self, repository: Repository, name: str) -> Document:
+        """One Package; NOT_FOUND."""
+        times = [self._registry.pushed(at, digest) for at, digest in self._held(repository, name)]
+        return {
+            "name": _package_path(repository, name),
+            "createTime": _time(min(times)),
+            "updateTime": _time(max(times)),
+        }
+
+    def docker_images(self, repository: Repository) -> list[Document]:
+        """A DockerImage for each manifest, sorted by name."""
+        return [
+            self._docker_image(repository, name, digest)
+            for name in self._names(repository)
+            for _, digest in self._held(repository, name)
+        ]
+
+    def docker_image(self, repository: Repository, image: str) -> Document:
+        """The DockerImage `NAME@DIGEST`; NOT_FOUND."""
+        name, _, digest = image.partition("@")
+        self._manifest(repository, name, digest)
+        return self._docker_image(repository, name, digest)
+
+    def versions(self, repository: Repository, package: str, *, full: bool) -> list[Document]:
+        """A Version for each manifest of a package; with its tags where `full`; NOT_FOUND."""
+        held = self._held(repository, package)
+        return [self.version(repository, package, digest, full=full) for _, digest in held]
+
+    def version(self, repository: Repository, package: str, digest: str, *, full: bool) -> Document:
+        """One Version; NOT_FOUND."""
+        self._manifest(repository, package, digest)
+        image = self._docker_image(repository, package, digest)
+        kept = ("imageSizeBytes", "mediaType", "buildTime", "imageManifests")
+        version = {
+            "name": f"{_package_path(repository, package)}/versions/{digest}",
+            "createTime": image["uploadTime"],
+            "updateTime": image["updateTime"],
+            "metadata": {
+                "name": image["name"],
+                **{field: image[field] for field in kept if field in image},
+            },
+        }
+        if full:
+            tags = image.get("tags", [])
+            version["relatedTags"] = [_tag(repository, package, tag, digest) for tag in tags]
+        return version
+
+    def tags(self, repository: Repository, package: str) -> list[Document]:
+        """A Tag for each tag of a package, sorted; NOT_FOUND."""
+        self._held(repository, package)
+        at = f"{repository.project}/{repository.name}/{package}"
+        return [
+            _tag(repository, package, tag, self._registry.manifest(at, tag).digest)
+            for tag in self._registry.tags(at)
+        ]
+
+    def delete_package(self, repository: Repository, package: str) -> None:
+        """Delete every version and tag of a package; NOT_FOUND."""
+        for at, digest in self._held(repository, package):
+            self._registry.delete_manifest(at, digest)
+
+    def delete_version(
+        self, repository: Repository, package: str, digest: str, *, force: bool
+    ) -> None:
+        """Delete a version; NOT_FOUND, or FAILED_PRECONDITION where it has tags, unless `force`."""
+        at, _ = self._manifest(repository, package, digest)
+        if self._registry.tags_of(at, digest) and not force:
+            message = f"cannot delete version {digest}: it is tagged; delete its tags, or use force"
+            raise ApiError("FAILED_PRECONDITION", message)
+        self._registry.delete_manifest(at, digest)
+
+    def delete_tag(self, repository: Repository, package: str, tag: str) -> None:
+        """Delete a tag, and leave its version; NOT_FOUND."""
+        at, _ = self._manifest(repository, package, tag, tag=True)
+        self._registry.delete_manifest(at, tag)
+
+    def _names(self, repository: Repository) -> Iterator[str]:
+        home = f"{repository.project}/{repository.name}/"
+        for at in self._registry.repositories():
+            if at.startswith(home):
+                yield at.removeprefix(home)
+
+    def _held(self, repository: Repository, package: str) -> list[tuple[str, str]]:
+        """The registry's name of a package, with each of its digests; NOT_FOUND without one."""
+        at = f"{repository.project}/{repository.name}/{package}"
+        try:
+            digests = self._registry.digests(at)
+        except OciError:
+            digests = []
+        if not digests:
+            path = _package_path(repository, package)
+            raise ApiError("NOT_FOUND", f'Package "{path}" was not found.')
+        return [(at, digest) for digest in digests]
+
+    def _manifest(
+        self, repository: Repository, package: str, reference: str, *, tag: bool = False
+    ) -> tuple[str, Manifest]:
+        at = f"{repository.project}/{repository.name}/{package}"
+        try:
+            if tag == is_digest(reference):
+                raise OciError("MANIFEST_UNKNOWN", "not of the kind that was asked for")
+            return at, self._registry.manifest(at, reference)
+        except OciError:
+            path = f"{_package_path(repository, package)}/versions/{reference}"
+            raise ApiError("NOT_FOUND", f'Version "{path}" was not found.') from None
+
+    def _docker_image(self, repository: Repository, name: str, digest: str) -> Document:
+        at, manifest = self._manifest(repository, name, digest)
+        parsed = manifest.json()
+        pushed = self._registry.pushed(at, digest)
+        tags = self._registry.tags_of(at, digest)
+        tagged = [self._registry.tagged(at, tag) for tag in tags]
+        host = f"{repository.location}-docker.pkg.dev"
+        blobs = [*parsed.get("layers", []), *([parsed["config"]] if "config" in parsed else [])]
+        image: Document = {
+            "name": f"{repository.path}/dockerImages/{quote(name, safe='')}@{digest}",
+            "uri": f"{host}/{at}@{digest}",
+            "imageSizeBytes": str(sum(blob.get("size", 0) for blob in blobs)),
+            "uploadTime": _time(pushed),
+            "mediaType": manifest.media_type,
+            "updateTime": _time(max([pushed, *tagged])),
+        }
+        if tags:
+            image["tags"] = tags
+        if built := self._built(at, parsed):
+            image["buildTime"] = built
+        if parsed.get("manifests"):
+            image["imageManifests"] = [_child(entry) for entry in parsed["manifests"]]
+        return image
+
+    def _built(self, at: str, parsed: Document) -> str | None:
+        """When an image was built, as its config says."""
+        try:
+            config = json.loads(self._registry.blob(at, parsed["config"]["digest"]).read_bytes())
+            return clock.rfc3339(datetime.fromisoformat(config["created"]))
+        except (OciError, KeyError, TypeError, ValueError):
+            return None
+
+
+def _child(entry: Document) -> Document:
+    platform = entry.get("platform") or {}
+    fields = {
+        "architecture": platform.get("architecture"),
+        "os": platform.get("os"),
+        "variant": platform.get("variant"),
+        "digest": entry.get("digest"),
+        "mediaType": entry.get("mediaType"),
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _package_path(repository: Repository, package: str) -> str:
+    return f"{repository.path}/packages/{quote(package, safe='')}"
+
+
+def _tag(repository: Repository, package: str, tag: str, digest: str) -> Document:
+    path = _package_path(repository, package)
+    return {"name": f"{path}/tags/{tag}", "version": f"{path}/versions/{digest}"}
+
+
+def _time(seconds: float) -> str:
+    return clock.rfc3339(datetime.fromtimestamp(seconds, UTC))
