@@ -80,7 +80,9 @@ async def _serve(emulator: Emulator, port: int) -> int:
         print(error, file=sys.stderr)
         return _TAKEN
     print(url, flush=True)
+    print(f"The state is kept in {emulator.folder}. Ctrl-C stops it.", file=sys.stderr)
     await stop.wait()
+    print("Stopping; what is under way has 10 s to end.", file=sys.stderr)
     await emulator.close()
     return 0
 

@@ -56,7 +56,7 @@ class Emulator:
         self, folder: Path, *, idle: float, runtime: str = "process", enforced: bool = False
     ) -> None:
         self._enforced = enforced
-        self._folder = folder
+        self.folder = folder
         self._idle = idle
         self._runtime_name = runtime
         self._lock = store.lock(folder)
@@ -68,13 +68,13 @@ class Emulator:
         """
         listener = _listener(port)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self._logs = logs = Logs(self._folder / "logs")
-        registry = Registry(self._folder / "registry")
+        self._logs = logs = Logs(self.folder / "logs")
+        registry = Registry(self.folder / "registry")
         self._ports = Ports()
-        documents = store.Store(self._folder / "run")
+        documents = store.Store(self.folder / "run")
         resources = Resources(documents)
-        identity = Identity(self._folder / "identity", resources, self.url, enforced=self._enforced)
-        secrets = Secrets(self._folder / "secrets")
+        identity = Identity(self.folder / "identity", resources, self.url, enforced=self._enforced)
+        secrets = Secrets(self.folder / "secrets")
         runtime = WithSecrets(await self._runtime(identity), secrets, identity.may_read_secret)
         self._instances = Instances(
             runtime,
@@ -127,8 +127,8 @@ class Emulator:
     async def _runtime(self, identity: Identity) -> Runtime:
         if self._runtime_name == "docker":
             registry = self.url.removeprefix("http://")
-            return await DockerRuntime.open(self._folder, self._ports, registry)
-        return ProcessRuntime(self._folder / "instances", self._ports, identity)
+            return await DockerRuntime.open(self.folder, self._ports, registry)
+        return ProcessRuntime(self.folder / "instances", self._ports, identity)
 
     def _logs_url(self, revision: Key) -> str:
         return f"{self.url}/logs/{revision.path}"

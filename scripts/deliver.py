@@ -19,6 +19,7 @@ from scripts.core.google import Google
 from scripts.core.images import Images
 from scripts.core.manifest import image_of
 from scripts.core.report import Result, show
+from scripts.core.state import finished
 from scripts.deploy import deploy
 from scripts.deploy import report as deploy_report
 from scripts.rollout import rollout
@@ -46,7 +47,10 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         if context.dry_run:
             return show(deploy_report(context, commit, deployed), arguments.format)
         moves = rollout(context, deployed[0].revision)
-    result = moved(context, moves, [f"{commit.short} {commit.subject}"])
+    said = [f"{commit.short} {commit.subject}"]
+    if not all(finished(move.after, deployed[0].revision) for move in moves):
+        said.append(f"the environment's steps end here: ./ship promote {context.where} goes on")
+    result = moved(context, moves, said)
     data = {
         "commit": commit.sha,
         "revision": deployed[0].revision,

@@ -20,7 +20,7 @@ from scripts.core.traffic import Shares
 from scripts.smoke import candidate, check, failure, smoke
 
 _LOOK_SECONDS = 1.0
-_LOOKS_PER_CHECK = 5
+_LOOKS_PER_CHECK = 3
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -32,7 +32,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
     state = (arguments.state or root / ".shipway" / "cloud-run").absolute()
-    print(f"ship: the local Cloud Run keeps its state in {state}; Ctrl-C stops it", file=sys.stderr)
     command = ["-m", "emulator", "--port", str(arguments.port), "--state", str(state)]
     command += ["--runtime", arguments.runtime]
     command += ["--iam", arguments.iam]

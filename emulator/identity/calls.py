@@ -116,6 +116,29 @@ def _artifacts() -> dict[tuple[str, str], Call]:
     }
 
 
+def _artifact_registry() -> dict[tuple[str, str], Call]:
+    """Artifact Registry's own API, as far as it is served here."""
+    named = _REPOSITORY.removeprefix("/v1/")
+    package = f"{_REPOSITORY}/packages/{{package}}"
+
+    def call(permission: str) -> Call:
+        return Call(f"artifactregistry.{permission}", REPOSITORY, named)
+
+    return {
+        ("GET", _REPOSITORY): call("repositories.get"),
+        ("GET", f"{_REPOSITORY}/dockerImages"): call("dockerimages.list"),
+        ("GET", f"{_REPOSITORY}/dockerImages/{{image}}"): call("dockerimages.get"),
+        ("GET", f"{_REPOSITORY}/packages"): call("packages.list"),
+        ("GET", package): call("packages.get"),
+        ("DELETE", package): call("packages.delete"),
+        ("GET", f"{package}/versions"): call("versions.list"),
+        ("GET", f"{package}/versions/{{version}}"): call("versions.get"),
+        ("DELETE", f"{package}/versions/{{version}}"): call("versions.delete"),
+        ("GET", f"{package}/tags"): call("tags.list"),
+        ("DELETE", f"{package}/tags/{{tag}}"): call("tags.delete"),
+    }
+
+
 CALLS: dict[tuple[str, str], Call] = {
     **_knative(_KNATIVE),
     **_knative(_LOCATION),
@@ -131,6 +154,7 @@ CALLS: dict[tuple[str, str], Call] = {
     **_policies("/v1/projects/{project}", "resourcemanager.projects", PROJECT, _IN_PROJECT),
     **_policies(_ACCOUNT, "iam.serviceAccounts", ACCOUNT, ""),
     **_artifacts(),
+    **_artifact_registry(),
     **_secrets(),
     ("GET", f"{_LOCATION}/operations/{{name}}"): Call(
         "run.operations.get", PROJECT, "projects/{project}/locations/{region}/operations/{name}"
@@ -156,4 +180,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ),
     ("GET", "/v1/projects/{project}/locations"): Call("run.locations.list", PROJECT, _IN_PROJECT),
     ("POST", "/v2/entries:list"): Call("logging.logEntries.list", LOGS),
+    ("GET", "/v3/projects/{project}/timeSeries"): Call(
+        "monitoring.timeSeries.list", PROJECT, _IN_PROJECT
+    ),
 }

@@ -38,7 +38,11 @@ _READER = frozenset(
         "artifactregistry.dockerimages.list",
         "artifactregistry.repositories.downloadArtifacts",
         "artifactregistry.repositories.get",
+        "artifactregistry.packages.get",
+        "artifactregistry.packages.list",
         "artifactregistry.repositories.list",
+        "artifactregistry.tags.get",
+        "artifactregistry.tags.list",
         "artifactregistry.versions.get",
         "artifactregistry.versions.list",
     }
@@ -46,6 +50,8 @@ _READER = frozenset(
 _WRITER = _READER | {"artifactregistry.repositories.uploadArtifacts"}
 _REPO_ADMIN = _WRITER | {
     "artifactregistry.repositories.deleteArtifacts",
+    "artifactregistry.packages.delete",
+    "artifactregistry.tags.delete",
     "artifactregistry.versions.delete",
 }
 _AR_ADMIN = _REPO_ADMIN | {
@@ -71,6 +77,7 @@ _PROJECT_ADMIN = frozenset(
     }
 )
 _LOGGING_VIEWER = frozenset({"logging.logEntries.list"})
+_MONITORING_VIEWER = frozenset({"monitoring.timeSeries.list"})
 _SERVICE_USAGE = frozenset({"serviceusage.services.get"})
 _ACT_AS = frozenset({"iam.serviceAccounts.actAs"})
 
@@ -96,6 +103,7 @@ _SECRET_ADMIN = (
 )
 
 ROLES: dict[str, frozenset[str]] = {
+    "roles/monitoring.viewer": _MONITORING_VIEWER,
     "roles/artifactregistry.admin": _AR_ADMIN,
     "roles/artifactregistry.reader": _READER,
     "roles/artifactregistry.repoAdmin": _REPO_ADMIN,
@@ -112,6 +120,7 @@ ROLES: dict[str, frozenset[str]] = {
         _RUN_ADMIN | _AR_ADMIN | _ACCOUNT_ADMIN | _POOL_ADMIN | _PROJECT_ADMIN | _LOGGING_VIEWER
     )
     | _SECRET_ADMIN
+    | _MONITORING_VIEWER
     | _SERVICE_USAGE
     | _ACT_AS,
     "roles/resourcemanager.projectIamAdmin": _PROJECT_ADMIN,

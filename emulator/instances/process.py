@@ -107,6 +107,11 @@ class ProcessRuntime:
         """Start an instance and wait until it takes requests; raises StartFailed."""
         try:
             root = await self._unpacked(image)
+            if (root / "etc/os-release").exists() or (root / "usr/lib/os-release").exists():
+                raise NoCommand(
+                    "This image holds an operating system of its own, which processes of this"
+                    " machine cannot run in. Serve it with: ./ship up --runtime docker"
+                )
             python = await asyncio.to_thread(bare_python, self._python)
             to_run = command(launch, image, root, python)
         except (UnsafeLayer, tarfile.TarError, OSError) as error:

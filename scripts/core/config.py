@@ -47,12 +47,12 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def endpoint(self) -> str | None:
         """The address that stands in for Google's, if any."""
-        given = os.environ.get(ENDPOINT_VARIABLE, "").rstrip("/")
-        if given and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", given):
+        given = os.environ.get(ENDPOINT_VARIABLE, "")
+        if given and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?", given):
             raise UsageError(
                 f"{ENDPOINT_VARIABLE}={given}: not an address such as http://127.0.0.1:8787"
             )
-        return given or self.environment.endpoint
+        return given.rstrip("/") or self.environment.endpoint
 
     @property
     def repository(self) -> str:

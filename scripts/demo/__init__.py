@@ -17,9 +17,7 @@ from scripts.demo.stage import Ended, Stage
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--bake", default="3s", help="how long each step is watched (%(default)s)"
-    )
+    parser.add_argument("--bake", default="3s", help="how long each step is watched (%(default)s)")
 
 
 def run(arguments: argparse.Namespace, root: Path) -> int:

@@ -259,3 +259,52 @@ def test_up_enforces_iam_when_told_to(tmp_path: Path) -> None:
 def test_a_traceback_is_for_those_who_ask(project: Project) -> None:
     ended = project.ship("promote", "--debug")
     assert "Traceback" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["garbage", "http://", "ftp://x", "http://127.0.0.1:abc", "http://127.0.0.1:1/x"]
+)
+def test_an_endpoint_that_is_none(project: Project, endpoint: str) -> None:
+    shown = error(project.ship("status", SHIPWAY_ENDPOINT=endpoint), 2)
+    assert f"SHIPWAY_ENDPOINT={endpoint}: not an address" in shown
+
+
+def test_an_endpoint_that_is_somebody_else(served: Project) -> None:
+    """A 404 of another server is not taken for a service that is not there."""
+    url = served.service()["status"]["url"]
+    (served.folder / served.name / "settings.json").write_text("{}")
+    ended = served.ship("status", SHIPWAY_ENDPOINT=url)
+    assert ended.returncode != 0
+    assert "its first release" not in ended.stdout
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x; rm -rf /", "Ünder", "-x"])
+def test_a_hold_s_name_is_nothing_that_a_shell_would_read(project: Project, name: str) -> None:
+    assert project.ship("hold", f"--name={name}").returncode == 2
+
+
+def test_a_reason_is_one_line_of_reasonable_length(served: Project) -> None:
+    assert served.ship("hold", "--reason", "x" * 301).returncode == 2
+    served.done("hold", "--reason", "red \x1b[31m alert\nsecond line")
+    assert served.done("status")["regions"][0]["hold"]["why"] == "red [31m alert second line"
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a [x]\n" + "".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(9)
+)], ids=["endless", "exploding"])  # fmt: skip
+def test_yaml_that_explodes(project: Project, text: str) -> None:
+    (project.pipeline / "local.yaml").write_text(text)
+    assert "its aliases repeat it without end" in error(project.ship("status"), 2)
+
+
+def test_a_tab_in_yaml_is_called_a_tab(project: Project) -> None:
+    path = project.pipeline / "local.yaml"
+    path.write_text(path.read_text().replace("  steps", "\tsteps"))
+    assert "a tab, where YAML takes spaces only" in error(project.ship("status"), 2)
+
+
+def test_a_submodule_is_not_silently_left_out(project: Project) -> None:
+    sha = project.git("rev-parse", "HEAD")
+    project.git("update-index", "--add", "--cacheinfo", f"160000,{sha},{project.name}/module")
+    project.git("commit", "--quiet", "--message", "a module")
+    assert f"{project.name}/module" in error(project.ship("deliver"), 2)

@@ -293,3 +293,47 @@ def test_the_json_document_is_the_only_thing_on_standard_output(second: Project)
     for verb in ("status", "history", "deliver", "rollback"):
         ended = second.ship(verb, "--format", "json")
         json.loads(ended.stdout)
+
+
+def test_a_commit_that_does_not_start_ends_nobody_elses_rollout(candidate: Project) -> None:
+    new, _ = names(candidate)
+    process = _rolling_out(candidate, "2s")
+    candidate.commit(start="exit")
+    assert candidate.ship("deliver").returncode == 1
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert candidate.shares() == {new: 100}
+
+
+def test_what_breaks_while_a_step_is_watched_is_noticed_before_its_end(served: Project) -> None:
+    """I5: long before the bake time is over."""
+    before = served.shares()
+    server = served.folder / served.name / "server.py"
+    healthy = 'settings["code"] if self.path == "/health" else 200'
+    broken = "500 if self.path == '/health' and time.time() > until else 200"
+    text = server.read_text().replace(healthy, broken)
+    server.write_text(text.replace("class Handler", "until = time.time() + 2\n\n\nclass Handler"))
+    served.commit()
+    ended = served.ship("deliver", "--bake", "50s")
+    assert ended.returncode == 1, ended.stderr
+    assert "moved back" in ended.stderr
+    assert f"serves what it did before: {next(iter(before))} 100 %" in ended.stderr
+    assert served.shares() == before
+
+
+def test_the_history_tells_of_an_override(second: Project) -> None:
+    second.done("hold", "--name", "incident-42")
+    second.commit()
+    second.done("deliver", "--override", "incident-42")
+    changes = second.done("history", "--changes")["changes"]
+    assert "overrides incident-42" in {c.get("why", "").partition(".")[0] for c in changes}
+
+
+def test_an_unreadable_standard_output_does_not_make_a_change_a_failure(second: Project) -> None:
+    _, old = names(second)
+    ended = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" "{ROOT}/scripts" rollback >&-'],
+        cwd=second.folder, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert second.shares() == {old: 100}

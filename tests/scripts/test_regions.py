@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -73,3 +74,18 @@ def test_a_check_that_fails_in_one_region_stops_both(both: Project) -> None:
     assert ended.returncode == 1, ended.stderr
     assert "field status is 'broken'" in ended.stderr
     assert shares(both) == before
+
+
+def test_one_region_s_trouble_is_not_another_s(both: Project) -> None:
+    """A region without the service stops neither a hold nor a rollback in the others."""
+    both.commit()
+    both.done("deliver")
+    path = both.pipeline / "local.yaml"
+    path.write_text(path.read_text().replace("europe-west1", "asia-east1"))
+    ended = both.ship("rollback", "--format", "json")
+    assert ended.returncode == 1
+    done = json.loads(ended.stdout)
+    assert [region["region"] for region in done["regions"]] == ["us-central1"]
+    assert done["regions"][0]["hold"].startswith("rollback-")
+    assert "asia-east1" in done["errors"][0]
+    assert "FAILED: there is no service" in both.ship("resume").stdout

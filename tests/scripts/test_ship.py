@@ -125,3 +125,21 @@ def test_from_another_folder_it_works_on_the_project_there(clone: Path, tmp_path
     assert ended.returncode == 2
     assert "no pipelines/<service>/service.yaml under" in ended.stderr
     assert str(tmp_path / "other") in ended.stderr
+
+
+def test_through_a_link_it_finds_itself(clone: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ship").symlink_to("../clone/ship")
+    ended = subprocess.run(
+        [str(tmp_path / "bin" / "ship"), "--help"], cwd=tmp_path,
+        env={**PLAIN, "SHIPWAY_VENV": sys.prefix},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "usage: ./ship VERB" in ended.stdout
+
+
+def test_a_named_environment_that_is_not_there(clone: Path) -> None:
+    ended = ship(clone, "status", SHIPWAY_VENV="/nowhere")
+    assert ended.returncode == 2
+    assert "there is no Python in /nowhere" in ended.stderr
