@@ -159,6 +159,20 @@ def test_latencies_as_a_distribution(cloud_run, began):
     assert value["sumOfSquaredDeviation"] >= 0
 
 
+def test_a_latency_lies_in_its_bucket(cloud_run, image):
+    began = datetime.now(UTC)
+    url = cloud_run.ready(service("metered-once", image))["status"]["url"]
+    requests.get(url, timeout=20)
+    mine = f'metric.type="{LATENCIES}" resource.labels.service_name="metered-once"'
+    (found,) = series(cloud_run, LATENCIES, began, filter=mine, **DELTA)
+    value = found["points"][0]["value"]["distributionValue"]
+    counts = value["bucketCounts"]
+    assert counts == ["0"] * (len(counts) - 1) + ["1"]
+    # The first bucket ends at 1 ms, each other one at 1.4 times the end of the one before.
+    low = 1.4 ** (len(counts) - 2) if len(counts) > 1 else 0
+    assert low <= value["mean"] < 1.4 ** (len(counts) - 1)
+
+
 def test_percentiles(cloud_run, image):
     """Twenty quick answers and one that took long: the median knows nothing of it."""
     began = datetime.now(UTC)
