@@ -13,7 +13,7 @@ from pathlib import Path
 from scripts.core import options, release
 from scripts.core.config import seconds
 from scripts.core.context import Context, Move, moved
-from scripts.core.errors import Failed, Refused, ShipError
+from scripts.core.errors import Failed, Refused, ShipError, UsageError
 from scripts.core.report import Step, show, split
 from scripts.core.state import State, finished
 from scripts.core.traffic import Shares
@@ -137,6 +137,7 @@ def _check(context: Context, revision: str) -> None:
 def _back(context: Context, revision: str, before: list[State], error: ShipError) -> ShipError:
     """Take the release's traffic away again in every region, and say so."""
     shares = before[0].shares
+    moved_back = False
     for region, earlier in zip(context.regions, before, strict=True):
         stable = earlier.stable
         if stable is None or stable == revision:
@@ -151,7 +152,10 @@ def _back(context: Context, revision: str, before: list[State], error: ShipError
             )
         shares = now.shares
         if was is not now:
+            moved_back = True
             context.progress.line(f"moved back: {region.region} serves {split(shares)}")
+    if not moved_back and isinstance(error, UsageError):
+        return error  # nothing was sent but reads
     return still(error, shares, revision)
 
 

@@ -5,10 +5,12 @@ The credentials are a workflow's: a federated file that google-github-actions/au
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -250,10 +252,18 @@ class command_lines:
 
     def _watch(self) -> None:
         while not self.done.wait(0.05):
-            for file in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    line = file.read_bytes()
-                except OSError:
-                    continue
-                if line:
-                    self.seen.add(line)
+            for folder in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError, ValueError):
+                    if _is_below(int(folder.name)) and (line := (folder / "cmdline").read_bytes()):
+                        self.seen.add(line)
+
+
+def _is_below(process: int) -> bool:
+    """Whether a process was started by this one, or by one that this one started."""
+    while process > 1:
+        # Behind the name, which is in brackets and may hold anything: state, parent, …
+        parent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]
+        process = int(parent)
+        if process == os.getpid():
+            return True
+    return False
