@@ -44,10 +44,21 @@ class Files:
         waiting, self._waiting = self._waiting, defaultdict(list)
         for path, lines in waiting.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and path.stat().st_size >= _FULL:
-                path.replace(_older(path))
-            with path.open("ab") as file:
-                file.write(b"\n".join(lines) + b"\n")
+            size = path.stat().st_size if path.exists() else 0
+            fitting: list[bytes] = []
+            for line in lines:
+                if size >= _FULL:
+                    _write(path, fitting)
+                    path.replace(_older(path))
+                    size, fitting = 0, []
+                fitting.append(line)
+                size += len(line) + 1
+            _write(path, fitting)
+
+
+def _write(path: Path, lines: list[bytes]) -> None:
+    with path.open("ab") as file:
+        file.writelines(line + b"\n" for line in lines)
 
 
 def newest_first(path: Path) -> Iterator[dict[str, Any]]:

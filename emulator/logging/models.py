@@ -67,6 +67,9 @@ class RevisionLog:
         self._files.append(self._path, msgspec.json.encode(entry))
 
 
+_LINE_OF_REQUESTS = 100
+
+
 def next_id() -> str:
     """An insertId: unique, and in the order of writing within the same microsecond."""
     return f"{clock.next_version()}{next(_count):06d}"
@@ -90,7 +93,10 @@ class Logs:
     def requests(self, revision: Key, service: str, batch: list[Served]) -> None:
         """Write an entry about each of these requests to a revision."""
         path = self._path(revision, service, _REQUESTS)
-        self._files.append(path, requests.document(batch, next_id()))
+        # In lines of bounded length, so that a file that is full ends not long after.
+        for start in range(0, len(batch), _LINE_OF_REQUESTS):
+            part = batch[start : start + _LINE_OF_REQUESTS]
+            self._files.append(path, requests.document(part, next_id()))
 
     async def page(
         self,

@@ -173,7 +173,10 @@ class CloudRun:
         wanted = written["spec"].get("traffic") or []
 
         def settled() -> bool | None:
-            status = (self.service() or {}).get("status") or {}
+            service = self.service() or {}
+            if service.get("metadata", {}).get("generation", 0) > generation:
+                return True  # somebody else's write came after ours: it is theirs to wait for
+            status = service.get("status") or {}
             if status.get("observedGeneration", 0) < generation:
                 return None
             routes = condition({"status": status}, "RoutesReady")
