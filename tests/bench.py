@@ -167,7 +167,7 @@ def _instance(bench: Bench) -> str:
     """The address of the instance that serves: the port that its own log names."""
     body = {
         "resourceNames": ["projects/shipway-local"],
-        "filter": f'resource.labels.revision_name="{_serving(bench)}"',
+        "filter": f'resource.labels.revision_name="{_serving(bench)}" AND NOT logName:requests',
         "orderBy": "timestamp desc",
         "pageSize": 100,
     }
