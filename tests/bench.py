@@ -109,8 +109,8 @@ def against_gcloud(bench: Bench, rounds: int = 7) -> None:
     def compare(what: str, ours: Callable[[int], None], theirs: Callable[[int], None]) -> None:
         mine, gcloud = [], []
         for number in range(rounds):
-            mine.append(seconds(lambda number=number: ours(number)))  # type: ignore[misc]
-            gcloud.append(seconds(lambda number=number: theirs(number)))  # type: ignore[misc]
+            mine.append(seconds(lambda number=number: ours(number)))
+            gcloud.append(seconds(lambda number=number: theirs(number)))
         a, b = statistics.median(mine), statistics.median(gcloud)
         say(what, f"{a:.3f} s / {b:.3f} s = {a / b:.2f}", "at most 0.40", a / b <= 0.40)
 
@@ -136,7 +136,7 @@ def router(bench: Bench) -> None:
     url = bench.service()["status"]["url"]
     requests.get(url, timeout=10)
     output = _wrk(url + "/", connections=32, duration=8)
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])  # type: ignore[index]
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])
     bad = re.findall(r"(Non-2xx.*|Socket errors.*)", output)
     say("router, sample app, wrk with 32 connections",
         f"{rate:.0f} requests/s, {bad or 'none failed'}", "at least 800, none failed",
@@ -159,7 +159,7 @@ def _wrk(url: str, connections: int, duration: int) -> str:
 
 def _median(output: str) -> float:
     """wrk's median latency in milliseconds."""
-    value, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", output).groups()  # type: ignore[union-attr]
+    value, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", output).groups()
     return float(value) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
 
 
