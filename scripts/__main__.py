@@ -68,7 +68,13 @@ def _run(argv: list[str]) -> int:
     if verb not in VERBS:
         raise UsageError(f"no verb '{verb}'", did_you_mean(verb, VERBS, "verbs"))
     module = importlib.import_module(f"scripts.{verb}")
-    code: int = module.run(parser(verb, module).parse_args(rest), root())
+    made = parser(verb, module)
+    arguments, others = made.parse_known_args(rest)
+    if others and not hasattr(arguments, "handed_on"):
+        made.error(f"unrecognized arguments: {' '.join(others)}")
+    if others:
+        arguments.handed_on = others
+    code: int = module.run(arguments, root())
     return code
 
 

@@ -11,9 +11,10 @@ from scripts.core import HOME
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pytest", nargs=argparse.REMAINDER, help="for example: tests/app -k page")
+    parser.usage = "ship test [pytest's arguments, for example: tests/app -k page]"
+    parser.set_defaults(handed_on=[])
 
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
-    command = [sys.executable, "-m", "pytest", *arguments.pytest]
+    command = [sys.executable, "-m", "pytest", *arguments.handed_on]
     return subprocess.run(command, cwd=HOME, check=False).returncode

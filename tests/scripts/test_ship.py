@@ -72,6 +72,12 @@ def test_each_verb_has_help(clone: Path, verb: str) -> None:
     assert "--debug" in ended.stdout
 
 
+def test_test_hands_everything_on_to_pytest(clone: Path) -> None:
+    ended = ship(clone, "test", "--version", "-k", "x", SHIPWAY_VENV=sys.prefix)
+    assert ended.returncode == 0, ended.stderr
+    assert "pytest" in ended.stdout + ended.stderr
+
+
 def test_a_python_that_is_too_old(clone: Path, tmp_path: Path) -> None:
     old = fake_python(tmp_path, 'case "$1" in -V) echo Python 3.9.2;; *) exit 1;; esac')
     ended = ship(clone, "status", PYTHON=old)
