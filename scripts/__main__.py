@@ -18,7 +18,7 @@ from scripts.core import report  # noqa: E402  (the line above is what makes it 
 from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E402
 
 GROUPS = {
-    "try it": ["demo", "up", "test"],
+    "try it": ["demo", "up", "test", "check", "rehearse"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
     "operate": ["status", "history", "logs", "promote", "rollback", "hold", "resume"],
 }
