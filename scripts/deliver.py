@@ -1,7 +1,7 @@
 """Deliver a commit: build, deploy without traffic, smoke-check, shift the traffic.
 
 What is delivered is what is committed. An environment that comes `after` another takes the image
-that serves there: the same digest, never rebuilt.
+that serves there: the same digest, never rebuilt. With --digest nothing is built anywhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from scripts.build import build
 from scripts.core import config, options, release
 from scripts.core.cloudrun import CloudRun
 from scripts.core.context import Context, at_commit, moved
-from scripts.core.errors import Refused
+from scripts.core.errors import Refused, UsageError
+from scripts.core.git import Commit
 from scripts.core.google import Google
 from scripts.core.images import Images
 from scripts.core.manifest import image_of
@@ -29,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.common(parser)
     options.writing(parser)
     options.commit(parser)
+    options.digest(parser)
     options.builder(parser)
     options.bake(parser)
     options.override(parser)
@@ -39,9 +41,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     with at_commit(arguments, root) as (context, commit):
         context.confirm(f"Deliver {commit.short} ({commit.subject}) to {context.where}.")
         _refuse_held(context)
-        image = build(context, commit).image
-        if not context.dry_run:
-            image = Images(context).checked(commit)
+        image = _image(context, commit)
         _came_through(context, image)
         deployed = deploy(context, commit, image)
         if context.dry_run:
@@ -60,6 +60,18 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         "seconds": round(time.monotonic() - started, 2),
     }
     return show(Result(data={**result.data, **data}, table=result.table), arguments.format)
+
+
+def _image(context: Context, commit: Commit) -> str:
+    """The reference by digest of the commit's image, which is built unless --digest names it."""
+    digest = context.arguments.digest
+    if digest is None:
+        built = build(context, commit)
+        if context.dry_run and built.new:
+            return built.image
+    elif context.arguments.builder:
+        raise UsageError("--digest never builds, so it takes no --builder", "leave one of them out")
+    return Images(context).checked(commit, digest)
 
 
 def _refuse_held(context: Context) -> None:

@@ -41,12 +41,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.common(parser)
     options.writing(parser)
     options.commit(parser)
+    options.digest(parser)
 
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
     with at_commit(arguments, root) as (context, commit):
         context.confirm(f"Deploy {commit.short} to {context.where}, without traffic.")
-        image = Images(context).checked(commit)
+        image = Images(context).checked(commit, arguments.digest)
         done = deploy(context, commit, image)
         if not context.dry_run:
             for region in context.regions:
