@@ -148,7 +148,7 @@ def test_a_rollback_stops_the_rollout_that_is_under_way(candidate: Project) -> N
     candidate.done("rollback", "--no-hold")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert "was overtaken" in errors
+    assert "is no longer under way" in errors
     assert candidate.shares() == {old: 100}
 
 
