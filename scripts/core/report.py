@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -64,7 +64,7 @@ class Progress:
     """Live on a terminal, one line per event elsewhere; always on standard error."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._live = _is_terminal(sys.stderr)
         self._status: Any = None
         self._console: Any = None
         if self._live:
@@ -118,6 +118,10 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
 
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def _escape(text: str) -> str:
     from rich.markup import escape
 
@@ -143,7 +147,7 @@ def show(result: Result, format_: str) -> int:
 def _print(result: Result, format_: str) -> None:
     if format_ == "json":
         print(json.dumps(result.data, indent=2, ensure_ascii=False))
-    elif sys.stdout.isatty():
+    elif _is_terminal(sys.stdout):
         from rich.console import Console
 
         console = Console(highlight=False)

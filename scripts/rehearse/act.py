@@ -138,6 +138,7 @@ class _Teller:
         self.results: dict[str, str] = {}
         self.failed: dict[str, str] = {}
         self.unread: list[str] = []
+        self._last = ""
 
     def hear(self, line: str) -> None:
         """One line of act's output."""
@@ -167,6 +168,8 @@ class _Teller:
         elif entry.get("level") == "error":
             self._say(f"  {said}")
 
-    @staticmethod
-    def _say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+    def _say(self, text: str) -> None:
+        # A step that is an action made of steps has its name told twice.
+        if text != self._last:
+            print(text, file=sys.stderr, flush=True)
+        self._last = text

@@ -82,6 +82,7 @@ class World:
         there = {
             ENDPOINT_VARIABLE: self.url,
             "SHIPWAY_VENV": sys.prefix,
+            "TERM": "dumb",  # act gives steps a terminal; GitHub does not
             # google-github-actions/auth: the hosts that it would ask instead.
             "GHA_ENDPOINT_OVERRIDE_sts": f"{self.url}/v1",
             "GHA_ENDPOINT_OVERRIDE_iam": f"{self.url}/v1",
