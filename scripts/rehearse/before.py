@@ -1,4 +1,8 @@
-"""What has to have happened before a workflow: promote needs a release, rollback one to go back from."""
+"""What has happened before the workflow runs: nobody rehearses on an empty stage.
+
+The commit before is delivered. For `promote` the commit itself is deployed too, without traffic;
+for `rollback` it is delivered.
+"""
 
 from __future__ import annotations
 
@@ -8,44 +12,57 @@ from scripts.rehearse.world import World
 
 
 def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
-    """Deliver what promote or rollback is to find in their environment.
+    """Bring the services of the scratch Cloud Run to where the workflow begins.
 
-    For `promote`, a release that has no traffic yet; for `rollback`, one that has all of it and
-    one before it. The other workflows begin with nothing.
+    Raises:
+        Failed: what was there before cannot be delivered itself.
     """
-    wanted = workflow.inputs.get("environment")
-    if wanted not in world.access or workflow.event != "workflow_dispatch":
+    if workflow.event == "pull_request":
+        world.take_up()
         return
-    services = [p for p in world.pipelines if p.env == wanted]
-    for pipeline in services:
-        with progress.step("before", f"{pipeline.service} {wanted}: two releases") as step:
-            way = _way(world, pipeline.service, wanted)
-            _deliver(world, pipeline.service, way)
-            world.commit("The next release")
-            rolls_back = workflow.name.startswith("rollback")
-            _deliver(world, pipeline.service, way if rolls_back else way[:-1])
-            if not rolls_back:
-                digest = _build(world, pipeline.service, way)
-                words = ("deploy", pipeline.service, "--env", wanted, "--digest", digest)
-                world.ship(*words, environment=wanted)
-            step.done(f"{pipeline.service} {wanted}: there is something to {workflow.name[:-4]}")
+    env = workflow.inputs.get("environment")
+    services = sorted({p.service for p in world.pipelines if env in (None, p.env)})
+    with progress.step("before", "what is there already") as step:
+        with world.creating():
+            for service in services:
+                _deliver(world, service, _way(world, service, env))
+        world.take_up()
+        for service in services if env else []:
+            way = _way(world, service, env)
+            if workflow.name == "rollback.yml":
+                _deliver(world, service, way)
+            else:
+                _deliver(world, service, way[:-1])
+                _deploy(world, service, way)
+        step.done("the commit before is delivered" + (f"; {env} is prepared" if env else ""))
 
 
-def _way(world: World, service: str, env: str) -> list[str]:
-    """The environments that a commit passes on its way to `env`, in order."""
+def _way(world: World, service: str, last: str | None) -> list[str]:
+    """The environments that a commit passes on its way to `last` (else to all), in order."""
     after = {p.env: p.environment.after for p in world.pipelines if p.service == service}
-    way = [env]
-    while (earlier := after.get(way[0])) and earlier not in way:
-        way.insert(0, earlier)
+    way: list[str] = []
+    for env in [last] if last else sorted(after):
+        here: str | None = env
+        passed: list[str] = []
+        while here and here in after and here not in (*passed, *way):
+            passed.insert(0, here)
+            here = after[here]
+        way += passed
     return way
 
 
-def _build(world: World, service: str, way: list[str]) -> str:
-    return str(world.ship("build", service, "--env", way[0])["digest"])
+def _build(world: World, service: str, env: str) -> str:
+    return str(world.ship("build", service, "--env", env)["digest"])
 
 
 def _deliver(world: World, service: str, way: list[str]) -> None:
-    digest = _build(world, service, way) if way else ""
+    digest = _build(world, service, way[0]) if way else ""
     for env in way:
         words = ("deliver", service, "--env", env, "--digest", digest)
         world.ship(*words, environment=env)
+
+
+def _deploy(world: World, service: str, way: list[str]) -> None:
+    digest = _build(world, service, way[0])
+    words = ("deploy", service, "--env", way[-1], "--digest", digest)
+    world.ship(*words, environment=way[-1])

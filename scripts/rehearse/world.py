@@ -11,7 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import yaml
 from scripts.core import HOME, config, federation, git
 from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
 from scripts.core.errors import Failed, UsageError
-from scripts.core.federation import Federation, Repository
+from scripts.core.federation import Federation, Repository, Resource
 from scripts.rehearse.workflow import Job
 
 _OWNER = "user:owner@localhost"
@@ -43,10 +44,11 @@ class World:
         self.root = root
         self.folder = folder
         self.builder = builder
+        self.bake = bake
         self.ref = ref
         self.clone = folder / "clone"
         self.repository = _repository(root)
-        self._clone(bake)
+        self._clone()
         self.pipelines = _pipelines(self.clone)
         self.access: dict[str, Federation] = {}
 
@@ -176,9 +178,32 @@ class World:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
-    def commit(self, subject: str) -> None:
-        """One more commit in the clone, with the same files."""
-        _git(self.clone, "commit", "--quiet", "--allow-empty", "--message", subject)
+    def take_up(self) -> None:
+        """Go on to the commit that is rehearsed; until then the clone is at the one before it."""
+        _git(self.clone, "read-tree", "--reset", "-u", self._head)
+        self._commit("Rehearse it")
+
+    @contextmanager
+    def creating(self) -> Iterator[None]:
+        """Let the deployers create services for a while: that is an owner's part, not theirs."""
+        given = [
+            federation.Binding(
+                role="roles/run.admin",
+                resource=Resource(kind="project", project=pipeline.environment.project),
+                member=self.access[pipeline.env].deployer.member,
+                why="the first release",
+            )
+            for pipeline in self.pipelines
+        ]
+        for binding in given:
+            self._grant(binding)
+        try:
+            yield
+        finally:
+            for binding in given:
+                self._change(binding.resource, lambda old, b=binding: [  # type: ignore[misc]
+                    o for o in old if (o["role"], o["members"]) != (b.role, [b.member])
+                ])  # fmt: skip
 
     def _credentials(self, job: Job, email: str) -> Path:
         """The file that google-github-actions/auth writes."""
@@ -207,23 +232,28 @@ class World:
         )
         return file
 
-    def _clone(self, bake: str) -> None:
-        git.commit(self.root)
-        source = self.root.resolve().as_uri()
-        _git(None, "clone", "--quiet", source, str(self.clone))
+    def _clone(self) -> None:
+        self._head = git.commit(self.root).sha
+        _git(None, "clone", "--quiet", self.root.resolve().as_uri(), str(self.clone))
         _git(self.clone, "checkout", "--quiet", "-B", self.ref.removeprefix("refs/heads/"))
         name = f"{self.repository.owner}/{self.repository.name}"
         _git(self.clone, "remote", "set-url", "origin", f"https://github.com/{name}")
+        with suppress(UsageError):  # the very first commit has none before it
+            _git(self.clone, "read-tree", "--reset", "-u", "HEAD~1")
+        self._commit("Before it")
+
+    def _commit(self, subject: str) -> None:
+        """Commit the files at hand, with environments that suit a rehearsal."""
         for file in sorted((self.clone / "pipelines").glob("*/*.yaml")):
             if file.stem in ("service", "smoke", config.DEFAULT_ENV):
                 continue
             said = yaml.safe_load(file.read_text())
-            said["rollout"] = {**said.get("rollout", {}), "bake": bake}
+            said["rollout"] = {**said.get("rollout", {}), "bake": self.bake}
             if self.builder == "pack":
                 said |= {"builder": "pack", "platform": "host"}
             file.write_text(yaml.safe_dump(said, sort_keys=False))
         _git(self.clone, "add", "--all")
-        self.commit("Rehearse it")
+        _git(self.clone, "commit", "--quiet", "--allow-empty", "--message", subject)
 
     def _let_in(self) -> None:
         """Make the pool, its provider, the accounts' bindings and the registry's repositories."""
@@ -254,14 +284,15 @@ class World:
                 self._grant(binding)
 
     def _grant(self, binding: federation.Binding) -> None:
-        path, kind = binding.resource.path, binding.resource.kind
-        if kind == "service":
-            path = f"projects/{binding.resource.project}"
-        reading = self._get if kind in ("repository", "secret") else self._ask
-        policy = reading(f"/v1/{path}:getIamPolicy")
         bound = {"role": binding.role, "members": [binding.member]}
-        policy["bindings"] = [*policy.get("bindings", []), bound]
-        self._post(f"/v1/{path}:setIamPolicy", {"policy": policy})
+        self._change(binding.resource, lambda old: [*old, bound])
+
+    def _change(self, resource: Resource, how: Callable[[list[Any]], list[Any]]) -> None:
+        """Change the bindings of a resource's policy."""
+        reading = self._get if resource.kind in ("repository", "secret", "service") else self._ask
+        policy = reading(f"/v1/{resource.path}:getIamPolicy")
+        policy["bindings"] = how(policy.get("bindings", []))
+        self._post(f"/v1/{resource.path}:setIamPolicy", {"policy": policy})
 
     def _ask(self, path: str) -> Any:
         return self._post(path, {})
