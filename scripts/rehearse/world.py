@@ -185,7 +185,7 @@ class World:
 
     @contextmanager
     def creating(self) -> Iterator[None]:
-        """Let the deployers create services for a while: that is an owner's part, not theirs."""
+        """Let the deployers create the services, which is an owner's part; then no more than theirs."""
         given = [
             federation.Binding(
                 role="roles/run.admin",
@@ -204,6 +204,7 @@ class World:
                 self._change(binding.resource, lambda old, b=binding: [  # type: ignore[misc]
                     o for o in old if (o["role"], o["members"]) != (b.role, [b.member])
                 ])  # fmt: skip
+        self._bind(lambda resource: resource.kind == "service")
 
     def _credentials(self, job: Job, email: str) -> Path:
         """The file that google-github-actions/auth writes."""
@@ -279,9 +280,13 @@ class World:
                 "oidc": {"issuerUri": provider.issuer},
             },
         )
+        self._bind(lambda resource: resource.kind != "service")
+
+    def _bind(self, wanted: Callable[[Resource], bool]) -> None:
         for plan in self.access.values():
             for binding in plan.bindings:
-                self._grant(binding)
+                if wanted(binding.resource):
+                    self._grant(binding)
 
     def _grant(self, binding: federation.Binding) -> None:
         bound = {"role": binding.role, "members": [binding.member]}
