@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -71,8 +72,8 @@ class Context:
             Refused: the answer is not yes.
         """
         wanted = self.pipeline.environment.confirm and not self.dry_run
-        if not wanted or self.arguments.yes or not sys.stdin.isatty():
-            return
+        if not wanted or self.arguments.yes or not sys.stdin.isatty() or os.environ.get("CI"):
+            return  # in CI nobody answers, terminal or not
         print(f"{what}\nGo ahead? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Refused("not confirmed: nothing was changed", "--yes answers beforehand")
