@@ -6,6 +6,7 @@ import argparse
 import re
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
