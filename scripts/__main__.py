@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 # Until the handlers stand, Ctrl-C just ends it: there is nothing to tidy up yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -56,6 +57,7 @@ def main(argv: list[str]) -> int:
         if "--debug" in argv:
             raise
         print(f"ship: this should not happen: {type(error).__name__}: {error}", file=sys.stderr)
+        report.annotate("ship: this should not happen", f"{type(error).__name__}: {error}")
         print("  -> --debug shows where; please report it", file=sys.stderr)
         return 1
 
@@ -74,7 +76,12 @@ def _run(argv: list[str]) -> int:
         made.error(f"unrecognized arguments: {' '.join(others)}")
     if others:
         arguments.handed_on = others
-    code: int = module.run(arguments, root())
+    arguments.verb = verb
+    try:
+        code: int = module.run(arguments, root())
+    except ShipError as error:
+        error.about = error.about or getattr(arguments, "about", None)
+        raise
     return code
 
 
@@ -109,9 +116,17 @@ def overview() -> str:
     return "\n".join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors a workflow's run page shows as well."""
+
+    def error(self, message: str) -> NoReturn:
+        report.annotate(self.prog, message)
+        super().error(message)
+
+
 def parser(verb: str, module: object) -> argparse.ArgumentParser:
     """The parser of one verb, from its module."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=f"ship {verb}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -11,6 +11,8 @@ import argparse
 import time
 from pathlib import Path
 
+import msgspec
+
 from scripts.build import build
 from scripts.core import config, options, release
 from scripts.core.cloudrun import CloudRun
@@ -21,7 +23,7 @@ from scripts.core.git import Commit
 from scripts.core.google import Google
 from scripts.core.images import Images
 from scripts.core.manifest import image_of
-from scripts.core.report import Result, show
+from scripts.core.report import show
 from scripts.core.state import finished
 from scripts.deploy import deploy
 from scripts.deploy import report as deploy_report
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         newer = Descendants(context, commit)
         try:
             _may_go(context, newer)
-            image = _image(context, commit)
+            image = context.image = _image(context, commit)
             _came_through(context, image)
             deployed = deploy(context, commit, image, newer)
             if context.dry_run:
@@ -64,10 +66,11 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         "revision": deployed[0].revision,
         "image": image,
         "digest": image.rpartition("@")[2],
-        "url": deployed[0].url,
+        "url": str((moves[0].after.service.get("status") or {}).get("url", "")),
+        "revision_url": deployed[0].url,
         "seconds": round(time.monotonic() - started, 2),
     }
-    return show(Result(data={**result.data, **data}, table=result.table), arguments.format)
+    return show(msgspec.structs.replace(result, data={**result.data, **data}), arguments.format)
 
 
 def _image(context: Context, commit: Commit) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scripts.core import options, release
 from scripts.core.config import seconds
-from scripts.core.context import Context, Move, moved
+from scripts.core.context import Context, Move, StepTaken, moved
 from scripts.core.errors import Failed, Refused, ShipError, UsageError
 from scripts.core.release import Newer
 from scripts.core.report import Step, show, split
@@ -102,7 +102,10 @@ def _step(context: Context, revision: str, percent: int, bake: float, newer: New
         if context.dry_run:
             step.done(f"would serve {split(after.shares)}")
             return
-        _watch(context, step, revision, split(after.shares), bake, newer)
+        taken = StepTaken(percent=percent, shares=split(after.shares), bake=bake)
+        context.steps.append(taken)
+        _watch(context, step, revision, taken.shares, bake, newer)
+        taken.ended = True
         step.done(split(after.shares))
 
 

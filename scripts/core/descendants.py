@@ -5,7 +5,9 @@ Where the clone does not know a commit, a delivery goes on: a shallow clone must
 
 from __future__ import annotations
 
-from scripts.core import git
+import msgspec
+
+from scripts.core import git, summary
 from scripts.core.context import Context, Move, moved
 from scripts.core.git import Commit
 from scripts.core.release import StepsAside
@@ -59,11 +61,8 @@ def overtaken(context: Context, commit: Commit, aside: StepsAside) -> Result:
         f" to go back on purpose: ./ship rollback {context.where}{to}"
     )
     states = [(region, state) for region in context.regions if (state := region.read())]
-    result = moved(
-        context,
-        [Move(region=region.region, before=state, after=state) for region, state in states],
-        [said],
-    )
+    moves = [Move(region=region.region, before=state, after=state) for region, state in states]
+    result = moved(context, moves, [said])
     data = {
         "outcome": "overtaken",
         "overtaken": True,
@@ -72,4 +71,10 @@ def overtaken(context: Context, commit: Commit, aside: StepsAside) -> Result:
         "revision": aside.revision,
         "url": str((aside.state.service.get("status") or {}).get("url", "")),
     }
-    return Result(data={**result.data, **data}, table=result.table)
+    page = summary.of_moves(
+        context,
+        moves,
+        [said],
+        title=f"{commit.short} steps aside in {context.pipeline.env}: {by[:7]} is newer",
+    )
+    return msgspec.structs.replace(result, data={**result.data, **data}, summary=page)
