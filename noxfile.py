@@ -42,6 +42,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def security(session: nox.Session) -> None:
+    """Workflows, shell scripts, Dockerfiles: zizmor, actionlint, shellcheck, hadolint, schemas."""
+    _install(session)
+    session.run("python", "-m", "pytest", "tests/test_workflows.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """How fast it is, side by side with others in the same run."""
     _install(session)
