@@ -236,13 +236,13 @@ def plan(
             role=IMPERSONATE,
             resource=of_account(pusher),
             member=provider.jobs(f"{repository.repository_id}/main"),
-            why="jobs of the main branch outside every GitHub Environment speak as the pusher",
+            why="builds: it has no GitHub Environment, and speaks as the pusher",
         ),
         Binding(
             role=IMPERSONATE,
             resource=of_account(deployer),
             member=provider.jobs(f"{repository.repository_id}/environment/{env}"),
-            why=f"jobs of the main branch in the GitHub Environment {env} speak as the deployer",
+            why=f"delivers: it is in the GitHub Environment {env}, and speaks as the deployer",
         ),
     ]
     for pipeline in pipelines:

@@ -7,7 +7,6 @@ condition that is meant to stop it. The second lets the token in, so it is that 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -17,24 +16,15 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from emulator.identity.roles import ROLES
-from emulator.names import project_number
-from scripts.core import config, federation
+from scripts.core import federation
 from scripts.core.errors import UsageError
-from scripts.core.federation import Account, Federation, Repository
-from tests.conftest import ROOT, LocalCloudRun
+from scripts.core.federation import Account, Federation
+from tests.conftest import LocalCloudRun
+from tests.federation_help import NUMBERS, REPOSITORY, pipeline, planned
 from tests.identity_help import Owner
 
-REPOSITORY = Repository(owner="acme", owner_id=42, name="app", repository_id=4711)
 MINE = {"repository": "acme/app", "repository_id": "4711", "repository_owner_id": "42"}
 DELIVER = "acme/app/.github/workflows/deliver.yml@"
-NUMBERS = {p: project_number(p) for p in ("acme-ops", "acme-staging", "acme-prod")}
-
-
-def planned(env: str, issuer: str = federation.ISSUER) -> Federation:
-    pipeline = config.load(ROOT, "app", env)
-    after = pipeline.environment.after
-    earlier = [config.load(ROOT, "app", after)] if after else []
-    return federation.plan(REPOSITORY, [pipeline], earlier, NUMBERS, issuer=issuer)
 
 
 class Door:
@@ -301,21 +291,21 @@ def test_no_identity_of_ours_can_change_who_may_do_what() -> None:
                 assert verbs <= {"get", "list", "getIamPolicy"}, binding
 
 
-def test_secrets_and_smoke_checks_of_a_private_service(tmp_path: Path) -> None:
-    pipeline = config.load(ROOT, "app", "staging")
+def test_secrets_and_smoke_checks_of_a_private_service() -> None:
+    staging = pipeline("staging")
     container = {
         "image": "app",
         "env": [{"name": "K", "valueFrom": {"secretKeyRef": {"name": "key", "key": "latest"}}}],
     }
     overlay = {
         "spec": {"template": {"spec": {
-            **pipeline.overlay["spec"]["template"]["spec"],
+            **staging.overlay["spec"]["template"]["spec"],
             "containers": [container],
             "volumes": [{"name": "v", "secret": {"secretName": "file"}}],
         }}}
     }  # fmt: skip
-    private = msgspec.structs.replace(pipeline.environment, access="private")
-    changed = msgspec.structs.replace(pipeline, overlay=overlay, environment=private)
+    private = msgspec.structs.replace(staging.environment, access="private")
+    changed = msgspec.structs.replace(staging, overlay=overlay, environment=private)
     plan = federation.plan(REPOSITORY, [changed], [], NUMBERS)
     [runtime] = plan.runtimes
     assert roles(plan, runtime.member) == {
@@ -327,18 +317,18 @@ def test_secrets_and_smoke_checks_of_a_private_service(tmp_path: Path) -> None:
 
 
 def test_without_an_account_to_run_as_it_says_what_to_add() -> None:
-    pipeline = msgspec.structs.replace(config.load(ROOT, "app", "staging"), overlay={})
+    bare = msgspec.structs.replace(pipeline("staging"), overlay={})
     with pytest.raises(UsageError) as refused:
-        federation.plan(REPOSITORY, [pipeline], [], NUMBERS)
+        federation.plan(REPOSITORY, [bare], [], NUMBERS)
     assert "pipelines/app/staging.yaml: no serviceAccountName" in refused.value.message
     assert "app-runtime@acme-staging.iam.gserviceaccount.com" in str(refused.value.hint)
 
 
 def test_names_of_accounts_fit_whatever_the_environment_is_called() -> None:
     for env in ("qa", "production", "a-very-long-name-of-an-environment", "Eins_Zwei", "eins-zwei"):
-        pipeline = msgspec.structs.replace(config.load(ROOT, "app", "staging"), env=env)
+        named = msgspec.structs.replace(pipeline("staging"), env=env)
         wide = msgspec.structs.replace(REPOSITORY, repository_id=1234567890)
-        account = federation.plan(wide, [pipeline], [], NUMBERS).deployer
+        account = federation.plan(wide, [named], [], NUMBERS).deployer
         assert 6 <= len(account.id) <= 30
         assert account.id.replace("-", "").isalnum()
         assert account.id.islower()
