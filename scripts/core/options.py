@@ -69,8 +69,10 @@ def bake(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def percent(text: str) -> int:
-    """A percentage of the command line: 1 to 100."""
+def percent(text: str) -> int | None:
+    """A percentage of the command line: 1 to 100; nothing for a form's empty field."""
+    if not text:
+        return None
     if not text.isdigit() or not 1 <= int(text) <= 100:
         raise argparse.ArgumentTypeError(f"'{text}' is no percentage: 1 to 100")
     return int(text)

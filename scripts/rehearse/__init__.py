@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
                 )
             )
             event = folder / "event.json"
-            event.write_text(json.dumps(world.event(rehearsed.event)))
+            event.write_text(json.dumps(world.event(rehearsed)))
             ends = act.run(
                 rehearsed,
                 copy,

@@ -68,7 +68,6 @@ def run(
         *("--action-cache-path", str(cache / "actions")),
         *(word for name in _RUNNERS for word in ("--platform", f"{name}=-self-hosted")),
         *(word for k, v in variables.items() for word in ("--var", f"{k}={v}")),
-        *(word for k, v in workflow.inputs.items() for word in ("--input", f"{k}={v}")),
         *(word for k, v in environment.items() for word in ("--env", f"{k}={v}")),
         *_local(workflow.actions, actions),
     ]

@@ -23,7 +23,7 @@ from scripts.core import HOME, config, federation, git
 from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
 from scripts.core.errors import Failed, UsageError
 from scripts.core.federation import Federation, Repository, Resource
-from scripts.rehearse.workflow import Job
+from scripts.rehearse.workflow import Job, Workflow
 
 _OWNER = "user:owner@localhost"
 _NUMBERS = {"owner_id": 1001, "repository_id": 2002}  # this repository's, as the local issuer has it
@@ -121,13 +121,14 @@ class World:
         made: dict[str, str] = self._post("/_local/github/jobs", claims)
         return made
 
-    def event(self, name: str) -> dict[str, Any]:
+    def event(self, workflow: Workflow) -> dict[str, Any]:
         """The event that starts the workflow, as far as anybody asks it."""
         owner = {"login": self.repository.owner, "id": self.repository.owner_id}
         head = git.commit(self.clone).sha
         event: dict[str, Any] = {
             "ref": self.ref,
             "after": head,
+            "inputs": workflow.inputs,
             "repository": {
                 "id": self.repository.repository_id,
                 "name": self.repository.name,
@@ -138,7 +139,7 @@ class World:
             },
             "sender": {"login": git.actor()},
         }
-        if name == "pull_request":
+        if workflow.event == "pull_request":
             event["number"] = 1
             event["pull_request"] = {
                 "number": 1,
