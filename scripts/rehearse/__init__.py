@@ -91,7 +91,9 @@ def _builder(wanted: str | None) -> str:
 
 
 def _told(rehearsed: workflow.Workflow, builder: str, arguments: argparse.Namespace) -> str:
-    images = "built by Docker" if builder == "docker" else "packed, because no Docker engine answers"
+    images = (
+        "built by Docker" if builder == "docker" else "packed, because no Docker engine answers"
+    )
     if arguments.builder == "pack":
         images = "packed"
     others = f"those in {arguments.actions}" if arguments.actions else "fetched from GitHub"

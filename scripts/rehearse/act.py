@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from scripts.core import git
 from scripts.core.errors import Failed, UsageError
 from scripts.rehearse.workflow import Workflow
 
@@ -64,6 +65,7 @@ def run(
     """
     words = [
         *(str(_program()), workflow.event, "--json", "--pull=false"),
+        *("--actor", git.actor()),
         *("--directory", str(clone), "--workflows", str(copy), "--eventpath", str(event)),
         *("--action-cache-path", str(cache / "actions")),
         *(word for name in _RUNNERS for word in ("--platform", f"{name}=-self-hosted")),

@@ -26,7 +26,10 @@ from scripts.core.federation import Federation, Repository, Resource
 from scripts.rehearse.workflow import Job, Workflow
 
 _OWNER = "user:owner@localhost"
-_NUMBERS = {"owner_id": 1001, "repository_id": 2002}  # this repository's, as the local issuer has it
+_NUMBERS = {
+    "owner_id": 1001,
+    "repository_id": 2002,
+}  # this repository's, as the local issuer has it
 
 
 class World:
@@ -81,7 +84,7 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables that lead every command here, instead of to Google."""
-        there = {
+        return {
             ENDPOINT_VARIABLE: self.url,
             "SHIPWAY_VENV": sys.prefix,
             "TERM": "dumb",  # act gives steps a terminal; GitHub does not
@@ -90,7 +93,6 @@ class World:
             "GHA_ENDPOINT_OVERRIDE_iam": f"{self.url}/v1",
             "GHA_ENDPOINT_OVERRIDE_iamcredentials": f"{self.url}/v1",
         }
-        return there
 
     @property
     def variables(self) -> dict[str, str]:
@@ -102,17 +104,20 @@ class World:
         access = self.access.get(job.environment or "")
         return access.environment_variables if access else {}
 
-    def token_request(self, job: Job, workflow: str, event: str) -> dict[str, str]:
+    def token_request(
+        self, job: Job, workflow: str, event: str, ref: str | None = None
+    ) -> dict[str, str]:
         """The two variables with which a job asks for its OIDC token; none without permission."""
         if not job.tokens:
             return {}
+        ref = ref or self.ref
         name = f"{self.repository.owner}/{self.repository.name}"
-        path = f"{name}/.github/workflows/{workflow}@{self.ref}"
+        path = f"{name}/.github/workflows/{workflow}@{ref}"
         claims: dict[str, Any] = {
             "repository": name,
             "repository_id": str(self.repository.repository_id),
             "repository_owner_id": str(self.repository.owner_id),
-            "ref": self.ref,
+            "ref": ref,
             "event_name": event,
             "workflow_ref": path,
             "job_workflow_ref": path,
@@ -186,7 +191,7 @@ class World:
 
     @contextmanager
     def creating(self) -> Iterator[None]:
-        """Let the deployers create the services, which is an owner's part; then no more than theirs."""
+        """Let the deployers create services, an owner's part; afterwards no more than theirs."""
         given = [
             federation.Binding(
                 role="roles/run.admin",
@@ -209,7 +214,7 @@ class World:
 
     def _credentials(self, job: Job, email: str) -> Path:
         """The file that google-github-actions/auth writes."""
-        asked = self.token_request(job, "deliver.yml", "push")
+        asked = self.token_request(job, "deliver.yml", "push", "refs/heads/main")
         provider = next(iter(self.access.values())).provider.name
         audience = f"https://iam.googleapis.com/{provider}"
         file = self.folder / f"credentials-{email.partition('@')[0]}.json"
@@ -351,5 +356,3 @@ def _git(folder: Path | None, *arguments: str) -> None:
     )
     if done.returncode:
         raise UsageError(f"git {arguments[0]}: {done.stderr.strip()}")
-
-
