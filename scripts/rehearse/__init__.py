@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="checked-out actions, as FOLDER/OWNER/NAME (default: act fetches them from GitHub)",
     )
     parser.add_argument(
-        "--ref", default="refs/heads/main", help="what it runs on (default: %(default)s)"
+        "--ref", type=_ref, default="refs/heads/main", help="what it runs on (default: %(default)s)"
     )
     parser.add_argument(
         "--bake", type=options.duration, default="0s", metavar="TIME",
@@ -54,7 +55,9 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     with TemporaryDirectory(prefix="shipway-rehearsal-") as scratch:
         folder = Path(scratch)
         progress.line(_told(rehearsed, builder, arguments))
-        with World(root, folder, builder=builder, bake=arguments.bake, ref=arguments.ref) as world:
+        world = World(root, folder, builder=builder, bake=arguments.bake, ref=arguments.ref)
+        before.check(world, rehearsed)
+        with world:
             before.prepare(world, rehearsed, progress)
             copy = folder / "workflows" / rehearsed.name
             copy.parent.mkdir()
@@ -84,6 +87,14 @@ def _input(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"'{text}': write NAME=VALUE")
     return name, value
+
+
+def _ref(text: str) -> str:
+    if not re.fullmatch(r"refs/heads/[A-Za-z0-9_][\w./-]*", text):
+        raise argparse.ArgumentTypeError(
+            f"'{text}': write a branch in full, such as refs/heads/main"
+        )
+    return text
 
 
 def _builder(wanted: str | None) -> str:

@@ -53,6 +53,7 @@ class World:
         self.repository = _repository(root)
         self._clone()
         self.pipelines = _pipelines(self.clone)
+        self.environments = sorted({p.env for p in self.pipelines})
         self.access: dict[str, Federation] = {}
 
     def __enter__(self) -> World:
@@ -268,7 +269,7 @@ class World:
             federation.home(self.pipelines)
         }
         numbers = {p: self._get(f"/v1/projects/{p}")["projectNumber"] for p in sorted(projects)}
-        for env in sorted({p.env for p in self.pipelines}):
+        for env in self.environments:
             ours = [p for p in self.pipelines if p.env == env]
             before = {(p.service, p.environment.after) for p in ours}
             earlier = [p for p in self.pipelines if (p.service, p.env) in before]
