@@ -157,9 +157,9 @@ class _Teller:
             self.results[job] = entry["jobResult"]
             self._say(f"{job}: {entry['jobResult']}")
         elif entry.get("raw_output"):
-            self._say(f"  {said}")
+            self._say(f"{job} | {said}")
         elif entry.get("command") in ("error", "warning", "notice"):
-            self._say(f"  {entry['command']}: {entry.get('arg', '')}")
+            self._say(f"{job} | {entry['command']}: {entry.get('arg', '')}")
         elif step in _OWN_STEPS:
             pass
         elif entry.get("stage") == "Main" and said.startswith("⭐"):
@@ -167,7 +167,7 @@ class _Teller:
         elif entry.get("stepResult") == "failure":
             self.failed.setdefault(job, str(step))
         elif entry.get("level") == "error":
-            self._say(f"  {said}")
+            self._say(f"{job} | {said}")
 
     def _say(self, text: str) -> None:
         # A step that is an action made of steps has its name told twice.

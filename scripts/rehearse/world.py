@@ -88,7 +88,9 @@ class World:
         return {
             ENDPOINT_VARIABLE: self.url,
             "SHIPWAY_VENV": sys.prefix,
-            "TERM": "dumb",  # act gives steps a terminal; GitHub does not
+            # act gives steps a terminal; GitHub does not.
+            "TERM": "dumb",
+            "NO_COLOR": "1",
             # google-github-actions/auth: the hosts that it would ask instead.
             "GHA_ENDPOINT_OVERRIDE_sts": f"{self.url}/v1",
             "GHA_ENDPOINT_OVERRIDE_iam": f"{self.url}/v1",
