@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     started = time.monotonic()
     inputs = dict(arguments.input)
     rehearsed = workflow.load(root, arguments.workflow, inputs)
+    actions = act.local(rehearsed.actions, arguments.actions)
     progress = Progress()
     builder = _builder(arguments.builder)
     with TemporaryDirectory(prefix="shipway-rehearsal-") as scratch:
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
                 event,
                 environment=world.environment,
                 variables=world.variables,
-                actions=arguments.actions,
+                actions=actions,
                 cache=HOME / ".shipway" / "act",
             )
     return show(_result(ends, time.monotonic() - started), "table")

@@ -41,7 +41,7 @@ def run(
     *,
     environment: Mapping[str, str],
     variables: Mapping[str, str],
-    actions: Path | None,
+    actions: list[str],
     cache: Path,
 ) -> list[JobEnd]:
     """Run a workflow's copy.
@@ -53,14 +53,13 @@ def run(
         event: the event's JSON file.
         environment: environment variables of every step.
         variables: the repository's GitHub variables.
-        actions: a folder with checked-out actions as OWNER/NAME; None lets act fetch them.
+        actions: what `local` says.
         cache: where act keeps what it fetches and its scratch folders.
 
     Returns:
         How each job ended, in the file's order.
 
     Raises:
-        UsageError: an action is not in `actions`.
         Failed: act did not run it.
     """
     words = [
@@ -71,7 +70,7 @@ def run(
         *(word for name in _RUNNERS for word in ("--platform", f"{name}=-self-hosted")),
         *(word for k, v in variables.items() for word in ("--var", f"{k}={v}")),
         *(word for k, v in environment.items() for word in ("--env", f"{k}={v}")),
-        *_local(workflow.actions, actions),
+        *actions,
     ]
     process = subprocess.Popen(
         words,
@@ -117,7 +116,16 @@ def _program() -> Path:
     return found
 
 
-def _local(used: Mapping[str, str], folder: Path | None) -> list[str]:
+def local(used: Mapping[str, str], folder: Path | None) -> list[str]:
+    """act's words for actions that need not be fetched.
+
+    Args:
+        used: OWNER/NAME -> commit.
+        folder: holds them as OWNER/NAME; None where act is to fetch them.
+
+    Raises:
+        UsageError: one of them is not there.
+    """
     if folder is None:
         return []
     words = []
@@ -157,9 +165,9 @@ class _Teller:
             self.results[job] = entry["jobResult"]
             self._say(f"{job}: {entry['jobResult']}")
         elif entry.get("raw_output"):
-            self._say(f"{job} | {said}")
+            self._quote(job, said)
         elif entry.get("command") in ("error", "warning", "notice"):
-            self._say(f"{job} | {entry['command']}: {entry.get('arg', '')}")
+            self._quote(job, f"{entry['command']}: {entry.get('arg', '')}")
         elif step in _OWN_STEPS:
             pass
         elif entry.get("stage") == "Main" and said.startswith("⭐"):
@@ -167,7 +175,12 @@ class _Teller:
         elif entry.get("stepResult") == "failure":
             self.failed.setdefault(job, str(step))
         elif entry.get("level") == "error":
-            self._say(f"{job} | {said}")
+            self._quote(job, said)
+
+    def _quote(self, job: str, text: str) -> None:
+        """What a job says; jobs may talk at the same time."""
+        for line in text.splitlines():
+            self._say(f"{job} | {line}")
 
     def _say(self, text: str) -> None:
         # A step that is an action made of steps has its name told twice.
