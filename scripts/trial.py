@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 from scripts.core import git, options, report
 from scripts.core.errors import ShipError, UsageError
 from scripts.core.git import Commit
+from scripts.core.image import docker_command
 from scripts.core.report import Result, Table, show
-from scripts.core.trial import Row, Trial, engine
+from scripts.core.trial import Row, Trial
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     progress = report.Progress()
     head = git.commit(root)
     onto = _onto(root, head, arguments.onto, progress)
-    builder = arguments.builder or ("docker" if engine() else "pack")
+    builder = arguments.builder or ("docker" if docker_command.engine_answers() else "pack")
     runtime = arguments.runtime or ("docker" if builder == "docker" else "process")
     if (builder, runtime) == ("pack", "docker"):
         raise UsageError(

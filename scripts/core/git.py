@@ -110,6 +110,15 @@ def parent(root: Path, commit: str) -> str | None:
         return None
 
 
+def ancestors(root: Path, commit: Commit, most: int) -> list[str]:
+    """The full SHAs of the commits before a commit on its branch, newest first.
+
+    Fewer than `most` where the clone does not go back so far; none in one of a single commit.
+    """
+    log = _git(root, "rev-list", "--first-parent", f"--max-count={most + 1}", commit.sha)
+    return log.decode().split()[1:]
+
+
 def uncommitted(root: Path) -> int:
     """How many files differ from HEAD or are not in git, below `root`."""
     return len(_git(root, "status", "--porcelain", "--", ".").splitlines())

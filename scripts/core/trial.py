@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 from contextlib import ExitStack
@@ -196,19 +195,3 @@ def _error(code: int, told: list[str]) -> ShipError:
     evidence = [line[4:] for line in told if line.startswith("  | ")]
     kind = UsageError if code == _BAD_USAGE else Failed
     return kind(message, "mend it and commit, then: ./ship trial", evidence=evidence)
-
-
-def engine() -> bool:
-    """Whether a Docker engine answers, with buildx beside it."""
-    if shutil.which("docker") is None:
-        return False
-    try:
-        return all(
-            subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
-            for command in (
-                ["docker", "version", "--format", "{{.Server.Version}}"],
-                ["docker", "buildx", "version"],
-            )
-        )
-    except subprocess.TimeoutExpired:
-        return False

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scripts.core import HOME, options
-from scripts.core.image import buildx
+from scripts.core.image import docker_command
 from scripts.core.report import Progress, Result, Table, show
 from scripts.rehearse import act, before, workflow
 from scripts.rehearse.world import World
@@ -99,7 +99,7 @@ def _ref(text: str) -> str:
 
 
 def _builder(wanted: str | None) -> str:
-    return wanted or ("docker" if buildx.engine_answers() else "pack")
+    return wanted or ("docker" if docker_command.engine_answers() else "pack")
 
 
 def _told(rehearsed: workflow.Workflow, builder: str, arguments: argparse.Namespace) -> str:
