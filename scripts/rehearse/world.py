@@ -84,7 +84,6 @@ class World:
             "NO_COLOR": "1",
             # google-github-actions/auth: the hosts that it would ask instead.
             "GHA_ENDPOINT_OVERRIDE_sts": f"{self.url}/v1",
-            "GHA_ENDPOINT_OVERRIDE_iam": f"{self.url}/v1",
             "GHA_ENDPOINT_OVERRIDE_iamcredentials": f"{self.url}/v1",
         }
 
