@@ -240,8 +240,12 @@ class World:
         )
         name = f"{self.repository.owner}/{self.repository.name}"
         scratch.git("remote", "set-url", "origin", f"https://github.com/{name}", cwd=self.clone)
+        declared = _declared(self.clone)
         with suppress(UsageError):  # the very first commit has none before it
             scratch.git("read-tree", "--reset", "-u", "HEAD~1", cwd=self.clone)
+        if _declared(self.clone) != declared:
+            # It adds a service or an environment: what was there before cannot be delivered there.
+            scratch.git("read-tree", "--reset", "-u", "HEAD", cwd=self.clone)
         self._commit("Before it")
 
     def _commit(self, subject: str) -> None:
@@ -323,6 +327,10 @@ def _repository(root: Path) -> Repository:
     if not owner or not name or "/" in name or ":" in owner:
         owner, name = "owner", root.name
     return Repository(owner=owner, name=name, **_NUMBERS)
+
+
+def _declared(root: Path) -> list[tuple[str, list[str]]]:
+    return [(service, config.environments(root, service)) for service in config.services(root)]
 
 
 def _pipelines(root: Path) -> list[Pipeline]:
