@@ -20,6 +20,7 @@ from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E40
 GROUPS = {
     "try it": ["demo", "up", "test"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
+    "set up": ["bootstrap"],
     "operate": ["status", "history", "logs", "promote", "rollback", "hold", "resume"],
 }
 VERBS = [verb for verbs in GROUPS.values() for verb in verbs]
