@@ -132,9 +132,9 @@ def _repository(resource: Resource) -> Thing:
         gcloud=(
             f"gcloud artifacts repositories create {resource.name} --repository-format=docker"
             f" --immutable-tags --description='Images that Shipway delivers' {where}",
-            f"printf %s {shlex.quote(json.dumps(policies))} > policy.json",
-            f"gcloud artifacts repositories set-cleanup-policies {resource.name}"
-            f" --policy=policy.json --no-dry-run {where}",
+            f"printf %s {shlex.quote(json.dumps(policies))} |"
+            f" gcloud artifacts repositories set-cleanup-policies {resource.name}"
+            f" --policy=/dev/stdin --no-dry-run {where}",
         ),
     )
 
@@ -283,5 +283,5 @@ def _service(pipeline: Pipeline, region: str) -> Thing:
 
 
 def quoted(text: str) -> str:
-    """A word of a command as a shell takes it."""
-    return shlex.quote(text)
+    """A word of a command as a shell takes it; in double quotes where that reads better."""
+    return f'"{text}"' if "'" in text and not set(text) & set('"$`\\!') else shlex.quote(text)
