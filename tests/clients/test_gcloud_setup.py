@@ -28,7 +28,7 @@ class Setup(Gcloud):
     def __init__(self, url: str, folder: Path, *enabled: str) -> None:
         self.project = f"bare-{uuid.uuid4().hex[:8]}"
         super().__init__(url, folder, self.project)
-        for api in ("IAM", "ARTIFACTREGISTRY"):
+        for api in ("IAM", "ARTIFACTREGISTRY", "CLOUDBUILD"):
             override = f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}"
             self.environment[override] = self.environment["CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN"]
         body = {"projectId": self.project, "enabled": [f"{one}.googleapis.com" for one in enabled]}
@@ -155,3 +155,21 @@ def test_accounts_secrets_and_the_projects_policy(
     assert "does not exist." in gcloud.fails(*on_project, "--member", nobody, *viewer)
     gcloud.done("iam", "service-accounts", "delete", runtime)
     assert "Unknown service account" in gcloud.fails("iam", "service-accounts", "describe", runtime)
+
+
+def test_triggers(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
+    gcloud = Setup(local_cloud_run.url, tmp_path / "gcloud", "iam", "cloudbuild")
+    account = gcloud.account("builder")
+    triggers = ("builds", "triggers")
+    region = ("--region", "us-central1")
+    gcloud.done(
+        *(*triggers, "create", "github", *region, "--name", "deliver"),
+        *("--repo-owner", "acme", "--repo-name", "app", "--branch-pattern", "^main$"),
+        *("--build-config", "cloudbuild/deliver.yaml", "--substitutions", "_ENVIRONMENT=staging"),
+        *("--service-account", f"projects/{gcloud.project}/serviceAccounts/{account}"),
+    )
+    [found] = gcloud.read(*triggers, "list", *region)
+    assert found["filename"] == "cloudbuild/deliver.yaml"
+    assert found["github"]["push"] == {"branch": "^main$"}
+    gcloud.done(*triggers, "delete", "deliver", *region)
+    assert gcloud.read(*triggers, "list", *region) == []

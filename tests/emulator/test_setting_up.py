@@ -397,6 +397,34 @@ def test_versions_are_disabled_and_destroyed(bare: Bare) -> None:
     assert bare.refused("POST", f"{one}:enable", {})["status"] == "FAILED_PRECONDITION"
 
 
+# Cloud Build
+
+
+def test_triggers(local_cloud_run: LocalCloudRun) -> None:
+    bare = Bare(local_cloud_run.url, "cloudbuild.googleapis.com")
+    triggers = f"{bare.base}/locations/us-central1/triggers"
+    body = {
+        "name": "deliver",
+        "filename": "cloudbuild/deliver.yaml",
+        "github": {"owner": "acme", "name": "app", "push": {"branch": "^main$"}},
+        "substitutions": {"_ENVIRONMENT": "staging"},
+        "serviceAccount": f"projects/{bare.id}/serviceAccounts/x@y.iam.gserviceaccount.com",
+    }
+    made = bare("POST", triggers, body)
+    assert body.items() <= made.items()
+    assert made["resourceName"].endswith(f"/triggers/{made['id']}")
+    assert bare.refused("POST", triggers, body)["status"] == "ALREADY_EXISTS"
+    nobody = {**body, "name": "other", "serviceAccount": ""}
+    assert "service account must be" in bare.refused("POST", triggers, nobody)["message"]
+    change = f"{triggers}/{made['id']}?updateMask=substitutions"
+    bare("PATCH", change, {"substitutions": {"_ENVIRONMENT": "production"}, "name": "no"})
+    found = bare("GET", f"{triggers}/deliver")
+    assert found == {**made, "substitutions": {"_ENVIRONMENT": "production"}}
+    assert bare("GET", triggers) == {"triggers": [found]}
+    bare("DELETE", f"{triggers}/{made['id']}")
+    assert bare("GET", triggers) == {}
+
+
 # Faults
 
 
