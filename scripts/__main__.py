@@ -18,6 +18,7 @@ from scripts.core import report  # noqa: E402  (the line above is what makes it 
 from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E402
 
 GROUPS = {
+    "set up": ["doctor"],
     "try it": ["demo", "up", "test"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
     "operate": ["status", "history", "logs", "promote", "rollback", "hold", "resume"],

@@ -64,7 +64,9 @@ _IN_PROJECT = "projects/{project}"
 
 # Asked by nobody in particular: pages for people, what makes a token out of something else, keys,
 # and the paths by which whoever runs the local Cloud Run sets it up.
-OPEN = frozenset({"/", "/logs/{project}/{region}/{name}", "/v1/token", "/oauth2/v3/certs"})
+OPEN = frozenset(
+    {"/", "/logs/{project}/{region}/{name}", "/v1/token", "/oauth2/v3/certs", "/tokeninfo"}
+)
 LOCAL = "/_local/"
 
 
