@@ -75,7 +75,13 @@ def _run(argv: list[str]) -> int:
         made.error(f"unrecognized arguments: {' '.join(others)}")
     if others:
         arguments.handed_on = others
-    code: int = module.run(arguments, root())
+    try:
+        code: int = module.run(arguments, root())
+    except ShipError as error:
+        from scripts.core.doctor.pointer import point
+
+        point(error, arguments, root())
+        raise
     return code
 
 

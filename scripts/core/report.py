@@ -194,6 +194,8 @@ def show_error(error: ShipError) -> None:
         print(f"{dim}  | {line}{off}", file=sys.stderr)
     if error.hint:
         print(f"  -> {error.hint}", file=sys.stderr)
+    for line in error.more:
+        print(f"  {line}", file=sys.stderr)
     _append("GITHUB_STEP_SUMMARY", _summary_of_error(error))
 
 
