@@ -21,6 +21,7 @@ GROUPS = {
     "set up": ["doctor"],
     "try it": ["demo", "up", "test"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
+    "set up": ["bootstrap"],
     "operate": ["status", "history", "logs", "promote", "rollback", "hold", "resume"],
 }
 VERBS = [verb for verbs in GROUPS.values() for verb in verbs]

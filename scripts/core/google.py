@@ -144,6 +144,18 @@ class Google:
             self._credentials, _ = google.auth.default(scopes=[_SCOPE])
         return self._credentials
 
+    def _quota_project(self) -> str | None:
+        """The project whose quota a person's requests count against; a service account has its own.
+
+        Some of Google's APIs answer a person only when one is named.
+        Source: https://cloud.google.com/docs/quotas/quota-project
+        """
+        from google.oauth2.credentials import Credentials
+
+        if not isinstance(self._credentials, Credentials):
+            return None
+        return str(self._credentials.quota_project_id or self._project)
+
     def _post_as(self, url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
         _check_confidential(url)
         return self._send("POST", url, token=token, json=body)
@@ -152,7 +164,7 @@ class Google:
         """Read. Tried again when the answer says that this may help."""
         return self._send("GET", self.url(api, path), params=params)
 
-    def query(self, api: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def query(self, api: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         """A read that Google makes with POST, such as Cloud Logging's entries.list."""
         return self._send("POST", self.url(api, path), json=body)
 
@@ -182,6 +194,8 @@ class Google:
     ) -> dict[str, Any]:
         token = token or self.token(url)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if quota := self._quota_project():
+            headers["X-Goog-User-Project"] = quota
         for attempt in range(1, attempts + 1):
             try:
                 response = self.http.request(method, url, headers=headers, timeout=60, **kwargs)
