@@ -18,6 +18,7 @@ from scripts.core import report  # noqa: E402  (the line above is what makes it 
 from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E402
 
 GROUPS = {
+    "set up": ["doctor"],
     "try it": ["demo", "up", "test"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
     "set up": ["bootstrap"],
@@ -75,7 +76,13 @@ def _run(argv: list[str]) -> int:
         made.error(f"unrecognized arguments: {' '.join(others)}")
     if others:
         arguments.handed_on = others
-    code: int = module.run(arguments, root())
+    try:
+        code: int = module.run(arguments, root())
+    except ShipError as error:
+        from scripts.core.doctor.pointer import point
+
+        point(error, arguments, root())
+        raise
     return code
 
 

@@ -112,6 +112,27 @@ class Google:
         with _usable_credentials():
             return idtoken.make(self._found(), audience, _SCOPE, self._post_as)
 
+    def account(self) -> str | None:
+        """Whose the credentials are: an e-mail, or None where there are none or nobody tells.
+
+        Raises:
+            UsageError: there are none to be found, or they are refused.
+        """
+        url = self.url("oauth2", "/tokeninfo")
+        token = self.token(url)
+        if token is None:
+            return None
+        email = getattr(self._found(), "service_account_email", None)
+        if not email or email == "default":
+            # In the body, where no log has it (I9).
+            sent = {"access_token": token}
+            try:
+                answer = self.http.post(url, data=sent, timeout=10).json()
+            except (requests.exceptions.RequestException, ValueError):
+                return None
+            email = answer.get("email") if isinstance(answer, dict) else None
+        return str(email) if email else None
+
     def _found(self) -> Any:
         """Application Default Credentials, found once."""
         import google.auth

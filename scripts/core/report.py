@@ -17,6 +17,7 @@ import msgspec
 
 from scripts.core.errors import ShipError
 
+_WRAPPED = {"FOUND"}
 _GIVING_WAY = {"IMAGE", "LAST", "WHY", "MADE", "SINCE", "BY"}
 
 
@@ -176,7 +177,7 @@ def rich_table(table: Table) -> Any:
         shown.add_column(
             column,
             overflow="ellipsis" if gives_way else "fold",
-            no_wrap=True,
+            no_wrap=column not in _WRAPPED,
             min_width=1 if gives_way else None,
         )
     for row in table.rows:
@@ -193,6 +194,8 @@ def show_error(error: ShipError) -> None:
         print(f"{dim}  | {line}{off}", file=sys.stderr)
     if error.hint:
         print(f"  -> {error.hint}", file=sys.stderr)
+    for line in error.more:
+        print(f"  {line}", file=sys.stderr)
     _append("GITHUB_STEP_SUMMARY", _summary_of_error(error))
 
 
