@@ -20,6 +20,7 @@ from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E40
 
 GROUPS = {
     "try it": ["demo", "trial", "rehearse", "up", "test", "check"],
+    "set up": ["bootstrap", "doctor"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
     "operate": ["status", "history", "logs", "promote", "rollback", "hold", "resume"],
 }
@@ -81,7 +82,10 @@ def _run(argv: list[str]) -> int:
     try:
         code: int = module.run(arguments, root())
     except ShipError as error:
+        from scripts.core.doctor.pointer import point
+
         error.about = error.about or getattr(arguments, "about", None)
+        point(error, arguments, root())
         raise
     return code
 

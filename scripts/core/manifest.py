@@ -19,7 +19,7 @@ PLACEHOLDER = "app"
 
 # Whether Cloud Run checks a caller's IAM at all.
 # Source: https://cloud.google.com/run/docs/securing/managing-access#invoker_check
-_INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
+INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
 
 
 def overlay(base: Any, over: Any) -> Any:
@@ -103,7 +103,7 @@ def render(pipeline: Pipeline, *, commit: str, image: str, revision: str) -> Obj
     metadata["namespace"] = pipeline.environment.project
     metadata["labels"] = {**metadata.get("labels", {}), **labels}
     annotations = metadata.setdefault("annotations", {})
-    annotations[_INVOKER_CHECK] = "true" if pipeline.environment.access == "public" else "false"
+    annotations[INVOKER_CHECK] = "true" if pipeline.environment.access == "public" else "false"
     template = service["spec"].setdefault("template", {})
     template_metadata = template.setdefault("metadata", {})
     template_metadata["name"] = revision
