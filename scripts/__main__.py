@@ -19,6 +19,7 @@ from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E40
 
 GROUPS = {
     "try it": ["demo", "up", "test"],
+    "make it yours": ["init"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
     "operate": ["status", "history", "plan", "logs", "promote", "rollback", "hold", "resume"],
 }
@@ -102,7 +103,7 @@ def overview() -> str:
             lines.append(f"  {verb:<10} {documentation.splitlines()[0]}")
         lines.append("")
     lines += [
-        "./ship VERB --help tells more. --env is local unless given; demo, up and test take none.",
+        "./ship VERB --help tells more. --env is local unless given; demo, up, test take none.",
         "exit codes: 0 done; 1 failed, and the service serves what it did before;",
         "  2 bad usage or configuration, nothing was sent; 3 refused, nothing changed;",
         "  4 differences found (plan);",
