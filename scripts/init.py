@@ -187,9 +187,8 @@ def _next(root: Path, source: str, repository: str | None, env: str | None) -> l
     said = []
     if not (root / source / "Dockerfile").is_file():
         said.append(f"put the service's code and its Dockerfile in {source}/")
-    origin = git.origin(root)
-    if repository and origin != f"https://github.com/{repository}":
-        verb = "set-url" if origin else "add"
+    if repository and git.origin(root) != f"https://github.com/{repository}":
+        verb = "set-url" if git.has_origin(root) else "add"
         said.append(f"git remote {verb} origin https://github.com/{repository}.git")
     said += ["git add -A && git commit -m 'Make it ours'", "./ship up, then ./ship deliver"]
     if env and env != config.DEFAULT_ENV:

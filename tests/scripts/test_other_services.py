@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, LocalCloudRun
+from tests.conftest import ROOT, LocalCloudRun, needs_sample
 from tests.scripts.conftest import Project
 from tests.scripts.docker_help import needs_docker
 
@@ -75,6 +75,7 @@ def docker_project(tmp_path: Path) -> Iterator[Project]:
 
 
 @needs_docker
+@needs_sample
 @pytest.mark.usefixtures("pypi")
 @pytest.mark.xdist_group("docker-runtime")
 def test_the_samples_own_dockerfile_in_containers(docker_project: Project) -> None:

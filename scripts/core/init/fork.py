@@ -1,7 +1,7 @@
 """A fork's names: what the files say now, and the same files with other answers. Pure.
 
 Each fact stands in one place: the service's name is its folder's in pipelines/ (and
-the manifest's), a project is in its environment's file. Only the values change: comments and order stay.
+the manifest's), a project is in its environment's file. Only values change: comments stay.
 """
 
 from __future__ import annotations
