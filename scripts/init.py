@@ -19,6 +19,9 @@ from scripts.core.init import adopt, fork, forms, questions, tree
 from scripts.core.init.fork import Answers, Fork
 from scripts.core.init.tree import Files
 
+Planned = tuple[Files, dict[str, str], list[str], list[str]]
+"""The files that shall be, new path -> old path, what to say then, and what not to show (I9)."""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -39,8 +42,10 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     with tree.alone(root) as scratch:
         before = tree.read(root)
         make = _adopted if arguments.from_service else _renamed
-        after, renamed, said = make(arguments, root, before)
+        after, renamed, said, hidden = make(arguments, root, before)
         lines = tree.diff(before, after, renamed)
+        for value in hidden:
+            lines = [line.replace(value, "(not shown)") for line in lines]
         if not lines:
             print("nothing to change: the files say so already")
             return 0
@@ -56,9 +61,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     return 0
 
 
-def _renamed(
-    arguments: argparse.Namespace, root: Path, files: Files
-) -> tuple[Files, dict[str, str], list[str]]:
+def _renamed(arguments: argparse.Namespace, root: Path, files: Files) -> Planned:
     """The files of the service that is there, with the answers in them."""
     there = Fork(files, _which(root, arguments.service))
     repository = _repository(arguments.repository, root)
@@ -97,12 +100,10 @@ def _renamed(
     if service != there.service and (root / "pipelines" / service).exists():
         raise UsageError(f"pipelines/{service}/ exists already: it is another service")
     after, renamed = there.says(answers)
-    return after, renamed, _next(root, answers.source, repository, next(iter(projects), None))
+    return after, renamed, _next(root, source, repository, next(iter(projects), None)), []
 
 
-def _adopted(
-    arguments: argparse.Namespace, root: Path, files: Files
-) -> tuple[Files, dict[str, str], list[str]]:
+def _adopted(arguments: argparse.Namespace, root: Path, files: Files) -> Planned:
     """The files with a service in them that runs already."""
     name = forms.service(arguments.from_service)
     if arguments.service not in (None, name):
@@ -127,7 +128,7 @@ def _adopted(
     said = [
         f"WARNING: {variable} is a plain variable and sounds like a secret: keep it in Secret"
         " Manager, and out of git"
-        for variable in running.variables
+        for variable in running.sounds_secret
     ]
     where = name if env == config.DEFAULT_ENV else f"{name} --env {env}"
     said += [
@@ -135,7 +136,8 @@ def _adopted(
         f"pipelines/{name}/smoke.yaml must name the path that tells the commit",
     ]
     repository = _repository(arguments.repository, root)
-    return after, renamed, said + _next(root, source, repository, env)
+    said += _next(root, source, repository, env)
+    return after, renamed, said, list(running.sounds_secret.values())
 
 
 def _which(root: Path, wanted: str | None) -> str:

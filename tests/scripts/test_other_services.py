@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,16 +17,6 @@ from tests.scripts.docker_help import needs_docker
 
 SERVICES = ROOT / "tests" / "services"
 NODE = shutil.which("node", path="/usr/bin:/bin")  # where the process runtime looks
-
-
-@pytest.fixture(scope="module")
-def pypi(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips the test where pip reaches no package index."""
-    folder = tmp_path_factory.mktemp("pypi")
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--retries", "0", "--no-deps"]
-    asked = [*pip, "--dest", str(folder), "h11==0.16.0"]
-    if subprocess.run(asked, capture_output=True, timeout=60, check=False).returncode:
-        pytest.skip("left out: pip reaches no package index")
 
 
 def of(project: Project, source: Path) -> Project:

@@ -55,15 +55,15 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
         return str(self.service["metadata"]["name"])
 
     @property
-    def variables(self) -> list[str]:
-        """Plain environment variables whose names sound like secrets."""
+    def sounds_secret(self) -> dict[str, str]:
+        """Plain environment variables whose names sound like secrets: name -> value."""
         containers = self.service["spec"]["template"]["spec"]["containers"]
-        return [
-            variable["name"]
+        return {
+            variable["name"]: str(variable["value"])
             for container in containers
             for variable in container.get("env") or []
             if variable.get("value") and _SECRET.search(variable["name"])
-        ]
+        }
 
     @property
     def registry(self) -> str:
