@@ -42,6 +42,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def security(session: nox.Session) -> None:
+    """Workflows, shell scripts, Dockerfiles: zizmor, actionlint, shellcheck, hadolint, schemas."""
+    _install(session)
+    session.run("python", "-m", "pytest", "tests/test_workflows.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """How fast it is, side by side with others in the same run."""
     _install(session)
@@ -50,11 +57,12 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def schema(session: nox.Session) -> None:
-    """Write pipelines/schema.json from the types of scripts/core/formats.py."""
+    """Write pipelines/schema.json and the tables of docs/security.md from what they describe."""
     _install(session)
     code = "import json; from scripts.core.formats import schema; print(json.dumps(schema()))"
     made = session.run("python", "-c", code, silent=True)
     Path("pipelines/schema.json").write_text(json.dumps(json.loads(str(made)), indent=2) + "\n")
+    session.run("python", "-m", "tests.security_page")
 
 
 @nox.session

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 # Until the handlers stand, Ctrl-C just ends it: there is nothing to tidy up yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -18,7 +19,7 @@ from scripts.core import report  # noqa: E402  (the line above is what makes it 
 from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E402
 
 GROUPS = {
-    "try it": ["demo", "up", "test"],
+    "try it": ["demo", "up", "test", "check", "rehearse"],
     "make it yours": ["init"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
     "operate": ["status", "history", "plan", "logs", "promote", "rollback", "hold", "resume"],
@@ -58,6 +59,7 @@ def main(argv: list[str]) -> int:
         if "--debug" in argv:
             raise
         print(f"ship: this should not happen: {type(error).__name__}: {error}", file=sys.stderr)
+        report.annotate("ship: this should not happen", f"{type(error).__name__}: {error}")
         print("  -> --debug shows where; please report it", file=sys.stderr)
         return 1
 
@@ -76,7 +78,12 @@ def _run(argv: list[str]) -> int:
         made.error(f"unrecognized arguments: {' '.join(others)}")
     if others:
         arguments.handed_on = others
-    code: int = module.run(arguments, root())
+    arguments.verb = verb
+    try:
+        code: int = module.run(arguments, root())
+    except ShipError as error:
+        error.about = error.about or getattr(arguments, "about", None)
+        raise
     return code
 
 
@@ -112,9 +119,17 @@ def overview() -> str:
     return "\n".join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors a workflow's run page shows as well."""
+
+    def error(self, message: str) -> NoReturn:
+        report.annotate(self.prog, message)
+        super().error(message)
+
+
 def parser(verb: str, module: object) -> argparse.ArgumentParser:
     """The parser of one verb, from its module."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=f"ship {verb}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
             "service": context.pipeline.service,
             "commit": commit.sha,
             "image": built.image,
+            "repository": built.image.partition("@")[0],
             "digest": built.image.rpartition("@")[2],
             "built": built.new,
             "dry_run": context.dry_run,

@@ -21,10 +21,11 @@ PATH = "/_local/github"
 _SECONDS = 300
 _JOB_SECONDS = 6 * 3600
 _CLAIMS = (
-    "actor", "actor_id", "base_ref", "environment", "event_name", "head_ref", "job_workflow_ref",
-    "ref", "ref_protected", "ref_type", "repository", "repository_id", "repository_owner",
+    "actor", "actor_id", "base_ref", "check_run_id", "enterprise", "enterprise_id", "environment",
+    "environment_node_id", "event_name", "head_ref", "job_workflow_ref", "job_workflow_sha", "ref",
+    "ref_protected", "ref_type", "repository", "repository_id", "repository_owner",
     "repository_owner_id", "repository_visibility", "run_attempt", "run_id", "run_number",
-    "runner_environment", "sha", "sub", "workflow", "workflow_ref",
+    "runner_environment", "sha", "workflow", "workflow_ref", "workflow_sha",
 )  # fmt: skip
 
 
@@ -91,17 +92,18 @@ def _claims(repository: str, chosen: dict[str, Any]) -> dict[str, Any]:
     owner = repository.partition("/")[0]
     ref = str(chosen.get("ref", "refs/heads/main"))
     event = str(chosen.get("event_name", "push"))
-    workflow = f"{repository}/.github/workflows/deliver.yaml@{ref}"
+    workflow = chosen.get("workflow_ref", f"{repository}/.github/workflows/deliver.yml@{ref}")
     if "environment" in chosen:
         context = f"environment:{chosen['environment']}"
     else:
         context = "pull_request" if event == "pull_request" else f"ref:{ref}"
+    sha = str(chosen.get("sha", hashlib.sha1(ref.encode(), usedforsecurity=False).hexdigest()))
     return {
         "sub": f"repo:{repository}:{context}",
         "ref": ref,
         "ref_type": "tag" if ref.startswith("refs/tags/") else "branch",
         "ref_protected": "false",
-        "sha": hashlib.sha1(ref.encode(), usedforsecurity=False).hexdigest(),
+        "sha": sha,
         "repository": repository,
         "repository_id": _number(repository),
         "repository_owner": owner,
@@ -114,7 +116,10 @@ def _claims(repository: str, chosen: dict[str, Any]) -> dict[str, Any]:
         "base_ref": "",
         "workflow": "deliver",
         "workflow_ref": workflow,
+        "workflow_sha": sha,
         "job_workflow_ref": workflow,
+        "job_workflow_sha": sha,
+        "check_run_id": "1",
         "run_id": "1",
         "run_number": "1",
         "run_attempt": "1",

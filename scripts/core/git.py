@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import io
 import os
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -69,6 +70,24 @@ def commit(root: Path, reference: str = "HEAD") -> Commit:
         raise UsageError(f"--commit {reference}: no such commit here", "git fetch?") from None
     sha, time, subject = line.decode(errors="replace").strip().split("\0", 2)
     return Commit(sha=sha, time=int(time), subject=subject)
+
+
+def is_newer(root: Path, commit: str, than: str) -> bool | None:
+    """Whether `commit` is a descendant of `than`; None where this clone does not know it.
+
+    Args:
+        root: the repository.
+        commit: what a service says of itself, and so anything at all.
+        than: the full SHA of a commit that is there.
+    """
+    if commit == than or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        return False
+    done = subprocess.run(
+        ["git", "-C", str(root), "merge-base", "--is-ancestor", than, commit],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    # Source: git-merge-base(1): 0 it is, 1 it is not, anything else is an error.
+    return {0: True, 1: False}.get(done.returncode)
 
 
 def uncommitted(root: Path) -> int:

@@ -47,14 +47,21 @@ class Images:
             return None
         return Found(reference=f"{self.repository}@{resolved.digest}", resolved=resolved)
 
-    def checked(self, commit: Commit) -> str:
+    def checked(self, commit: Commit, digest: str | None = None) -> str:
         """The reference by digest of a commit's image, after the preflight (I2).
 
+        Args:
+            commit: what it was built from.
+            digest: which image it must be; None to take what the commit's tag names.
+
         Raises:
-            UsageError: there is none, or it is not for the platform that the environment takes.
+            UsageError: there is none.
+            Refused: it is another one than `digest`, or none that the environment takes.
         """
         found = self.find(commit)
         where = self.context.where
+        if digest and (found is None or found.resolved.digest != digest):
+            raise self._another(commit, digest, found)
         if found is None:
             raise UsageError(
                 f"commit {commit.short} is not in {self.repository}", f"./ship build {where}"
@@ -74,6 +81,30 @@ class Images:
                 "delete that tag and build it with docker",
             )
         return found.reference
+
+    def _another(self, commit: Commit, digest: str, found: Found | None) -> Refused:
+        """Why a commit's image is not the one that was asked for, and what to do."""
+        first = self.context.pipeline.environment.after
+        makes = f"./ship build {self.context.where}"
+        if first:  # it never builds itself
+            makes = f"./ship deliver {self.context.pipeline.service} --env {first}"
+        if self.registry.resolve(self.path, digest) is None:
+            return Refused(
+                f"{digest} is not in {self.repository}",
+                f"{makes} --commit {commit.sha} puts this commit's image there",
+            )
+        if found is None:
+            return Refused(
+                f"{digest} is not commit {commit.short}'s image: that commit has none"
+                f" in {self.repository}",
+                f"{makes} --commit {commit.sha}",
+            )
+        return Refused(
+            f"{digest} is not commit {commit.short}'s image:"
+            f" its tag in {self.repository} names {found.resolved.digest}",
+            "--commit names the commit that it was built from;"
+            f" this one's is --digest {found.resolved.digest}",
+        )
 
     def build(self, commit: Commit, builder: str, say: Callable[[str], None]) -> str:
         """Build and push; in a dry run only build, where that needs no push.

@@ -16,6 +16,18 @@ _STEP = re.compile(r"#\d+ \[.+\] ")  # "#7 [stage-1 2/4] COPY …" of `--progres
 _LINES = 20  # of the output, shown when a build fails
 
 
+def engine_answers() -> bool:
+    """Whether there is Docker with buildx here, and an engine behind it."""
+    try:
+        done = subprocess.run(
+            ["docker", "buildx", "inspect", "--bootstrap"],
+            capture_output=True, check=False, timeout=60,
+        )  # fmt: skip
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
 def build(
     context: Path,
     *,

@@ -1,0 +1,355 @@
+"""What a rehearsal happens in: a scratch clone, a scratch Cloud Run that enforces IAM, identities.
+
+The clone differs from the repository in its environment files alone: bakes are short, and where
+there is no Docker images are packed. The identities are those of scripts/core/federation.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from scripts.core import HOME, config, federation, git
+from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
+from scripts.core.errors import Failed, UsageError
+from scripts.core.federation import Federation, Repository, Resource
+from scripts.rehearse.workflow import Job, Workflow
+
+_OWNER = "user:owner@localhost"
+_NUMBERS = {"owner_id": 1001, "repository_id": 2002}  # this repository's, as the local issuer has it
+
+
+class World:
+    """A place to rehearse in.
+
+    Args:
+        root: the repository.
+        folder: a scratch folder.
+        builder: "docker" or "pack".
+        bake: how long each step is watched, such as "0s".
+        ref: what the workflow runs on, such as "refs/heads/main".
+    """
+
+    def __init__(self, root: Path, folder: Path, *, builder: str, bake: str, ref: str) -> None:
+        self.root = root
+        self.folder = folder
+        self.builder = builder
+        self.bake = bake
+        self.ref = ref
+        self.clone = folder / "clone"
+        self.repository = _repository(root)
+        self._clone()
+        self.pipelines = _pipelines(self.clone)
+        self.access: dict[str, Federation] = {}
+
+    def __enter__(self) -> World:
+        runtime = "docker" if self.builder == "docker" else "process"
+        self._emulator = subprocess.Popen(
+            [sys.executable, str(HOME / "scripts"), "up", "--port", "0", "--iam", "enforce",
+             "--runtime", runtime, "--state", str(self.folder / "cloud-run")],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert self._emulator.stdout
+        self.url = self._emulator.stdout.readline().strip()
+        if not self.url:
+            raise Failed("the local Cloud Run did not start", "./ship up says why")
+        try:
+            self._owner = requests.Session()
+            self._owner.trust_env = False
+            token = self._post("/_local/access-tokens", {"member": _OWNER})["access_token"]
+            self._owner.headers["Authorization"] = f"Bearer {token}"
+            self._let_in()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._emulator.send_signal(signal.SIGTERM)
+        self._emulator.wait()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables that lead every command here, instead of to Google."""
+        there = {
+            ENDPOINT_VARIABLE: self.url,
+            "SHIPWAY_VENV": sys.prefix,
+            "TERM": "dumb",  # act gives steps a terminal; GitHub does not
+            # google-github-actions/auth: the hosts that it would ask instead.
+            "GHA_ENDPOINT_OVERRIDE_sts": f"{self.url}/v1",
+            "GHA_ENDPOINT_OVERRIDE_iam": f"{self.url}/v1",
+            "GHA_ENDPOINT_OVERRIDE_iamcredentials": f"{self.url}/v1",
+        }
+        return there
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The repository's GitHub variables."""
+        return next(iter(self.access.values())).repository_variables
+
+    def variables_of(self, job: Job) -> dict[str, str]:
+        """The variables of a job's GitHub Environment."""
+        access = self.access.get(job.environment or "")
+        return access.environment_variables if access else {}
+
+    def token_request(self, job: Job, workflow: str, event: str) -> dict[str, str]:
+        """The two variables with which a job asks for its OIDC token; none without permission."""
+        if not job.tokens:
+            return {}
+        name = f"{self.repository.owner}/{self.repository.name}"
+        path = f"{name}/.github/workflows/{workflow}@{self.ref}"
+        claims: dict[str, Any] = {
+            "repository": name,
+            "repository_id": str(self.repository.repository_id),
+            "repository_owner_id": str(self.repository.owner_id),
+            "ref": self.ref,
+            "event_name": event,
+            "workflow_ref": path,
+            "job_workflow_ref": path,
+            **({"environment": job.environment} if job.environment else {}),
+        }
+        made: dict[str, str] = self._post("/_local/github/jobs", claims)
+        return made
+
+    def event(self, workflow: Workflow) -> dict[str, Any]:
+        """The event that starts the workflow, as far as anybody asks it."""
+        owner = {"login": self.repository.owner, "id": self.repository.owner_id}
+        head = git.commit(self.clone).sha
+        event: dict[str, Any] = {
+            "ref": self.ref,
+            "after": head,
+            "inputs": workflow.inputs,
+            "repository": {
+                "id": self.repository.repository_id,
+                "name": self.repository.name,
+                "full_name": f"{self.repository.owner}/{self.repository.name}",
+                "owner": owner,
+                "private": False,
+                "default_branch": "main",
+            },
+            "sender": {"login": git.actor()},
+        }
+        if workflow.event == "pull_request":
+            event["number"] = 1
+            event["pull_request"] = {
+                "number": 1,
+                "head": {"ref": "rehearsed", "sha": head},
+                "base": {"ref": "main", "sha": git.commit(self.clone, "HEAD~1").sha},
+            }
+        return event
+
+    def ship(self, *arguments: str, environment: str | None = None) -> dict[str, Any]:
+        """One command in the clone, as a job of the main branch would do it; returns its document.
+
+        Args:
+            arguments: the command line.
+            environment: the GitHub Environment that the job is in; None for the build.
+
+        Raises:
+            Failed: it did.
+        """
+        access = self.access[environment] if environment else next(iter(self.access.values()))
+        account = access.deployer if environment else access.pusher
+        job = Job(id="before", environment=environment, tokens=True)
+        done = subprocess.run(
+            [sys.executable, str(HOME / "scripts"), *arguments, "--format", "json"],
+            cwd=self.clone,
+            env={
+                **os.environ,
+                ENDPOINT_VARIABLE: self.url,
+                "GOOGLE_APPLICATION_CREDENTIALS": str(self._credentials(job, account.email)),
+            },
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise Failed(
+                f"before the rehearsal: ./ship {' '.join(arguments)}: exit code {done.returncode}",
+                evidence=done.stderr.strip().splitlines()[-20:],
+            )
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def take_up(self) -> None:
+        """Go on to the commit that is rehearsed; until then the clone is at the one before it."""
+        _git(self.clone, "read-tree", "--reset", "-u", self._head)
+        self._commit("Rehearse it")
+
+    @contextmanager
+    def creating(self) -> Iterator[None]:
+        """Let the deployers create the services, which is an owner's part; then no more than theirs."""
+        given = [
+            federation.Binding(
+                role="roles/run.admin",
+                resource=Resource(kind="project", project=pipeline.environment.project),
+                member=self.access[pipeline.env].deployer.member,
+                why="the first release",
+            )
+            for pipeline in self.pipelines
+        ]
+        for binding in given:
+            self._grant(binding)
+        try:
+            yield
+        finally:
+            for binding in given:
+                self._change(binding.resource, lambda old, b=binding: [  # type: ignore[misc]
+                    o for o in old if (o["role"], o["members"]) != (b.role, [b.member])
+                ])  # fmt: skip
+        self._bind(lambda resource: resource.kind == "service")
+
+    def _credentials(self, job: Job, email: str) -> Path:
+        """The file that google-github-actions/auth writes."""
+        asked = self.token_request(job, "deliver.yml", "push")
+        provider = next(iter(self.access.values())).provider.name
+        audience = f"https://iam.googleapis.com/{provider}"
+        file = self.folder / f"credentials-{email.partition('@')[0]}.json"
+        accounts = f"{self.url}/v1/projects/-/serviceAccounts"
+        file.write_text(
+            json.dumps(
+                {
+                    "type": "external_account",
+                    "audience": f"//iam.googleapis.com/{provider}",
+                    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+                    "token_url": f"{self.url}/v1/token",
+                    "service_account_impersonation_url": f"{accounts}/{email}:generateAccessToken",
+                    "credential_source": {
+                        "url": f"{asked['ACTIONS_ID_TOKEN_REQUEST_URL']}&audience={audience}",
+                        "headers": {
+                            "Authorization": f"Bearer {asked['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"
+                        },
+                        "format": {"type": "json", "subject_token_field_name": "value"},
+                    },
+                }
+            )
+        )
+        return file
+
+    def _clone(self) -> None:
+        self._head = git.commit(self.root).sha
+        _git(None, "clone", "--quiet", self.root.resolve().as_uri(), str(self.clone))
+        _git(self.clone, "checkout", "--quiet", "-B", self.ref.removeprefix("refs/heads/"))
+        name = f"{self.repository.owner}/{self.repository.name}"
+        _git(self.clone, "remote", "set-url", "origin", f"https://github.com/{name}")
+        with suppress(UsageError):  # the very first commit has none before it
+            _git(self.clone, "read-tree", "--reset", "-u", "HEAD~1")
+        self._commit("Before it")
+
+    def _commit(self, subject: str) -> None:
+        """Commit the files at hand, with environments that suit a rehearsal."""
+        for file in sorted((self.clone / "pipelines").glob("*/*.yaml")):
+            if file.stem in ("service", "smoke", config.DEFAULT_ENV):
+                continue
+            said = yaml.safe_load(file.read_text())
+            said["rollout"] = {**said.get("rollout", {}), "bake": self.bake}
+            if self.builder == "pack":
+                said |= {"builder": "pack", "platform": "host"}
+            file.write_text(yaml.safe_dump(said, sort_keys=False))
+        _git(self.clone, "add", "--all")
+        _git(self.clone, "commit", "--quiet", "--allow-empty", "--message", subject)
+
+    def _let_in(self) -> None:
+        """Make the pool, its provider, the accounts' bindings and the registry's repositories."""
+        projects = {p.environment.project for p in self.pipelines} | {
+            federation.home(self.pipelines)
+        }
+        numbers = {p: self._get(f"/v1/projects/{p}")["projectNumber"] for p in sorted(projects)}
+        for env in sorted({p.env for p in self.pipelines}):
+            ours = [p for p in self.pipelines if p.env == env]
+            before = {(p.service, p.environment.after) for p in ours}
+            earlier = [p for p in self.pipelines if (p.service, p.env) in before]
+            issuer = f"{self.url}/_local/github"
+            plan = federation.plan(self.repository, ours, earlier, numbers, issuer=issuer)
+            self.access[env] = plan
+        provider = next(iter(self.access.values())).provider
+        base = f"/v1/projects/{provider.project}/locations/global/workloadIdentityPools"
+        self._post(f"{base}?workloadIdentityPoolId={provider.pool}", {})
+        self._post(
+            f"{base}/{provider.pool}/providers?workloadIdentityPoolProviderId={provider.id}",
+            {
+                "attributeMapping": provider.mapping,
+                "attributeCondition": provider.condition,
+                "oidc": {"issuerUri": provider.issuer},
+            },
+        )
+        self._bind(lambda resource: resource.kind != "service")
+
+    def _bind(self, wanted: Callable[[Resource], bool]) -> None:
+        for plan in self.access.values():
+            for binding in plan.bindings:
+                if wanted(binding.resource):
+                    self._grant(binding)
+
+    def _grant(self, binding: federation.Binding) -> None:
+        bound = {"role": binding.role, "members": [binding.member]}
+        self._change(binding.resource, lambda old: [*old, bound])
+
+    def _change(self, resource: Resource, how: Callable[[list[Any]], list[Any]]) -> None:
+        """Change the bindings of a resource's policy."""
+        reading = self._get if resource.kind in ("repository", "secret", "service") else self._ask
+        policy = reading(f"/v1/{resource.path}:getIamPolicy")
+        policy["bindings"] = how(policy.get("bindings", []))
+        self._post(f"/v1/{resource.path}:setIamPolicy", {"policy": policy})
+
+    def _ask(self, path: str) -> Any:
+        return self._post(path, {})
+
+    def _get(self, path: str) -> Any:
+        return self._answer(self._owner.get(self.url + path, timeout=30))
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._answer(self._owner.post(self.url + path, json=body, timeout=30))
+
+    @staticmethod
+    def _answer(answer: requests.Response) -> Any:
+        if not answer.ok:
+            raise Failed(f"{answer.request.method} {answer.url}", evidence=[answer.text[:500]])
+        return answer.json()
+
+
+def _repository(root: Path) -> Repository:
+    """This repository at GitHub, under the name that its origin has there."""
+    origin = git.origin(root).removeprefix("https://github.com/")
+    owner, _, name = origin.partition("/")
+    if not owner or not name or "/" in name or ":" in owner:
+        owner, name = "owner", root.name
+    return Repository(owner=owner, name=name, **_NUMBERS)
+
+
+def _pipelines(root: Path) -> list[Pipeline]:
+    """Every service in every environment but the local one.
+
+    Raises:
+        UsageError: there is none, or one of them is not right.
+    """
+    found = [
+        config.load(root, service, env)
+        for service in config.services(root)
+        for env in config.environments(root, service)
+        if env != config.DEFAULT_ENV
+    ]
+    if not found:
+        raise UsageError("pipelines/ has no environment but local: there is nothing to rehearse")
+    return found
+
+
+def _git(folder: Path | None, *arguments: str) -> None:
+    settings = ["user.name=rehearsal", "user.email=rehearsal@localhost", "commit.gpgsign=false",
+                "core.hooksPath=/dev/null"]  # fmt: skip
+    flags = [word for setting in settings for word in ("-c", setting)]
+    done = subprocess.run(
+        ["git", *flags, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UsageError(f"git {arguments[0]}: {done.stderr.strip()}")
+
+

@@ -1,0 +1,62 @@
+"""An example of a repository and its environments, whatever a fork has in pipelines/."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from emulator.names import project_number
+from scripts.core import config, federation
+from scripts.core.config import Pipeline
+from scripts.core.federation import Federation, Repository
+
+REPOSITORY = Repository(owner="acme", owner_id=42, name="app", repository_id=4711)
+NUMBERS = {p: project_number(p) for p in ("acme-ops", "acme-staging", "acme-prod")}
+
+_MANIFEST = """
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata:
+  name: app
+spec:
+  template:
+    spec:
+      containers:
+        - image: app
+"""
+_ENVIRONMENT = """
+project: {project}
+regions: [us-central1]
+registry: us-central1-docker.pkg.dev/acme-ops/services
+access: {access}
+{after}
+overlay:
+  spec:
+    template:
+      spec:
+        serviceAccountName: app-runtime@{project}.iam.gserviceaccount.com
+"""
+
+
+def pipeline(env: str, access: str = "public") -> Pipeline:
+    """The example's files for one environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "pipelines", "app")
+        files.mkdir(parents=True)
+        (files / "service.yaml").write_text(_MANIFEST)
+        (files / "smoke.yaml").write_text("[]")
+        for name, project, after in (
+            ("staging", "acme-staging", ""),
+            ("production", "acme-prod", "after: staging"),
+        ):
+            text = _ENVIRONMENT.format(project=project, access=access, after=after)
+            (files / f"{name}.yaml").write_text(text)
+        return config.load(Path(folder), "app", env)
+
+
+def planned(env: str, issuer: str = federation.ISSUER, access: str = "public") -> Federation:
+    """Who may do what in one environment of the example."""
+    made = pipeline(env, access)
+    after = made.environment.after
+    earlier = [pipeline(after, access)] if after else []
+    return federation.plan(REPOSITORY, [made], earlier, NUMBERS, issuer=issuer)

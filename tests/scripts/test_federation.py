@@ -1,0 +1,334 @@
+"""Who gets in: federation.py's condition and bindings against the local token service.
+
+Each refusal is asked for twice: of the provider as it is, and of one without the part of the
+condition that is meant to stop it. The second lets the token in, so it is that part that stops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import msgspec
+import pytest
+import requests
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from emulator.identity.roles import ROLES
+from scripts.core import federation
+from scripts.core.errors import UsageError
+from scripts.core.federation import Account, Federation
+from tests.conftest import LocalCloudRun
+from tests.federation_help import NUMBERS, REPOSITORY, pipeline, planned
+from tests.identity_help import Owner
+
+MINE = {"repository": "acme/app", "repository_id": "4711", "repository_owner_id": "42"}
+DELIVER = "acme/app/.github/workflows/deliver.yml@"
+
+
+class Door:
+    """A local token service with the pool, its provider, and the accounts of two environments."""
+
+    def __init__(self, url: str) -> None:
+        self.owner = Owner(url)
+        self.plans = {e: planned(e, self.owner.issuer) for e in ("staging", "production")}
+        self.provider = self.plans["staging"].provider
+        base = f"{url}/v1/projects/{self.provider.project}/locations/global/workloadIdentityPools"
+        self.owner.post(f"{base}?workloadIdentityPoolId={self.provider.pool}", {})
+        self.providers = f"{base}/{self.provider.pool}/providers?workloadIdentityPoolProviderId="
+        self.make(self.provider.id, self.provider.condition)
+        conditions = REPOSITORY.conditions()
+        for name in conditions:
+            rest = [text for part, text in conditions.items() if part != name]
+            self.make(f"without-{name}", " && ".join(rest))
+        for plan in self.plans.values():
+            for binding in plan.bindings:
+                if binding.role == federation.IMPERSONATE:
+                    self.owner.grant(binding.resource.path, binding.role, binding.member)
+
+    def make(self, name: str, condition: str) -> None:
+        self.owner.post(
+            f"{self.providers}{name}",
+            {
+                "attributeMapping": self.provider.mapping,
+                "attributeCondition": condition,
+                "oidc": {"issuerUri": self.provider.issuer},
+            },
+        )
+
+    def name(self, provider: str) -> str:
+        return f"{self.provider.pool_name}/providers/{provider}"
+
+    def token(self, claims: dict[str, Any], provider: str, audience: str = "") -> str:
+        asked = audience or f"https://iam.googleapis.com/{self.name(provider)}"
+        return self.owner.github_token(audience=asked, **{**MINE, **claims})
+
+    def exchange(self, token: str, provider: str = "") -> requests.Response:
+        return requests.post(
+            f"{self.owner.url}/v1/token",
+            json={
+                "grantType": "urn:ietf:params:oauth:grant-type:token-exchange",
+                "audience": f"//iam.googleapis.com/{self.name(provider or self.provider.id)}",
+                "scope": "https://www.googleapis.com/auth/cloud-platform",
+                "requestedTokenType": "urn:ietf:params:oauth:token-type:access_token",
+                "subjectTokenType": "urn:ietf:params:oauth:token-type:jwt",
+                "subjectToken": token,
+            },
+        )
+
+    def knock(self, claims: dict[str, Any], provider: str = "") -> requests.Response:
+        name = provider or self.provider.id
+        return self.exchange(self.token(claims, name), name)
+
+    def speaks_as(self, account: Account, claims: dict[str, Any]) -> int:
+        """The status with which a job is answered that wants to speak as an account."""
+        entered = self.knock(claims)
+        assert entered.ok, entered.text
+        answer = requests.post(
+            f"{self.owner.url}/v1/projects/-/serviceAccounts/{account.email}:generateAccessToken",
+            json={"scope": ["https://www.googleapis.com/auth/cloud-platform"]},
+            headers={"Authorization": f"Bearer {entered.json()['access_token']}"},
+        )
+        return answer.status_code
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    cloud_run = LocalCloudRun(tmp_path_factory.mktemp("door") / "state", "--iam", "enforce")
+    made = Door(cloud_run.url)
+    yield made
+    made.owner.http.close()
+    cloud_run.stop()
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"environment": "staging"},
+        {"environment": "production", "event_name": "workflow_dispatch"},
+        {"event_name": "workflow_dispatch", "workflow_ref": DELIVER.replace("deliver", "rollback")
+         + federation.BRANCH},
+        # Renamed by its owner: the numbers stay.
+        {"repository": "acme/renamed"},
+        # The form of the subject in repositories made since June 2026, and one over Google's limit.
+        {"sub": "repo:acme-42/app-4711:ref:refs/heads/main"},
+        {"sub": "repo:acme/app:environment:" + "x" * 127},
+    ],
+)  # fmt: skip
+def test_the_main_branch_of_this_repository_gets_in(door: Door, claims: dict[str, Any]) -> None:
+    entered = door.knock(claims)
+    assert entered.ok, entered.text
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "claims"),
+    [
+        # Another repository of the same owner.
+        ("repository", {"repository": "acme/other", "repository_id": "9"}),
+        # The name was freed and taken by somebody else, with the repository moved to them or not.
+        ("owner", {"repository_owner_id": "666"}),
+        ("repository", {"repository_id": "9"}),
+        # Another branch, its own workflow file or main's, called from there.
+        ("branch", {"ref": "refs/heads/evil", "workflow_ref": f"{DELIVER}refs/heads/main"}),
+        ("branch", {"ref": "refs/heads/main2", "job_workflow_ref": f"{DELIVER}refs/heads/main"}),
+        ("branch", {"ref": "refs/tags/main", "job_workflow_ref": f"{DELIVER}refs/heads/main"}),
+        ("workflow", {"workflow_ref": f"{DELIVER}refs/heads/evil"}),
+        # What runs on main on a stranger's account: it has main's ref and main's file.
+        ("event", {"event_name": "pull_request_target"}),
+        ("event", {"event_name": "issue_comment"}),
+        ("event", {"event_name": "workflow_run"}),
+        # Another workflow of this repository, and one of another repository.
+        ("workflow", {"workflow_ref": f"acme/app/.github/workflows/docs.yml@{federation.BRANCH}"}),
+        ("workflow", {"job_workflow_ref": "evil/x/.github/workflows/deliver.yml@refs/heads/main"}),
+        # Claims that are not there.
+        ("owner", {"repository_owner_id": None}),
+    ],
+)  # fmt: skip
+def test_each_part_of_the_condition_stops_somebody(
+    door: Door, stopped_by: str, claims: dict[str, Any]
+) -> None:
+    refused = door.knock(claims)
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["error"] == "unauthorized_client"
+    let_in = door.knock(claims, f"without-{stopped_by}")
+    assert let_in.ok, let_in.text
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        # A fork, and its pull request: the numbers are the fork's.
+        {"repository": "evil/app", "repository_id": "13", "repository_owner_id": "666"},
+        # A pull request from a branch here: the reference is GitHub's merge of it.
+        {"event_name": "pull_request", "ref": "refs/pull/7/merge"},
+        {"event_name": "pull_request", "ref": "refs/pull/7/merge", "environment": "production"},
+        {"ref": "refs/heads/evil"},
+        {"ref": "refs/tags/v1"},
+        {"repository_id": None},
+    ],
+)
+def test_what_several_parts_stop(door: Door, claims: dict[str, Any]) -> None:
+    refused = door.knock(claims)
+    assert refused.status_code == 400, refused.text
+    # Without a number there is nothing to map either.
+    expected = "invalid_grant" if "repository_id" in claims and not claims["repository_id"] else ""
+    assert refused.json()["error"] == (expected or "unauthorized_client")
+
+
+def test_only_its_own_jobs_speak_as_an_account(door: Door) -> None:
+    """The build's job as the pusher, each environment's as its deployer, and nothing else."""
+    staging, production = door.plans["staging"], door.plans["production"]
+    jobs: dict[str, dict[str, Any]] = {
+        "build": {},
+        "staging": {"environment": "staging"},
+        "production": {"environment": "production"},
+        "other": {"environment": "main"},
+    }
+    accounts = {
+        "build": staging.pusher,
+        "staging": staging.deployer,
+        "production": production.deployer,
+    }
+    found = {
+        (job, name): door.speaks_as(account, claims)
+        for job, claims in jobs.items()
+        for name, account in accounts.items()
+    }
+    assert found == {(job, name): 200 if job == name else 403 for job in jobs for name in accounts}
+    for plan in door.plans.values():
+        [runtime] = plan.runtimes
+        assert {door.speaks_as(runtime, claims) for claims in jobs.values()} == {403}
+
+
+def test_another_repository_of_the_same_pool_speaks_as_none(door: Door) -> None:
+    """Members are the pool's, whichever provider let them in."""
+    other = msgspec.structs.replace(REPOSITORY, repository_id=9, name="other")
+    door.make("github-9", " && ".join(other.conditions().values()))
+    claims = {
+        **MINE, "repository": "acme/other", "repository_id": "9", "environment": "staging",
+    }  # fmt: skip
+    entered = door.knock(claims, "github-9")
+    assert entered.ok, entered.text
+    account = door.plans["staging"].deployer.email
+    answer = requests.post(
+        f"{door.owner.url}/v1/projects/-/serviceAccounts/{account}:generateAccessToken",
+        json={"scope": ["https://www.googleapis.com/auth/cloud-platform"]},
+        headers={"Authorization": f"Bearer {entered.json()['access_token']}"},
+    )
+    assert answer.status_code == 403
+
+
+def test_tokens_that_are_not_githubs_or_not_for_us(door: Door) -> None:
+    """Wrong audience, expired, signed by another key, unsigned."""
+    name = door.provider.id
+    good = door.token({}, name)
+    assert door.exchange(good).ok
+    claims = jwt.decode(good, options={"verify_signature": False})
+    header = {"kid": jwt.get_unverified_header(good)["kid"]}
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    for token, said in (
+        (door.token({}, name, audience="https://github.com/acme"), "audience in ID Token"),
+        (door.token({}, name, f"https://iam.googleapis.com/{door.name('x')}"), "audience in ID"),
+        (door.token({"iat": 1_700_000_000, "exp": 1_700_000_300}, name), "stale to sign-in"),
+        (door.token({"iss": federation.ISSUER}, name), "does not match the expected one"),
+        (jwt.encode(claims, key, "RS256", header), "Unable to verify the ID Token signature"),
+        (jwt.encode(claims, None, "none", header), "Unable to verify the ID Token signature"),
+    ):
+        refused = door.exchange(token)
+        assert refused.status_code == 400
+        assert refused.json()["error"] == "invalid_grant"
+        assert said in refused.json()["error_description"]
+
+
+def roles(plan: Federation, member: str) -> set[tuple[str, str]]:
+    return {(b.role, b.resource.path) for b in plan.bindings if b.member == member}
+
+
+def test_the_roles_of_production() -> None:
+    """All of them, so that one more is a decision and not an accident."""
+    plan = planned("production")
+    region = "projects/acme-prod/locations/us-central1"
+    images = "projects/acme-ops/locations/us-central1/repositories/services"
+    assert roles(plan, plan.pusher.member) == {(federation.ARTIFACT_WRITER, images)}
+    assert roles(plan, plan.deployer.member) == {
+        (federation.ARTIFACT_READER, images),
+        (federation.RUN_DEVELOPER, f"{region}/services/app"),
+        (federation.RUN_VIEWER, "projects/acme-prod"),
+        (federation.RUN_VIEWER, "projects/acme-staging"),
+        (federation.LOGS, "projects/acme-prod"),
+        (
+            federation.ACT_AS,
+            "projects/acme-prod/serviceAccounts/app-runtime@acme-prod.iam.gserviceaccount.com",
+        ),
+    }
+    [runtime] = plan.runtimes
+    assert roles(plan, runtime.member) == set()
+    agent = f"service-{NUMBERS['acme-prod']}@serverless-robot-prod.iam.gserviceaccount.com"
+    assert roles(plan, f"serviceAccount:{agent}") == {(federation.ARTIFACT_READER, images)}
+    assert plan.environment_variables == {
+        "DEPLOYER": "deploy-production-4711@acme-prod.iam.gserviceaccount.com"
+    }
+    assert plan.repository_variables == {
+        "WORKLOAD_IDENTITY_PROVIDER": f"projects/{NUMBERS['acme-ops']}/locations/global"
+        "/workloadIdentityPools/shipway/providers/github-4711",
+        "PUSHER": "push-4711@acme-ops.iam.gserviceaccount.com",
+    }
+
+
+def test_no_identity_of_ours_can_change_who_may_do_what() -> None:
+    """Nor read a secret that is not its own, nor touch a service that is not."""
+    for env in ("staging", "production"):
+        plan = planned(env)
+        for binding in plan.bindings:
+            held = ROLES[binding.role]
+            assert not {p for p in held if "setIamPolicy" in p or p.endswith("actAs")} or (
+                binding.role == federation.ACT_AS and binding.resource.kind == "account"
+            )
+            if binding.resource.kind == "project":
+                verbs = {p.rpartition(".")[2] for p in held}
+                assert verbs <= {"get", "list", "getIamPolicy"}, binding
+
+
+def test_secrets_and_smoke_checks_of_a_private_service() -> None:
+    staging = pipeline("staging")
+    container = {
+        "image": "app",
+        "env": [{"name": "K", "valueFrom": {"secretKeyRef": {"name": "key", "key": "latest"}}}],
+    }
+    overlay = {
+        "spec": {"template": {"spec": {
+            **staging.overlay["spec"]["template"]["spec"],
+            "containers": [container],
+            "volumes": [{"name": "v", "secret": {"secretName": "file"}}],
+        }}}
+    }  # fmt: skip
+    private = msgspec.structs.replace(staging.environment, access="private")
+    changed = msgspec.structs.replace(staging, overlay=overlay, environment=private)
+    plan = federation.plan(REPOSITORY, [changed], [], NUMBERS)
+    [runtime] = plan.runtimes
+    assert roles(plan, runtime.member) == {
+        (federation.SECRET_ACCESSOR, f"projects/acme-staging/secrets/{name}")
+        for name in ("key", "file")
+    }
+    service = "projects/acme-staging/locations/us-central1/services/app"
+    assert (federation.RUN_INVOKER, service) in roles(plan, plan.deployer.member)
+
+
+def test_without_an_account_to_run_as_it_says_what_to_add() -> None:
+    bare = msgspec.structs.replace(pipeline("staging"), overlay={})
+    with pytest.raises(UsageError) as refused:
+        federation.plan(REPOSITORY, [bare], [], NUMBERS)
+    assert "pipelines/app/staging.yaml: no serviceAccountName" in refused.value.message
+    assert "app-runtime@acme-staging.iam.gserviceaccount.com" in str(refused.value.hint)
+
+
+def test_names_of_accounts_fit_whatever_the_environment_is_called() -> None:
+    for env in ("qa", "production", "a-very-long-name-of-an-environment", "Eins_Zwei", "eins-zwei"):
+        named = msgspec.structs.replace(pipeline("staging"), env=env)
+        wide = msgspec.structs.replace(REPOSITORY, repository_id=1234567890)
+        account = federation.plan(wide, [named], [], NUMBERS).deployer
+        assert 6 <= len(account.id) <= 30
+        assert account.id.replace("-", "").isalnum()
+        assert account.id.islower()
