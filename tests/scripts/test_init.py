@@ -39,7 +39,7 @@ class Fork:
         subprocess.run(["git", "init", "--quiet", "--initial-branch=main", folder], check=True)
         tracked = subprocess.check_output(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--",
-             "app", "pipelines/schema.json", "ship", "scripts", ".gitignore"],
+             "app", "pipelines/schema.json", "ship", "scripts", ".gitignore", ".github"],
             cwd=ROOT, text=True,
         )  # fmt: skip
         for name in filter(None, tracked.split("\0")):
@@ -73,6 +73,21 @@ class Fork:
             for path in (self.folder / "pipelines").rglob("*")
             if path.is_file()
         }
+
+    def jobs(self) -> dict[str, Any]:
+        """deliver.yml's jobs: what each waits for, and whether its outcome is handed on."""
+        text = (self.folder / ".github/workflows/deliver.yml").read_text()
+        made: dict[str, Any] = {}
+        for name, job in yaml.safe_load(text)["jobs"].items():
+            made[name] = None
+            if "environment" in job:
+                assert job["environment"]["name"] == name
+                assert job["concurrency"]["group"] == f"deliver-{name}"
+                assert f"--env {name} " in job["steps"][-1]["run"]
+                made[name] = (job["needs"], job.get("if"), "outputs" in job)
+        first = next(name for name in made if made[name])
+        assert f"./ship build --env {first}\n" in text
+        return made
 
     def yaml(self, name: str) -> Any:
         return yaml.safe_load((self.folder / "pipelines" / name).read_text())
@@ -127,8 +142,29 @@ def test_environments_come_and_go(fork: Fork) -> None:
     assert config.environments(fork.folder, "orders") == ["live", "local", "test"]
     live = config.load(fork.folder, "orders", "live").environment
     assert (live.after, live.regions) == ("test", ["europe-west1", "us-east1"])
+    assert fork.jobs() == {"build": None, "test": ("build", None, True), "live": (
+        ["build", "test"], "${{ needs.test.outputs.outcome == 'delivered' }}", False)}  # fmt: skip
     fork.done("init", "--environments", "live")
     assert config.load(fork.folder, "orders", "live").environment.after is None
+    assert fork.jobs() == {"build": None, "live": ("build", None, False)}
+    fork.done("init", "--environments", "live,more,last", "--project", "more=orders-more",
+              "--project", "last=orders-last")  # fmt: skip
+    assert [*fork.jobs()] == ["build", "live", "more", "last"]
+    assert fork.jobs()["more"] == (
+        ["build", "live"], "${{ needs.live.outputs.outcome == 'delivered' }}", True)  # fmt: skip
+
+
+def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
+    path = fork.folder / ".github/workflows/deliver.yml"
+    before = path.read_text()
+    fork.done("init", "orders", *ANSWERS)
+    assert path.read_text() == before
+    owners = (fork.folder / ".github/CODEOWNERS").read_text()
+    assert "@shopco/release-managers" in owners
+    fork.done("init", "--source", "code")
+    dependabot = yaml.safe_load((fork.folder / ".github/dependabot.yml").read_text())
+    directories = [update["directory"] for update in dependabot["updates"]]
+    assert directories == ["/", "/", "/code", "/code"]
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def says(files: Files, running: Running, source: str) -> tuple[Files, dict[str, 
         made.setdefault(f"{folder}/{fork.LOCAL}.yaml", _local(files, running.region))
     path = f"{folder}/{running.env}.yaml"
     made[path] = _environment(made.get(path), running, account, files)
-    return made, {}
+    return fork.with_triggers(made, running.name), {}
 
 
 def _manifest(running: Running) -> tuple[Object, str | None]:

@@ -14,13 +14,14 @@ import msgspec
 import yaml
 
 from scripts.core import yamledit
+from scripts.core.init import triggers
 from scripts.core.init.tree import Files
 from scripts.core.manifest import SOURCE
 
 LOCAL = "local"
 SAMPLE_SERVICE = "app"
 SAMPLE_PROJECTS = ("acme-staging", "acme-prod", "acme-ops")
-_SAMPLE_OWNER = re.compile(r"@acme(?=[/\s]|$)")
+_NO_OWNER = re.compile(r"@OWNER(?=/)")
 _ACCOUNT = ["overlay", "spec", "template", "spec", "serviceAccountName"]
 _LONGEST_ACCOUNT = 30
 
@@ -140,7 +141,8 @@ class Fork:
             if f"{folder}/{env}.yaml" not in made:
                 made[f"{folder}/{env}.yaml"] = self._new(project, before, answers)
             before = env
-        return _owned(made, answers.repository), renamed
+        made = triggers.moved(_owned(made, answers.repository), self.source, answers.source)
+        return with_triggers(made, answers.service), renamed
 
     def _manifest(self, text: str, answers: Answers) -> str:
         text = yamledit.replace(text, ["metadata", "name"], yamledit.scalar(answers.service))
@@ -179,6 +181,17 @@ class Fork:
             project=project, regions=regions or [], registry=str(registry), after=before,
             access=access, account=f"{runtime_account(answers.service)}@{project}",
         )  # fmt: skip
+
+
+def with_triggers(files: Files, service: str) -> Files:
+    """The files with the triggers' jobs for the service's environments; for one service only."""
+    there = [path for path in files if re.fullmatch(r"pipelines/[^/]+/service\.yaml", path)]
+    if there != [f"pipelines/{service}/service.yaml"]:
+        return files
+    made = Fork(files, service)
+    after = {env: yamledit.get(files[f"pipelines/{service}/{env}.yaml"], ["after"])
+             for env in made.projects}  # fmt: skip
+    return triggers.follow(files, after)
 
 
 def runtime_account(service: str) -> str:
@@ -307,6 +320,6 @@ def _owned(files: Files, repository: str | None) -> Files:
         return files
     owner = repository.partition("/")[0]
     return {
-        path: _SAMPLE_OWNER.sub(f"@{owner}", text) if path.endswith("CODEOWNERS") else text
+        path: _NO_OWNER.sub(f"@{owner}", text) if path.endswith("CODEOWNERS") else text
         for path, text in files.items()
     }

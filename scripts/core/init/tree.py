@@ -21,15 +21,16 @@ Files = dict[str, str]
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2), RENAME_SWAP of renamex_np(2)
 _HERE = -100  # AT_FDCWD
+_OUTSIDE = (".github/CODEOWNERS", ".github/dependabot.yml", ".github/workflows/deliver.yml")
 
 
 def read(root: Path) -> Files:
-    """Every text file of pipelines/, and those outside that name who owns what."""
+    """Every YAML file of pipelines/, and those outside that follow from them."""
     found = {}
     for path in sorted((root / "pipelines").rglob("*")):
         if path.is_file() and path.suffix in (".yaml", ".yml"):
             found[str(path.relative_to(root))] = path.read_text(encoding="utf-8")
-    for name in (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS"):
+    for name in _OUTSIDE:
         if (root / name).is_file():
             found[name] = (root / name).read_text(encoding="utf-8")
     return found
