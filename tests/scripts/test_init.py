@@ -18,7 +18,9 @@ import pytest
 import requests
 import yaml
 
-from scripts.core import config
+from scripts.core import config, manifest
+from scripts.core.declared import differences
+from scripts.core.init import adopt, tree
 from tests.conftest import ROOT, LocalCloudRun
 from tests.emulator.cloud_run_help import CloudRun, service
 from tests.scripts.conftest import DOCKERFILE, SERVER
@@ -255,14 +257,14 @@ def deliver_fastapi(fork: Fork, url: str) -> tuple[str, Any]:
     """Replace app/ by another service, on another port; deliver it; what the service is then."""
     shutil.rmtree(fork.folder / "app")
     shutil.copytree(ROOT / "tests/services/fastapi", fork.folder / "app")
-    manifest = fork.folder / "pipelines/orders/service.yaml"
-    manifest.write_text(manifest.read_text().replace("8080", "9000"))
+    path = fork.folder / "pipelines/orders/service.yaml"
+    path.write_text(path.read_text().replace("8080", "9000"))
     smoke = fork.folder / "pipelines/orders/smoke.yaml"
     smoke.write_text(smoke.read_text().partition("- name: page")[0])
     commit = fork.commit()
     fork.done("deliver", SHIPWAY_ENDPOINT=url)
-    path = "/v1/projects/shipway-local/locations/europe-west1/services/orders"
-    return commit, requests.get(url + path, timeout=10).json()
+    api = "/v1/projects/shipway-local/locations/europe-west1/services/orders"
+    return commit, requests.get(url + api, timeout=10).json()
 
 
 @pytest.mark.usefixtures("pypi")
@@ -322,8 +324,8 @@ def test_a_service_that_runs_is_adopted(fork: Fork, local_cloud_run: LocalCloudR
              "--project", "shipway-local", "--env", "local"]  # fmt: skip
     fork.done(*adopt, SHIPWAY_ENDPOINT=url)
     assert config.services(fork.folder) == [name]
-    manifest = fork.yaml(f"{name}/service.yaml")
-    assert manifest["metadata"] == {
+    written = fork.yaml(f"{name}/service.yaml")
+    assert written["metadata"] == {
         "name": name,
         "labels": {"team": "shop"},
         "annotations": {
@@ -332,11 +334,11 @@ def test_a_service_that_runs_is_adopted(fork: Fork, local_cloud_run: LocalCloudR
             "shipway/source": "app",
         },
     }
-    assert manifest["spec"].keys() == {"template"}
-    template = manifest["spec"]["template"]["metadata"]
+    assert written["spec"].keys() == {"template"}
+    template = written["spec"]["template"]["metadata"]
     assert template["labels"] == {"tier": "web"}
     assert template["annotations"] == {"autoscaling.knative.dev/maxScale": "3"}
-    assert "serviceAccountName" not in manifest["spec"]["template"]["spec"]
+    assert "serviceAccountName" not in written["spec"]["template"]["spec"]
     planned = fork.ship("plan", SHIPWAY_ENDPOINT=url)
     assert planned.returncode == 0, planned.stdout
     assert "nothing to change" in fork.done(*adopt, SHIPWAY_ENDPOINT=url)
@@ -358,6 +360,39 @@ def test_a_service_that_runs_is_adopted(fork: Fork, local_cloud_run: LocalCloudR
         one["containers"][0].pop("image")
     assert now == was
     assert fork.ship("plan", SHIPWAY_ENDPOINT=url).returncode == 0
+
+
+def test_a_service_of_google_s_is_adopted_as_production(fork: Fork) -> None:
+    """What the API answers there cannot be had here: the files that follow from it can."""
+    document = service("web", "europe-west1-docker.pkg.dev/acme-ops/images/web@sha256:00")
+    document["spec"]["template"]["spec"]["serviceAccountName"] = (
+        "web@acme-live.iam.gserviceaccount.com"
+    )
+    probe = {"httpGet": {"path": "/ready", "port": 8080}}
+    document["spec"]["template"]["spec"]["containers"][0]["livenessProbe"] = probe
+    running = adopt.Running(
+        service=document, env="production", project="acme-live", region="europe-west1",
+        open_to_all=True,
+    )  # fmt: skip
+    before = tree.read(fork.folder)
+    after, _ = adopt.says(before, running, "app")
+    with tree.alone(fork.folder) as scratch:
+        tree.stage(fork.folder, scratch, before, after)
+        tree.put(fork.folder, scratch, before, after)
+    assert [*fork.jobs()] == ["build", "production"]
+    made = config.load(fork.folder, "web", "production")
+    assert made.environment.registry == "europe-west1-docker.pkg.dev/acme-ops/images"
+    assert (made.environment.access, made.environment.confirm) == ("private", True)
+    assert [check.path for check in made.checks] == ["/version", "/ready"]
+    commit = "0" * 40
+    rendered = manifest.render(made, commit=commit, image="x@sha256:00", revision="web-0000000")
+    assert differences(rendered, document) == []
+    said = fork.done("init", "--environments", "staging,production",
+                     "--project", "staging=acme-before")  # fmt: skip
+    assert "+after: staging" in said
+    assert [*fork.jobs()] == ["build", "staging", "production"]
+    assert config.load(fork.folder, "web", "staging").environment.after is None
+    assert "nothing to change" in fork.done("init")
 
 
 def test_a_plain_variable_that_sounds_like_a_secret_is_pointed_out(

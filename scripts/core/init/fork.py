@@ -155,8 +155,11 @@ class Fork:
         if answers.registry and yamledit.get(text, ["registry"]) != answers.registry:
             text = yamledit.replace(text, ["registry"], answers.registry)
         after = yamledit.get(text, ["after"])
-        if after is not None and after not in answers.projects:
-            earlier = list(answers.projects)[: list(answers.projects).index(env)]
+        earlier = list(answers.projects)[: list(answers.projects).index(env)]
+        if after is None and earlier and earlier[-1] not in self.projects:
+            line = f"after: {earlier[-1]} # the digest that served there"
+            text = yamledit.insert_after(text, ["registry"], line)
+        elif after is not None and after not in answers.projects:
             text = (
                 yamledit.replace(text, ["after"], earlier[-1])
                 if earlier
