@@ -45,9 +45,12 @@ bind = f"0.0.0.0:{os.environ.get('PORT', '8080')}"
 
 # Cloud Run scales by instances, so one process each; raise it together with the instance's CPUs.
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
-# A process answers as many requests at once as it has threads; more of them wait in its queue.
+# A process answers as many requests at once as it has threads; more would wait in its queue, where
+# Cloud Run does not see them and starts no further instance. So workers times threads and
+# containerConcurrency in service.yaml are one decision. A thread that waits (for a database, say)
+# costs nothing: raise both for a service that mostly waits. Threads that compute share the CPU.
 worker_class = "gthread"
-threads = int(os.environ.get("WEB_THREADS", "8"))
+threads = int(os.environ.get("WEB_THREADS", "16"))
 # The service is loaded once, before the fork: an error in it ends the start at once, and says why.
 preload_app = True
 

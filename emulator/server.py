@@ -12,8 +12,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from emulator import pages, projects, recorder, store
+from emulator import pages, recorder, store
 from emulator.errors import ApiError, invalid
+from emulator.faults import Faults
+from emulator.identity.calls import REPOSITORY, SECRET
 from emulator.identity.models import Identity
 from emulator.instances.docker import DockerRuntime
 from emulator.instances.pool import Instances
@@ -24,8 +26,11 @@ from emulator.logging.models import Logs
 from emulator.monitoring import urls as monitoring_urls
 from emulator.monitoring.models import Metrics
 from emulator.names import Key
+from emulator.operations import Operations
 from emulator.ports import Ports
-from emulator.registry import ArtifactResponses, Artifacts, Registry
+from emulator.projects.models import Projects
+from emulator.projects.urls import ProjectResponses
+from emulator.registry import ArtifactResponses, Artifacts, Registry, Repositories
 from emulator.router.router import Router
 from emulator.router.served import Ledger
 from emulator.run import urls as run_urls
@@ -69,12 +74,26 @@ class Emulator:
         listener = _listener(port)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self._logs = logs = Logs(self.folder / "logs")
-        registry = Registry(self.folder / "registry")
+        operations = Operations(store.Store(self.folder / "operations"))
+        faults = Faults()
+        made = Projects(store.Store(self.folder / "projects"))
+        repositories = Repositories(store.Store(self.folder / "repositories"), made.is_made)
+        registry = Registry(self.folder / "registry", repositories)
         self._ports = Ports()
         documents = store.Store(self.folder / "run")
         resources = Resources(documents)
-        identity = Identity(self.folder / "identity", resources, self.url, enforced=self._enforced)
         secrets = Secrets(self.folder / "secrets")
+        is_there = {REPOSITORY: repositories.is_there, SECRET: secrets.exists}
+        identity = Identity(
+            self.folder / "identity",
+            resources,
+            made,
+            operations,
+            faults,
+            self.url,
+            lambda kind, project, name: is_there[kind](project, name),
+            enforced=self._enforced,
+        )
         runtime = WithSecrets(await self._runtime(identity), secrets, identity.may_read_secret)
         self._instances = Instances(
             runtime,
@@ -103,7 +122,7 @@ class Emulator:
         )
         await self._reconciler.resume()
         self.application = application = web.Application(
-            middlewares=[*recorder.middlewares(), _errors, identity.guard],
+            middlewares=[*recorder.middlewares(), faults.skew, _errors, identity.guard],
             client_max_size=16 * 1024**2,
         )
         application.add_routes(
@@ -112,10 +131,16 @@ class Emulator:
                 *monitoring_urls.routes(metrics, self._ledger.flush),
                 *registry.routes(),
                 *identity.routes(),
-                *ArtifactResponses(Artifacts(registry)).routes(),
+                *ArtifactResponses(
+                    Artifacts(registry, repositories),
+                    repositories,
+                    operations,
+                    identity.forget_repository,
+                ).routes(),
                 *run_urls.routes(admin),
-                *secret_urls.routes(secrets),
-                *projects.routes(),
+                *secret_urls.routes(secrets, identity.forget_secret),
+                *ProjectResponses(made, operations, faults, identity.own).routes(),
+                *faults.routes(),
                 *pages.routes(resources, logs, self.url),
             ]
         )

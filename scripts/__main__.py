@@ -19,7 +19,7 @@ from scripts.core import report  # noqa: E402  (the line above is what makes it 
 from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E402
 
 GROUPS = {
-    "try it": ["demo", "up", "test", "check", "rehearse"],
+    "try it": ["demo", "trial", "rehearse", "up", "test", "check"],
     "make it yours": ["init"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
     "operate": ["status", "history", "plan", "logs", "promote", "rollback", "hold", "resume"],
@@ -110,7 +110,8 @@ def overview() -> str:
             lines.append(f"  {verb:<10} {documentation.splitlines()[0]}")
         lines.append("")
     lines += [
-        "./ship VERB --help tells more. --env is local unless given; demo, up, test take none.",
+        "./ship VERB --help tells more.",
+        "--env is local unless given; demo, trial, up and test take none.",
         "exit codes: 0 done; 1 failed, and the service serves what it did before;",
         "  2 bad usage or configuration, nothing was sent; 3 refused, nothing changed;",
         "  4 differences found (plan);",

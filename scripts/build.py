@@ -35,6 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, root: Path) -> int:
     with at_commit(arguments, root) as (context, commit):
         built = build(context, commit)
+        attested = [] if context.dry_run else Images(context).attestations(built.image)
     result = Result(
         data={
             "service": context.pipeline.service,
@@ -43,12 +44,17 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
             "repository": built.image.partition("@")[0],
             "digest": built.image.rpartition("@")[2],
             "built": built.new,
+            "attestations": attested,
             "dry_run": context.dry_run,
         },
         table=Table(
             columns=["COMMIT", "IMAGE", "BUILT"],
             rows=[[commit.short, short(built.image), "now" if built.new else "before"]],
-            notes=[built.image, *(["dry run: nothing was pushed"] if context.dry_run else [])],
+            notes=[
+                built.image,
+                *([f"attested: {', '.join(attested)}"] if attested else []),
+                *(["dry run: nothing was pushed"] if context.dry_run else []),
+            ],
         ),
     )
     return show(result, arguments.format)

@@ -1,4 +1,4 @@
-"""Check style, types and security as CI does; name sessions of noxfile.py to run others.
+"""Check style and types as CI does; name sessions of noxfile.py to run others.
 
 They run in ship's own environment: none is made for them.
 """
@@ -6,6 +6,7 @@ They run in ship's own environment: none is made for them.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,13 @@ from scripts.core import HOME
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sessions", nargs="*", default=["lint", "types", "security"])
+    parser.add_argument("sessions", nargs="*", default=["lint", "types"])
 
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
     command = [sys.executable, "-m", "nox", "--no-venv", "--sessions", *arguments.sessions]
-    return subprocess.run(command, cwd=HOME, check=False).returncode
+    # What a session starts by name is found in the same environment.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return subprocess.run(
+        command, cwd=HOME, env={**os.environ, "PATH": path}, check=False
+    ).returncode

@@ -21,7 +21,9 @@ from scripts.smoke import failure, smoke
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.common(parser)
     options.writing(parser)
-    parser.add_argument("--to", metavar="REVISION", default="", help="default: the last known good one")
+    parser.add_argument(
+        "--to", metavar="REVISION", default="", help="default: the last known good one"
+    )
     parser.add_argument("--no-hold", action="store_true", help="do not put the service on hold")
 
 

@@ -29,6 +29,7 @@ DOCUMENTS = (
     "monitoring.v3",
     "serviceusage.v1",
     "cloudresourcemanager.v1",
+    "cloudresourcemanager.v3",
 )
 # Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto.
 _CODES = {

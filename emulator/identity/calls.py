@@ -9,20 +9,47 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-SERVICE, REVISION, PROJECT, REPOSITORY, ACCOUNT, PULL, PUSH, LOGS, SECRET = (
+SERVICE, REVISION, PROJECT, REPOSITORY, ACCOUNT, PULL, PUSH, LOGS, SECRET, CALLER = (
     "service", "revision", "project", "repository", "account", "pull", "push", "logs", "secret",
+    "caller",
 )  # fmt: skip
+# The API of a permission, by how it begins; the more special beginning first.
+_APIS = {
+    "artifactregistry.": "artifactregistry.googleapis.com",
+    "iam.serviceAccounts.getAccessToken": "iamcredentials.googleapis.com",
+    "iam.serviceAccounts.getOpenIdToken": "iamcredentials.googleapis.com",
+    "iam.": "iam.googleapis.com",
+    "logging.": "logging.googleapis.com",
+    "monitoring.": "monitoring.googleapis.com",
+    "resourcemanager.": "cloudresourcemanager.googleapis.com",
+    "run.": "run.googleapis.com",
+    "secretmanager.": "secretmanager.googleapis.com",
+    "serviceusage.": "serviceusage.googleapis.com",
+}
+_OF_KIND = {
+    SERVICE: "run.",
+    REPOSITORY: "artifactregistry.",
+    ACCOUNT: "iam.",
+    SECRET: "secretmanager.",
+    PROJECT: "resourcemanager.",
+}
 
 
 class Call(NamedTuple):
     """A permission, on which kind of resource it is needed, and what the resource is called.
 
-    `resource` may contain the names of the route's parts.
+    `resource` may contain the names of the route's parts. Without a permission, every caller may.
     """
 
     permission: str
     kind: str
     resource: str = ""
+
+    @property
+    def api(self) -> str:
+        """The API that is called, which has to be enabled; "" where it always is."""
+        asked = self.permission or _OF_KIND.get(self.kind, "")
+        return next((api for start, api in _APIS.items() if asked.startswith(start)), "")
 
 
 _KNATIVE = "/apis/serving.knative.dev/v1/namespaces/{project}"
@@ -89,11 +116,16 @@ def _secrets() -> dict[tuple[str, str], Call]:
         ("GET", base): call("secrets.list", _IN_PROJECT, PROJECT),
         ("POST", base): call("secrets.create", _IN_PROJECT, PROJECT),
         ("GET", one): call("secrets.get", resource),
+        ("PATCH", one): call("secrets.update", resource),
         ("DELETE", one): call("secrets.delete", resource),
         ("POST", f"{one}:addVersion"): call("versions.add", resource),
         ("GET", versions): call("versions.list", resource),
         ("GET", f"{versions}/{{version}}"): call("versions.get", version),
         ("GET", f"{versions}/{{version}}:access"): call("versions.access", version),
+        **{
+            ("POST", f"{versions}/{{version}}:{verb}"): call(f"versions.{verb}", version)
+            for verb in ("destroy", "disable", "enable")
+        },
         **_policies(one, "secretmanager.secrets", SECRET, resource),
     }
 
@@ -124,8 +156,19 @@ def _artifact_registry() -> dict[tuple[str, str], Call]:
     def call(permission: str) -> Call:
         return Call(f"artifactregistry.{permission}", REPOSITORY, named)
 
+    location = _REPOSITORY.rpartition("/repositories/")[0]
+    of_project = {
+        (method, f"{location}/repositories"): Call(
+            f"artifactregistry.repositories.{verb}", PROJECT, location.removeprefix("/v1/")
+        )
+        for method, verb in (("GET", "list"), ("POST", "create"))
+    }
     return {
+        **of_project,
+        ("GET", f"{location}/operations/{{operation}}"): Call("", CALLER),
         ("GET", _REPOSITORY): call("repositories.get"),
+        ("PATCH", _REPOSITORY): call("repositories.update"),
+        ("DELETE", _REPOSITORY): call("repositories.delete"),
         ("GET", f"{_REPOSITORY}/dockerImages"): call("dockerimages.list"),
         ("GET", f"{_REPOSITORY}/dockerImages/{{image}}"): call("dockerimages.get"),
         ("GET", f"{_REPOSITORY}/packages"): call("packages.list"),
@@ -136,6 +179,54 @@ def _artifact_registry() -> dict[tuple[str, str], Call]:
         ("DELETE", f"{package}/versions/{{version}}"): call("versions.delete"),
         ("GET", f"{package}/tags"): call("tags.list"),
         ("DELETE", f"{package}/tags/{{tag}}"): call("tags.delete"),
+    }
+
+
+def _federation() -> dict[tuple[str, str], Call]:
+    """Workload identity pools and providers: every permission is asked for on the project."""
+    found: dict[tuple[str, str], Call] = {}
+    provider = f"{_POOL}/{{pool}}/providers"
+    for base, one, named in (
+        (_POOL, "{pool}", "iam.workloadIdentityPools"),
+        (provider, "{provider}", "iam.workloadIdentityPoolProviders"),
+    ):
+        for method, path, verb in (
+            ("GET", base, "list"),
+            ("POST", base, "create"),
+            ("GET", f"{base}/{one}", "get"),
+            ("PATCH", f"{base}/{one}", "update"),
+            ("DELETE", f"{base}/{one}", "delete"),
+            ("POST", f"{base}/{one}:undelete", "undelete"),
+            ("GET", f"{base}/{one}/operations/{{operation}}", "get"),
+        ):
+            found[method, path] = Call(f"{named}.{verb}", PROJECT, _IN_PROJECT)
+    return found
+
+
+def _accounts() -> dict[tuple[str, str], Call]:
+    base = "/v1/projects/{project}/serviceAccounts"
+    return {
+        ("GET", base): Call("iam.serviceAccounts.list", PROJECT, _IN_PROJECT),
+        ("POST", base): Call("iam.serviceAccounts.create", PROJECT, _IN_PROJECT),
+        ("GET", _ACCOUNT): Call("iam.serviceAccounts.get", ACCOUNT),
+        ("DELETE", _ACCOUNT): Call("iam.serviceAccounts.delete", ACCOUNT),
+    }
+
+
+def _service_usage() -> dict[tuple[str, str], Call]:
+    base = "/v1/projects/{project}/services"
+
+    def call(verb: str) -> Call:
+        return Call(f"serviceusage.services.{verb}", PROJECT, _IN_PROJECT)
+
+    return {
+        ("GET", base): call("list"),
+        ("GET", f"{base}/{{name}}"): call("get"),
+        ("GET", f"{base}:batchGet"): call("get"),
+        ("POST", f"{base}/{{name}}:enable"): call("enable"),
+        ("POST", f"{base}/{{name}}:disable"): call("disable"),
+        ("POST", f"{base}:batchEnable"): call("enable"),
+        ("GET", "/v1/operations/{name}"): Call("", CALLER),
     }
 
 
@@ -152,6 +243,7 @@ CALLS: dict[tuple[str, str], Call] = {
         "projects/{project}/locations/{location}/repositories/{repository}",
     ),
     **_policies("/v1/projects/{project}", "resourcemanager.projects", PROJECT, _IN_PROJECT),
+    **_policies("/v3/projects/{project}", "resourcemanager.projects", PROJECT, _IN_PROJECT),
     **_policies(_ACCOUNT, "iam.serviceAccounts", ACCOUNT, ""),
     **_artifacts(),
     **_artifact_registry(),
@@ -166,18 +258,11 @@ CALLS: dict[tuple[str, str], Call] = {
         "iam.serviceAccounts.getAccessToken", ACCOUNT
     ),
     ("POST", f"{_ACCOUNT}:generateIdToken"): Call("iam.serviceAccounts.getOpenIdToken", ACCOUNT),
-    ("POST", _POOL): Call("iam.workloadIdentityPools.create", PROJECT, _IN_PROJECT),
-    ("GET", f"{_POOL}/{{pool}}"): Call("iam.workloadIdentityPools.get", PROJECT, _IN_PROJECT),
-    ("POST", f"{_POOL}/{{pool}}/providers"): Call(
-        "iam.workloadIdentityPoolProviders.create", PROJECT, _IN_PROJECT
-    ),
-    ("GET", f"{_POOL}/{{pool}}/providers/{{provider}}"): Call(
-        "iam.workloadIdentityPoolProviders.get", PROJECT, _IN_PROJECT
-    ),
+    **_federation(),
+    **_accounts(),
+    **_service_usage(),
+    ("GET", "/v3/projects/{project}"): Call("resourcemanager.projects.get", PROJECT, _IN_PROJECT),
     ("GET", "/v1/projects/{project}"): Call("resourcemanager.projects.get", PROJECT, _IN_PROJECT),
-    ("GET", "/v1/projects/{project}/services/{name}"): Call(
-        "serviceusage.services.get", PROJECT, _IN_PROJECT
-    ),
     ("GET", "/v1/projects/{project}/locations"): Call("run.locations.list", PROJECT, _IN_PROJECT),
     ("POST", "/v2/entries:list"): Call("logging.logEntries.list", LOGS),
     ("GET", "/v3/projects/{project}/timeSeries"): Call(

@@ -16,8 +16,9 @@ from typing import Any
 
 from aiohttp import web
 
-from emulator.errors import invalid
+from emulator.errors import ApiError, invalid
 from emulator.identity.access import Access
+from emulator.identity.accounts import Accounts
 from emulator.identity.federation import Federation, Refused
 from emulator.identity.principals import service_account
 from emulator.identity.responses import body_of
@@ -32,9 +33,15 @@ class Exchange:
     """The handlers that give tokens away."""
 
     def __init__(
-        self, federation: Federation, access: Access, tokens: AccessTokens, ids: IdTokens
+        self,
+        federation: Federation,
+        accounts: Accounts,
+        access: Access,
+        tokens: AccessTokens,
+        ids: IdTokens,
     ) -> None:
         self._federation = federation
+        self._accounts = accounts
         self._access = access
         self._tokens = tokens
         self._ids = ids
@@ -70,6 +77,7 @@ class Exchange:
         _check_fields(body, {"scope", "lifetime", "delegates"})
         if not body.get("scope"):
             raise invalid("The scope is required.", "scope")
+        self._check_there(request)
         seconds = _lifetime(str(body.get("lifetime") or f"{HOUR}s"))
         token = self._tokens.make(service_account(request.match_info["email"]), seconds)
         until = datetime.fromtimestamp(time.time() + seconds, UTC)
@@ -84,9 +92,15 @@ class Exchange:
         audience = body.get("audience")
         if not isinstance(audience, str) or not audience:
             raise invalid("The audience is required.", "audience")
+        self._check_there(request)
         email = str(service_account(request.match_info["email"]).email)
         include = body.get("includeEmail") is True
         return web.json_response({"token": self._ids.make(email, audience, include_email=include)})
+
+    def _check_there(self, request: web.Request) -> None:
+        email = request.match_info["email"]
+        if not self._accounts.exists(email):
+            raise ApiError("NOT_FOUND", f"Not found; Gaia id not found for email {email}")
 
     async def keys(self, _request: web.Request) -> web.Response:
         """The keys of ID tokens, as at https://www.googleapis.com/oauth2/v3/certs."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import jwt
 
+from emulator import clock
 from emulator.errors import ApiError, invalid
 from emulator.identity import expressions
 from emulator.identity.issuers import IssuerUnreachable, keys_of
@@ -28,6 +31,10 @@ _AUDIENCE = re.compile(
     r"//iam\.googleapis\.com/(?P<provider>(?P<pool>projects/\d+/locations/global"
     r"/workloadIdentityPools/[a-z0-9-]+)/providers/[a-z0-9-]+)"
 )
+GITHUB = "https://token.actions.githubusercontent.com"
+_ACTIVE, _DELETED, _KEPT_DAYS = "ACTIVE", "DELETED", 30
+_POOL_FIELDS = {"displayName", "description", "disabled"}
+_PROVIDER_FIELDS = _POOL_FIELDS | {"attributeMapping", "attributeCondition", "oidc"}
 _LEEWAY = 60
 _LONGEST_SUBJECT = 127
 
@@ -49,49 +56,132 @@ class Exchanged(NamedTuple):
 
 
 class Federation:
-    """The pools and providers of every project."""
+    """The pools and providers of every project. One that is deleted keeps its name for 30 days.
 
-    def __init__(self, store: Store) -> None:
+    `is_made(project)` says of which projects a pool has to be there to be named. A provider that
+    names GitHub's own issuer means the local one, at `github`: nothing here leaves the machine.
+    """
+
+    def __init__(self, store: Store, is_made: Callable[[str], bool], github: str) -> None:
         self._store = store
+        self._is_made = is_made
+        self._github = github
+
+    def is_there(self, project: str, pool: str) -> bool:
+        """Whether a policy may name identities of a pool."""
+        found = self._store.read(_file(pool_name(project, pool))) if _ID.fullmatch(pool) else None
+        return not self._is_made(project) or bool(found and found["state"] == _ACTIVE)
 
     def pool(self, project: str, pool: str) -> Document:
         """A pool; raises ApiError NOT_FOUND."""
         return self._existing(pool_name(project, pool), pool)
+
+    def pools(self, project: str, *, deleted: bool) -> list[Document]:
+        """A project's pools, by name; with the deleted ones if wanted."""
+        return self._within(pool_name(project, ""), deleted=deleted)
 
     def provider(self, project: str, pool: str, provider: str) -> Document:
         """A provider; raises ApiError NOT_FOUND."""
         name = f"{pool_name(project, pool)}/providers/{provider}"
         return self._existing(name, pool, provider)
 
+    def providers(self, project: str, pool: str, *, deleted: bool) -> list[Document]:
+        """A pool's providers, by name; raises ApiError NOT_FOUND."""
+        return self._within(f"{self.pool(project, pool)['name']}/providers/", deleted=deleted)
+
     def create_pool(self, project: str, pool: str, body: Document) -> Document:
         """Make a pool; raises ApiError (INVALID_ARGUMENT, ALREADY_EXISTS)."""
-        fields = _known(body, {"displayName", "description", "disabled"})
-        return self._create(pool_name(project, pool), pool, fields)
+        return self._create(pool_name(project, pool), pool, _known(body, _POOL_FIELDS))
 
     def create_provider(self, project: str, pool: str, provider: str, body: Document) -> Document:
         """Make an OIDC provider; raises ApiError (INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS)."""
-        self.pool(project, pool)
-        names = {"displayName", "description", "disabled", "attributeMapping"}
-        fields = _known(body, names | {"attributeCondition", "oidc"})
+        if self.pool(project, pool)["state"] != _ACTIVE:
+            raise _not_found()
+        fields = _known(body, _PROVIDER_FIELDS)
         _check_provider(fields)
         return self._create(f"{pool_name(project, pool)}/providers/{provider}", provider, fields)
+
+    def patch(self, document: Document, body: Document, mask: str) -> Document:
+        """Change the fields of a pool or provider that `mask` names; INVALID_ARGUMENT, NOT_FOUND.
+
+        A mask may name a part of `oidc`, such as `oidc.issuerUri`.
+        """
+        if document["state"] != _ACTIVE:
+            raise _not_found()
+        is_provider = "/providers/" in document["name"]
+        names = _PROVIDER_FIELDS if is_provider else _POOL_FIELDS
+        fields = _known({k: v for k, v in body.items() if k not in ("name", "state")}, names)
+        changed = dict(document)
+        for path in filter(None, mask.split(",")):
+            name, _, part = _camel(path).partition(".")
+            if name not in names or (part and name != "oidc"):
+                raise invalid(f"The field mask '{path}' names no field.", "updateMask")
+            if part:
+                whole = {**changed.get(name, {}), part: (fields.get(name) or {}).get(part)}
+                changed[name] = {key: value for key, value in whole.items() if value is not None}
+            else:
+                changed[name] = fields.get(name)
+        if not mask:
+            raise invalid("The update mask is required.", "updateMask")
+        changed = {key: value for key, value in changed.items() if value not in (None, "")}
+        if is_provider:
+            _check_provider(changed)
+        self._store.write(_file(changed["name"]), changed)
+        return changed
+
+    def delete(self, document: Document) -> Document:
+        """Delete a pool or provider for 30 days, and then for good; NOT_FOUND when it is deleted.
+
+        Source: https://cloud.google.com/iam/docs/manage-workload-identity-pools-providers.
+        """
+        if document["state"] != _ACTIVE:
+            raise _not_found()
+        until = clock.rfc3339(datetime.now(UTC) + timedelta(days=_KEPT_DAYS))
+        changed = {**document, "state": _DELETED, "expireTime": until}
+        self._store.write(_file(changed["name"]), changed)
+        return changed
+
+    def undelete(self, document: Document) -> Document:
+        """Bring a deleted pool or provider back; FAILED_PRECONDITION when it is not deleted."""
+        if document["state"] != _DELETED:
+            raise ApiError("FAILED_PRECONDITION", "Precondition check failed.")
+        changed = {key: value for key, value in document.items() if key != "expireTime"}
+        changed["state"] = _ACTIVE
+        self._store.write(_file(changed["name"]), changed)
+        return changed
 
     def _create(self, name: str, short: str, fields: Document) -> Document:
         if not _ID.fullmatch(short) or short.startswith("gcp-"):
             raise invalid(f"The ID '{short}' must have 4 to 32 of a-z, 0-9 and -, and no gcp-.")
-        if self._store.read(_file(name)) is not None:
+        if self._read(name) is not None:
             raise ApiError("ALREADY_EXISTS", "Requested entity already exists")
-        document = {"name": name, "state": "ACTIVE", **fields}
+        document = {"name": name, "state": _ACTIVE, **fields}
         self._store.write(_file(name), document)
         return document
 
     def _existing(self, name: str, *ids: str) -> Document:
         # What is no ID never becomes a path.
         is_name = all(_ID.fullmatch(part) for part in ids)
-        document: Document | None = self._store.read(_file(name)) if is_name else None
+        document = self._read(name) if is_name else None
         if document is None:
-            raise ApiError("NOT_FOUND", "Requested entity was not found.")
+            raise _not_found()
         return document
+
+    def _read(self, name: str) -> Document | None:
+        """What goes by a name, unless it was deleted for good."""
+        document: Document | None = self._store.read(_file(name))
+        if document and document.get("expireTime", "~") < clock.now():
+            return None
+        return document
+
+    def _within(self, prefix: str, *, deleted: bool) -> list[Document]:
+        found = []
+        for document in self._store.documents("federation"):
+            name = document["name"]
+            inside = name.startswith(prefix) and "/" not in name.removeprefix(prefix)
+            if inside and self._read(name) and (deleted or document["state"] == _ACTIVE):
+                found.append(document)
+        return sorted(found, key=lambda document: str(document["name"]))
 
     async def exchange(self, audience: str, token: str) -> Exchanged:
         """Verify a provider's token and find whom it stands for; raises Refused.
@@ -99,7 +189,7 @@ class Federation:
         `audience` is the provider's full name: //iam.googleapis.com/projects/…/providers/….
         """
         provider = self._enabled(audience)
-        claims = await _verified(token, provider)
+        claims = await _verified(token, self._here(provider))
         variables: Document = {"assertion": claims}
         mapped = _mapped(provider["attributeMapping"], variables)
         condition = provider.get("attributeCondition")
@@ -119,6 +209,12 @@ class Federation:
         principal = federated(pool, mapped["google.subject"], attributes, groups)
         return Exchanged(principal, min(max(claims["exp"] - time.time(), _LEEWAY), HOUR))
 
+    def _here(self, provider: Document) -> Document:
+        oidc = provider["oidc"]
+        if oidc["issuerUri"] != GITHUB:
+            return provider
+        return {**provider, "oidc": {**oidc, "issuerUri": self._github}}
+
     def _enabled(self, audience: str) -> Document:
         name = _AUDIENCE.fullmatch(audience)
         if name is None:
@@ -128,9 +224,8 @@ class Federation:
                 "Identity Provider. See https://cloud.google.com/iam/docs/reference/sts/rest/v1/"
                 "TopLevel/token for the list of possible formats.",
             )
-        provider: Document | None = self._store.read(_file(name["provider"]))
-        pool = self._store.read(_file(name["pool"])) or {}
-        if provider is None or provider.get("disabled") or pool.get("disabled"):
+        provider, pool = self._read(name["provider"]), self._read(name["pool"])
+        if provider is None or not (_is_usable(provider) and _is_usable(pool)):
             raise Refused(
                 "invalid_target",
                 'The target service indicated by the "audience" parameters is invalid. This might '
@@ -138,6 +233,19 @@ class Federation:
                 "doesn't exist.",
             )
         return provider
+
+
+def _is_usable(document: Document | None) -> bool:
+    return bool(document and document["state"] == _ACTIVE and not document.get("disabled"))
+
+
+def _not_found() -> ApiError:
+    return ApiError("NOT_FOUND", "Requested entity was not found.")
+
+
+def _camel(path: str) -> str:
+    """A field mask's path as JSON names it: gcloud sends `attributeMapping`, others snake case."""
+    return re.sub(r"_([a-z])", lambda found: found[1].upper(), path)
 
 
 def _file(name: str) -> str:

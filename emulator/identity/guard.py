@@ -8,17 +8,28 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from emulator.errors import ApiError
+from emulator.faults import INVOKER, TOKEN, Faults
 from emulator.identity import calls
 from emulator.identity.access import Access, Document, denied
+from emulator.identity.accounts import Accounts
 from emulator.identity.calls import Call
 from emulator.identity.invoker import is_open
-from emulator.identity.principals import Principal
-from emulator.names import Key, default_service_account
+from emulator.identity.principals import Principal, project_of
+from emulator.identity.rules import PolicyRules
+from emulator.names import Key, default_service_account, project_number
+from emulator.projects import apis
+from emulator.projects.models import Projects
 from emulator.run.resources import Resources, service_of
 from emulator.run.responses import region_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_REGISTRY = "artifactregistry.googleapis.com"
+_EXCHANGE = (
+    "Token exchange failed for project '{}'. Caller does not have permission '{}'. To configure "
+    "permissions, follow instructions at: "
+    "https://cloud.google.com/artifact-registry/docs/access-control"
+)
 MAY = "may"
 """Where a request keeps `may(permission)`, for handlers that answer testIamPermissions."""
 
@@ -26,16 +37,29 @@ MAY = "may"
 class Guard:
     """The middleware of every API on the APIs' port. Without enforcement it lets all pass."""
 
-    def __init__(self, access: Access, resources: Resources, url: str) -> None:
+    def __init__(
+        self,
+        access: Access,
+        resources: Resources,
+        projects: Projects,
+        accounts: Accounts,
+        rules: PolicyRules,
+        faults: Faults,
+        url: str,
+    ) -> None:
         self._access = access
         self._resources = resources
+        self._projects = projects
+        self._accounts = accounts
+        self._rules = rules
+        self._faults = faults
         self._url = url
 
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer as `handler` does, or refuse as the API in question would."""
         resource = request.match_info.route.resource
         path = resource.canonical if resource is not None else ""
-        if not self._access.enforced or _is_open(path):
+        if _is_open(path):
             return await handler(request)
         if path.startswith("/v2/") and path != "/v2/entries:list":
             return await self._registry(path, request, handler)
@@ -45,17 +69,40 @@ class Guard:
             # Nothing is served there.
             return await handler(request)
         if call is None:
+            if not self._access.enforced:
+                return await handler(request)
             raise denied("", f"No permission is known for {request.method} {path}.")
         if call.kind == calls.LOGS:
             await self._check_logs(principal, call.permission, request)
             return await handler(request)
+        if call.kind != calls.CALLER:
+            await self._check(principal, call, request, path)
+        return await handler(request)
+
+    async def _check(
+        self, principal: Principal, call: Call, request: web.Request, path: str
+    ) -> None:
+        """Raise ApiError unless the API is enabled, the caller may, and a policy can be set."""
+        project = self._project(request)
+        if project:
+            self._projects.check_enabled(project, call.api)
+            self._faults.check_quota(call.api, project)
         chain = self._chain(call.kind, request)
         request[MAY] = lambda permission: self._access.may(principal, permission, chain)
         if call.permission and not request[MAY](call.permission):
             raise denied(call.permission, _words(call, request))
         if call.permission in ("run.services.create", "run.services.update"):
             await self._check_deployer(principal, request)
-        return await handler(request)
+        if path.endswith(":setIamPolicy"):
+            self._rules.check_policy(call.kind, f"projects/{project}", await _body(request))
+        if path.endswith(":testIamPermissions"):
+            self._rules.check_permissions(call.kind, await _body(request))
+
+    def _project(self, request: web.Request) -> str | None:
+        """The project that pays for a call: whoever is named by the caller, or the resource's."""
+        match = request.match_info
+        named = request.headers.get("X-Goog-User-Project") or match.get("project", "-")
+        return project_of(match.get("email", "")) if named == "-" else named
 
     async def _check_logs(
         self, principal: Principal, permission: str, request: web.Request
@@ -72,7 +119,7 @@ class Guard:
         match = request.match_info
         if kind == calls.ACCOUNT:
             return self._access.of_account(match["email"])
-        project = self._resources.project_id(match["project"])
+        project = self._project_id(request)
         if kind == calls.REPOSITORY:
             return self._access.of_repository(project, match["repository"])
         if kind == calls.SECRET:
@@ -96,11 +143,12 @@ class Guard:
 
         Source: https://cloud.google.com/run/docs/reference/iam/roles#additional-configuration.
         """
-        project = self._resources.project_id(request.match_info["project"])
+        project = self._project_id(request)
         template = _template(await _body(request))
         email = str(template.get("serviceAccountName") or default_service_account(project))
         permission = "iam.serviceAccounts.actAs"
-        if not self._access.may(principal, permission, self._access.of_account(email)):
+        may = self._access.may(principal, permission, self._access.of_account(email))
+        if not may or not self._accounts.exists(email):
             raise denied(
                 permission,
                 f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it "
@@ -130,6 +178,8 @@ class Guard:
         """
         if is_open(wanted) == is_open(current):
             return
+        if is_open(wanted) and self._faults.get(INVOKER):
+            raise _must_be_checked(project)
         of = self._access.of_service(service) if service else self._access.of_project(project)
         permission = "run.services.setIamPolicy"
         if not self._access.may(principal, permission, of):
@@ -152,6 +202,12 @@ class Guard:
             # /v2/ itself tells nothing but that this is a registry.
             return await handler(request)
         name = request.match_info["name"]
+        project = name.partition("/")[0]
+        if not self._projects.is_enabled(project, _REGISTRY):
+            disabled = apis.disabled(_REGISTRY, project_number(project))
+            return _oci_error(403, "DENIED", disabled.message)
+        if self._faults.get(TOKEN):
+            return _oci_error(403, "DENIED", _EXCHANGE.format(project, call.permission))
         if not self._may_in_repository(principal, call.permission, name):
             return _oci_error(403, "DENIED", _registry_words(call.permission, name, "-"))
         mounted = request.query.get("from")
@@ -161,6 +217,9 @@ class Guard:
             request = request.clone(rel_url=request.rel_url.with_query(None))
         return await handler(request)
 
+    def _project_id(self, request: web.Request) -> str:
+        return self._resources.project_id(self._projects.id_of(request.match_info["project"]))
+
     def _may_in_repository(self, principal: Principal, permission: str, name: str) -> bool:
         project, _, rest = name.partition("/")
         chain = self._access.of_repository(project, rest.partition("/")[0])
@@ -169,6 +228,22 @@ class Guard:
     def _challenge(self, request: web.Request) -> dict[str, str]:
         """Source: https://distribution.github.io/distribution/spec/auth/token/."""
         return {"WWW-Authenticate": f'Bearer realm="{self._url}/v2/token",service="{request.host}"'}
+
+
+def _must_be_checked(project: str) -> ApiError:
+    """Recollected: the constraint is documented, its message in the Admin API is not."""
+    constraint = "constraints/run.managed.requireInvokerIam"
+    violation = {
+        "type": constraint,
+        "subject": f"orgpolicy:projects/{project}",
+        "description": "The Invoker IAM check must be enabled.",
+    }
+    detail = {
+        "@type": "type.googleapis.com/google.rpc.PreconditionFailure",
+        "violations": [violation],
+    }
+    message = f'Operation denied by org policy: ["{constraint}": "Invoker IAM is required."].'
+    return ApiError("FAILED_PRECONDITION", message, [detail])
 
 
 def _is_open(path: str) -> bool:

@@ -61,10 +61,14 @@ class Policies:
             "etag": clock.next_version(),
             "bindings": [binding for binding in bindings if binding.get("members")],
         }
-        name = hashlib.sha256(resource.encode()).hexdigest()
-        self._store.write(f"policies/{name}.json", {"resource": resource, "policy": stored})
+        self._store.write(_file(resource), {"resource": resource, "policy": stored})
         self._known[resource] = stored
         return stored
+
+    def forget(self, resource: str) -> None:
+        """Drop the policy of a resource that was deleted."""
+        if self._known.pop(resource, None) is not None:
+            self._store.delete(_file(resource))
 
 
 def project(name: str) -> str:
@@ -96,3 +100,7 @@ def grants(policies: Iterable[Document], principal: Principal, permission: str) 
         for binding in policy.get("bindings", ())
         if "condition" not in binding
     )
+
+
+def _file(resource: str) -> str:
+    return f"policies/{hashlib.sha256(resource.encode()).hexdigest()}.json"

@@ -55,20 +55,45 @@ _REPO_ADMIN = _WRITER | {
     "artifactregistry.versions.delete",
 }
 _AR_ADMIN = _REPO_ADMIN | {
+    "artifactregistry.repositories.create",
+    "artifactregistry.repositories.delete",
+    "artifactregistry.repositories.update",
     "artifactregistry.repositories.getIamPolicy",
     "artifactregistry.repositories.setIamPolicy",
 }
 
-_ACCOUNT_ADMIN = frozenset({"iam.serviceAccounts.getIamPolicy", "iam.serviceAccounts.setIamPolicy"})
-_TOKENS = frozenset({"iam.serviceAccounts.getAccessToken", "iam.serviceAccounts.getOpenIdToken"})
-_POOL_ADMIN = frozenset(
+_ACCOUNT_VIEWER = frozenset(
     {
-        "iam.workloadIdentityPoolProviders.create",
-        "iam.workloadIdentityPoolProviders.get",
-        "iam.workloadIdentityPools.create",
-        "iam.workloadIdentityPools.get",
+        "iam.serviceAccounts.get",
+        "iam.serviceAccounts.getIamPolicy",
+        "iam.serviceAccounts.list",
+        "resourcemanager.projects.get",
     }
 )
+_ACCOUNT_ADMIN = _ACCOUNT_VIEWER | {
+    "iam.serviceAccounts.create",
+    "iam.serviceAccounts.delete",
+    "iam.serviceAccounts.setIamPolicy",
+}
+_TOKENS = frozenset({"iam.serviceAccounts.getAccessToken", "iam.serviceAccounts.getOpenIdToken"})
+_POOL_VIEWER = frozenset(
+    {
+        "iam.workloadIdentityPoolProviders.get",
+        "iam.workloadIdentityPoolProviders.list",
+        "iam.workloadIdentityPools.get",
+        "iam.workloadIdentityPools.list",
+    }
+)
+_POOL_ADMIN = _POOL_VIEWER | {
+    "iam.workloadIdentityPoolProviders.create",
+    "iam.workloadIdentityPoolProviders.delete",
+    "iam.workloadIdentityPoolProviders.undelete",
+    "iam.workloadIdentityPoolProviders.update",
+    "iam.workloadIdentityPools.create",
+    "iam.workloadIdentityPools.delete",
+    "iam.workloadIdentityPools.undelete",
+    "iam.workloadIdentityPools.update",
+}
 _PROJECT_ADMIN = frozenset(
     {
         "resourcemanager.projects.get",
@@ -78,7 +103,11 @@ _PROJECT_ADMIN = frozenset(
 )
 _LOGGING_VIEWER = frozenset({"logging.logEntries.list"})
 _MONITORING_VIEWER = frozenset({"monitoring.timeSeries.list"})
-_SERVICE_USAGE = frozenset({"serviceusage.services.get"})
+_SERVICE_USAGE = frozenset({"serviceusage.services.get", "serviceusage.services.list"})
+_SERVICE_USAGE_ADMIN = _SERVICE_USAGE | {
+    "serviceusage.services.disable",
+    "serviceusage.services.enable",
+}
 _ACT_AS = frozenset({"iam.serviceAccounts.actAs"})
 
 _SECRET_ACCESSOR = frozenset({"secretmanager.versions.access"})
@@ -98,7 +127,11 @@ _SECRET_ADMIN = (
         "secretmanager.secrets.create",
         "secretmanager.secrets.delete",
         "secretmanager.secrets.setIamPolicy",
+        "secretmanager.secrets.update",
         "secretmanager.versions.add",
+        "secretmanager.versions.destroy",
+        "secretmanager.versions.disable",
+        "secretmanager.versions.enable",
     }
 )
 
@@ -112,7 +145,9 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/iam.serviceAccountOpenIdTokenCreator": frozenset({"iam.serviceAccounts.getOpenIdToken"}),
     "roles/iam.serviceAccountTokenCreator": _TOKENS,
     "roles/iam.serviceAccountUser": _ACT_AS | {"resourcemanager.projects.get"},
+    "roles/iam.serviceAccountViewer": _ACCOUNT_VIEWER,
     "roles/iam.workloadIdentityPoolAdmin": _POOL_ADMIN,
+    "roles/iam.workloadIdentityPoolViewer": _POOL_VIEWER,
     "roles/iam.workloadIdentityUser": _TOKENS,
     "roles/logging.viewer": _LOGGING_VIEWER | {"resourcemanager.projects.get"},
     # An owner may do everything but speak as a service account without having been told so.
@@ -121,7 +156,7 @@ ROLES: dict[str, frozenset[str]] = {
     )
     | _SECRET_ADMIN
     | _MONITORING_VIEWER
-    | _SERVICE_USAGE
+    | _SERVICE_USAGE_ADMIN
     | _ACT_AS,
     "roles/resourcemanager.projectIamAdmin": _PROJECT_ADMIN,
     "roles/run.admin": _RUN_ADMIN,
@@ -130,7 +165,21 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/run.viewer": _RUN_VIEWER,
     "roles/secretmanager.admin": _SECRET_ADMIN,
     "roles/secretmanager.secretAccessor": _SECRET_ACCESSOR,
+    "roles/secretmanager.secretVersionManager": frozenset(
+        {
+            "secretmanager.versions.add",
+            "secretmanager.versions.destroy",
+            "secretmanager.versions.disable",
+            "secretmanager.versions.enable",
+            "secretmanager.versions.get",
+            "secretmanager.versions.list",
+        }
+    ),
     "roles/secretmanager.secretVersionAdder": frozenset({"secretmanager.versions.add"}),
     "roles/secretmanager.viewer": _SECRET_VIEWER,
+    "roles/serviceusage.serviceUsageAdmin": _SERVICE_USAGE_ADMIN,
     "roles/serviceusage.serviceUsageViewer": _SERVICE_USAGE,
 }
+
+PERMISSIONS = frozenset().union(*ROLES.values())
+"""Every permission that is known here: testIamPermissions takes no other."""

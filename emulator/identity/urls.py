@@ -8,9 +8,14 @@ from emulator.identity import github
 from emulator.identity.exchange import Exchange
 from emulator.identity.responses import Responses
 
-_POOL = "/v1/projects/{project}/locations/global/workloadIdentityPools"
+_POOLS = "/v1/projects/{project}/locations/global/workloadIdentityPools"
+_POOL = f"{_POOLS}/{{pool:[^/:]+}}"
+_PROVIDERS = f"{_POOL}/providers"
+_PROVIDER = f"{_PROVIDERS}/{{provider:[^/:]+}}"
 _PROJECT = "/v1/projects/{project:[^/:]+}"
-_ACCOUNT = "/v1/projects/{project}/serviceAccounts/{email:[^/:]+}"
+_PROJECT_V3 = "/v3/projects/{project:[^/:]+}"
+_ACCOUNTS = "/v1/projects/{project}/serviceAccounts"
+_ACCOUNT = f"{_ACCOUNTS}/{{email:[^/:]+}}"
 _REPOSITORY = "/v1/projects/{project}/locations/{location}/repositories/{repository:[^/:]+}"
 _SECRET = "/v1/projects/{project}/secrets/{name:[^/:]+}"  # noqa: S105  (a path)
 
@@ -23,10 +28,14 @@ def routes(answer: Responses, exchange: Exchange) -> list[web.RouteDef]:
         web.post(f"{_ACCOUNT}:generateIdToken", exchange.generate_id_token),
         web.get("/oauth2/v3/certs", exchange.keys),
         web.get("/v2/token", exchange.docker_token),
-        web.post(_POOL, answer.create_pool),
-        web.get(f"{_POOL}/{{pool}}", answer.get_pool),
-        web.post(f"{_POOL}/{{pool}}/providers", answer.create_provider),
-        web.get(f"{_POOL}/{{pool}}/providers/{{provider}}", answer.get_provider),
+        web.get(_ACCOUNTS, answer.list_accounts),
+        web.post(_ACCOUNTS, answer.create_account),
+        web.get(_ACCOUNT, answer.get_account),
+        web.delete(_ACCOUNT, answer.delete_account),
+        web.get(_POOLS, answer.list_pools),
+        web.post(_POOLS, answer.create_pool),
+        web.get(_PROVIDERS, answer.list_providers),
+        web.post(_PROVIDERS, answer.create_provider),
         web.get(f"{github.PATH}/.well-known/openid-configuration", answer.discovery),
         web.get(f"{github.PATH}/.well-known/jwks", answer.jwks),
         web.get(f"{github.PATH}/token", answer.job_token),
@@ -36,9 +45,18 @@ def routes(answer: Responses, exchange: Exchange) -> list[web.RouteDef]:
         web.get(f"{_REPOSITORY}:getIamPolicy", answer.get_policy),
         web.get(f"{_SECRET}:getIamPolicy", answer.get_policy),
         web.post(f"{_PROJECT}:getIamPolicy", answer.get_policy),
+        web.post(f"{_PROJECT_V3}:getIamPolicy", answer.get_policy),
         web.post(f"{_ACCOUNT}:getIamPolicy", answer.get_policy),
     ]
-    for base in (_PROJECT, _ACCOUNT, _REPOSITORY, _SECRET):
+    for one in (_POOL, _PROVIDER):
+        found += [
+            web.get(one, answer.get_federation),
+            web.patch(one, answer.patch_federation),
+            web.delete(one, answer.delete_federation),
+            web.post(f"{one}:undelete", answer.undelete_federation),
+            web.get(f"{one}/operations/{{operation}}", answer.operation),
+        ]
+    for base in (_PROJECT, _PROJECT_V3, _ACCOUNT, _REPOSITORY, _SECRET):
         found += [
             web.post(f"{base}:setIamPolicy", answer.set_policy),
             web.post(f"{base}:testIamPermissions", answer.test_permissions),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -11,24 +12,45 @@ from typing import Any
 from aiohttp import web
 
 from emulator.errors import invalid
-from emulator.registry.artifacts import Artifacts, Document, Repository
+from emulator.operations import Operations
+from emulator.registry.artifacts import Artifacts, Document
+from emulator.registry.repositories import Repositories, Repository
 
-_REPOSITORY = "/v1/projects/{project}/locations/{location}/repositories/{repository}"
+_LOCATION = "/v1/projects/{project}/locations/{location}"
+_REPOSITORIES = f"{_LOCATION}/repositories"
+_REPOSITORY = f"{_REPOSITORIES}/{{repository:[^/:]+}}"
 _PACKAGE = f"{_REPOSITORY}/packages/{{package}}"
 _PAGE, _LARGEST_PAGE = 100, 1000
-_TYPES = "type.googleapis.com"
+_TYPES, _V1 = "type.googleapis.com", "google.devtools.artifactregistry.v1"
 
 
 class ArtifactResponses:
-    """Handlers for packages, versions, tags and Docker images."""
+    """Handlers for repositories, packages, versions, tags and Docker images.
 
-    def __init__(self, artifacts: Artifacts) -> None:
+    `forget(project, repository)` drops the policy of a repository that was deleted.
+    """
+
+    def __init__(
+        self,
+        artifacts: Artifacts,
+        repositories: Repositories,
+        operations: Operations,
+        forget: Callable[[str, str], None],
+    ) -> None:
         self._artifacts = artifacts
+        self._repositories = repositories
+        self._operations = operations
+        self._forget = forget
 
     def routes(self) -> list[web.RouteDef]:
         """The routes of Artifact Registry's API."""
         return [
+            web.get(_REPOSITORIES, self.repositories),
+            web.post(_REPOSITORIES, self.create_repository),
+            web.get(f"{_LOCATION}/operations/{{operation:ar-[^/:]+}}", self.operation),
             web.get(_REPOSITORY, self.repository),
+            web.patch(_REPOSITORY, self.patch_repository),
+            web.delete(_REPOSITORY, self.delete_repository),
             web.get(f"{_REPOSITORY}/dockerImages", self.docker_images),
             web.get(f"{_REPOSITORY}/dockerImages/{{image}}", self.docker_image),
             web.get(f"{_REPOSITORY}/packages", self.packages),
@@ -40,6 +62,45 @@ class ArtifactResponses:
             web.get(f"{_PACKAGE}/tags", self.tags),
             web.delete(f"{_PACKAGE}/tags/{{tag}}", self.delete_tag),
         ]
+
+    async def repositories(self, request: web.Request) -> web.Response:
+        """`repositories.list`: those that were created."""
+        path = request.match_info
+        found = self._repositories.all(path["project"], path["location"])
+        return _page(request, "repositories", found)
+
+    async def create_repository(self, request: web.Request) -> web.Response:
+        """`repositories.create`."""
+        path, name = request.match_info, request.query.get("repositoryId", "")
+        at = Repository(path["project"], path["location"], name)
+        return self._started(at, self._repositories.create(at, await _body(request)))
+
+    async def patch_repository(self, request: web.Request) -> web.Response:
+        """`repositories.patch`; its answer is no operation."""
+        mask = request.query.get("updateMask", "")
+        at = _repository(request)
+        return web.json_response(self._repositories.patch(at, await _body(request), mask))
+
+    async def delete_repository(self, request: web.Request) -> web.Response:
+        """`repositories.delete`: the images and the policy go with it."""
+        at = _repository(request)
+        await asyncio.to_thread(self._artifacts.delete_repository, at)
+        self._forget(at.project, at.name)
+        return self._started(at, None)
+
+    async def operation(self, request: web.Request) -> web.Response:
+        """`operations.get`."""
+        path = request.match_info
+        parent = f"projects/{path['project']}/locations/{path['location']}"
+        return web.json_response(self._operations.get(f"{parent}/operations/{path['operation']}"))
+
+    def _started(self, at: Repository, document: Document | None) -> web.Response:
+        parent = f"projects/{at.project}/locations/{at.location}/"
+        kind = "google.protobuf.Empty" if document is None else f"{_V1}.Repository"
+        metadata = {"@type": f"{_TYPES}/{_V1}.OperationMetadata"}
+        # The IDs of Cloud Run's operations, which have the same path, begin otherwise.
+        started = self._operations.start(parent, kind, document or {}, metadata, "ar-")
+        return web.json_response(started)
 
     async def repository(self, request: web.Request) -> web.Response:
         """`repositories.get`."""
@@ -112,6 +173,13 @@ def _repository(request: web.Request) -> Repository:
     return Repository(path["project"], path["location"], path["repository"])
 
 
+async def _body(request: web.Request) -> Document:
+    body = json.loads(await request.read() or b"{}")
+    if not isinstance(body, dict):
+        raise invalid("The request body must be a JSON object.")
+    return body
+
+
 def _package(request: web.Request) -> tuple[Repository, str]:
     return _repository(request), request.match_info["package"]
 
@@ -149,7 +217,7 @@ def _deleted(request: web.Request) -> web.Response:
     """A deletion's operation, which is over when it is answered."""
     path = request.match_info
     parent = f"projects/{path['project']}/locations/{path['location']}"
-    metadata = f"{_TYPES}/google.devtools.artifactregistry.v1.OperationMetadata"
+    metadata = f"{_TYPES}/{_V1}.OperationMetadata"
     return web.json_response(
         {
             "name": f"{parent}/operations/{uuid.uuid4()}",

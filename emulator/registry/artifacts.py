@@ -2,7 +2,7 @@
 
 Source: https://cloud.google.com/artifact-registry/docs/reference/rest and the discovery document
 `artifactregistry.v1`. A package is one image's name in a repository, a version one manifest of it.
-Repositories have no place here: whichever location is asked for has them all.
+Images have no place here: whichever location is asked for has them all.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from emulator import clock
@@ -18,34 +18,41 @@ from emulator.errors import ApiError
 from emulator.registry.errors import OciError
 from emulator.registry.models import Manifest, Registry
 from emulator.registry.names import is_digest
+from emulator.registry.repositories import Repositories, Repository, missing
 
 Document = dict[str, Any]
-
-
-class Repository(NamedTuple):
-    """A repository of Docker images."""
-
-    project: str
-    location: str
-    name: str
-
-    @property
-    def path(self) -> str:
-        """Its resource name."""
-        return f"projects/{self.project}/locations/{self.location}/repositories/{self.name}"
 
 
 class Artifacts:
     """The images of a registry as Artifact Registry's API has them. Blocking; raises ApiError."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, repositories: Repositories) -> None:
         self._registry = registry
+        self._repositories = repositories
 
     def repository(self, repository: Repository) -> Document:
-        """The Repository, which is there once an image is in it; NOT_FOUND."""
-        if not any(self._names(repository)):
-            raise ApiError("NOT_FOUND", f'Repository "{repository.path}" was not found.')
-        return {"name": repository.path, "format": "DOCKER", "mode": "STANDARD_REPOSITORY"}
+        """The Repository, which is there once it was made or an image is in it; NOT_FOUND."""
+        host = f"{repository.location}-docker.pkg.dev/{repository.project}/{repository.name}"
+        if made := self._repositories.get(repository):
+            return {**made, "registryUri": host}
+        others = self._repositories.has_others(repository.project)
+        if not others or not any(self._names(repository)):
+            raise missing(repository)
+        return {
+            "name": repository.path,
+            "format": "DOCKER",
+            "mode": "STANDARD_REPOSITORY",
+            "registryUri": host,
+        }
+
+    def delete_repository(self, repository: Repository) -> None:
+        """Delete a repository and every image in it; NOT_FOUND."""
+        self.repository(repository)
+        if self._repositories.get(repository):
+            self._repositories.delete(repository)
+        for name in [*self._names(repository)]:
+            for at, digest in self._held(repository, name):
+                self._registry.delete_manifest(at, digest)
 
     def packages(self, repository: Repository) -> list[Document]:
         """A Package for each image name, sorted."""
@@ -108,7 +115,8 @@ class Artifacts:
         ]
 
     def delete_package(self, repository: Repository, package: str) -> None:
-        """Delete every version and tag of a package; NOT_FOUND."""
+        """Delete every version and tag of a package; NOT_FOUND, or FAILED_PRECONDITION."""
+        self._check_mutable(repository, package)
         for at, digest in self._held(repository, package):
             self._registry.delete_manifest(at, digest)
 
@@ -120,12 +128,20 @@ class Artifacts:
         if self._registry.tags_of(at, digest) and not force:
             message = f"cannot delete version {digest}: it is tagged; delete its tags, or use force"
             raise ApiError("FAILED_PRECONDITION", message)
+        if self._registry.tags_of(at, digest):
+            self._check_mutable(repository, package)
         self._registry.delete_manifest(at, digest)
 
     def delete_tag(self, repository: Repository, package: str, tag: str) -> None:
-        """Delete a tag, and leave its version; NOT_FOUND."""
+        """Delete a tag, and leave its version; NOT_FOUND, or FAILED_PRECONDITION."""
         at, _ = self._manifest(repository, package, tag, tag=True)
+        self._check_mutable(repository, package)
         self._registry.delete_manifest(at, tag)
+
+    def _check_mutable(self, repository: Repository, package: str) -> None:
+        if self._repositories.is_immutable(f"{repository.project}/{repository.name}/{package}"):
+            message = "cannot delete tag. The repository has enabled tag immutability"
+            raise ApiError("FAILED_PRECONDITION", message)
 
     def _names(self, repository: Repository) -> Iterator[str]:
         home = f"{repository.project}/{repository.name}/"

@@ -14,6 +14,7 @@ from aiohttp import web
 from emulator.registry import images, urls
 from emulator.registry.errors import OciError
 from emulator.registry.names import checked_digest, checked_name, checked_tag, is_digest
+from emulator.registry.repositories import Repositories
 from emulator.registry.storage import Storage
 from emulator.registry.uploads import Upload, Uploads
 
@@ -37,11 +38,14 @@ class Manifest:
 class Registry:
     """An OCI registry whose state is the folder `root`. One process at a time may serve a folder.
 
+    `repositories` say which names there are, and whose tags stay; without them all may be pushed.
+
     Every method blocks on the disk. Errors are `OciError`, except where a method says otherwise.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, repositories: Repositories | None = None) -> None:
         self._storage = Storage(root)
+        self.rules = repositories
         self._uploads = Uploads(self._storage.uploads)
 
     def routes(self) -> list[web.RouteDef]:
@@ -136,6 +140,7 @@ class Registry:
             checked_tag(reference)
         parsed = _parsed(contents, media_type)
         self._check_references(name, parsed)
+        self._check_tag(name, reference, digest)
         subject = _digest_of(parsed["subject"]) if parsed.get("subject") else None
         self._storage.add_blob(contents, digest)
         if subject:
@@ -192,6 +197,13 @@ class Registry:
         checked_name(name)
         kind = f"{_REFERRERS}/{checked_digest(subject).removeprefix('sha256:')}"
         return list(self._descriptors(name, sorted(self._storage.keys(name, kind))))
+
+    def _check_tag(self, name: str, reference: str, digest: str) -> None:
+        """The same manifest may be pushed again under its tag, wherever tags stay."""
+        if is_digest(reference) or self.rules is None:
+            return
+        if self._storage.read(name, _TAGS, reference) not in (None, digest):
+            self.rules.check_tag(name, reference)
 
     def _descriptors(self, name: str, keys: list[str]) -> Iterator[dict[str, Any]]:
         for key in keys:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from emulator.registry.errors import OciError, RangeInvalid
+from emulator.registry.names import is_digest
 
 if TYPE_CHECKING:
     from emulator.registry.models import Registry
@@ -23,11 +24,16 @@ _VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 _LARGEST_MANIFEST = 4 * 1024 * 1024  # bytes
 
 
-def answering(handler: Handler) -> Handler:
-    """`handler`, with its errors turned into the specification's error bodies."""
+def answering(handler: Handler, registry: Registry) -> Handler:
+    """`handler`, with its errors turned into the specification's error bodies.
+
+    In a repository that is not there, nothing is.
+    """
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
+            if registry.rules and "name" in request.match_info:
+                registry.rules.check_name(request.match_info["name"])
             return await handler(request)
         except OciError as error:
             entry: dict[str, Any] = {"code": error.code, "message": error.message}
@@ -100,6 +106,8 @@ class ManifestResponses:
     async def delete(self, request: web.Request) -> web.Response:
         """DELETE a tag, or a manifest with its tags."""
         path = request.match_info
+        if self._registry.rules and not is_digest(path["reference"]):
+            self._registry.rules.check_tag(path["name"], path["reference"], verb="delete")
         await asyncio.to_thread(self._registry.delete_manifest, path["name"], path["reference"])
         return web.Response(status=202, headers=_VERSION)
 

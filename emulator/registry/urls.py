@@ -40,6 +40,8 @@ def routes(registry: Registry) -> list[web.RouteDef]:
         ("GET", "/v2/{name:.+}/tags/list", manifests.tags),
         ("GET", "/v2/{name:.+}/referrers/{digest}", manifests.referrers),
     ]
-    served = [web.route(method, path, answering(handler)) for method, path, handler in table]
+    served = [
+        web.route(method, path, answering(handler, registry)) for method, path, handler in table
+    ]
     paths = dict.fromkeys(path for _, path, _ in table)
-    return [*served, *(web.route("*", path, answering(unsupported)) for path in paths)]
+    return [*served, *(web.route("*", path, answering(unsupported, registry)) for path in paths)]

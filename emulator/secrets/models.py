@@ -77,6 +77,23 @@ class Secrets:
         number = project_number(project)
         return [d["secret"] for (of, _), d in sorted(self._secrets.items()) if of == number]
 
+    def exists(self, project: str, name: str) -> bool:
+        """Whether there is such a secret."""
+        return (project_number(project), name) in self._secrets
+
+    def patch(self, project: str, name: str, body: Document, mask: str) -> Document:
+        """Change the fields that `mask` names; raises ApiError (NOT_FOUND, INVALID_ARGUMENT)."""
+        document = self._known(project, name)
+        secret = dict(document["secret"])
+        for field in filter(None, mask.split(",")):
+            if field not in _SETTABLE - {"replication"}:
+                raise invalid(f"'{field}' cannot be changed.", "updateMask")
+            secret[field] = body.get(field)
+        secret = {field: value for field, value in secret.items() if value is not None}
+        secret["etag"] = f'"{clock.next_version()}"'
+        self._keep({**document, "secret": secret})
+        return secret
+
     def delete(self, project: str, name: str) -> None:
         """Remove a secret with its versions; raises ApiError NOT_FOUND."""
         document = self._known(project, name)
@@ -123,9 +140,28 @@ class Secrets:
             )
         return versions[int(number) - 1]
 
+    def set_state(self, project: str, name: str, version: str, state: str) -> Document:
+        """Make a version ENABLED, DISABLED or DESTROYED, which is for good; raises ApiError."""
+        found = self.version(project, name, version)
+        if found["state"] == "DESTROYED" and state != "DESTROYED":
+            raise _in_state(found)
+        document = self._known(project, name)
+        changed = {**found, "state": state, "etag": f'"{clock.next_version()}"'}
+        if state == "DESTROYED":
+            changed.setdefault("destroyTime", clock.now())
+        versions = [changed if one is found else one for one in document["versions"]]
+        self._keep({**document, "versions": versions})
+        if state == "DESTROYED":
+            number = int(changed["name"].rpartition("/")[2])
+            self._value_file(document, number).unlink(missing_ok=True)
+        return changed
+
     def value(self, project: str, name: str, version: str) -> tuple[str, bytes]:
-        """A version's full name and its value; raises ApiError NOT_FOUND."""
-        found: str = self.version(project, name, version)["name"]
+        """A version's full name and its value; raises ApiError (NOT_FOUND, FAILED_PRECONDITION)."""
+        known = self.version(project, name, version)
+        if known["state"] != "ENABLED":
+            raise _in_state(known)
+        found: str = known["name"]
         file = self._value_file(self._known(project, name), int(found.rpartition("/")[2]))
         return found, file.read_bytes()
 
@@ -159,6 +195,11 @@ class Secrets:
 
 # Whether a service account may read a secret ("projects/NUMBER/secrets/NAME").
 MayAccess = Callable[[str, str], bool]
+
+
+def _in_state(version: Document) -> ApiError:
+    name, state = version["name"], version["state"]
+    return ApiError("FAILED_PRECONDITION", f"Secret Version [{name}] is in {state} state.")
 
 
 def _value(body: Any) -> tuple[bytes, bool]:

@@ -1,13 +1,14 @@
 """Secret Manager on the wire.
 
-Source: the discovery document secretmanager.v1. Absent: PATCH, disabling and destroying versions,
-IAM policies, rotation, filters, regional secrets.
+Source: the discovery document secretmanager.v1. IAM policies are `emulator.identity`'s. Absent:
+rotation, filters, regional secrets.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -23,8 +24,8 @@ _SECRET = f"{_SECRETS}/{{name:[^/:]+}}"
 _VERSION = f"{_SECRET}/versions/{{version:[^/:]+}}"
 
 
-def routes(secrets: Secrets) -> list[web.RouteDef]:
-    """Secret Manager's routes."""
+def routes(secrets: Secrets, forget: Callable[[str, str], None]) -> list[web.RouteDef]:
+    """Secret Manager's routes; `forget(project, name)` drops the policy of a deleted secret."""
 
     def named(request: web.Request) -> tuple[str, str]:
         return request.match_info["project"], request.match_info["name"]
@@ -46,7 +47,18 @@ def routes(secrets: Secrets) -> list[web.RouteDef]:
 
     async def delete(request: web.Request) -> web.Response:
         secrets.delete(*named(request))
+        forget(*named(request))
         return web.json_response({})
+
+    async def patch(request: web.Request) -> web.Response:
+        mask = request.query.get("updateMask", "")
+        return web.json_response(secrets.patch(*named(request), await _body(request), mask))
+
+    def changes(state: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def change(request: web.Request) -> web.Response:
+            return web.json_response(secrets.set_state(*version_of(request), state))
+
+        return change
 
     async def add_version(request: web.Request) -> web.Response:
         return web.json_response(secrets.add_version(*named(request), await _body(request)))
@@ -70,11 +82,15 @@ def routes(secrets: Secrets) -> list[web.RouteDef]:
         web.get(_SECRETS, list_secrets),
         web.post(_SECRETS, create),
         web.get(_SECRET, get),
+        web.patch(_SECRET, patch),
         web.delete(_SECRET, delete),
         web.post(f"{_SECRET}:addVersion", add_version),
         web.get(f"{_SECRET}/versions", list_versions),
         web.get(_VERSION, get_version),
         web.get(f"{_VERSION}:access", access),
+        web.post(f"{_VERSION}:enable", changes("ENABLED")),
+        web.post(f"{_VERSION}:disable", changes("DISABLED")),
+        web.post(f"{_VERSION}:destroy", changes("DESTROYED")),
     ]
 
 

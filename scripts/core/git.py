@@ -90,6 +90,35 @@ def is_newer(root: Path, commit: str, than: str) -> bool | None:
     return {0: True, 1: False}.get(done.returncode)
 
 
+def merge_base(root: Path, one: str, other: str) -> str | None:
+    """The commit that two references parted at; None where this clone knows none."""
+    try:
+        return _git(root, "merge-base", one, other).decode().split()[0]
+    except UsageError:
+        return None
+
+
+def parent(root: Path, commit: str) -> str | None:
+    """A commit's first parent; None where it has none, or this clone does not know it."""
+    try:
+        return (
+            _git(root, "rev-parse", "--verify", "--quiet", f"{commit}^1^{{commit}}")
+            .decode()
+            .strip()
+        )
+    except UsageError:
+        return None
+
+
+def ancestors(root: Path, commit: Commit, most: int) -> list[str]:
+    """The full SHAs of the commits before a commit on its branch, newest first.
+
+    Fewer than `most` where the clone does not go back so far; none in one of a single commit.
+    """
+    log = _git(root, "rev-list", "--first-parent", f"--max-count={most + 1}", commit.sha)
+    return log.decode().split()[1:]
+
+
 def uncommitted(root: Path) -> int:
     """How many files differ from HEAD or are not in git, below `root`."""
     return len(_git(root, "status", "--porcelain", "--", ".").splitlines())

@@ -203,10 +203,11 @@ def _usable_credentials() -> Iterator[None]:
     try:
         yield
     except google.auth.exceptions.GoogleAuthError as error:
-        raise UsageError(
-            f"no usable Google credentials: {_reason(error)}",
-            "on a laptop: gcloud auth application-default login",
-        ) from None
+        reason = _reason(error)
+        hint = "on a laptop: gcloud auth application-default login"
+        if "attribute condition" in reason:
+            hint = "only workflows of this repository's main branch get in: docs/security.md"
+        raise UsageError(f"no usable Google credentials: {reason}", hint) from None
 
 
 def _reason(error: Exception) -> str:

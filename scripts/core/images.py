@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -9,10 +10,14 @@ import msgspec
 
 from scripts.core import HOME, git
 from scripts.core.context import Context
-from scripts.core.errors import Refused, UsageError
+from scripts.core.errors import Failed, Refused, UsageError
 from scripts.core.git import Commit
-from scripts.core.image import buildx, pack
+from scripts.core.image import docker_login, pack
+from scripts.core.image.buildx import Builder
 from scripts.core.image.registry import Registry, Resolved
+
+_REVISION = "org.opencontainers.image.revision"
+_ANCESTORS = 20  # how far back layers are looked for: one short request each
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +37,8 @@ class Images:
         host, _, self.path = self.repository.partition("/")
         scheme = (pipeline.endpoint or "https://").partition("://")[0]
         google = context.google
-        self.registry = Registry(f"{scheme}://{host}", google.http, google.token)
+        self.registry_url = f"{scheme}://{host}"
+        self.registry = Registry(self.registry_url, google.http, google.token)
 
     @property
     def platform(self) -> str:
@@ -51,66 +57,93 @@ class Images:
         """The reference by digest of a commit's image, after the preflight (I2).
 
         Args:
-            commit: what it was built from.
-            digest: which image it must be; None to take what the commit's tag names.
+            commit: whose image it must be.
+            digest: sha256:…, if the caller knows already which image it means.
 
         Raises:
-            UsageError: there is none.
-            Refused: it is another one than `digest`, or none that the environment takes.
+            UsageError: there is none, or none of that digest.
+            Refused: the tag or the digest is another commit's, or it is not for the platform that
+                the environment takes.
         """
         found = self.find(commit)
         where = self.context.where
-        if digest and (found is None or found.resolved.digest != digest):
-            raise self._another(commit, digest, found)
+        if digest is not None:
+            self._is_of(commit, digest, found)
         if found is None:
             raise UsageError(
                 f"commit {commit.short} is not in {self.repository}", f"./ship build {where}"
             )
-        if self.platform not in found.resolved.platforms:
-            has = ", ".join(found.resolved.platforms) or "nothing"
+        resolved = found.resolved
+        revision = resolved.labels.get(_REVISION, commit.sha)
+        if revision != commit.sha:
             raise Refused(
-                f"{found.reference} is for {has};"
-                f" {self.context.pipeline.env} takes {self.platform}",
-                f"build it with --platform {self.platform}: ./ship build does, on any machine",
+                f"{self.repository}:{commit.sha} is not commit {commit.short}'s image: its label"
+                f" {_REVISION} says {revision}",
+                self._away(f"{self.repository}:{commit.sha}"),
             )
-        builder = found.resolved.labels.get("dev.shipway.builder")
+        if self.platform not in resolved.platforms:
+            raise Refused(self._other_platform(found), self._away(found.reference))
+        builder = resolved.labels.get("dev.shipway.builder")
         if builder == "pack" and self.context.pipeline.environment.builder != "pack":
             raise Refused(
                 f"{found.reference} was packed without an operating system:"
                 f" {self.context.pipeline.env} cannot run it",
-                "delete that tag and build it with docker",
+                self._away(found.reference),
             )
         return found.reference
 
-    def _another(self, commit: Commit, digest: str, found: Found | None) -> Refused:
-        """Why a commit's image is not the one that was asked for, and what to do."""
-        first = self.context.pipeline.environment.after
-        makes = f"./ship build {self.context.where}"
-        if first:  # it never builds itself
-            makes = f"./ship deliver {self.context.pipeline.service} --env {first}"
-        if self.registry.resolve(self.path, digest) is None:
-            return Refused(
-                f"{digest} is not in {self.repository}",
-                f"{makes} --commit {commit.sha} puts this commit's image there",
+    def _is_of(self, commit: Commit, digest: str, found: Found | None) -> None:
+        """Refuse a digest that is not the one of the commit's image."""
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise UsageError(f"--digest {digest}: not a digest: sha256: and 64 hexadecimal digits")
+        if found and found.resolved.digest == digest:
+            return
+        there = self.registry.resolve(self.path, digest)
+        if there is None:
+            raise UsageError(
+                f"--digest {digest}: {self.repository} has no such image",
+                f"./ship build {self.context.where} prints the digest of the commit's image",
             )
-        if found is None:
-            return Refused(
-                f"{digest} is not commit {commit.short}'s image: that commit has none"
-                f" in {self.repository}",
-                f"{makes} --commit {commit.sha}",
-            )
-        return Refused(
-            f"{digest} is not commit {commit.short}'s image:"
-            f" its tag in {self.repository} names {found.resolved.digest}",
-            "--commit names the commit that it was built from;"
-            f" this one's is --digest {found.resolved.digest}",
+        revision = there.labels.get(_REVISION, "")
+        says = f"the tag {commit.sha} names {found.resolved.digest}" if found else "no tag says so"
+        raise Refused(
+            f"--digest {digest} is not the image of commit {commit.short}: {says}",
+            f"it was built from {revision}: --commit {revision}"
+            if revision and revision != commit.sha
+            else "leave --digest out to deliver the commit's own image",
         )
+
+    def _other_platform(self, found: Found) -> str:
+        """That an image does not run there, in the words in which Cloud Run would say it."""
+        env, wanted = self.context.pipeline.env, self.platform
+        has = ", ".join(found.resolved.platforms) or "nothing that runs"
+        text = f"{found.reference} is for {has}; {env} takes {wanted}"
+        if wanted != "linux/amd64":
+            return text
+        return (
+            f"{text}: Container manifest type '{found.resolved.media_type}' must support"
+            " amd64/linux. Was it built on an Arm laptop, by something else than ./ship build?"
+        )
+
+    def _away(self, reference: str) -> str:
+        """How to make room for a right image: away with this one, or only with this tag."""
+        again = f"./ship build {self.context.where}, which builds for {self.platform} anywhere"
+        if not self.repository.partition("/")[0].endswith("-docker.pkg.dev"):
+            return f"delete {reference} from the registry; then {again}"
+        what = f"images delete {reference} --delete-tags"
+        if "@" not in reference:
+            what = f"tags delete {reference}"  # the image itself is another commit's, who needs it
+        return f"gcloud artifacts docker {what}; then {again}"
 
     def build(self, commit: Commit, builder: str, say: Callable[[str], None]) -> str:
         """Build and push; in a dry run only build, where that needs no push.
 
         Returns:
             The reference by digest.
+
+        Raises:
+            UsageError: there is no Dockerfile, or no engine answers.
+            Failed: the build or the push fails, or the registry has something else afterwards.
         """
         context = self.context.pipeline
         source = context.source
@@ -123,17 +156,7 @@ class Images:
         if builder == "docker":
             if self.context.dry_run:
                 return f"{self.repository}:{commit.sha}"
-            digest = buildx.build(
-                source,
-                dockerfile=source / "Dockerfile",
-                reference=f"{self.repository}:{commit.sha}",
-                platform=self.platform,
-                commit=commit.sha,
-                created=commit.time,
-                labels=labels,
-                progress=say,
-            )
-            return f"{self.repository}@{digest}"
+            return f"{self.repository}@{self._with_docker(commit, labels, say)}"
         image = pack.pack(
             source,
             dockerfile=source / "Dockerfile",
@@ -148,10 +171,61 @@ class Images:
             self.registry.push(self.path, commit.sha, image, say)
         return f"{self.repository}@{image.digest}"
 
+    def _with_docker(
+        self, commit: Commit, labels: dict[str, str], say: Callable[[str], None]
+    ) -> str:
+        """The digest of what Docker built and pushed, read back from the registry."""
+        source = self.context.pipeline.source
+        host = self.repository.partition("/")[0]
+        token = self.context.google.token(self.registry_url)
+        with docker_login.environment(host, token) as environment:
+            docker = Builder(environment)
+            try:
+                digest = docker.build(
+                    source,
+                    dockerfile=source / "Dockerfile",
+                    repository=self.repository,
+                    platform=self.platform,
+                    commit=commit.sha,
+                    earlier=self._earlier(commit, docker, say),
+                    labels=labels,
+                    progress=say,
+                )
+            except Failed:
+                # Two may build one commit at once. Where a tag never moves, one of them comes late.
+                if (there := self.find(commit)) is None:
+                    raise
+                say("somebody else has pushed it meanwhile")
+                return there.resolved.digest
+        pushed = self.find(commit)
+        if pushed is None or pushed.resolved.digest != digest:
+            has = pushed.resolved.digest if pushed else "nothing"
+            raise Failed(
+                f"docker pushed {digest} to {self.repository}:{commit.sha}, and there is {has}",
+                f"./ship build {self.context.where}",
+            )
+        return digest
+
+    def _earlier(self, commit: Commit, docker: Builder, say: Callable[[str], None]) -> str | None:
+        """The nearest commit before this one whose layers the registry has."""
+        path = docker.cache_repository(self.repository).partition("/")[2]
+        commits = git.ancestors(self.context.root, commit, _ANCESTORS)
+        for sha in commits:
+            if self.registry.has(path, sha):
+                say(f"layers of commit {sha[:7]} are used again")
+                return sha
+        if not commits:
+            say("no layers to use again: git knows no earlier commit here")
+        return None
+
+    def attestations(self, image: str) -> list[str]:
+        """The predicate types of what is attested of an image: provenance, its contents (SBOM)."""
+        return self.registry.attestations(self.path, image.rpartition("@")[2])
+
     def _labels(self, commit: Commit) -> dict[str, str]:
         """Source: https://github.com/opencontainers/image-spec/blob/main/annotations.md."""
         labels = {
-            "org.opencontainers.image.revision": commit.sha,
+            _REVISION: commit.sha,
             "org.opencontainers.image.created": datetime.fromtimestamp(
                 commit.time, UTC
             ).isoformat(),

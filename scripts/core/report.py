@@ -195,7 +195,7 @@ def rich_table(table: Table) -> Any:
 
 def show_error(error: ShipError) -> None:
     """Print one clear error: what, the evidence, and what to do next."""
-    red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
+    red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if _is_terminal(sys.stderr) else ("", "", "")
     print(f"{red}ship:{off} {_loggable(error.message)}", file=sys.stderr)
     for line in error.evidence:
         print(f"{dim}  | {_loggable(line)}{off}", file=sys.stderr)

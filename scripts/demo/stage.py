@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 import requests
 
-from scripts.core import HOME, config, traffic
+from scripts.core import config, scratch, traffic
 from scripts.core.config import ENDPOINT_VARIABLE
-from scripts.core.errors import Failed, UsageError
+from scripts.core.errors import UsageError
 from scripts.core.report import Table, plain_table, rich_table
+from scripts.core.scratch import local_cloud_run
 from scripts.demo.load import Answer, Load, observed
 
 _SETTLING_SECONDS = 0.1
@@ -61,6 +61,7 @@ class Stage:
         self.state = folder / "cloud-run"
         self.terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self._root = root
+        self._stack = ExitStack()
         self._load: Load | None = None
         self._console: Any = None
         self._changes: list[tuple[float, dict[str, int]]] = []
@@ -71,12 +72,14 @@ class Stage:
 
     def __enter__(self) -> Stage:
         self._clone()
-        self._start()
+        # With a terminal somebody may look around afterwards: at the usual port, if it is free.
+        ports = ["8787", "0"] if self.terminal else ["0"]
+        self.cloud_run = self._stack.enter_context(local_cloud_run(self.state, ports=ports))
+        self.url = self.cloud_run.url
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.emulator.send_signal(signal.SIGTERM)
-        self.emulator.wait()
+        self._stack.close()
 
     def _clone(self) -> None:
         from scripts.core import git
@@ -86,42 +89,13 @@ class Stage:
         if differ:
             self.say(f"note: {differ} uncommitted changes are left out: the demo delivers commits")
         source = self._root.resolve().as_uri()
-        self._git("clone", "--quiet", "--depth", "1", source, str(self.clone), cwd=None)
+        scratch.git("clone", "--quiet", "--depth", "1", source, str(self.clone))
         pipeline = config.load(self.clone, None, config.DEFAULT_ENV)
         where = pipeline.environment
         self._service, self._source = pipeline.service, pipeline.source
         self._path = (
             f"/v1/projects/{where.project}/locations/{where.regions[0]}/services/{self._service}"
         )
-
-    def _git(self, *arguments: str, cwd: Path | None) -> str:
-        # Nobody's name, hooks or signing key: these commits are nobody's work.
-        settings = ["user.name=shipway demo", "user.email=demo@localhost", "commit.gpgsign=false",
-                    "core.hooksPath=/dev/null", "advice.detachedHead=false"]  # fmt: skip
-        flags = [word for setting in settings for word in ("-c", setting)]
-        done = subprocess.run(
-            ["git", *flags, *arguments], cwd=cwd, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise UsageError(f"git {arguments[0]}: {done.stderr.strip()}")
-        return done.stdout.strip()
-
-    def _start(self) -> None:
-        # With a terminal somebody may look around afterwards: at the usual port, if it is free.
-        ports = ["8787", "0"] if self.terminal else ["0"]
-        for port in ports:
-            self.emulator = subprocess.Popen(
-                [sys.executable, str(HOME / "scripts"), "up", "--port", port, "--state",
-                 str(self.state)],
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                start_new_session=True,
-            )  # fmt: skip
-            assert self.emulator.stdout
-            self.url = self.emulator.stdout.readline().strip()
-            if self.url:
-                return
-            self.emulator.wait()
-        raise Failed("the local Cloud Run did not start", "./ship up says why")
 
     def commit(self, subject: str, file: str, old: str, new: str) -> None:
         """Change one file of the sample app, and commit that.
@@ -138,15 +112,15 @@ class Stage:
                 "a fork delivers its own: ./ship up, then ./ship deliver",
             )
         path.write_text(text.replace(old, new, 1))
-        self._git("commit", "--quiet", "--all", "--message", subject, cwd=self.clone)
+        scratch.git("commit", "--quiet", "--all", "--message", subject, cwd=self.clone)
 
     def revert(self, file: str) -> None:
         """Take the last change of one file back; the next commit carries that."""
-        self._git("checkout", "--quiet", "HEAD~1", "--", str(self._source / file), cwd=self.clone)
+        scratch.git("checkout", "--quiet", "HEAD~1", "--", str(self._source / file), cwd=self.clone)
 
     def revision(self) -> str:
         """The revision of the clone's newest commit."""
-        return f"{self._service}-{self._git('rev-parse', 'HEAD', cwd=self.clone)[:7]}"
+        return f"{self._service}-{scratch.git('rev-parse', 'HEAD', cwd=self.clone)[:7]}"
 
     @contextmanager
     def load(self) -> Iterator[None]:
@@ -190,15 +164,13 @@ class Stage:
         command = "./ship " + " ".join(f"'{word}'" if " " in word else word for word in arguments)
         self._print(f"$ {command}", "bold cyan")
         started = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, str(HOME / "scripts"), *arguments],
-            cwd=self.clone, env={**os.environ, ENDPOINT_VARIABLE: self.url},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        assert process.stdout
-        with self._live(started):
-            self._copy(process.stdout)
-            code = process.wait()
+        with scratch.ship(
+            *arguments, cwd=self.clone, url=self.url, stderr=subprocess.STDOUT
+        ) as process:
+            assert process.stdout
+            with self._live(started):
+                self._copy(process.stdout)
+                code = process.wait()
         seconds = time.monotonic() - started
         answers = self._load.answers(started, started + seconds) if self._load else []
         return Ended(command=command, code=code, started=started, seconds=seconds, answers=answers)
@@ -265,7 +237,7 @@ class Stage:
         self._print(f"In another terminal: {prefix}./ship status --watch")
         self._print("Ctrl-C ends it.")
         with suppress(KeyboardInterrupt):
-            self.emulator.wait()
+            self.cloud_run.wait()
 
 
 _COLOURS = ("blue", "magenta", "cyan", "yellow", "green")

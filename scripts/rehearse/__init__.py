@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scripts.core import HOME, options
-from scripts.core.image import buildx
+from scripts.core.image import docker_command
 from scripts.core.report import Progress, Result, Table, show
 from scripts.rehearse import act, before, workflow
 from scripts.rehearse.world import World
@@ -36,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="checked-out actions, as FOLDER/OWNER/NAME (default: act fetches them from GitHub)",
     )
     parser.add_argument(
-        "--ref", default="refs/heads/main", help="what it runs on (default: %(default)s)"
+        "--ref", type=_ref, default="refs/heads/main", help="what it runs on (default: %(default)s)"
     )
     parser.add_argument(
         "--bake", type=options.duration, default="0s", metavar="TIME",
@@ -49,12 +50,15 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     started = time.monotonic()
     inputs = dict(arguments.input)
     rehearsed = workflow.load(root, arguments.workflow, inputs)
+    actions = act.local(rehearsed.actions, arguments.actions)
     progress = Progress()
     builder = _builder(arguments.builder)
     with TemporaryDirectory(prefix="shipway-rehearsal-") as scratch:
         folder = Path(scratch)
         progress.line(_told(rehearsed, builder, arguments))
-        with World(root, folder, builder=builder, bake=arguments.bake, ref=arguments.ref) as world:
+        world = World(root, folder, builder=builder, bake=arguments.bake, ref=arguments.ref)
+        before.check(world, rehearsed)
+        with world:
             before.prepare(world, rehearsed, progress)
             copy = folder / "workflows" / rehearsed.name
             copy.parent.mkdir()
@@ -73,7 +77,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
                 event,
                 environment=world.environment,
                 variables=world.variables,
-                actions=arguments.actions,
+                actions=actions,
                 cache=HOME / ".shipway" / "act",
             )
     return show(_result(ends, time.monotonic() - started), "table")
@@ -86,12 +90,22 @@ def _input(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _ref(text: str) -> str:
+    if not re.fullmatch(r"refs/heads/[A-Za-z0-9_][\w./-]*", text):
+        raise argparse.ArgumentTypeError(
+            f"'{text}': write a branch in full, such as refs/heads/main"
+        )
+    return text
+
+
 def _builder(wanted: str | None) -> str:
-    return wanted or ("docker" if buildx.engine_answers() else "pack")
+    return wanted or ("docker" if docker_command.engine_answers() else "pack")
 
 
 def _told(rehearsed: workflow.Workflow, builder: str, arguments: argparse.Namespace) -> str:
-    images = "built by Docker" if builder == "docker" else "packed, because no Docker engine answers"
+    images = (
+        "built by Docker" if builder == "docker" else "packed, because no Docker engine answers"
+    )
     if arguments.builder == "pack":
         images = "packed"
     others = f"those in {arguments.actions}" if arguments.actions else "fetched from GitHub"

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from scripts.core import git
 from scripts.core.errors import Failed, UsageError
 from scripts.rehearse.workflow import Workflow
 
@@ -40,7 +41,7 @@ def run(
     *,
     environment: Mapping[str, str],
     variables: Mapping[str, str],
-    actions: Path | None,
+    actions: list[str],
     cache: Path,
 ) -> list[JobEnd]:
     """Run a workflow's copy.
@@ -52,24 +53,24 @@ def run(
         event: the event's JSON file.
         environment: environment variables of every step.
         variables: the repository's GitHub variables.
-        actions: a folder with checked-out actions as OWNER/NAME; None lets act fetch them.
+        actions: what `local` says.
         cache: where act keeps what it fetches and its scratch folders.
 
     Returns:
         How each job ended, in the file's order.
 
     Raises:
-        UsageError: an action is not in `actions`.
         Failed: act did not run it.
     """
     words = [
         *(str(_program()), workflow.event, "--json", "--pull=false"),
+        *("--actor", git.actor()),
         *("--directory", str(clone), "--workflows", str(copy), "--eventpath", str(event)),
         *("--action-cache-path", str(cache / "actions")),
         *(word for name in _RUNNERS for word in ("--platform", f"{name}=-self-hosted")),
         *(word for k, v in variables.items() for word in ("--var", f"{k}={v}")),
         *(word for k, v in environment.items() for word in ("--env", f"{k}={v}")),
-        *_local(workflow.actions, actions),
+        *actions,
     ]
     process = subprocess.Popen(
         words,
@@ -115,7 +116,16 @@ def _program() -> Path:
     return found
 
 
-def _local(used: Mapping[str, str], folder: Path | None) -> list[str]:
+def local(used: Mapping[str, str], folder: Path | None) -> list[str]:
+    """act's words for actions that need not be fetched.
+
+    Args:
+        used: OWNER/NAME -> commit.
+        folder: holds them as OWNER/NAME; None where act is to fetch them.
+
+    Raises:
+        UsageError: one of them is not there.
+    """
     if folder is None:
         return []
     words = []
@@ -155,9 +165,9 @@ class _Teller:
             self.results[job] = entry["jobResult"]
             self._say(f"{job}: {entry['jobResult']}")
         elif entry.get("raw_output"):
-            self._say(f"  {said}")
+            self._quote(job, said)
         elif entry.get("command") in ("error", "warning", "notice"):
-            self._say(f"  {entry['command']}: {entry.get('arg', '')}")
+            self._quote(job, f"{entry['command']}: {entry.get('arg', '')}")
         elif step in _OWN_STEPS:
             pass
         elif entry.get("stage") == "Main" and said.startswith("⭐"):
@@ -165,7 +175,12 @@ class _Teller:
         elif entry.get("stepResult") == "failure":
             self.failed.setdefault(job, str(step))
         elif entry.get("level") == "error":
-            self._say(f"  {said}")
+            self._quote(job, said)
+
+    def _quote(self, job: str, text: str) -> None:
+        """What a job says; jobs may talk at the same time."""
+        for line in text.splitlines():
+            self._say(f"{job} | {line}")
 
     def _say(self, text: str) -> None:
         # A step that is an action made of steps has its name told twice.

@@ -6,9 +6,22 @@ for `rollback` it is delivered.
 
 from __future__ import annotations
 
+from scripts.core.errors import UsageError, did_you_mean
 from scripts.core.report import Progress
 from scripts.rehearse.workflow import Workflow
 from scripts.rehearse.world import World
+
+
+def check(world: World, workflow: Workflow) -> None:
+    """See that the environment that was typed is one of pipelines/.
+
+    Raises:
+        UsageError: it is not.
+    """
+    env = workflow.inputs.get("environment")
+    if env is not None and env not in world.environments:
+        known = did_you_mean(env, world.environments, "environments of pipelines/")
+        raise UsageError(f"--input environment={env}: there is no such environment", known)
 
 
 def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
@@ -25,7 +38,7 @@ def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
     with progress.step("before", "what is there already") as step:
         with world.creating():
             for service in services:
-                _deliver(world, service, _way(world, service, env))
+                _deliver(world, service, _way(world, service, None))
         world.take_up()
         for service in services if env else []:
             way = _way(world, service, env)

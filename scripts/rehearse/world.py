@@ -26,7 +26,10 @@ from scripts.core.federation import Federation, Repository, Resource
 from scripts.rehearse.workflow import Job, Workflow
 
 _OWNER = "user:owner@localhost"
-_NUMBERS = {"owner_id": 1001, "repository_id": 2002}  # this repository's, as the local issuer has it
+_NUMBERS = {
+    "owner_id": 1001,
+    "repository_id": 2002,
+}  # this repository's, as the local issuer has it
 
 
 class World:
@@ -50,6 +53,7 @@ class World:
         self.repository = _repository(root)
         self._clone()
         self.pipelines = _pipelines(self.clone)
+        self.environments = sorted({p.env for p in self.pipelines})
         self.access: dict[str, Federation] = {}
 
     def __enter__(self) -> World:
@@ -81,16 +85,17 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables that lead every command here, instead of to Google."""
-        there = {
+        return {
             ENDPOINT_VARIABLE: self.url,
             "SHIPWAY_VENV": sys.prefix,
-            "TERM": "dumb",  # act gives steps a terminal; GitHub does not
+            # act gives steps a terminal; GitHub does not.
+            "TERM": "dumb",
+            "NO_COLOR": "1",
             # google-github-actions/auth: the hosts that it would ask instead.
             "GHA_ENDPOINT_OVERRIDE_sts": f"{self.url}/v1",
             "GHA_ENDPOINT_OVERRIDE_iam": f"{self.url}/v1",
             "GHA_ENDPOINT_OVERRIDE_iamcredentials": f"{self.url}/v1",
         }
-        return there
 
     @property
     def variables(self) -> dict[str, str]:
@@ -102,17 +107,20 @@ class World:
         access = self.access.get(job.environment or "")
         return access.environment_variables if access else {}
 
-    def token_request(self, job: Job, workflow: str, event: str) -> dict[str, str]:
+    def token_request(
+        self, job: Job, workflow: str, event: str, ref: str | None = None
+    ) -> dict[str, str]:
         """The two variables with which a job asks for its OIDC token; none without permission."""
         if not job.tokens:
             return {}
+        ref = ref or self.ref
         name = f"{self.repository.owner}/{self.repository.name}"
-        path = f"{name}/.github/workflows/{workflow}@{self.ref}"
+        path = f"{name}/.github/workflows/{workflow}@{ref}"
         claims: dict[str, Any] = {
             "repository": name,
             "repository_id": str(self.repository.repository_id),
             "repository_owner_id": str(self.repository.owner_id),
-            "ref": self.ref,
+            "ref": ref,
             "event_name": event,
             "workflow_ref": path,
             "job_workflow_ref": path,
@@ -186,7 +194,7 @@ class World:
 
     @contextmanager
     def creating(self) -> Iterator[None]:
-        """Let the deployers create the services, which is an owner's part; then no more than theirs."""
+        """Let the deployers create services, an owner's part; afterwards no more than theirs."""
         given = [
             federation.Binding(
                 role="roles/run.admin",
@@ -209,7 +217,7 @@ class World:
 
     def _credentials(self, job: Job, email: str) -> Path:
         """The file that google-github-actions/auth writes."""
-        asked = self.token_request(job, "deliver.yml", "push")
+        asked = self.token_request(job, "deliver.yml", "push", "refs/heads/main")
         provider = next(iter(self.access.values())).provider.name
         audience = f"https://iam.googleapis.com/{provider}"
         file = self.folder / f"credentials-{email.partition('@')[0]}.json"
@@ -263,7 +271,7 @@ class World:
             federation.home(self.pipelines)
         }
         numbers = {p: self._get(f"/v1/projects/{p}")["projectNumber"] for p in sorted(projects)}
-        for env in sorted({p.env for p in self.pipelines}):
+        for env in self.environments:
             ours = [p for p in self.pipelines if p.env == env]
             before = {(p.service, p.environment.after) for p in ours}
             earlier = [p for p in self.pipelines if (p.service, p.env) in before]
@@ -351,5 +359,3 @@ def _git(folder: Path | None, *arguments: str) -> None:
     )
     if done.returncode:
         raise UsageError(f"git {arguments[0]}: {done.stderr.strip()}")
-
-

@@ -89,6 +89,40 @@ class Registry:
             labels = _labels(self._config(repository, child[2]))
         return Resolved(digest, media_type, tuple(name for name, _ in images), labels)
 
+    def has(self, repository: str, reference: str) -> bool:
+        """Whether a tag or digest names anything.
+
+        Raises:
+            Unreachable: the registry does not answer.
+            Failed: it refuses.
+        """
+        return self._send(
+            "HEAD",
+            f"/v2/{repository}/manifests/{reference}",
+            headers={"Accept": ", ".join(_MANIFEST_TYPES)},
+            allowed=(404,),
+        ).ok
+
+    def attestations(self, repository: str, reference: str) -> list[str]:
+        """The predicate types of what is attested of an image, sorted; none of a plain manifest.
+
+        Source: https://docs.docker.com/build/metadata/attestations/attestation-storage/
+
+        Raises:
+            Unreachable: the registry does not answer.
+            Failed: it refuses.
+        """
+        found = self._manifest(repository, reference)
+        types: set[str] = set()
+        for entry in found[2].get("manifests", []) if found else []:
+            annotations = entry.get("annotations") or {}
+            if annotations.get("vnd.docker.reference.type") != "attestation-manifest":
+                continue
+            if attested := self._manifest(repository, entry["digest"]):
+                for layer in attested[2].get("layers", []):
+                    types.add((layer.get("annotations") or {}).get("in-toto.io/predicate-type", ""))
+        return sorted(types - {""})
+
     def push(
         self,
         repository: str,

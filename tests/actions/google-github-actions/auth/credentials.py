@@ -1,4 +1,4 @@
-"""Writes what google-github-actions/auth v3 writes, and exports its path. Needs `id-token: write`."""
+"""Writes what google-github-actions/auth v3 writes, and exports where. Needs `id-token: write`."""
 
 import json
 import os
@@ -11,8 +11,9 @@ if not (provider and account and url):
     print("::error::stand-in for google-github-actions/auth: a provider, a service account and"
           " the permission 'id-token: write' are needed")  # fmt: skip
     sys.exit(1)
-sts = os.environ["GHA_ENDPOINT_OVERRIDE_sts"]
-accounts = f"{os.environ['GHA_ENDPOINT_OVERRIDE_iamcredentials']}/projects/-/serviceAccounts"
+sts = os.environ["GHA_ENDPOINT_OVERRIDE_sts"]  # noqa: SIM112  (its name)
+credentials = os.environ["GHA_ENDPOINT_OVERRIDE_iamcredentials"]  # noqa: SIM112  (its name)
+accounts = f"{credentials}/projects/-/serviceAccounts"
 token = os.environ["ACTIONS_ID_TOKEN_REQUEST_TOKEN"]
 configuration = {
     "type": "external_account",

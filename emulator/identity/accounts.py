@@ -1,0 +1,110 @@
+"""Service accounts as IAM keeps them.
+
+Source: https://cloud.google.com/iam/docs/reference/rest/v1/projects.serviceAccounts; the messages
+are as users of gcloud and Terraform quote them. Absent: keys, disabling, undeletion, and that a
+binding of a deleted account does not hold for a new one of the same name.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+from emulator.errors import ApiError, invalid
+from emulator.identity.principals import checked_email, project_of, unique_id
+from emulator.names import default_service_account, project_number
+from emulator.projects.models import Projects
+from emulator.store import Store
+
+Document = dict[str, Any]
+
+_ID = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
+
+
+class Accounts:
+    """The service accounts of every project, by e-mail."""
+
+    def __init__(self, store: Store, projects: Projects) -> None:
+        self._store = store
+        self._projects = projects
+        self._known: dict[str, Document] = {
+            document["email"]: document for document in store.documents("service-accounts")
+        }
+
+    def create(self, project: str, body: Document) -> Document:
+        """Make an account; raises ApiError (INVALID_ARGUMENT, ALREADY_EXISTS)."""
+        name, fields = body.get("accountId"), body.get("serviceAccount") or {}
+        for field in [*(body.keys() - {"accountId", "serviceAccount"}), *fields]:
+            if field not in ("displayName", "description"):
+                raise invalid(f'Invalid JSON payload received. Unknown name "{field}"', field)
+        if not isinstance(name, str) or not _ID.fullmatch(name):
+            raise invalid(
+                "The account ID must be 6 to 30 lowercase letters, digits and hyphens.",
+                "account_id",
+            )
+        project = self._projects.id_of(project)
+        email = f"{name}@{project}.iam.gserviceaccount.com"
+        resource = f"projects/{project}/serviceAccounts/{email}"
+        if email in self._known:
+            raise ApiError(
+                "ALREADY_EXISTS",
+                f"Service account {name} already exists within project projects/{project}.",
+                [
+                    {
+                        "@type": "type.googleapis.com/google.rpc.ResourceInfo",
+                        "resourceName": resource,
+                    }
+                ],
+            )
+        number = unique_id(email)
+        document = {
+            "name": resource,
+            "projectId": project,
+            "uniqueId": number,
+            "email": email,
+            **fields,
+            "etag": base64.b64encode(number.encode()).decode(),
+            "oauth2ClientId": number,
+        }
+        self._store.write(f"service-accounts/{number}.json", document)
+        self._known[email] = document
+        return document
+
+    def get(self, email: str) -> Document:
+        """One account that was created; raises ApiError NOT_FOUND."""
+        try:
+            return self._known[checked_email(email)]
+        except KeyError:
+            raise _unknown() from None
+
+    def all(self, project: str) -> list[Document]:
+        """A project's accounts that were created, by e-mail."""
+        number = project_number(project)
+        found = sorted(self._known.items())
+        return [one for _, one in found if project_number(one["projectId"]) == number]
+
+    def delete(self, email: str) -> None:
+        """Remove an account; raises ApiError NOT_FOUND."""
+        document = self.get(email)
+        self._store.delete(f"service-accounts/{document['uniqueId']}.json")
+        del self._known[email]
+
+    def exists(self, email: str) -> bool:
+        """Whether an account can be used: one of a project that was made has to be created.
+
+        A project's default account is always there.
+        """
+        project = project_of(email)
+        if email in self._known or project is None or not self._projects.is_made(project):
+            return True
+        return email == default_service_account(project)
+
+    def check_exists(self, email: str) -> None:
+        """Raise NOT_FOUND for an account that is not there."""
+        if not self.exists(email):
+            raise _unknown()
+
+
+def _unknown() -> ApiError:
+    return ApiError("NOT_FOUND", "Unknown service account")

@@ -1,0 +1,1 @@
+"""Projects as Resource Manager and Service Usage have them: numbers, and which APIs are enabled."""
