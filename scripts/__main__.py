@@ -49,7 +49,8 @@ def main(argv: list[str]) -> int:
         report.show_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nship: interrupted; see what is in force with: ./ship status", file=sys.stderr)
+        look = "" if argv[0] in GROUPS["try it"] else "; see what is in force with: ./ship status"
+        print(f"\nship: interrupted{look}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read standard output has gone; there is nobody left to tell.

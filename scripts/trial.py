@@ -54,7 +54,10 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         )
     differ = git.uncommitted(root)
     if differ:
-        progress.line(f"note: {differ} uncommitted changes are left out: {head.short} is tried")
+        progress.line(
+            f"note: {differ} uncommitted change{'s are' if differ > 1 else ' is'} left out:"
+            f" commit {head.short} is what counts"
+        )
     with TemporaryDirectory(prefix="shipway-trial-") as folder:
         trial = Trial(
             root, Path(folder), head, progress,

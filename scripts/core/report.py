@@ -117,7 +117,7 @@ class Progress:
         if self._live:
             self._console.print(_escape(text))
         else:
-            print(_loggable(text), file=sys.stderr, flush=True)
+            print(loggable(text), file=sys.stderr, flush=True)
 
 
 def _is_terminal(stream: TextIO) -> bool:
@@ -150,7 +150,7 @@ def show(result: Result, format_: str) -> int:
 
 def _print(result: Result, format_: str) -> None:
     if format_ == "json":
-        print(json.dumps(result.data, indent=2, ensure_ascii=False))
+        print(json_text(result.data, indent=2))
     elif _is_terminal(sys.stdout):
         from rich.console import Console
 
@@ -159,7 +159,7 @@ def _print(result: Result, format_: str) -> None:
         for note in result.table.notes:
             console.print(_escape(note))
     else:
-        print(_loggable(plain_table(result.table)))
+        print(loggable(plain_table(result.table)))
 
 
 def plain_table(table: Table) -> str:
@@ -196,11 +196,11 @@ def rich_table(table: Table) -> Any:
 def show_error(error: ShipError) -> None:
     """Print one clear error: what, the evidence, and what to do next."""
     red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if _is_terminal(sys.stderr) else ("", "", "")
-    print(f"{red}ship:{off} {_loggable(error.message)}", file=sys.stderr)
+    print(f"{red}ship:{off} {loggable(error.message)}", file=sys.stderr)
     for line in error.evidence:
-        print(f"{dim}  | {_loggable(line)}{off}", file=sys.stderr)
+        print(f"{dim}  | {loggable(line)}{off}", file=sys.stderr)
     if error.hint:
-        print(f"  -> {_loggable(error.hint)}", file=sys.stderr)
+        print(f"  -> {loggable(error.hint)}", file=sys.stderr)
     what = f"ship {error.about.verb} {error.about.where}" if error.about else "ship"
     annotate(what, f"{error.message}\n{error.hint}" if error.hint else error.message)
     if os.environ.get("GITHUB_STEP_SUMMARY"):
@@ -221,7 +221,13 @@ def _in_github() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
-def _loggable(text: str) -> str:
+def json_text(document: Any, indent: int | None = None) -> str:
+    """A JSON document for standard output, in which a workflow's runner finds no command."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return text.replace("##[", "#\\u0023[") if _in_github() else text
+
+
+def loggable(text: str) -> str:
     """Text for the log: in GitHub Actions, none that the runner takes for a command."""
     if not _in_github():
         return text

@@ -1,4 +1,4 @@
-"""A scratch clone and a scratch local Cloud Run: where `demo` and `trial` play.
+"""A scratch clone and a scratch local Cloud Run: where `demo`, `trial` and `rehearse` play.
 
 Nothing of them outlives the folder that they are given.
 """
@@ -27,7 +27,7 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
         UsageError: it fails.
     """
     # Nobody's name, hooks or signing key: these commits are nobody's work.
-    settings = ["user.name=shipway demo", "user.email=demo@localhost", "commit.gpgsign=false",
+    settings = ["user.name=shipway", "user.email=shipway@localhost", "commit.gpgsign=false",
                 "core.hooksPath=/dev/null", "advice.detachedHead=false"]  # fmt: skip
     flags = [word for setting in settings for word in ("-c", setting)]
     done = subprocess.run(
@@ -106,7 +106,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 @contextmanager
 def local_cloud_run(
-    folder: Path, *, ports: Sequence[str] = ("0",), runtime: str = "process"
+    folder: Path, *, ports: Sequence[str] = ("0",), runtime: str = "process", iam: str = "none"
 ) -> Iterator[LocalCloudRun]:
     """A local Cloud Run that is gone afterwards.
 
@@ -114,11 +114,12 @@ def local_cloud_run(
         folder: where it keeps its state; made.
         ports: which ports to try, in this order; "0" is any free one.
         runtime: what runs instances: "process" or "docker".
+        iam: "enforce" where callers need a permission for what they do, else "none".
 
     Raises:
         Failed: it does not start; why is the evidence.
     """
-    started = LocalCloudRun(folder, runtime)
+    started = LocalCloudRun(folder, runtime, iam)
     try:
         started.start(ports)
         yield started
@@ -130,9 +131,10 @@ def local_cloud_run(
 class LocalCloudRun:
     """A local Cloud Run in a process of its own; `url` is its API's."""
 
-    def __init__(self, folder: Path, runtime: str) -> None:
+    def __init__(self, folder: Path, runtime: str, iam: str) -> None:
         self.folder = folder
         self.runtime = runtime
+        self.iam = iam
         self.url = ""
         self.process: subprocess.Popen[str] | None = None
 
@@ -143,7 +145,7 @@ class LocalCloudRun:
             with deferred(), log.open("w") as stderr:
                 self.process = subprocess.Popen(
                     [sys.executable, str(HOME / "scripts"), "up", "--port", port,
-                     "--state", str(self.folder), "--runtime", self.runtime],
+                     "--state", str(self.folder), "--runtime", self.runtime, "--iam", self.iam],
                     stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True,
                 )  # fmt: skip
             assert self.process.stdout

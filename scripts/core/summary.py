@@ -297,4 +297,4 @@ def inert(text: str) -> str:
     Source: actions/runner, src/Runner.Common/ActionCommand.cs: `::` at a line's start and `##[`
     anywhere in it begin one.
     """
-    return re.sub(r"(?m)^(\s*):(?=:)", r"\1: ", text).replace("##[", "## [")
+    return re.sub(r"(?m)(^|\r)(\s*):(?=:)", r"\1\2: ", text).replace("##[", "## [")

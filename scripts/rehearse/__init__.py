@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from scripts.core import HOME, options
+from scripts.core import options
 from scripts.core.image import docker_command
 from scripts.core.report import Progress, Result, Table, show
 from scripts.rehearse import act, before, workflow
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
                 environment=world.environment,
                 variables=world.variables,
                 actions=actions,
-                cache=HOME / ".shipway" / "act",
+                cache=folder / "act",
             )
     return show(_result(ends, time.monotonic() - started), "table")
 

@@ -54,7 +54,7 @@ def run(
         environment: environment variables of every step.
         variables: the repository's GitHub variables.
         actions: what `local` says.
-        cache: where act keeps what it fetches and its scratch folders.
+        cache: where act keeps what it fetches and the folders that jobs work in.
 
     Returns:
         How each job ended, in the file's order.

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import requests
 import yaml
 
-from scripts.core import HOME, config, federation, git
+from scripts.core import HOME, config, federation, git, scratch
 from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
 from scripts.core.errors import Failed, UsageError
 from scripts.core.federation import Federation, Repository, Resource
@@ -57,30 +56,22 @@ class World:
         self.access: dict[str, Federation] = {}
 
     def __enter__(self) -> World:
-        runtime = "docker" if self.builder == "docker" else "process"
-        self._emulator = subprocess.Popen(
-            [sys.executable, str(HOME / "scripts"), "up", "--port", "0", "--iam", "enforce",
-             "--runtime", runtime, "--state", str(self.folder / "cloud-run")],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
-        )  # fmt: skip
-        assert self._emulator.stdout
-        self.url = self._emulator.stdout.readline().strip()
-        if not self.url:
-            raise Failed("the local Cloud Run did not start", "./ship up says why")
-        try:
-            self._owner = requests.Session()
+        with ExitStack() as stack:
+            runtime = "docker" if self.builder == "docker" else "process"
+            started = scratch.local_cloud_run(
+                self.folder / "cloud-run", runtime=runtime, iam="enforce"
+            )
+            self.url = stack.enter_context(started).url
+            self._owner = stack.enter_context(requests.Session())
             self._owner.trust_env = False
             token = self._post("/_local/access-tokens", {"member": _OWNER})["access_token"]
             self._owner.headers["Authorization"] = f"Bearer {token}"
             self._let_in()
-        except BaseException:
-            self.__exit__()
-            raise
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._emulator.send_signal(signal.SIGTERM)
-        self._emulator.wait()
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -93,7 +84,6 @@ class World:
             "NO_COLOR": "1",
             # google-github-actions/auth: the hosts that it would ask instead.
             "GHA_ENDPOINT_OVERRIDE_sts": f"{self.url}/v1",
-            "GHA_ENDPOINT_OVERRIDE_iam": f"{self.url}/v1",
             "GHA_ENDPOINT_OVERRIDE_iamcredentials": f"{self.url}/v1",
         }
 
@@ -189,7 +179,7 @@ class World:
 
     def take_up(self) -> None:
         """Go on to the commit that is rehearsed; until then the clone is at the one before it."""
-        _git(self.clone, "read-tree", "--reset", "-u", self._head)
+        scratch.git("read-tree", "--reset", "-u", self._head, cwd=self.clone)
         self._commit("Rehearse it")
 
     @contextmanager
@@ -244,12 +234,14 @@ class World:
 
     def _clone(self) -> None:
         self._head = git.commit(self.root).sha
-        _git(None, "clone", "--quiet", self.root.resolve().as_uri(), str(self.clone))
-        _git(self.clone, "checkout", "--quiet", "-B", self.ref.removeprefix("refs/heads/"))
+        scratch.git("clone", "--quiet", self.root.resolve().as_uri(), str(self.clone))
+        scratch.git(
+            "checkout", "--quiet", "-B", self.ref.removeprefix("refs/heads/"), cwd=self.clone
+        )
         name = f"{self.repository.owner}/{self.repository.name}"
-        _git(self.clone, "remote", "set-url", "origin", f"https://github.com/{name}")
+        scratch.git("remote", "set-url", "origin", f"https://github.com/{name}", cwd=self.clone)
         with suppress(UsageError):  # the very first commit has none before it
-            _git(self.clone, "read-tree", "--reset", "-u", "HEAD~1")
+            scratch.git("read-tree", "--reset", "-u", "HEAD~1", cwd=self.clone)
         self._commit("Before it")
 
     def _commit(self, subject: str) -> None:
@@ -262,8 +254,8 @@ class World:
             if self.builder == "pack":
                 said |= {"builder": "pack", "platform": "host"}
             file.write_text(yaml.safe_dump(said, sort_keys=False))
-        _git(self.clone, "add", "--all")
-        _git(self.clone, "commit", "--quiet", "--allow-empty", "--message", subject)
+        scratch.git("add", "--all", cwd=self.clone)
+        scratch.git("commit", "--quiet", "--allow-empty", "--message", subject, cwd=self.clone)
 
     def _let_in(self) -> None:
         """Make the pool, its provider, the accounts' bindings and the registry's repositories."""
@@ -348,14 +340,3 @@ def _pipelines(root: Path) -> list[Pipeline]:
     if not found:
         raise UsageError("pipelines/ has no environment but local: there is nothing to rehearse")
     return found
-
-
-def _git(folder: Path | None, *arguments: str) -> None:
-    settings = ["user.name=rehearsal", "user.email=rehearsal@localhost", "commit.gpgsign=false",
-                "core.hooksPath=/dev/null"]  # fmt: skip
-    flags = [word for setting in settings for word in ("-c", setting)]
-    done = subprocess.run(
-        ["git", *flags, *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise UsageError(f"git {arguments[0]}: {done.stderr.strip()}")

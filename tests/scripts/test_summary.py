@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -207,9 +208,29 @@ def test_an_answer_closes_no_fence_and_gives_no_command(run: Run) -> None:
 
 
 def test_the_log_of_a_workflow_holds_no_command_of_a_subject(run: Run) -> None:
+    server = run.project.folder / run.project.name / "server.py"
+    server.write_text(server.read_text().replace('print("starting"', 'print("##[error]x"'))
     commit(run.project, "##[set-output name=digest]sha256:bad")
-    run.ship("deliver")
-    assert "##[" not in run.log
+    for verb in ("deliver", "history", "logs"):
+        for form in ("table", "json"):
+            run.ship(verb, "--format", form)
+            assert "##[" not in run.log
+            if form == "json":
+                json.JSONDecoder().raw_decode(run.log[run.log.index("{") :])
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("::error::x", ": :error::x"),
+        ("a\n \t::error::x", "a\n \t: :error::x"),
+        ("a\r::error::x", "a\r: :error::x"),
+        ("a ::b", "a ::b"),
+        ("a ##[error]x", "a ## [error]x"),
+    ],
+)
+def test_no_text_is_a_command_of_the_runner(text: str, made: str) -> None:
+    assert summary.inert(text) == made
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_what_is_not_committed_is_not_tried_and_the_repository_stays_as_it_is(
     before = [project.git(*c) for c in (("status", "--porcelain"), ("for-each-ref",))]
     ended = trials.ship()
     assert ended.returncode == 0, ended.stderr
-    assert "1 uncommitted changes are left out" in ended.stderr
+    assert "1 uncommitted change is left out" in ended.stderr
     assert [project.git(*c) for c in (("status", "--porcelain"), ("for-each-ref",))] == before
     assert not (project.folder / ".shipway").exists()
 
@@ -216,6 +216,7 @@ def test_interrupted_it_leaves_nothing(trials: Trials, number: int, at: str) -> 
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
+    assert "./ship status" not in errors, "nothing of it is in force anywhere"
     assert trials.left() == []
 
 
