@@ -15,16 +15,14 @@ from typing import Any
 
 from scripts.core import federation, git
 from scripts.core.errors import UsageError
-from scripts.core.federation import Account, Binding, Resource
+from scripts.core.federation import Account
 from scripts.core.report import Progress, Result, Table, show
 from scripts.rehearse import before
 from scripts.rehearse.cloudbuild import build as files
 from scripts.rehearse.cloudbuild import metadata, place, runner
 from scripts.rehearse.cloudbuild.build import Build
 from scripts.rehearse.workflow import Workflow
-from scripts.rehearse.world import World
-
-_TOKEN_CREATOR = "roles/iam.serviceAccountTokenCreator"  # noqa: S105  (a role)
+from scripts.rehearse.world import World, pipelines
 
 
 def rehearse(
@@ -84,16 +82,13 @@ def _read(
     root: Path, file: str, given: Mapping[str, str], built_in: Mapping[str, str]
 ) -> files.Loaded:
     """The file, with the account that a trigger names where nobody gave one."""
-    account = {"_SERVICE_ACCOUNT": _default_account(root)}
-    uses = "$_SERVICE_ACCOUNT" in (root / file).read_text(encoding="utf-8") if (
-        root / file
-    ).is_file() else False
-    return files.load(root, file, built_in, {**(account if uses else {}), **given})
+    text = (root / file).read_text(encoding="utf-8") if (root / file).is_file() else ""
+    if "$_SERVICE_ACCOUNT" in text:
+        given = {"_SERVICE_ACCOUNT": _default_account(root), **given}
+    return files.load(root, file, built_in, given)
 
 
 def _default_account(root: Path) -> str:
-    from scripts.rehearse.world import pipelines
-
     return f"cloud-build@{federation.home(pipelines(root))}.iam.gserviceaccount.com"
 
 
@@ -113,14 +108,7 @@ def _account(world: World, build: Build) -> Account:
         theirs = {access.pusher.member, access.deployer.member}
         for binding in access.bindings:
             if binding.member in theirs:
-                world.grant(
-                    Binding(
-                        role=binding.role, resource=binding.resource, member=account.member,
-                        why=binding.why,
-                    )
-                )  # fmt: skip
-    mine = Resource(kind="account", project=account.project, name=account.email)
-    world.grant(Binding(role=_TOKEN_CREATOR, resource=mine, member=world.owner, why="metadata"))
+                world.grant(account, binding)
     return account
 
 
@@ -168,14 +156,12 @@ def _run(
     progress: Progress,
     builder: str,
 ) -> list[runner.End]:
-    def access() -> str:
-        return world.access_token(account.member)
-
-    def identity(audience: str) -> str:
-        return world.id_token(account.email, audience)
-
-    project = account.project
-    with metadata.serve(project, account.email, access, identity) as host:
+    with metadata.serve(
+        account.project,
+        account.email,
+        lambda: world.access_token(account),
+        lambda audience: world.id_token(account, audience),
+    ) as host:
         variables = {
             **world.environment,
             "GCE_METADATA_HOST": host,
@@ -186,7 +172,7 @@ def _run(
             "GIT_CONFIG_VALUE_0": "*",
         }
         secrets = {
-            secret.env: world.secret(access(), secret.version_name)
+            secret.env: world.secret(account, secret.version_name)
             for secret in made.build.available_secrets.secret_manager
         }
         where = place.Place(
@@ -205,9 +191,7 @@ def _told(file: str, builder: str, bake: str) -> str:
 
 
 def _result(file: str, ends: list[runner.End], services: dict[str, Any]) -> Result:
-    failed = any(
-        end.status != "SUCCESS" and not end.note.endswith(", allowed") for end in ends
-    )
+    failed = any(end.status != "SUCCESS" and not end.note.endswith(", allowed") for end in ends)
     return Result(
         data={
             "file": file,
@@ -223,5 +207,3 @@ def _result(file: str, ends: list[runner.End], services: dict[str, Any]) -> Resu
         ),
         code=1 if failed else 0,
     )
-
-

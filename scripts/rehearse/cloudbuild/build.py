@@ -140,9 +140,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str]
 
 
-def load(
-    root: Path, file: str, built_in: Mapping[str, str], given: Mapping[str, str]
-) -> Loaded:
+def load(root: Path, file: str, built_in: Mapping[str, str], given: Mapping[str, str]) -> Loaded:
     """Read a build file, make its substitutions, and check it.
 
     Args:

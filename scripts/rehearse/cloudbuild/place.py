@@ -25,7 +25,9 @@ from scripts.rehearse.cloudbuild.build import HOME, WORKSPACE, Build, Step, Volu
 
 _SOCKET = "/var/run/docker.sock"
 _GOOGLES = re.compile(r"gcr\.io/cloud-builders/([a-z-]+)")
-_DOCKERS = re.compile(r"(?:docker\.io/)?(?:library/)?docker(?:[:@].*)?|gcr\.io/cloud-builders/docker.*")
+_DOCKERS = re.compile(
+    r"(?:docker\.io/)?(?:library/)?docker(?:[:@].*)?|gcr\.io/cloud-builders/docker.*"
+)
 _GRACE_SECONDS = 10
 
 
