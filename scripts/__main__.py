@@ -20,9 +20,9 @@ from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E40
 
 GROUPS = {
     "try it": ["demo", "trial", "rehearse", "up", "test", "check"],
-    "set up": ["bootstrap", "doctor"],
+    "set up": ["init", "bootstrap", "doctor"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
-    "operate": ["status", "history", "logs", "promote", "rollback", "hold", "resume"],
+    "operate": ["status", "history", "plan", "logs", "promote", "rollback", "hold", "resume"],
 }
 VERBS = [verb for verbs in GROUPS.values() for verb in verbs]
 
@@ -34,7 +34,8 @@ def main(argv: list[str]) -> int:
         argv: the command line without the program's name.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 bad usage or configuration, 3 refused, 130 interrupted.
+        The exit code: 0 done, 1 failed, 2 bad usage or configuration, 3 refused, 4 differences
+        found, 130 interrupted.
     """
     _open_closed_streams()
     # As Ctrl-C: scratch folders go, and what is in force stays in force.
@@ -117,6 +118,7 @@ def overview() -> str:
         "--env is local unless given; demo, trial, up and test take none.",
         "exit codes: 0 done; 1 failed, and the service serves what it did before;",
         "  2 bad usage or configuration, nothing was sent; 3 refused, nothing changed;",
+        "  4 differences found (plan);",
         "  130 interrupted, what is in force stays in force",
     ]
     return "\n".join(lines)

@@ -124,6 +124,14 @@ def uncommitted(root: Path) -> int:
     return len(_git(root, "status", "--porcelain", "--", ".").splitlines())
 
 
+def has_origin(root: Path) -> bool:
+    """Whether the repository has a remote called origin, wherever it is."""
+    try:
+        return "origin" in _git(root, "remote").decode().split()
+    except UsageError:
+        return False
+
+
 def origin(root: Path) -> str:
     """The repository's web address, "" where it has no remote called origin."""
     try:

@@ -144,6 +144,7 @@ def show(result: Result, format_: str) -> int:
         # Nobody reads, or the disk is full. Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _to_github(result)
+    _to_files(result)
     if result.code:
         annotate("ship", "\n".join(result.data.get("errors") or ["it failed: the log shows what"]))
     return result.code
@@ -237,6 +238,18 @@ def loggable(text: str) -> str:
     from scripts.core import summary
 
     return summary.inert(text)
+
+
+def _to_files(result: Result) -> None:
+    """Hand the facts on where there is no GITHUB_OUTPUT: one file each in $SHIPWAY_OUTPUTS."""
+    folder = os.environ.get("SHIPWAY_OUTPUTS")
+    if not folder:
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for key, value in result.data.items():
+        if isinstance(value, str | int | bool):
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            (Path(folder) / key).write_text(text)
 
 
 def _to_github(result: Result) -> None:

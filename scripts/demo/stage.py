@@ -16,14 +16,13 @@ from typing import IO, Any
 import msgspec
 import requests
 
-from scripts.core import scratch, traffic
+from scripts.core import config, scratch, traffic
 from scripts.core.config import ENDPOINT_VARIABLE
 from scripts.core.errors import UsageError
 from scripts.core.report import Table, plain_table, rich_table
 from scripts.core.scratch import local_cloud_run
 from scripts.demo.load import Answer, Load, observed
 
-_SERVICE = "/v1/projects/shipway-local/locations/us-central1/services/app"
 _SETTLING_SECONDS = 0.1
 _STYLES = {"ship:": "bold red", "  |": "red", "  ->": "yellow"}
 _DONE = re.compile(r"(\w+ +.*) \((\d+\.\d s)\)")
@@ -91,6 +90,12 @@ class Stage:
             self.say(f"note: {differ} uncommitted changes are left out: the demo delivers commits")
         source = self._root.resolve().as_uri()
         scratch.git("clone", "--quiet", "--depth", "1", source, str(self.clone))
+        pipeline = config.load(self.clone, None, config.DEFAULT_ENV)
+        where = pipeline.environment
+        self._service, self._source = pipeline.service, pipeline.source
+        self._path = (
+            f"/v1/projects/{where.project}/locations/{where.regions[0]}/services/{self._service}"
+        )
 
     def commit(self, subject: str, file: str, old: str, new: str) -> None:
         """Change one file of the sample app, and commit that.
@@ -98,11 +103,12 @@ class Stage:
         Raises:
             UsageError: the sample app is not as the demo knows it.
         """
-        path = self.clone / "app" / file
+        path = self._source / file
         text = path.read_text() if path.is_file() else ""
         if old not in text:
             raise UsageError(
-                f"app/{file} does not say {old!r}: the demo tells its story with the sample app",
+                f"{self._source.name}/{file} does not say {old!r}:"
+                " the demo tells its story with the sample app",
                 "a fork delivers its own: ./ship up, then ./ship deliver",
             )
         path.write_text(text.replace(old, new, 1))
@@ -110,16 +116,16 @@ class Stage:
 
     def revert(self, file: str) -> None:
         """Take the last change of one file back; the next commit carries that."""
-        scratch.git("checkout", "--quiet", "HEAD~1", "--", f"app/{file}", cwd=self.clone)
+        scratch.git("checkout", "--quiet", "HEAD~1", "--", str(self._source / file), cwd=self.clone)
 
     def revision(self) -> str:
         """The revision of the clone's newest commit."""
-        return f"app-{scratch.git('rev-parse', 'HEAD', cwd=self.clone)[:7]}"
+        return f"{self._service}-{scratch.git('rev-parse', 'HEAD', cwd=self.clone)[:7]}"
 
     @contextmanager
     def load(self) -> Iterator[None]:
         """A steady load on the service, and a look at its plan all the while."""
-        service = requests.get(self.url + _SERVICE, timeout=10).json()
+        service = requests.get(self.url + self._path, timeout=10).json()
         stop = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(stop,), daemon=True)
         with Load(service["status"]["url"]) as self._load:
@@ -135,7 +141,7 @@ class Stage:
         with requests.Session() as http:
             while not stop.wait(0.05):
                 with suppress(requests.RequestException, ValueError, KeyError):
-                    service = http.get(self.url + _SERVICE, timeout=10).json()
+                    service = http.get(self.url + self._path, timeout=10).json()
                     shares = traffic.shares(service["status"]["traffic"])
                     if not self._changes or self._changes[-1][1] != shares:
                         self._changes.append((time.monotonic(), shares))
@@ -224,7 +230,7 @@ class Stage:
         """On a terminal, leave the local Cloud Run up until Ctrl-C."""
         if not self.terminal:
             return
-        service = requests.get(self.url + _SERVICE, timeout=10).json()
+        service = requests.get(self.url + self._path, timeout=10).json()
         prefix = "" if self.url.endswith(":8787") else f"{ENDPOINT_VARIABLE}={self.url} "
         self._print("")
         self._print(f"The service is up: {service['status']['url']}", "bold green")

@@ -1,7 +1,8 @@
-"""Run a GitHub workflow on this machine, with act, against a scratch local Cloud Run.
+"""Run a workflow of GitHub or Cloud Build on this machine, against a scratch local Cloud Run.
 
 It is the real file, with its jobs, conditions and outputs; tokens come from a local issuer, images
-go into a local registry. WORKFLOW is deliver (the default), ci, promote or rollback.
+go into a local registry. WORKFLOW is deliver (the default), ci, promote or rollback, run with act; or
+cloudbuild/deliver.yaml, cloudbuild/promote.yaml, cloudbuild/rollback.yaml, run step by step.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from scripts.core import options
 from scripts.core.image import docker_command
@@ -28,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_input,
         metavar="NAME=VALUE",
-        help="what is typed into the Run workflow form",
+        help="what is typed into the Run workflow form; a substitution",
     )
     parser.add_argument(
         "--actions",
@@ -44,11 +46,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="how long each step is watched (default: %(default)s)",
     )  # fmt: skip
     options.builder(parser)
+    parser.add_argument(
+        "--format", choices=["table", "json"], default="table",
+        help="of the result; json tells what the services are afterwards",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
     started = time.monotonic()
     inputs = dict(arguments.input)
+    if arguments.workflow.endswith(".yaml"):
+        from scripts.rehearse import cloudbuild
+
+        return cloudbuild.rehearse(
+            root,
+            arguments.workflow,
+            inputs,
+            Progress(),
+            builder=_builder(arguments.builder),
+            bake=arguments.bake,
+            format_=arguments.format,
+        )
     rehearsed = workflow.load(root, arguments.workflow, inputs)
     actions = act.local(rehearsed.actions, arguments.actions)
     progress = Progress()
@@ -80,7 +98,8 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
                 actions=actions,
                 cache=folder / "act",
             )
-    return show(_result(ends, time.monotonic() - started), "table")
+            services = world.services() if arguments.format == "json" else {}
+    return show(_result(ends, services, time.monotonic() - started), arguments.format)
 
 
 def _input(text: str) -> tuple[str, str]:
@@ -115,10 +134,10 @@ def _told(rehearsed: workflow.Workflow, builder: str, arguments: argparse.Namesp
     )
 
 
-def _result(ends: list[act.JobEnd], seconds: float) -> Result:
+def _result(ends: list[act.JobEnd], services: dict[str, Any], seconds: float) -> Result:
     failed = [end for end in ends if end.result not in ("success", "skipped")]
     return Result(
-        data={"jobs": {end.id: end.result for end in ends}},
+        data={"jobs": {end.id: end.result for end in ends}, "services": services},
         table=Table(
             columns=["JOB", "RESULT", "FAILED STEP"],
             rows=[[end.id, end.result, end.failed_step] for end in ends],

@@ -6,6 +6,7 @@ there is no Docker images are packed. The identities are those of scripts/core/f
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -15,13 +16,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import requests
 import yaml
 
 from scripts.core import HOME, config, federation, git, scratch
 from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
 from scripts.core.errors import Failed, UsageError
-from scripts.core.federation import Federation, Repository, Resource
+from scripts.core.federation import Account, Federation, Repository, Resource
 from scripts.rehearse.workflow import Job, Workflow
 
 _OWNER = "user:owner@localhost"
@@ -51,7 +53,7 @@ class World:
         self.clone = folder / "clone"
         self.repository = _repository(root)
         self._clone()
-        self.pipelines = _pipelines(self.clone)
+        self.pipelines = pipelines(self.clone)
         self.environments = sorted({p.env for p in self.pipelines})
         self.access: dict[str, Federation] = {}
 
@@ -176,6 +178,51 @@ class World:
             )
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
+
+    def services(self) -> dict[str, Any]:
+        """What there is of every service now: ENVIRONMENT/REGION/SERVICE -> the Knative Service."""
+        return {
+            f"{p.env}/{region}/{p.service}": self._get(
+                f"/v1/projects/{p.environment.project}/locations/{region}/services/{p.service}"
+            )
+            for p in self.pipelines
+            for region in p.environment.regions
+        }
+
+    def number(self, project: str) -> str:
+        """A project's number."""
+        return str(self._get(f"/v1/projects/{project}")["projectNumber"])
+
+    def grant(self, account: Account, binding: federation.Binding) -> None:
+        """Give an account what somebody else's binding gives."""
+        self._grant(msgspec.structs.replace(binding, member=account.member))
+
+    def access_token(self, account: Account) -> str:
+        """An access token of an account, as Google's own machines get it."""
+        made = self._post("/_local/access-tokens", {"member": account.member})
+        return str(made["access_token"])
+
+    def id_token(self, account: Account, audience: str) -> str:
+        """An ID token of an account, as Google's own machines get it."""
+        resource = Resource(kind="account", project=account.project, name=account.email)
+        role = "roles/iam.serviceAccountOpenIdTokenCreator"
+        self._grant(federation.Binding(role=role, resource=resource, member=_OWNER, why="metadata"))
+        body = {"audience": audience, "includeEmail": True}
+        path = f"/v1/projects/-/serviceAccounts/{account.email}:generateIdToken"
+        return str(self._post(path, body)["token"])
+
+    def secret(self, account: Account, version: str) -> str:
+        """The value of a secret's version, as the account reads it.
+
+        Raises:
+            Failed: it may not, or there is none.
+        """
+        token = self.access_token(account)
+        answer = requests.get(
+            f"{self.url}/v1/{version}:access",
+            headers={"Authorization": f"Bearer {token}"}, timeout=30,
+        )  # fmt: skip
+        return base64.b64decode(self._answer(answer)["payload"]["data"]).decode()
 
     def take_up(self) -> None:
         """Go on to the commit that is rehearsed; until then the clone is at the one before it."""
@@ -333,7 +380,7 @@ def _declared(root: Path) -> list[tuple[str, list[str]]]:
     return [(service, config.environments(root, service)) for service in config.services(root)]
 
 
-def _pipelines(root: Path) -> list[Pipeline]:
+def pipelines(root: Path) -> list[Pipeline]:
     """Every service in every environment but the local one.
 
     Raises:

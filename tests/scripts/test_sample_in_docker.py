@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.conftest import ROOT, LocalCloudRun
+from tests.conftest import ROOT, LocalCloudRun, needs_sample
 from tests.meter import Meter
 from tests.scripts.conftest import Project
 from tests.scripts.docker_help import needs_docker
@@ -21,6 +21,7 @@ from tests.scripts.docker_help import needs_docker
 # One engine: its tests take turns.
 pytestmark = [
     needs_docker,
+    needs_sample,
     pytest.mark.usefixtures("pypi"),
     pytest.mark.xdist_group("docker-runtime"),
 ]

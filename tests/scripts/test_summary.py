@@ -267,7 +267,9 @@ def test_a_revision_of_google_s_is_linked_in_its_console() -> None:
     """Where another address answers in Google's place, the console does not show it."""
     arguments = argparse.Namespace(dry_run=True, reason=None)
     shown = [
-        summary.console_url(Context(arguments, ROOT, config.load(ROOT, "app", env)), "us-central1")
+        summary.console_url(
+            Context(arguments, ROOT, config.load(ROOT / "tests", "app", env)), "us-central1"
+        )
         for env in ("production", "local")
     ]
     assert shown == [
