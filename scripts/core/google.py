@@ -53,9 +53,13 @@ class Google:
     Args:
         pipeline: says endpoint and credentials.
         dry_run: refuse everything but reads (I10).
+        token: an access token that takes the place of the environment's credentials.
     """
 
-    def __init__(self, pipeline: Pipeline, *, dry_run: bool = False) -> None:
+    def __init__(
+        self, pipeline: Pipeline, *, dry_run: bool = False, token: str | None = None
+    ) -> None:
+        self._token = token
         self.endpoint = pipeline.endpoint
         self.dry_run = dry_run
         self.wrote = False
@@ -85,6 +89,8 @@ class Google:
         if self._wanted == "none":
             return None
         _check_confidential(url)
+        if self._token:
+            return self._token
         with _usable_credentials():
             credentials = self._found()
             if not credentials.valid:
