@@ -210,5 +210,5 @@ def test_from_an_empty_cache_every_layer_but_the_last_comes_from_the_registry(
         done = project.ship("build", "--builder", "docker", SHIPWAY_ENDPOINT=delivered.meter.url)
         assert done.returncode == 0, done.stderr
         layers = delivered.manifest(commit)["layers"]
-        assert [layer["digest"] for layer in layers[:-1]] == known[:-1]
+        assert [layer["digest"] for layer in layers[:-1]] == known[:-1], done.stderr
         assert delivered.meter.sent - before < sum(layer["size"] for layer in layers) / 100
