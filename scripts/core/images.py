@@ -77,13 +77,6 @@ class Images:
                 f"commit {commit.short} is not in {self.repository}", f"./ship build {where}"
             )
         resolved = found.resolved
-        revision = resolved.labels.get(_REVISION, commit.sha)
-        if revision != commit.sha:
-            raise Refused(
-                f"{self.repository}:{commit.sha} is not commit {commit.short}'s image: its label"
-                f" {_REVISION} says {revision}",
-                self._away(f"{self.repository}:{commit.sha}"),
-            )
         if self.platform not in resolved.platforms:
             raise Refused(self._other_platform(found), self._away(found.reference))
         builder = resolved.labels.get("dev.shipway.builder")
@@ -92,6 +85,13 @@ class Images:
                 f"{found.reference} was packed without an operating system:"
                 f" {self.context.pipeline.env} cannot run it",
                 self._away(found.reference),
+            )
+        revision = resolved.labels.get(_REVISION, commit.sha)
+        if revision != commit.sha:
+            raise Refused(
+                f"{self.repository}:{commit.sha} is not commit {commit.short}'s image: its label"
+                f" {_REVISION} says {revision}",
+                self._away(f"{self.repository}:{commit.sha}"),
             )
         return found.reference
 
