@@ -12,10 +12,6 @@ from gunicorn.config import Config  # type: ignore[import-untyped]  # gunicorn s
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from web import logs
 
-# What is loaded at the start is there to stay: looking for garbage in it makes the start longer.
-# https://docs.python.org/3/library/gc.html#gc.freeze
-gc.disable()
-
 # First of all: from here on, a failure to start is one JSON entry too, not forty lines of text.
 logs.configure()
 
@@ -83,5 +79,5 @@ def when_ready(_server: object) -> None:
 
 
 def post_fork(_server: object, _worker: object) -> None:
-    """In a worker, which answers requests: garbage is collected as ever."""
+    """In a worker, which answers requests: garbage is collected, which start.py had switched off."""
     gc.enable()

@@ -35,7 +35,7 @@ class Service:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py", application],
+                [sys.executable, "start.py", "--config", "gunicorn.conf.py", application],
                 cwd=APP,
                 # Nothing else of the environment: what the service needs is listed here.
                 env={"PORT": "0", "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1", **env},

@@ -13,7 +13,7 @@ import yaml
 
 APP = Path(__file__).resolve().parents[2] / "app"
 
-RUNS = {"gunicorn.conf.py", "requirements.txt", "web"}
+RUNS = {"gunicorn.conf.py", "requirements.txt", "start.py", "web"}
 
 
 def test_the_build_context_is_what_runs() -> None:
@@ -52,7 +52,7 @@ def test_the_dockerfile_keeps_to_its_promises() -> None:
         "CMD",
     }
     assert instructions[-1].startswith('CMD ["python", ')
-    assert '"-m", "gunicorn", ' in instructions[-1]
+    assert '"start.py", "--config", "gunicorn.conf.py", ' in instructions[-1]
 
 
 def test_hadolint_finds_nothing() -> None:

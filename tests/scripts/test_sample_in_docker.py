@@ -152,7 +152,7 @@ def test_process_1_is_gunicorn_itself_and_not_root(delivered: Delivered) -> None
         status = docker("exec", container["Id"], "cat", "/proc/1/status")
         command = docker("exec", container["Id"], "cat", "/proc/1/cmdline").split("\0")
         assert command[0] == "python"
-        assert "gunicorn" in command
+        assert "start.py" in command
         assert "Uid:\t65532\t65532\t65532\t65532" in status
 
 
@@ -176,7 +176,7 @@ def test_it_runs_with_nothing_to_write_to_and_no_rights(delivered: Delivered) ->
 
 def test_nothing_is_in_it_that_does_not_run(delivered: Delivered) -> None:
     files = delivered.within("python", "-c", "import os; print(sorted(os.listdir('/app')))")
-    assert files == "['gunicorn.conf.py', 'requirements.txt', 'web']"
+    assert files == "['gunicorn.conf.py', 'requirements.txt', 'start.py', 'web']"
     look = (
         "import importlib.util as u, shutil, sys;"
         "print([m for m in ('pip', 'ensurepip', 'pytest') if u.find_spec(m)],"
