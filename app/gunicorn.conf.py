@@ -79,5 +79,5 @@ def when_ready(_server: object) -> None:
 
 
 def post_fork(_server: object, _worker: object) -> None:
-    """In a worker, which answers requests: garbage is collected, which start.py had switched off."""
+    """In a worker, which answers requests: garbage is collected again; see start.py."""
     gc.enable()

@@ -61,6 +61,14 @@ class LocalCloudRun:
         self.process.stdout.close()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What uses Docker's engine takes turns: there is one, and one test empties its cache."""
+    if docker := sys.modules.get("tests.scripts.docker_help"):  # else nothing collected needs it
+        for item in items:
+            if docker.needs_docker.mark in item.iter_markers("skipif"):
+                item.add_marker(pytest.mark.xdist_group("docker-runtime"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     """What every local Cloud Run that a worker's tests start is asked, and what it answers."""

@@ -194,6 +194,13 @@ def test_what_runs_is_compiled_and_python_takes_it(delivered: Delivered) -> None
         "print([open(m.__cached__, 'rb').read(8)[4] for m in (flask, gunicorn)])"
     )
     assert delivered.within("python", "-c", look) == "[3, 3]"
+    # And what it loads of Python's own library, whose compiled files the official image leaves out.
+    look = (
+        "import gunicorn.app.wsgiapp, gunicorn.glogging, gunicorn.workers.gthread, os, sys, web;"
+        "made = {m.__spec__.cached for m in sys.modules.values() if m.__spec__} - {None};"
+        "print([path for path in made if '/app/' not in path and not os.path.exists(path)])"
+    )
+    assert delivered.within("python", "-c", look) == "[]"
 
 
 def test_from_an_empty_cache_every_layer_but_the_last_comes_from_the_registry(
