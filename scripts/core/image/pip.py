@@ -1,8 +1,8 @@
-"""RUN, as far as there is no operating system to run things in: `pip install`, and `rm -rf`.
+"""RUN, as far as there is no operating system to run things in: pip, `rm -rf`, `compileall`.
 
 pip runs on this machine, with this Python, in a copy of the stage's files. What it installs is kept
-in the cache under everything it depends on. `rm -rf` may take files of the base image away, which
-is not there anyway.
+in the cache under everything it depends on. `rm -rf` may take files of the base image away, and
+`python -m compileall` compile them: they are not there anyway.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
     commands = [
         _pip_arguments(command, step)
         for command in _commands(step)
-        if not _removes_from_the_base_image(command, step)
+        if not _removes_from_the_base_image(command, step) and not _compiles(command)
     ]
     if not commands:
         return {}
@@ -135,6 +135,11 @@ def _removes_from_the_base_image(command: list[str], step: Run) -> bool:
                 "with --builder docker"
             )
     return True
+
+
+def _compiles(command: list[str]) -> bool:
+    """Whether it compiles Python files: that makes a start quicker, and changes nothing else."""
+    return command[:1] in (["python"], ["python3"]) and command[1:3] == ["-m", "compileall"]
 
 
 def _pip_arguments(command: list[str], step: Run) -> list[str]:
