@@ -166,6 +166,13 @@ def test_what_the_base_image_has_may_be_removed(tmp_path: Path) -> None:
         assert "app/Dockerfile:3: RUN rm -rf" in caught.value.message
 
 
+def test_compiling_changes_nothing(tmp_path: Path) -> None:
+    """There is no library of a base image to compile; the command that the sample's image needs."""
+    line = "rm -rf /usr/bin/pip* && python -m compileall -qq /usr/lib/python3*"
+    made = build(tmp_path, f'FROM x\nCOPY main.py /srv/\nRUN {line}\nCMD ["a"]')
+    assert list(members(made)) == ["srv", "srv/main.py"]
+
+
 def test_no_command_at_all(tmp_path: Path) -> None:
     with pytest.raises(DockerfileError, match="app/Dockerfile:1: FROM x: this stage has neither"):
         build(tmp_path, "FROM x\nCOPY main.py /")
