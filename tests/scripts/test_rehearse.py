@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -233,6 +235,32 @@ def test_a_commit_that_adds_an_environment(tmp_path: Path) -> None:
 def test_nothing_is_left_in_the_repository(forked: Fork) -> None:
     assert forked.git("status", "--porcelain") == ""
     assert forked.git("branch", "--format=%(refname:short)") == "main"
+
+
+@pytest.mark.parametrize("at", ["before", "job"])
+def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
+    """Ended while a container is waited for: before the workflow runs, and in one of its steps."""
+    fork = Fork(tmp_path / "fork")
+    (scratch := tmp_path / "tmp").mkdir()
+    os.mkfifo(began := tmp_path / "began")
+    reading = os.open(began, os.O_RDONLY | os.O_NONBLOCK)
+    server = f"import signal\nopen({str(began)!r}, 'w').write('it did')\nsignal.pause()\n"
+    fork.write("shop/server.py", server)
+    fork.commit("it never listens", health="ok")
+    if at == "before":
+        fork.commit("nor does this", health="ok", note="another")
+    words = ["rehearse", "--builder", "pack", "--actions", str(ROOT / "tests" / "actions")]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts"), *words],
+        cwd=fork.folder, env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert select.select([reading], [], [], 60)[0], "no container was started"
+    os.close(reading)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert list(scratch.iterdir()) == []
 
 
 def test_an_action_that_is_not_there(forked: Fork, tmp_path: Path) -> None:
