@@ -273,6 +273,20 @@ def test_an_action_that_is_not_there(forked: Fork, tmp_path: Path) -> None:
     assert "git clone https://github.com/" in done.stderr
 
 
+def test_actions_that_cannot_be_fetched(forked: Fork) -> None:
+    nowhere = "http://127.0.0.1:9"
+    words = ["rehearse", "rollback", "--input", "environment=staging", "--builder", "pack"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts"), *words],
+        cwd=forked.folder, env={**os.environ, "HTTPS_PROXY": nowhere, "NO_PROXY": "127.0.0.1"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "ship: act could not fetch the actions of others from GitHub" in done.stderr
+    assert "  | Unable to clone https://github.com/google-github-actions/auth" in done.stderr
+    assert "--actions FOLDER" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
