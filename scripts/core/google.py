@@ -148,6 +148,7 @@ class Google:
             # at an address of its own, wherever the endpoint is.
             os.environ.setdefault("GOOGLE_CLOUD_PROJECT", self._project)
             self._credentials, _ = google.auth.default(scopes=[_SCOPE])
+            _check_account(self._credentials)
         return self._credentials
 
     def _quota_project(self) -> str | None:
@@ -234,6 +235,24 @@ def _check_confidential(url: str) -> None:
     if not is_confidential(url):
         parts = urlsplit(url)
         raise UsageError(f"{parts.scheme}://{parts.netloc}: credentials go over https only")
+
+
+def _check_account(credentials: Any) -> None:
+    """Of a workflow's credentials: see that they speak as a service account.
+
+    google-github-actions/auth makes them without one where the GitHub variable is empty: they are
+    good, and nobody has given them a role.
+    """
+    import google.auth.external_account as federated
+
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return
+    if isinstance(credentials, federated.Credentials) and not credentials.service_account_email:
+        raise UsageError(
+            "this job's credentials name no service account",
+            "set the GitHub variable that it has from its workflow: DEPLOYER in the job's"
+            " environment, PUSHER in the repository",
+        )
 
 
 @contextmanager
