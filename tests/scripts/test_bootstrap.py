@@ -18,7 +18,7 @@ import pytest
 from scripts.core import federation
 from tests.conftest import ROOT
 from tests.emulator.cloud_run_help import CloudRun
-from tests.scripts.bootstrap_help import IDS, NAME, OPS, STAGING, Team, team_of
+from tests.scripts.bootstrap_help import ADMIN, IDS, NAME, OPS, STAGING, Team, team_of
 
 SERVICE = f"projects/{STAGING}/locations/us-central1/services/{NAME}"
 
@@ -344,3 +344,28 @@ def read_policy(team: Team, resource: str) -> list[Any]:
     answer = team.owner_of_projects().post(f"{team.owner.url}/v1/{resource}:getIamPolicy")
     bindings: list[Any] = answer.json()["bindings"]
     return bindings
+
+
+ADMINISTRATION = {
+    OPS: ["serviceusage.serviceUsageAdmin", "artifactregistry.admin",
+          "iam.workloadIdentityPoolAdmin", "iam.serviceAccountAdmin"],
+    STAGING: ["serviceusage.serviceUsageAdmin", "iam.serviceAccountAdmin",
+              "iam.serviceAccountUser", "resourcemanager.projectIamAdmin", "run.admin"],
+}  # fmt: skip
+
+
+def test_who_sets_up_need_not_own_the_projects(team: Team) -> None:
+    """The roles that docs/security.md names are enough."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    http = team.owner_of_projects()
+    for project, roles in ADMINISTRATION.items():
+        manager = f"projects/{project}/services/cloudresourcemanager.googleapis.com"
+        assert http.post(f"{team.owner.url}/v1/{manager}:enable", json={}).ok
+        for role in roles:
+            assert f"`{role}`" in page
+            team.give(f"projects/{project}", f"roles/{role}", f"serviceAccount:{ADMIN}")
+    for project in ADMINISTRATION:
+        team.leave(project)
+    ended = team.bootstrap("staging", "--yes")
+    assert ended.returncode == 0, ended.stderr
+    assert team.plan("staging")["steps"] == []
