@@ -27,7 +27,6 @@ INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
 _HOME_APIS = ("artifactregistry", "cloudresourcemanager", "iam", "iamcredentials", "sts")
 _ENV_APIS = ("cloudresourcemanager", "iam", "iamcredentials", "logging", "run")
 _DAYS_KEPT = 30
-_IMAGES_KEPT = 20
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,18 +85,15 @@ def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
 
 
 def cleanup_policies() -> Document:
-    """Old images go, except the newest of each: a rollback needs its image only until it started,
-    but a revision that scales to zero pulls it again."""
+    """What nothing names any more goes. A tagged image stays: that is what immutable tags mean.
+
+    Source: `gcloud artifacts repositories create --help` (--immutable-tags).
+    """
     return {
-        "keep-newest": {
-            "id": "keep-newest",
-            "action": "KEEP",
-            "mostRecentVersions": {"keepCount": _IMAGES_KEPT},
-        },
-        "delete-old": {
-            "id": "delete-old",
+        "delete-untagged": {
+            "id": "delete-untagged",
             "action": "DELETE",
-            "condition": {"tagState": "ANY", "olderThan": f"{_DAYS_KEPT * 86400}s"},
+            "condition": {"tagState": "UNTAGGED", "olderThan": f"{_DAYS_KEPT * 86400}s"},
         },
     }
 
@@ -105,12 +101,8 @@ def cleanup_policies() -> Document:
 def _repository(resource: Resource) -> Thing:
     parent = f"/v1/projects/{resource.project}/locations/{resource.location}/repositories"
     where = f"--location={resource.location} --project={resource.project}"
-    policies = [
-        {"name": "keep-newest", "action": {"type": "Keep"},
-         "mostRecentVersions": {"keepCount": _IMAGES_KEPT}},
-        {"name": "delete-old", "action": {"type": "Delete"},
-         "condition": {"tagState": "any", "olderThan": f"{_DAYS_KEPT}d"}},
-    ]  # fmt: skip
+    condition = {"tagState": "untagged", "olderThan": f"{_DAYS_KEPT}d"}
+    policies = [{"name": "delete-untagged", "action": {"type": "Delete"}, "condition": condition}]
     return Thing(
         kind="images",
         name=resource.path,
