@@ -24,7 +24,7 @@ Document = dict[str, Any]
 PLACEHOLDER = "us-docker.pkg.dev/cloudrun/container/hello"
 INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
 
-_HOME_APIS = ("artifactregistry", "cloudresourcemanager", "iam", "iamcredentials", "sts")
+_HOME_APIS = ("artifactregistry", "cloudresourcemanager", "iam", "iamcredentials")
 _ENV_APIS = ("cloudresourcemanager", "iam", "iamcredentials", "logging", "run")
 _DAYS_KEPT = 30
 
@@ -59,7 +59,8 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
 
 def apis(plan: Federation, pipelines: Sequence[Pipeline]) -> dict[str, list[str]]:
     """Project -> the APIs that have to be enabled there."""
-    found: dict[str, set[str]] = {plan.provider.project: set(_HOME_APIS)}
+    trigger = ("sts",) if plan.by_jobs else ("cloudbuild", "logging")
+    found: dict[str, set[str]] = {plan.provider.project: {*_HOME_APIS, *trigger}}
     for pipeline in pipelines:
         found.setdefault(pipeline.environment.project, set()).update(_ENV_APIS)
     for binding in plan.bindings:
@@ -76,7 +77,7 @@ def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
     places = {plan.provider.project, *(p.environment.project for p in pipelines)}
     return [
         *map(_repository, sorted(repositories, key=lambda r: r.path)),
-        *_pool_and_provider(plan),
+        *(_pool_and_provider(plan) if plan.by_jobs else []),
         # An account of a project that is none of ours is its owner's to make.
         *(_account(account) for account in plan.accounts if account.project in places),
         *map(_secret, sorted(secrets, key=lambda r: r.path)),
