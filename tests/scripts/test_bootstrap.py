@@ -148,7 +148,7 @@ def test_what_was_loosened_or_deleted_is_put_right(team: Team) -> None:
     loose = {"attributeCondition": "assertion.repository_owner_id == '42'"}
     assert http.patch(url, json=loose, params={"updateMask": "attributeCondition"}).ok
     [step] = team.set_up("staging")["steps"]
-    assert (step["does"], step["what"]) == ("change", f"provider {provider.id}")
+    assert (step["does"], step["what"]) == ("change", f"provider {provider.id}: attributeCondition")
     assert http.get(url).json()["attributeCondition"] == provider.condition
     assert http.delete(url).ok
     assert http.delete(f"{team.owner.url}/v1/{name}").ok
@@ -167,13 +167,28 @@ def test_a_service_is_opened_by_whoever_may_and_stays_as_it_is(team: Team) -> No
     team.project.commit()
     steps = team.set_up("staging")["steps"]
     assert [(step["does"], step["what"]) for step in steps] == [
-        ("change", f"service {NAME} in us-central1")
+        ("change", f"service {NAME} in us-central1: open to everybody")
     ]
     after = read(team, SERVICE)
     assert after["spec"] == before["spec"]
     assert after["metadata"]["annotations"]["run.googleapis.com/invoker-iam-disabled"] == "true"
     team.done("staging", "build", build=True)
     team.done("staging", "deliver")
+
+
+def test_a_repository_that_is_there_is_left_as_it_is(team: Team) -> None:
+    http, url = team.owner_of_projects(), f"{team.owner.url}/v1/projects/{OPS}"
+    for call, body in (
+        ("services/artifactregistry.googleapis.com:enable", {}),
+        ("locations/us-central1/repositories?repositoryId=services", {"format": "DOCKER"}),
+    ):
+        assert http.post(f"{url}/{call}", json=body).ok
+    ended = team.bootstrap("staging", "--yes")
+    assert ended.returncode == 0, ended.stderr
+    assert "repositories update services --immutable-tags" in ended.stdout
+    there = http.get(f"{url}/locations/us-central1/repositories/services").json()
+    assert "dockerConfig" not in there
+    assert "cleanupPolicies" not in there
 
 
 KEY = """
@@ -403,7 +418,7 @@ def test_cloud_build_gets_its_triggers_and_one_identity_that_delivers(team: Team
     own = {"repositoryEventConfig": {"repository": CONNECTED, "push": {"branch": ".*"}}}
     assert http.patch(f"{base}/triggers/deliver-4711", json=own).ok
     [step] = team.set_up("staging", *CLOUD_BUILD)["steps"]
-    assert (step["does"], step["what"]) == ("change", "trigger deliver-4711")
+    assert (step["does"], step["what"]) == ("change", "trigger deliver-4711: repositoryEventConfig")
     # The build's account delivers everywhere; who speaks as it here is the test's own affair.
     team.give(f"projects/{OPS}/serviceAccounts/{email}", federation.IMPERSONATE,
               f"principalSet://iam.googleapis.com/{team.owner.pool}/*")  # fmt: skip
