@@ -6,14 +6,14 @@ one identity from its first step to its last.
 
 from __future__ import annotations
 
-import subprocess
+import shlex
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.core import federation, git
+from scripts.core import federation, git, scratch
 from scripts.core.errors import UsageError
 from scripts.core.federation import Account
 from scripts.core.report import Progress, Result, Table, show
@@ -55,8 +55,8 @@ def rehearse(
     rehearsed = _workflow(file, substitutions)
     # Before anything is started: what is wrong in the file is said at once.
     read = _read(root, file, substitutions, {})
-    with TemporaryDirectory(prefix="shipway-rehearsal-") as scratch:
-        folder = Path(scratch)
+    with TemporaryDirectory(prefix="shipway-rehearsal-") as name:
+        folder = Path(name)
         progress.line(_told(file, builder, bake))
         world = World(root, folder, builder=builder, bake=bake, ref="refs/heads/main")
         before.check(world, rehearsed)
@@ -115,9 +115,18 @@ def _account(world: World, build: Build) -> Account:
 def _checked_out(world: World, workspace: Path) -> Path:
     """The commit as Cloud Build checks it out: alone, without the history before it."""
     source = world.clone.resolve().as_uri()
-    command = ["git", "clone", "--quiet", "--depth", "1", source, str(workspace)]
-    subprocess.run(command, check=True, capture_output=True)
+    scratch.git("clone", "--quiet", "--depth", "1", source, str(workspace))
+    name = f"{world.repository.owner}/{world.repository.name}"
+    scratch.git("remote", "set-url", "origin", f"git@github.com:{name}.git", cwd=workspace)
     return workspace
+
+
+def _fetching(world: World, folder: Path) -> dict[str, str]:
+    """Variables with which git fetches from the clone what it would fetch from GitHub."""
+    program = folder / "github"
+    program.write_text(f"#!/bin/sh\nexec git-upload-pack {shlex.quote(str(world.clone))}\n")
+    program.chmod(0o755)
+    return {"GIT_SSH_COMMAND": shlex.quote(str(program)), "GIT_SSH_VARIANT": "simple"}
 
 
 def _built_in(world: World, workspace: Path, account: Account, file: str) -> dict[str, str]:
@@ -166,10 +175,7 @@ def _run(
             **world.environment,
             "GCE_METADATA_HOST": host,
             "GCE_METADATA_IP": host,
-            # Where the commit is fetched from, in the place of what Cloud Build is connected to.
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": "safe.directory",
-            "GIT_CONFIG_VALUE_0": "*",
+            **_fetching(world, folder.parent),
         }
         secrets = {
             secret.env: world.secret(account, secret.version_name)
