@@ -22,6 +22,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.discovery import problems_of
 from tests.scripts.docker_help import needs_docker
+from tests.scripts.test_init import follow_the_sample
 from tests.scripts.test_rehearse import Fork, jobs
 
 FILES = sorted((ROOT / "cloudbuild").glob("*.yaml"))
@@ -34,6 +35,7 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Fork:
     fork = Fork(tmp_path_factory.mktemp("fork"))
     for file in FILES:
         fork.write(f"cloudbuild/{file.name}", file.read_text())
+    follow_the_sample(fork.folder)
     fork.git("add", "--all")
     fork.git("commit", "--quiet", "--amend", "--no-edit")
     return fork
@@ -58,9 +60,8 @@ def test_the_rules_of_the_house(file: Path) -> None:
     assert document["serviceAccount"].endswith("/$_SERVICE_ACCOUNT")
     assert "_SERVICE_ACCOUNT" not in document.get("substitutions", {})
     assert document["options"]["logging"] == "CLOUD_LOGGING_ONLY"
-    assert int(document["timeout"].removesuffix("s")) >= sum(
-        int(step["timeout"].removesuffix("s")) for step in document["steps"]
-    ) - (7200 if file.stem == "deliver" else 0)
+    times = [int(step["timeout"].removesuffix("s")) for step in document["steps"]]
+    assert int(document["timeout"].removesuffix("s")) == sum(times)
     for step in document["steps"]:
         assert re.fullmatch(r"[a-z./-]+:[\w.-]+@sha256:[0-9a-f]{64}", step["name"])
         # Text of a substitution is put into args as it is; `script` is left alone.
@@ -126,6 +127,7 @@ def test_a_failing_smoke_check_stops_it_before_production(tmp_path: Path, forked
     fork = Fork(tmp_path)
     for file in FILES:
         fork.write(f"cloudbuild/{file.name}", file.read_text())
+    follow_the_sample(fork.folder)
     fork.commit("break it", health="broken")
     done = fork.rehearse("cloudbuild/deliver.yaml")
     assert done.returncode == 1
