@@ -13,6 +13,7 @@ from pathlib import Path
 from aiohttp import web
 
 from emulator import pages, recorder, store
+from emulator.builds.triggers import Triggers
 from emulator.errors import ApiError, invalid
 from emulator.faults import Faults
 from emulator.identity.calls import REPOSITORY, SECRET
@@ -140,6 +141,7 @@ class Emulator:
                 *run_urls.routes(admin),
                 *secret_urls.routes(secrets, identity.forget_secret),
                 *ProjectResponses(made, operations, faults, identity.own).routes(),
+                *Triggers(store.Store(self.folder / "builds")).routes(),
                 *faults.routes(),
                 *pages.routes(resources, logs, self.url),
             ]

@@ -20,7 +20,7 @@ from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E40
 
 GROUPS = {
     "try it": ["demo", "trial", "rehearse", "up", "test", "check"],
-    "make it yours": ["init"],
+    "set up": ["init", "bootstrap", "doctor"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
     "operate": ["status", "history", "plan", "logs", "promote", "rollback", "hold", "resume"],
 }
@@ -83,7 +83,10 @@ def _run(argv: list[str]) -> int:
     try:
         code: int = module.run(arguments, root())
     except ShipError as error:
+        from scripts.core.doctor.pointer import point
+
         error.about = error.about or getattr(arguments, "about", None)
+        point(error, arguments, root())
         raise
     return code
 

@@ -100,8 +100,9 @@ def measure(
             print("left out: wrk is not installed")
             return
         ours, theirs = _in_turns(both.rate, images, 3)
+        ratio = ours / theirs
         say("image: requests a second, 1 CPU, 32 connections / tutorial",
-            f"{ours:.0f} / {theirs:.0f} = {ours / theirs:.2f}", "above 1.00", ours > theirs)  # fmt: skip
+            f"{ours:.0f} / {theirs:.0f} = {ratio:.2f}", "above 1.00", ratio > 1)  # fmt: skip
 
 
 def _compare(say: Say, what: str, pair: list[float], unit: str, scale: float, limit: float) -> None:

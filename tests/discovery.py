@@ -30,6 +30,7 @@ DOCUMENTS = (
     "serviceusage.v1",
     "cloudresourcemanager.v1",
     "cloudresourcemanager.v3",
+    "cloudbuild.v1",
 )
 # Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto.
 _CODES = {

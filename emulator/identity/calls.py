@@ -16,6 +16,7 @@ SERVICE, REVISION, PROJECT, REPOSITORY, ACCOUNT, PULL, PUSH, LOGS, SECRET, CALLE
 # The API of a permission, by how it begins; the more special beginning first.
 _APIS = {
     "artifactregistry.": "artifactregistry.googleapis.com",
+    "cloudbuild.": "cloudbuild.googleapis.com",
     "iam.serviceAccounts.getAccessToken": "iamcredentials.googleapis.com",
     "iam.serviceAccounts.getOpenIdToken": "iamcredentials.googleapis.com",
     "iam.": "iam.googleapis.com",
@@ -63,7 +64,9 @@ _IN_PROJECT = "projects/{project}"
 
 # Asked by nobody in particular: pages for people, what makes a token out of something else, keys,
 # and the paths by which whoever runs the local Cloud Run sets it up.
-OPEN = frozenset({"/", "/logs/{project}/{region}/{name}", "/v1/token", "/oauth2/v3/certs"})
+OPEN = frozenset(
+    {"/", "/logs/{project}/{region}/{name}", "/v1/token", "/oauth2/v3/certs", "/tokeninfo"}
+)
 LOCAL = "/_local/"
 
 
@@ -230,6 +233,23 @@ def _service_usage() -> dict[tuple[str, str], Call]:
     }
 
 
+def _triggers() -> dict[tuple[str, str], Call]:
+    """Source: https://cloud.google.com/build/docs/iam-roles-permissions#permissions."""
+    base = f"{_LOCATION}/triggers"
+    place = _LOCATION.removeprefix("/v1/")
+
+    def call(verb: str) -> Call:
+        return Call(f"cloudbuild.builds.{verb}", PROJECT, place)
+
+    return {
+        ("GET", base): call("list"),
+        ("POST", base): call("create"),
+        ("GET", f"{base}/{{trigger}}"): call("get"),
+        ("PATCH", f"{base}/{{trigger}}"): call("update"),
+        ("DELETE", f"{base}/{{trigger}}"): call("update"),
+    }
+
+
 CALLS: dict[tuple[str, str], Call] = {
     **_knative(_KNATIVE),
     **_knative(_LOCATION),
@@ -261,6 +281,7 @@ CALLS: dict[tuple[str, str], Call] = {
     **_federation(),
     **_accounts(),
     **_service_usage(),
+    **_triggers(),
     ("GET", "/v3/projects/{project}"): Call("resourcemanager.projects.get", PROJECT, _IN_PROJECT),
     ("GET", "/v1/projects/{project}"): Call("resourcemanager.projects.get", PROJECT, _IN_PROJECT),
     ("GET", "/v1/projects/{project}/locations"): Call("run.locations.list", PROJECT, _IN_PROJECT),

@@ -22,7 +22,7 @@ from emulator.identity.accounts import Accounts
 from emulator.identity.federation import Federation, Refused
 from emulator.identity.principals import service_account
 from emulator.identity.responses import body_of
-from emulator.identity.tokens import HOUR, AccessTokens, IdTokens
+from emulator.identity.tokens import HOUR, AccessTokens, BadToken, IdTokens
 
 _GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  (a type's name)
@@ -105,6 +105,16 @@ class Exchange:
     async def keys(self, _request: web.Request) -> web.Response:
         """The keys of ID tokens, as at https://www.googleapis.com/oauth2/v3/certs."""
         return web.json_response(self._ids.key.jwks())
+
+    async def token_info(self, request: web.Request) -> web.Response:
+        """Whose an access token is: `https://oauth2.googleapis.com/tokeninfo`."""
+        form = await request.post()
+        try:
+            principal = self._tokens.principal(str(form.get("access_token", "")))
+        except BadToken:
+            body = {"error": "invalid_token", "error_description": "Invalid Value"}
+            return web.json_response(body, status=400)
+        return web.json_response({"email": principal.email} if principal.email else {})
 
     async def docker_token(self, request: web.Request) -> web.Response:
         """What `docker login -u oauth2accesstoken` has to give Docker: the same token, if good.

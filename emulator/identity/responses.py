@@ -238,7 +238,7 @@ def _resource(request: web.Request) -> str:
 
 
 def _deleted(request: web.Request) -> bool:
-    return request.query.get("showDeleted") == "true"
+    return request.query.get("showDeleted", "").lower() == "true"
 
 
 def _page(request: web.Request, field: str, found: list[dict[str, Any]]) -> dict[str, Any]:

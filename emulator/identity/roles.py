@@ -107,8 +107,12 @@ _SERVICE_USAGE = frozenset({"serviceusage.services.get", "serviceusage.services.
 _SERVICE_USAGE_ADMIN = _SERVICE_USAGE | {
     "serviceusage.services.disable",
     "serviceusage.services.enable",
+    "serviceusage.services.use",
 }
 _ACT_AS = frozenset({"iam.serviceAccounts.actAs"})
+
+_BUILD_VIEWER = frozenset({"cloudbuild.builds.get", "cloudbuild.builds.list"})
+_BUILD_EDITOR = _BUILD_VIEWER | {"cloudbuild.builds.create", "cloudbuild.builds.update"}
 
 _SECRET_ACCESSOR = frozenset({"secretmanager.versions.access"})
 _SECRET_VIEWER = frozenset(
@@ -137,6 +141,8 @@ _SECRET_ADMIN = (
 
 ROLES: dict[str, frozenset[str]] = {
     "roles/monitoring.viewer": _MONITORING_VIEWER,
+    "roles/cloudbuild.builds.editor": _BUILD_EDITOR | {"resourcemanager.projects.get"},
+    "roles/cloudbuild.builds.viewer": _BUILD_VIEWER | {"resourcemanager.projects.get"},
     "roles/artifactregistry.admin": _AR_ADMIN,
     "roles/artifactregistry.reader": _READER,
     "roles/artifactregistry.repoAdmin": _REPO_ADMIN,
@@ -144,7 +150,8 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/iam.serviceAccountAdmin": _ACCOUNT_ADMIN,
     "roles/iam.serviceAccountOpenIdTokenCreator": frozenset({"iam.serviceAccounts.getOpenIdToken"}),
     "roles/iam.serviceAccountTokenCreator": _TOKENS,
-    "roles/iam.serviceAccountUser": _ACT_AS | {"resourcemanager.projects.get"},
+    "roles/iam.serviceAccountUser": _ACT_AS
+    | {"iam.serviceAccounts.get", "iam.serviceAccounts.list", "resourcemanager.projects.get"},
     "roles/iam.serviceAccountViewer": _ACCOUNT_VIEWER,
     "roles/iam.workloadIdentityPoolAdmin": _POOL_ADMIN,
     "roles/iam.workloadIdentityPoolViewer": _POOL_VIEWER,
@@ -157,11 +164,13 @@ ROLES: dict[str, frozenset[str]] = {
     | _SECRET_ADMIN
     | _MONITORING_VIEWER
     | _SERVICE_USAGE_ADMIN
+    | _BUILD_EDITOR
     | _ACT_AS,
     "roles/resourcemanager.projectIamAdmin": _PROJECT_ADMIN,
     "roles/run.admin": _RUN_ADMIN,
     "roles/run.developer": _RUN_DEVELOPER,
     "roles/run.invoker": frozenset({"run.routes.invoke"}),
+    "roles/run.servicesInvoker": frozenset({"run.routes.invoke"}),
     "roles/run.viewer": _RUN_VIEWER,
     "roles/secretmanager.admin": _SECRET_ADMIN,
     "roles/secretmanager.secretAccessor": _SECRET_ACCESSOR,
@@ -178,6 +187,7 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/secretmanager.secretVersionAdder": frozenset({"secretmanager.versions.add"}),
     "roles/secretmanager.viewer": _SECRET_VIEWER,
     "roles/serviceusage.serviceUsageAdmin": _SERVICE_USAGE_ADMIN,
+    "roles/serviceusage.serviceUsageConsumer": _SERVICE_USAGE | {"serviceusage.services.use"},
     "roles/serviceusage.serviceUsageViewer": _SERVICE_USAGE,
 }
 

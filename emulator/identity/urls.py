@@ -27,6 +27,7 @@ def routes(answer: Responses, exchange: Exchange) -> list[web.RouteDef]:
         web.post(f"{_ACCOUNT}:generateAccessToken", exchange.generate_access_token),
         web.post(f"{_ACCOUNT}:generateIdToken", exchange.generate_id_token),
         web.get("/oauth2/v3/certs", exchange.keys),
+        web.post("/tokeninfo", exchange.token_info),
         web.get("/v2/token", exchange.docker_token),
         web.get(_ACCOUNTS, answer.list_accounts),
         web.post(_ACCOUNTS, answer.create_account),

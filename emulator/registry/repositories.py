@@ -25,6 +25,9 @@ _SETTABLE = {
     "mode", "vulnerabilityScanningConfig",
 }  # fmt: skip
 _CHANGEABLE = _SETTABLE - {"format", "mode"}
+# Whoever changes a repository may send back what was read: Google ignores these.
+_SHOWN = {"createTime", "name", "registryUri", "satisfiesPzi", "satisfiesPzs", "sizeBytes",
+          "updateTime"}  # fmt: skip
 
 
 class Repository(NamedTuple):
@@ -63,12 +66,13 @@ class Repositories:
         _check(fields)
         if repository in self._known:
             raise ApiError("ALREADY_EXISTS", "the repository already exists")
+        if fields.get("mode", "MODE_UNSPECIFIED") == "MODE_UNSPECIFIED":
+            fields["mode"] = "STANDARD_REPOSITORY"
         now = clock.now()
         return self._keep(
             repository,
             {
                 "name": repository.path,
-                "mode": "STANDARD_REPOSITORY",
                 **fields,
                 "createTime": now,
                 "updateTime": now,
@@ -89,7 +93,7 @@ class Repositories:
         current = self._known.get(repository)
         if current is None:
             raise missing(repository)
-        fields = _known({k: v for k, v in body.items() if k != "name"}, _SETTABLE)
+        fields = _known(body, _SETTABLE)
         changed = dict(current)
         for path in filter(None, mask.split(",")) if mask else fields:
             name, _, part = _camel(path).partition(".")
@@ -166,9 +170,27 @@ def _file(repository: Repository) -> str:
 
 def _known(body: Document, names: set[str]) -> Document:
     for name in body:
-        if name not in names | {"name"}:
+        if name not in names | _SHOWN:
             raise invalid(f'Invalid JSON payload received. Unknown name "{name}"', name)
-    return {name: body[name] for name in sorted(names) if name in body}
+    fields = {name: body[name] for name in sorted(names) if name in body}
+    policies = fields.get("cleanupPolicies")
+    if isinstance(policies, dict):
+        fields["cleanupPolicies"] = {key: _canonical(policy) for key, policy in policies.items()}
+    return fields
+
+
+def _canonical(value: Any) -> Any:
+    """A policy as Google shows it: gcloud sends `Keep`, `untagged` and `86400.0s`."""
+    if not isinstance(value, dict):
+        return value
+    shown = {name: _canonical(item) for name, item in value.items()}
+    for name in ("action", "tagState"):
+        if isinstance(shown.get(name), str):
+            shown[name] = shown[name].upper()
+    for name in ("olderThan", "newerThan"):
+        if name in shown:
+            shown[name] = re.sub(r"\.0*s$", "s", str(shown[name]))
+    return shown
 
 
 def _check(fields: Document) -> None:

@@ -12,6 +12,9 @@ class ShipError(Exception):
         message: what went wrong, naming the file, line, option or revision.
         hint: the next command to type, or what to change.
         evidence: lines that show it: a response, a container's last log lines.
+
+    Attributes:
+        more: what it means, for an error that people really meet, and what else to type.
     """
 
     exit_code = 1
@@ -25,6 +28,7 @@ class ShipError(Exception):
         self.evidence = evidence or []
         self.about: Any = None
         """The verb's `Context`, where it came so far: what a summary tells besides."""
+        self.more: list[str] = []
 
 
 class Failed(ShipError):

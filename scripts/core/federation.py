@@ -299,8 +299,7 @@ def _for_service(
         if env.access == "private":
             found.append(given(RUN_INVOKER, service, deployer.member, "makes the smoke checks"))
     for secret in secrets(pipeline):
-        resource = Resource(kind="secret", project=env.project, name=secret)
-        found.append(given(SECRET_ACCESSOR, resource, runs_as.member, "reads it when it starts"))
+        found.append(given(SECRET_ACCESSOR, secret, runs_as.member, "reads it when it starts"))
     return found
 
 
@@ -310,7 +309,7 @@ def runtime(pipeline: Pipeline) -> Account:
     Raises:
         UsageError: they name none, so that it would run as the project's default account.
     """
-    named = _template(pipeline).get("serviceAccountName")
+    named = _template(pipeline)["spec"].get("serviceAccountName")
     if not named:
         raise UsageError(
             f"pipelines/{pipeline.service}/{pipeline.env}.yaml: no serviceAccountName in the"
@@ -327,17 +326,31 @@ def runtime(pipeline: Pipeline) -> Account:
     return Account(email=named, purpose=f"{pipeline.service} runs as it")
 
 
-def secrets(pipeline: Pipeline) -> list[str]:
-    """The secrets that a service's manifest names, sorted."""
-    found = set()
+def secrets(pipeline: Pipeline) -> list[Resource]:
+    """The secrets that a service's manifest names, by name.
+
+    A name may be an alias of another project's secret.
+    Source: https://cloud.google.com/run/docs/configuring/services/secrets
+    """
+    names = set()
     template = _template(pipeline)
-    for container in template.get("containers") or []:
+    for container in template["spec"].get("containers") or []:
         for variable in container.get("env") or []:
             reference = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
-            found.add(reference.get("name"))
-    for volume in template.get("volumes") or []:
-        found.add((volume.get("secret") or {}).get("secretName"))
-    return sorted(name for name in found if name)
+            names.add(reference.get("name"))
+    for volume in template["spec"].get("volumes") or []:
+        names.add((volume.get("secret") or {}).get("secretName"))
+    annotations = (template.get("metadata") or {}).get("annotations") or {}
+    elsewhere = {}
+    for entry in str(annotations.get("run.googleapis.com/secrets", "")).split(","):
+        alias, _, path = entry.strip().partition(":")
+        if match := re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", path):
+            elsewhere[alias] = Resource(kind="secret", project=match[1], name=match[2])
+    project = pipeline.environment.project
+    return [
+        elsewhere.get(name, Resource(kind="secret", project=project, name=name))
+        for name in sorted(filter(None, names))
+    ]
 
 
 def of_account(account: Account) -> Resource:
@@ -353,7 +366,7 @@ def _registry(pipeline: Pipeline) -> Resource:
 
 def _template(pipeline: Pipeline) -> dict[str, Any]:
     merged = manifest.overlay(pipeline.manifest, pipeline.overlay)
-    template: dict[str, Any] = merged["spec"]["template"]["spec"]
+    template: dict[str, Any] = merged["spec"]["template"]
     return template
 
 

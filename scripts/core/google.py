@@ -53,9 +53,13 @@ class Google:
     Args:
         pipeline: says endpoint and credentials.
         dry_run: refuse everything but reads (I10).
+        token: an access token that takes the place of the environment's credentials.
     """
 
-    def __init__(self, pipeline: Pipeline, *, dry_run: bool = False) -> None:
+    def __init__(
+        self, pipeline: Pipeline, *, dry_run: bool = False, token: str | None = None
+    ) -> None:
+        self._token = token
         self.endpoint = pipeline.endpoint
         self.dry_run = dry_run
         self.wrote = False
@@ -85,6 +89,8 @@ class Google:
         if self._wanted == "none":
             return None
         _check_confidential(url)
+        if self._token:
+            return self._token
         with _usable_credentials():
             credentials = self._found()
             if not credentials.valid:
@@ -112,6 +118,27 @@ class Google:
         with _usable_credentials():
             return idtoken.make(self._found(), audience, _SCOPE, self._post_as)
 
+    def account(self) -> str | None:
+        """Whose the credentials are: an e-mail, or None where there are none or nobody tells.
+
+        Raises:
+            UsageError: there are none to be found, or they are refused.
+        """
+        url = self.url("oauth2", "/tokeninfo")
+        token = self.token(url)
+        if token is None:
+            return None
+        email = getattr(self._found(), "service_account_email", None)
+        if not email or email == "default":
+            # In the body, where no log has it (I9).
+            sent = {"access_token": token}
+            try:
+                answer = self.http.post(url, data=sent, timeout=10).json()
+            except (requests.exceptions.RequestException, ValueError):
+                return None
+            email = answer.get("email") if isinstance(answer, dict) else None
+        return str(email) if email else None
+
     def _found(self) -> Any:
         """Application Default Credentials, found once."""
         import google.auth
@@ -123,15 +150,27 @@ class Google:
             self._credentials, _ = google.auth.default(scopes=[_SCOPE])
         return self._credentials
 
+    def _quota_project(self) -> str | None:
+        """The project whose quota a person's requests count against; a service account has its own.
+
+        Some of Google's APIs answer a person only when one is named.
+        Source: https://cloud.google.com/docs/quotas/quota-project
+        """
+        from google.oauth2.credentials import Credentials
+
+        if not isinstance(self._credentials, Credentials):
+            return None
+        return str(self._credentials.quota_project_id or self._project)
+
     def _post_as(self, url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
         _check_confidential(url)
         return self._send("POST", url, token=token, json=body)
 
-    def get(self, api: str, path: str, **params: str | int) -> dict[str, Any]:
+    def get(self, api: str, path: str, **params: str | int | list[str]) -> dict[str, Any]:
         """Read. Tried again when the answer says that this may help."""
         return self._send("GET", self.url(api, path), params=params)
 
-    def query(self, api: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def query(self, api: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         """A read that Google makes with POST, such as Cloud Logging's entries.list."""
         return self._send("POST", self.url(api, path), json=body)
 
@@ -161,6 +200,8 @@ class Google:
     ) -> dict[str, Any]:
         token = token or self.token(url)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if quota := self._quota_project():
+            headers["X-Goog-User-Project"] = quota
         for attempt in range(1, attempts + 1):
             try:
                 response = self.http.request(method, url, headers=headers, timeout=60, **kwargs)

@@ -17,6 +17,7 @@ import msgspec
 
 from scripts.core.errors import ShipError
 
+_WRAPPED = {"FOUND"}
 _GIVING_WAY = {"IMAGE", "LAST", "WHY", "MADE", "SINCE", "BY"}
 
 
@@ -185,7 +186,7 @@ def rich_table(table: Table) -> Any:
         shown.add_column(
             column,
             overflow="ellipsis" if gives_way else "fold",
-            no_wrap=True,
+            no_wrap=column not in _WRAPPED,
             min_width=1 if gives_way else None,
         )
     for row in table.rows:
@@ -202,6 +203,8 @@ def show_error(error: ShipError) -> None:
         print(f"{dim}  | {loggable(line)}{off}", file=sys.stderr)
     if error.hint:
         print(f"  -> {loggable(error.hint)}", file=sys.stderr)
+    for line in error.more:
+        print(f"  {loggable(line)}", file=sys.stderr)
     what = f"ship {error.about.verb} {error.about.where}" if error.about else "ship"
     annotate(what, f"{error.message}\n{error.hint}" if error.hint else error.message)
     if os.environ.get("GITHUB_STEP_SUMMARY"):

@@ -146,7 +146,8 @@ def _evidence(error: ShipError) -> str:
 
 
 def _next(error: ShipError) -> str:
-    return f"**Next:** {code(error.hint)}" if error.hint else ""
+    said = [f"**Next:** {code(error.hint)}"] if error.hint else []
+    return "\n\n".join([*said, *(plain(line) for line in error.more)])
 
 
 def _facts(context: Context, revision: str | None) -> str:

@@ -130,7 +130,7 @@ class Trial:
             done = self._step("base", "deliver", onto, "--builder", self._builder)
         except _StepFailed as failed:
             said = f"cannot be delivered: {failed.error.message}; {self._head.short} goes alone"
-            self._row(failed.step, True, said, failed.seconds)
+            self._row(failed.step, False, said, failed.seconds)
             self._progress.line(f"note: {failed.step} {said}")
             return False
         self._tell(done, "; ".join(report.split(r["after"]) for r in done["regions"]))

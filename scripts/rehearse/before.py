@@ -36,9 +36,8 @@ def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
     env = workflow.inputs.get("environment")
     services = sorted({p.service for p in world.pipelines if env in (None, p.env)})
     with progress.step("before", "what is there already") as step:
-        with world.creating():
-            for service in services:
-                _deliver(world, service, _way(world, service, None))
+        for service in services:
+            _deliver(world, service, _way(world, service, None))
         world.take_up()
         for service in services if env else []:
             way = _way(world, service, env)

@@ -11,8 +11,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ import requests
 import yaml
 
 from scripts.core import HOME, config, federation, git, scratch
+from scripts.core.bootstrap import cloud, steps
 from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
 from scripts.core.errors import Failed, UsageError
 from scripts.core.federation import Account, Federation, Repository, Resource
+from scripts.core.google import Google
 from scripts.rehearse.workflow import Job, Workflow
 
 _OWNER = "user:owner@localhost"
@@ -68,7 +70,7 @@ class World:
             self._owner.trust_env = False
             token = self._post("/_local/access-tokens", {"member": _OWNER})["access_token"]
             self._owner.headers["Authorization"] = f"Bearer {token}"
-            self._let_in()
+            self._let_in(token)
             self._stack = stack.pop_all()
         return self
 
@@ -229,29 +231,6 @@ class World:
         scratch.git("read-tree", "--reset", "-u", self._head, cwd=self.clone)
         self._commit("Rehearse it")
 
-    @contextmanager
-    def creating(self) -> Iterator[None]:
-        """Let the deployers create services, an owner's part; afterwards no more than theirs."""
-        given = [
-            federation.Binding(
-                role="roles/run.admin",
-                resource=Resource(kind="project", project=pipeline.environment.project),
-                member=self.access[pipeline.env].deployer.member,
-                why="the first release",
-            )
-            for pipeline in self.pipelines
-        ]
-        for binding in given:
-            self._grant(binding)
-        try:
-            yield
-        finally:
-            for binding in given:
-                self._change(binding.resource, lambda old, b=binding: [  # type: ignore[misc]
-                    o for o in old if (o["role"], o["members"]) != (b.role, [b.member])
-                ])  # fmt: skip
-        self._bind(lambda resource: resource.kind == "service")
-
     def _credentials(self, job: Job, email: str) -> Path:
         """The file that google-github-actions/auth writes."""
         asked = self.token_request(job, "deliver.yml", "push", "refs/heads/main")
@@ -287,8 +266,12 @@ class World:
         )
         name = f"{self.repository.owner}/{self.repository.name}"
         scratch.git("remote", "set-url", "origin", f"https://github.com/{name}", cwd=self.clone)
+        declared = _declared(self.clone)
         with suppress(UsageError):  # the very first commit has none before it
             scratch.git("read-tree", "--reset", "-u", "HEAD~1", cwd=self.clone)
+        if _declared(self.clone) != declared:
+            # It adds a service or an environment: what was there before cannot be delivered there.
+            scratch.git("read-tree", "--reset", "-u", "HEAD", cwd=self.clone)
         self._commit("Before it")
 
     def _commit(self, subject: str) -> None:
@@ -304,37 +287,20 @@ class World:
         scratch.git("add", "--all", cwd=self.clone)
         scratch.git("commit", "--quiet", "--allow-empty", "--message", subject, cwd=self.clone)
 
-    def _let_in(self) -> None:
-        """Make the pool, its provider, the accounts' bindings and the registry's repositories."""
-        projects = {p.environment.project for p in self.pipelines} | {
-            federation.home(self.pipelines)
-        }
-        numbers = {p: self._get(f"/v1/projects/{p}")["projectNumber"] for p in sorted(projects)}
+    def _let_in(self, token: str) -> None:
+        """Set everything up as `ship bootstrap` does, with the owner's own token."""
+        here = [_at(self.url, pipeline) for pipeline in self.pipelines]
         for env in self.environments:
-            ours = [p for p in self.pipelines if p.env == env]
+            ours = [p for p in here if p.env == env]
             before = {(p.service, p.environment.after) for p in ours}
-            earlier = [p for p in self.pipelines if (p.service, p.env) in before]
-            issuer = f"{self.url}/_local/github"
-            plan = federation.plan(self.repository, ours, earlier, numbers, issuer=issuer)
-            self.access[env] = plan
-        provider = next(iter(self.access.values())).provider
-        base = f"/v1/projects/{provider.project}/locations/global/workloadIdentityPools"
-        self._post(f"{base}?workloadIdentityPoolId={provider.pool}", {})
-        self._post(
-            f"{base}/{provider.pool}/providers?workloadIdentityPoolProviderId={provider.id}",
-            {
-                "attributeMapping": provider.mapping,
-                "attributeCondition": provider.condition,
-                "oidc": {"issuerUri": provider.issuer},
-            },
-        )
-        self._bind(lambda resource: resource.kind != "service")
-
-    def _bind(self, wanted: Callable[[Resource], bool]) -> None:
-        for plan in self.access.values():
-            for binding in plan.bindings:
-                if wanted(binding.resource):
-                    self._grant(binding)
+            earlier = [p for p in here if (p.service, p.env) in before]
+            google = Google(ours[0], token=token)
+            projects = [federation.home(here), *(p.environment.project for p in ours)]
+            numbers = cloud.numbers(google, projects)
+            access = federation.plan(self.repository, ours, earlier, numbers)
+            for step in steps.plan(access, ours, cloud.look(google, access, ours)):
+                cloud.do(google, step)
+            self.access[env] = access
 
     def _grant(self, binding: federation.Binding) -> None:
         bound = {"role": binding.role, "members": [binding.member]}
@@ -370,6 +336,16 @@ def _repository(root: Path) -> Repository:
     if not owner or not name or "/" in name or ":" in owner:
         owner, name = "owner", root.name
     return Repository(owner=owner, name=name, **_NUMBERS)
+
+
+def _at(url: str, pipeline: Pipeline) -> Pipeline:
+    """A service's files with an endpoint that stands in for Google's."""
+    environment = msgspec.structs.replace(pipeline.environment, endpoint=url)
+    return msgspec.structs.replace(pipeline, environment=environment)
+
+
+def _declared(root: Path) -> list[tuple[str, list[str]]]:
+    return [(service, config.environments(root, service)) for service in config.services(root)]
 
 
 def pipelines(root: Path) -> list[Pipeline]:

@@ -51,7 +51,8 @@ def test_the_dockerfile_keeps_to_its_promises() -> None:
         "ENV",
         "CMD",
     }
-    assert instructions[-1].startswith('CMD ["python", "-m", "gunicorn",')
+    assert instructions[-1].startswith('CMD ["python", ')
+    assert '"-m", "gunicorn", ' in instructions[-1]
 
 
 def test_hadolint_finds_nothing() -> None:

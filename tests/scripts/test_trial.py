@@ -118,10 +118,13 @@ def test_a_broken_base_does_not_keep_a_commit_from_mending_it(
 ) -> None:
     trials.project.commit(**broken)
     trials.project.commit(health="ok", start="listen")
-    ended = trials.ship()
+    ended = trials.ship("--format", "json")
     assert ended.returncode == 0, ended.stderr
-    assert "cannot be delivered: " in ended.stdout
-    assert "left out: nothing was delivered before it" in ended.stdout
+    told = json.loads(ended.stdout)
+    assert told["passed"]
+    assert [row["passed"] for row in told["steps"]] == [False, True, True, True]
+    assert "cannot be delivered: " in told["steps"][0]["result"]
+    assert "left out: nothing was delivered before it" in told["steps"][3]["result"]
     assert "goes alone" in ended.stderr
 
 

@@ -1,0 +1,1 @@
+"""Cloud Build's triggers: kept and given back. Nothing here runs a build."""

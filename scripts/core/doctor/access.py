@@ -1,0 +1,196 @@
+"""Who is there and may what: accounts, permissions, the provider, and the roles that were given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from scripts.core import federation
+from scripts.core.doctor.case import Case, grant
+from scripts.core.doctor.finding import Finding, of_error, ok, skipped, wrong
+from scripts.core.errors import ShipError
+from scripts.core.federation import Binding, Federation, Provider, Resource
+from scripts.core.google import NotFound
+
+
+class Need(NamedTuple):
+    """What a delivery asks for: on what, which permission, the role that has it, and what for."""
+
+    resource: Resource
+    permission: str
+    role: str
+    why: str
+
+
+def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
+    """Every service account is there."""
+    missing = []
+    for account in plan.accounts:
+        try:
+            case.read(federation.of_account(account))
+        except NotFound:
+            missing.append(f"{account.email} ({account.purpose})")
+        except ShipError as error:
+            yield of_error("accounts", error, case.context(), looking=True)
+            return
+    if missing:
+        yield wrong("accounts", f"not there: {'; '.join(missing)}", _bootstrap(case))
+    else:
+        yield ok("accounts", ", ".join(account.email for account in plan.accounts))
+
+
+def permissions(case: Case, plan: Federation | None) -> Iterator[Finding]:
+    """These credentials have every permission that a delivery by them will use."""
+    needs = _needs(case, plan)
+    missing: list[Need] = []
+    for resource in dict.fromkeys(need.resource for need in needs):
+        wanted = [need for need in needs if need.resource == resource]
+        try:
+            held = case.may(resource, [need.permission for need in wanted])
+        except ShipError as error:
+            if isinstance(error, NotFound):
+                missing += wanted
+                continue
+            yield of_error("permissions", error, case.context())
+            return
+        missing += [need for need in wanted if need.permission not in held]
+    who = case.account or "whoever asks"
+    kind = "serviceAccount" if who.endswith("gserviceaccount.com") else "user"
+    planned = plan is not None and who in (plan.pusher.email, plan.deployer.email)
+    for need in missing:
+        mend = _bootstrap(case) if planned else grant(need.resource, need.role, f"{kind}:{who}")
+        found = f"{who} lacks {need.permission} on {need.resource.path}: {need.why}"
+        yield wrong("permissions", found, mend, "permission-denied")
+    if not missing:
+        yield ok("permissions", f"{who} has all {len(needs)} that a delivery asks for")
+
+
+def _needs(case: Case, plan: Federation | None) -> list[Need]:
+    """What a delivery asks for, of the pusher, of the deployer, or of a person who is both."""
+    environment = case.environment
+    images, service = case.images, case.service
+    project = Resource(kind="project", project=environment.project)
+    write, read = federation.ARTIFACT_WRITER, federation.ARTIFACT_READER
+    pull = "artifactregistry.repositories.downloadArtifacts"
+    push = [
+        Need(images, "artifactregistry.repositories.uploadArtifacts", write, "pushes images"),
+        Need(images, pull, write, "reads back what was pushed"),
+    ]
+    developer, viewer = federation.RUN_DEVELOPER, federation.RUN_VIEWER
+    deploy = [
+        Need(service, "run.services.get", developer, "reads the service"),
+        Need(service, "run.services.update", developer, "deploys and moves traffic"),
+        Need(project, "run.revisions.list", viewer, "lists revisions"),
+        Need(project, "logging.logEntries.list", federation.LOGS, "shows log lines of failures"),
+        Need(images, pull, read, "Cloud Run asks it of whoever deploys"),
+    ]
+    try:
+        runs_as = federation.of_account(federation.runtime(case.pipeline))
+    except ShipError:
+        pass  # the files' own finding
+    else:
+        deploy.append(
+            Need(runs_as, "iam.serviceAccounts.actAs", federation.ACT_AS, "deploys what runs so")
+        )
+    if environment.access == "private":
+        invoker = federation.RUN_INVOKER
+        deploy.append(Need(service, "run.routes.invoke", invoker, "makes the smoke checks"))
+    if plan and case.account == plan.pusher.email:
+        return push
+    if plan and case.account == plan.deployer.email:
+        return deploy
+    if environment.after:
+        return deploy
+    return list({(need.resource, need.permission): need for need in [*deploy, *push]}.values())
+
+
+def provider(case: Case, plan: Federation) -> Iterator[Finding]:
+    """The workload identity provider is there, and lets in this repository's jobs alone."""
+    wanted = plan.provider
+    try:
+        found = case.google.get("iam", f"/v1/{wanted.name}")
+        pool = case.google.get("iam", f"/v1/{wanted.pool_name}")
+    except NotFound:
+        yield wrong("provider", f"there is no {wanted.name}", _bootstrap(case), "no-provider")
+        return
+    except ShipError as error:
+        yield of_error("provider", error, case.context(), looking=True)
+        return
+    for what, one in (("provider", found), ("pool", pool)):
+        if one.get("state") != "ACTIVE" or one.get("disabled"):
+            state = "disabled" if one.get("disabled") else str(one.get("state")).lower()
+            yield wrong("provider", f"the {what} {one['name']} is {state}", _bootstrap(case))
+            return
+    problems = [*_differences(wanted, found)]
+    for problem in problems:
+        yield wrong("provider", problem, _bootstrap(case), "attribute-condition")
+    if not problems and case.repository:
+        of = case.repository
+        yield ok(
+            "provider",
+            f"lets in jobs of {of.owner}/{of.name} (repository {of.repository_id}, owner"
+            f" {of.owner_id}) on {federation.BRANCH} alone",
+        )
+
+
+def _differences(wanted: Provider, found: dict[str, Any]) -> Iterator[str]:
+    """What a provider has otherwise than it should, a sentence each."""
+    issuer = (found.get("oidc") or {}).get("issuerUri")
+    if issuer != wanted.issuer:
+        yield f"the provider takes tokens of {issuer}, and not of {wanted.issuer}"
+    if found.get("attributeMapping") != wanted.mapping:
+        yield "the provider maps other attributes than the roles are given to"
+    has = _parts(found.get("attributeCondition", ""))
+    should = _parts(wanted.condition)
+    lacking, extra = [p for p in should if p not in has], [p for p in has if p not in should]
+    if lacking:
+        instead = f", but: {' && '.join(extra)}" if extra else ""
+        yield f"the provider's condition does not say {' && '.join(lacking)}{instead}"
+    elif extra:
+        yield f"the provider's condition also asks for {' && '.join(extra)}"
+
+
+def _parts(condition: str) -> list[str]:
+    return [" ".join(part.split()) for part in condition.split("&&") if part.strip()]
+
+
+def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
+    """Every role that was planned is given, where it was planned."""
+    policies: dict[Resource, dict[str, Any]] = {}
+    missing: list[Binding] = []
+    for binding in plan.bindings:
+        if binding.resource not in policies:
+            try:
+                policies[binding.resource] = case.read(binding.resource, ":getIamPolicy")
+            except NotFound:
+                policies[binding.resource] = {}
+            except ShipError as error:
+                yield of_error("roles", error, case.context(), looking=True)
+                return
+        if not _given(policies[binding.resource], binding):
+            missing.append(binding)
+    for binding in missing:
+        who = binding.member.rpartition("/attribute.")[2]
+        found = f"{who} has no {binding.role} on {binding.resource.path}: {binding.why}"
+        yield wrong("roles", found, _bootstrap(case))
+    if not missing:
+        yield ok("roles", f"all {len(plan.bindings)} are given")
+
+
+def _given(policy: dict[str, Any], binding: Binding) -> bool:
+    return any(
+        one.get("role") == binding.role
+        and binding.member in one.get("members", [])
+        and "condition" not in one
+        for one in policy.get("bindings") or []
+    )
+
+
+def unplanned(case: Case, why: str) -> Iterator[Finding]:
+    """What cannot be looked at while it is not known which repository this is."""
+    for check in ("accounts", "provider", "roles"):
+        yield skipped(check, why)
+
+
+def _bootstrap(case: Case) -> str:
+    return f"./ship bootstrap --env {case.pipeline.env}"

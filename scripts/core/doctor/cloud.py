@@ -1,0 +1,201 @@
+"""What can be looked at in the projects: APIs, registry, image, service, secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from scripts.core import federation, git, manifest
+from scripts.core.context import Context
+from scripts.core.doctor.case import APIS, Case
+from scripts.core.doctor.finding import Finding, of_error, ok, skipped, wrong
+from scripts.core.errors import ShipError
+from scripts.core.federation import Resource
+from scripts.core.google import ApiError, NotFound
+from scripts.core.images import Images
+from scripts.core.state import condition
+
+
+def apis(case: Case) -> Iterator[Finding]:
+    """Every API that a delivery calls is enabled; learns the projects' numbers on the way."""
+    for project in case.projects:
+        wanted = list(APIS)
+        if not federation.secrets(case.pipeline):
+            wanted.remove("secretmanager")
+        names = [f"projects/{project}/services/{api}.googleapis.com" for api in wanted]
+        path = f"/v1/projects/{project}/services:batchGet"
+        try:
+            found = case.google.get("serviceusage", path, names=names)["services"]
+        except ShipError as error:
+            context = {**case.context(), "project": project}
+            yield of_error("apis", error, context, looking=True)
+            _number(case, project)
+            continue
+        case.numbers[project] = str(found[0]["parent"]).partition("/")[2]
+        off = [
+            str(one["name"]).rpartition("/")[2] for one in found if one.get("state") != "ENABLED"
+        ]
+        if off:
+            yield wrong(
+                "apis",
+                f"not enabled in {project}: {', '.join(off)}",
+                f"gcloud services enable {' '.join(off)} --project {project}",
+                "api-disabled",
+            )
+        else:
+            yield ok("apis", f"all {len(found)} that are used are enabled in {project}")
+
+
+def _number(case: Case, project: str) -> None:
+    """A project's number by another way: whoever may view anything in it may read that."""
+    try:
+        answer = case.google.get("cloudresourcemanager", f"/v1/projects/{project}")
+    except ShipError:
+        return
+    case.numbers[project] = str(answer["projectNumber"])
+
+
+def registry(case: Case) -> Iterator[Finding]:
+    """The repository that images are pushed to."""
+    images = case.images
+    try:
+        found = case.read(images)
+    except NotFound:
+        yield wrong(
+            "registry",
+            f"there is no repository {case.environment.registry}",
+            f"./ship bootstrap --env {case.pipeline.env}",
+            "no-repository",
+        )
+        return
+    except ShipError as error:
+        yield of_error("registry", error, case.context(), looking=True)
+        return
+    if found.get("format") != "DOCKER":
+        yield wrong(
+            "registry",
+            f"{case.environment.registry} holds {found.get('format')}, and no Docker images",
+            f"name another one in pipelines/{case.pipeline.service}/{case.pipeline.env}.yaml",
+        )
+        return
+    tags = (found.get("dockerConfig") or {}).get("immutableTags")
+    yield ok("registry", f"{case.environment.registry}{', tags never move' if tags else ''}")
+
+
+def image(case: Case, context: Context) -> Iterator[Finding]:
+    """The image of the newest commit, if it has one: it is for the platform that is taken."""
+    images = Images(context)
+    try:
+        commit = git.commit(case.root)
+        found = images.find(commit)
+    except ShipError as error:
+        yield of_error("image", error, case.context())
+        return
+    if found is None:
+        yield ok("image", f"commit {commit.short} has none yet")
+    elif images.platform not in found.resolved.platforms:
+        has = ", ".join(found.resolved.platforms) or "nothing"
+        yield wrong(
+            "image",
+            f"the image of commit {commit.short} is for {has}, and not for {images.platform}:"
+            " usually it was built on an Arm laptop",
+            f"make a new commit, then ./ship deliver {case.pipeline.where}: it builds for"
+            f" {images.platform} anywhere",
+            "wrong-platform",
+        )
+    else:
+        yield ok("image", f"the image of commit {commit.short} is for {images.platform}")
+
+
+def services(case: Case) -> Iterator[Finding]:
+    """The service in each region: it is there, and its newest revision started."""
+    for region in case.environment.regions:
+        resource = Resource(
+            kind="service",
+            project=case.environment.project,
+            location=region,
+            name=case.pipeline.service,
+        )
+        try:
+            found = case.read(resource)
+        except NotFound:
+            yield _absent(case, region)
+            continue
+        except ShipError as error:
+            yield of_error("service", error, case.context())
+            continue
+        yield _state(case, region, found)
+        yield from _opening(case, resource, found)
+
+
+def _absent(case: Case, region: str) -> Finding:
+    where = f"{case.pipeline.service} in {case.environment.project}, {region}"
+    if not case.takes_credentials:
+        return ok("service", f"there is no {where} yet: the first delivery makes it")
+    return wrong(
+        "service",
+        f"there is no {where}: a deployer may not make one",
+        f"./ship bootstrap --env {case.pipeline.env}",
+    )
+
+
+def _state(case: Case, region: str, service: dict[str, Any]) -> Finding:
+    ready = condition(service, "Ready")
+    if ready.get("status") != "False":
+        return ok("service", f"{case.pipeline.service} is there, {region}")
+    message = ready.get("message", "it says no reason")
+    failed = ShipError(message, f"./ship logs {case.pipeline.where}")
+    return of_error("service", failed, case.context())
+
+
+def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterator[Finding]:
+    """Whether the service may be open to everybody, by a write that Cloud Run only tries."""
+    metadata = service["metadata"]
+    annotations = metadata.get("annotations") or {}
+    is_open = annotations.get(manifest.INVOKER_CHECK) == "true"
+    if case.environment.access != "public" or is_open:
+        return
+    opened = {**metadata, "annotations": {**annotations, manifest.INVOKER_CHECK: "true"}}
+    sent = {**service, "metadata": opened}
+    del sent["status"]
+    try:
+        case.google.write("PUT", "run", f"/v1/{resource.path}", sent, dryRun="all")
+    except ApiError as error:
+        yield of_error("access", error, case.context())
+    else:
+        yield ok("access", "the service may be open to everybody")
+
+
+def secrets(case: Case) -> Iterator[Finding]:
+    """Every secret that the manifest names is there, and has a value."""
+    for name in federation.secrets(case.pipeline):
+        project = case.environment.project
+        path = f"/v1/projects/{project}/secrets/{name}"
+        add = f"gcloud secrets versions add {name} --project {project} --data-file FILE"
+        try:
+            case.google.get("secretmanager", path)
+        except NotFound:
+            yield wrong(
+                "secrets",
+                f"there is no secret {name}",
+                f"./ship bootstrap --env {case.pipeline.env}",
+            )
+            continue
+        except ShipError as error:
+            yield of_error("secrets", error, case.context(), looking=True)
+            continue
+        try:
+            version = case.google.get("secretmanager", f"{path}/versions/latest")
+        except NotFound:
+            yield wrong("secrets", f"{name} has no value", add, "secret-missing")
+            continue
+        except ShipError as error:
+            yield of_error("secrets", error, case.context(), looking=True)
+            continue
+        if version.get("state") == "ENABLED":
+            yield ok("secrets", f"{name} has a value")
+        else:
+            state = str(version.get("state", "")).lower()
+            yield wrong("secrets", f"the newest value of {name} is {state}", add)
+    if not federation.secrets(case.pipeline):
+        yield skipped("secrets", "the manifest names none")

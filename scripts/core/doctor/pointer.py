@@ -1,0 +1,50 @@
+"""Says of a verb's failure what it means, where that is known, and points to the doctor."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from scripts.core import config, known
+from scripts.core.errors import ShipError
+from scripts.core.google import ApiError, Conflict, Google, NotFound
+
+# Errors that are about somebody: who that is has to be asked.
+_ABOUT_SOMEBODY = ("permission-denied", "token-exchange")
+
+
+def point(error: ShipError, arguments: argparse.Namespace, root: Path) -> None:
+    """Add to an error what it means and what mends it, and the command that finds out more.
+
+    An error that is not known and did not come from Google is left as it is.
+    """
+    env = getattr(arguments, "env", None)
+    try:
+        pipeline = config.load(root, getattr(arguments, "service", None), env or "")
+    except ShipError:
+        return
+    context = {
+        "where": pipeline.where,
+        "env": pipeline.env,
+        "project": pipeline.environment.project,
+        "service": pipeline.service,
+    }
+    found = known.explain_error(error, **context)
+    if found is None:
+        from_google = isinstance(error, ApiError) and not isinstance(error, NotFound | Conflict)
+        if not from_google:
+            return
+    elif found.name in _ABOUT_SOMEBODY and (account := _account(pipeline)):
+        found = known.explain_error(error, **context, account=account)
+    if found:
+        error.more.append(f"That is: {found.says}")
+        if found.mend != error.hint:
+            error.more.append(f"-> {found.mend}")
+    error.more.append(f"-> ./ship doctor {pipeline.where} looks at everything that it needs")
+
+
+def _account(pipeline: config.Pipeline) -> str | None:
+    try:
+        return Google(pipeline, dry_run=True).account()
+    except ShipError:
+        return None

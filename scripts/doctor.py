@@ -1,0 +1,96 @@
+"""Say why a delivery would not work, before it does not.
+
+Looks at files, network, clock, credentials, Docker, APIs, registry, image, service, secrets,
+permissions, accounts, provider and roles. Each line: ok, or what is wrong and the one command that
+mends it. It only reads: where Cloud Run has to be asked whether a write would be taken, it is asked
+with dryRun. The exit code is 0 when nothing is wrong, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from scripts.core import config, options
+from scripts.core.context import Context
+from scripts.core.doctor import access, cloud, here
+from scripts.core.doctor.case import Case
+from scripts.core.doctor.finding import Finding, wrong
+from scripts.core.errors import ShipError, UsageError
+from scripts.core.report import Progress, Result, Table, show
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.common(parser)
+    parser.set_defaults(dry_run=True)
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    progress = Progress()
+    findings: list[Finding] = []
+    with progress.step("doctor", "looking") as step:
+        for finding in examine(arguments, root):
+            findings.append(finding)
+        bad = sum(finding.state == "wrong" for finding in findings)
+        step.done(f"{bad} of {len(findings)} findings are wrong" if bad else "nothing is wrong")
+    return show(report(arguments, findings), arguments.format)
+
+
+def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
+    """Every check in the order in which one builds on another."""
+    try:
+        pipeline = config.load(root, arguments.service, arguments.env)
+    except UsageError as error:
+        yield wrong("files", error.message, error.hint or "mend the file, and type this again")
+        return
+    case = Case(root, pipeline)
+    yield from here.files(case)
+    yield from here.docker(case)
+    reached = True
+    for finding in (*here.network(case), *here.credentials(case)):
+        yield finding
+        reached = reached and (finding.check == "clock" or finding.state != "wrong")
+    if not reached:
+        return
+    context = Context(arguments, root, pipeline)
+    if case.takes_credentials:
+        yield from cloud.apis(case)
+        yield from cloud.registry(case)
+    yield from cloud.image(case, context)
+    yield from cloud.services(case)
+    if not case.takes_credentials:
+        return
+    yield from cloud.secrets(case)
+    try:
+        plan = case.plan()
+    except ShipError as error:
+        yield from access.permissions(case, None)
+        yield from access.unplanned(case, error.message)
+        return
+    yield from access.permissions(case, plan)
+    yield from access.accounts(case, plan)
+    yield from access.provider(case, plan)
+    yield from access.bindings(case, plan)
+
+
+def report(arguments: argparse.Namespace, findings: list[Finding]) -> Result:
+    """The result: a line for each finding; 1 where one is wrong."""
+    bad = [finding for finding in findings if finding.state == "wrong"]
+    return Result(
+        data={
+            "environment": arguments.env,
+            "ok": not bad,
+            "findings": [msgspec.to_builtins(finding) for finding in findings],
+        },
+        table=Table(
+            columns=["CHECK", "STATE", "FOUND"],
+            rows=[
+                [one.check, one.state, f"{one.found} -> {one.mend}" if one.mend else one.found]
+                for one in findings
+            ],
+        ),
+        code=1 if bad else 0,
+    )

@@ -1,0 +1,230 @@
+"""The errors that people really meet are named in their words, with what mends them.
+
+Each text is as Google, GitHub or Docker writes it, with numbers and names changed.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from scripts.core import known
+
+CONTEXT = {
+    "where": "app --env staging",
+    "env": "staging",
+    "project": "acme-staging",
+    "service": "app",
+    "account": "deployer@acme-staging.iam.gserviceaccount.com",
+}
+TEXTS = [
+    (
+        "api-disabled",
+        "GET /v1/x: 403 PERMISSION_DENIED: Cloud Run Admin API has not been used in project 123"
+        " before or it is disabled. Enable it by visiting https://console.developers.google.com"
+        "/apis/api/run.googleapis.com/overview?project=123 then retry.",
+        "run.googleapis.com is not enabled in acme-staging",
+        "gcloud services enable run.googleapis.com --project acme-staging",
+    ),
+    (
+        "api-disabled",
+        "denied: Artifact Registry API has not been used in project 123 before or it is disabled."
+        " Enable it by visiting https://console.developers.google.com/apis/api/"
+        "artifactregistry.googleapis.com/overview?project=123 then retry.",
+        "artifactregistry.googleapis.com",
+        "gcloud services enable artifactregistry.googleapis.com",
+    ),
+    (
+        "no-billing",
+        "FAILED_PRECONDITION: Billing account for project '123' is not found. Billing must be"
+        " enabled for activation of service(s) 'run.googleapis.com' to proceed.",
+        "project 123 has no billing account",
+        "gcloud billing projects link 123",
+    ),
+    (
+        "quota-project",
+        "Your application is authenticating by using local Application Default Credentials. The"
+        " iam.googleapis.com API requires a quota project, which is not set by default.",
+        "which project's quota",
+        "gcloud auth application-default set-quota-project acme-staging",
+    ),
+    (
+        "permission-denied",
+        "403 PERMISSION_DENIED: Permission 'run.services.update' denied on resource"
+        " 'namespaces/acme-staging/services/app' (or resource may not exist).",
+        "deployer@acme-staging.iam.gserviceaccount.com lacks run.services.update on"
+        " namespaces/acme-staging/services/app",
+        "./ship bootstrap --env staging",
+    ),
+    (
+        "permission-denied",
+        "Permission 'iam.serviceaccounts.actAs' denied on service account"
+        " app-runtime@acme-staging.iam.gserviceaccount.com (or it may not exist).",
+        "lacks iam.serviceaccounts.actAs on app-runtime@acme-staging.iam.gserviceaccount.com",
+        "./ship bootstrap --env staging",
+    ),
+    (
+        "permission-denied",
+        "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist).",
+        "lacks iam.serviceAccounts.getAccessToken on it",
+        "./ship bootstrap --env staging",
+    ),
+    (
+        "permission-denied",
+        'denied: Permission "artifactregistry.repositories.uploadArtifacts" denied on resource'
+        ' "projects/acme-ops/locations/us-central1/repositories/services" (or it may not exist)',
+        "lacks artifactregistry.repositories.uploadArtifacts on"
+        " projects/acme-ops/locations/us-central1/repositories/services",
+        "./ship bootstrap",
+    ),
+    (
+        "token-exchange",
+        "denied: Token exchange failed for project 'acme-ops'. Caller does not have permission"
+        " 'storage.buckets.get'. To configure permissions, follow instructions at: …",
+        "the registry of acme-ops does not take these credentials: deployer@",
+        "./ship bootstrap",
+    ),
+    (
+        "wrong-platform",
+        "The container image 'x' is not usable. Container manifest type"
+        " 'application/vnd.oci.image.index.v1+json' must support amd64/linux.",
+        "not for linux/amd64",
+        "it builds for linux/amd64",
+    ),
+    (
+        "port",
+        "The user-provided container failed to start and listen on the port defined provided by the"
+        " PORT=8080 environment variable within the allocated timeout.",
+        "did not listen on $PORT",
+        "./ship logs app --env staging",
+    ),
+    (
+        "port",
+        "Revision 'app-1' is not ready and cannot serve traffic. Container failed to start and"
+        " listen on the port defined by the PORT environment variable.",
+        "did not listen on $PORT",
+        "./ship logs",
+    ),
+    (
+        "quota",
+        "429 RESOURCE_EXHAUSTED: Quota exceeded for quota metric 'Read requests' and limit 'Read"
+        " requests per minute per region' of service 'run.googleapis.com' for consumer 'x'.",
+        "the quota of run.googleapis.com (Read requests) is used up",
+        "wait a minute",
+    ),
+    (
+        "org-policy",
+        "FAILED_PRECONDITION: One or more users named in the policy do not belong to a permitted"
+        " customer, perhaps due to an organization policy.",
+        "forbids allUsers",
+        "access: private in pipelines/app/staging.yaml",
+    ),
+    (
+        "org-policy-invoker",
+        "Operation denied by org policy: [constraints/run.managed.requireInvokerIam: …]",
+        "forbids services that are open",
+        "access: private",
+    ),
+    (
+        "no-repository",
+        'name unknown: Repository "services" not found',
+        "there is no repository services",
+        "./ship bootstrap",
+    ),
+    (
+        "immutable-tag",
+        "manifest invalid: cannot update tag 6ef91577. The repository has enabled tag immutability",
+        "tag 6ef91577 holds another image",
+        "make a new commit",
+    ),
+    (
+        "attribute-condition",
+        "unauthorized_client: The given credential is rejected by the attribute condition.",
+        "does not let this job in",
+        "./ship bootstrap",
+    ),
+    (
+        "no-provider",
+        'invalid_target: The target service indicated by the "audience" parameters is invalid.',
+        "is not there, disabled",
+        "./ship bootstrap",
+    ),
+    (
+        "clock",
+        "invalid_grant: Invalid JWT: Token must be a short-lived token (60 minutes) and in a"
+        " reasonable timeframe. Check your iat and exp values in the JWT claim.",
+        "the clock of this machine",
+        "timedatectl",
+    ),
+    (
+        "login-expired",
+        "Reauthentication is needed. Please run `gcloud auth application-default login` to"
+        " reauthenticate.",
+        "expired",
+        "gcloud auth application-default login",
+    ),
+    (
+        "secret-denied",
+        "spec.template.spec.containers[0].env[0].value_from.secret_key_ref.name: Permission denied"
+        " on secret: projects/1/secrets/key/versions/latest for Revision service account"
+        " app-runtime@acme-staging.iam.gserviceaccount.com. The service account used must be…",
+        "app-runtime@acme-staging.iam.gserviceaccount.com, as which the service runs, may not read",
+        "./ship bootstrap",
+    ),
+    (
+        "secret-missing",
+        "…secret_key_ref.name: Secret projects/1/secrets/key/versions/latest was not found",
+        "the secret key has no such version",
+        "gcloud secrets versions add key --project acme-staging",
+    ),
+    (
+        "image-denied-to-agent",
+        "Google Cloud Run Service Agent service-1@serverless-robot-prod.iam.gserviceaccount.com"
+        " must have permission to read the image, x.",
+        "may not read images of another project",
+        "./ship bootstrap",
+    ),
+    (
+        "no-docker",
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon"
+        " running?",
+        "no Docker engine",
+        "start Docker",
+    ),
+    ("no-buildx", "docker: 'buildx' is not a docker command.", "no buildx", "docs.docker.com"),
+    (
+        "no-credentials",
+        "no usable Google credentials: Your default credentials were not found.",
+        "no Google credentials",
+        "gcloud auth application-default login",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "says", "mend"), TEXTS)
+def test_it_is_named_and_mended(name: str, text: str, says: str, mend: str) -> None:
+    # However the lines are broken.
+    for shown in (text, text.replace(" ", "\n      "), f"#12 ERROR: {text}"):
+        found = known.explain(shown, **CONTEXT)
+        assert found is not None
+        assert found.name == name
+        assert says in found.says
+        assert mend in found.mend
+        assert not re.search(r"[{}]", found.says + found.mend)
+
+
+def test_every_error_of_the_table_is_tried() -> None:
+    assert {name for name, *_ in TEXTS} == {one.name for one in known.TABLE}
+
+
+def test_what_is_not_known_is_not_guessed() -> None:
+    assert known.explain("it rained") is None
+
+
+def test_who_is_not_known_is_said_in_words() -> None:
+    text = next(text for name, text, *_ in TEXTS if name == "permission-denied")
+    found = known.explain(text)
+    assert found is not None
+    assert found.says.startswith("whoever asks lacks")
+    assert not re.search(r"[{}]", found.says + found.mend)
