@@ -18,7 +18,7 @@ import pytest
 from scripts.core import federation
 from tests.conftest import ROOT
 from tests.emulator.cloud_run_help import CloudRun
-from tests.scripts.bootstrap_help import IDS, NAME, OPS, STAGING, Team, team_of
+from tests.scripts.bootstrap_help import ADMIN, IDS, NAME, OPS, STAGING, Team, team_of
 
 SERVICE = f"projects/{STAGING}/locations/us-central1/services/{NAME}"
 
@@ -314,6 +314,13 @@ def test_gcloud_takes_every_command_that_is_explained(team: Team, tmp_path: Path
         if resource.kind == "project":
             team.give(resource.path, "roles/editor", plan.deployer.member, condition=condition)
     commands += explained(team, "staging", "--prune")
+    commands += explained(team, "staging", *CLOUD_BUILD)
+    team.set_up("staging", *CLOUD_BUILD)
+    triggers = f"{team.owner.url}/v1/{CONNECTED.rpartition('/conn')[0]}/triggers"
+    for name in ("deliver-4711", "rollback-staging-4711"):
+        assert http.patch(f"{triggers}/{name}", json={"substitutions": {"_X": "y"}}).ok
+    commands += explained(team, "staging", *CLOUD_BUILD)
+    commands = [*dict.fromkeys(commands)]
     assert len(commands) > 25
     checked = subprocess.run(
         ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={write(tmp_path, commands)}"],
@@ -344,3 +351,82 @@ def read_policy(team: Team, resource: str) -> list[Any]:
     answer = team.owner_of_projects().post(f"{team.owner.url}/v1/{resource}:getIamPolicy")
     bindings: list[Any] = answer.json()["bindings"]
     return bindings
+
+
+ADMINISTRATION = {
+    OPS: ["serviceusage.serviceUsageAdmin", "artifactregistry.admin",
+          "iam.workloadIdentityPoolAdmin", "iam.serviceAccountAdmin"],
+    STAGING: ["serviceusage.serviceUsageAdmin", "iam.serviceAccountAdmin",
+              "iam.serviceAccountUser", "resourcemanager.projectIamAdmin", "run.admin"],
+}  # fmt: skip
+
+
+def test_who_sets_up_need_not_own_the_projects(team: Team) -> None:
+    """The roles that docs/security.md names are enough."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    http = team.owner_of_projects()
+    for project, roles in ADMINISTRATION.items():
+        manager = f"projects/{project}/services/cloudresourcemanager.googleapis.com"
+        assert http.post(f"{team.owner.url}/v1/{manager}:enable", json={}).ok
+        for role in roles:
+            assert f"`{role}`" in page
+            team.give(f"projects/{project}", f"roles/{role}", f"serviceAccount:{ADMIN}")
+    for project in ADMINISTRATION:
+        team.leave(project)
+    ended = team.bootstrap("staging", "--yes")
+    assert ended.returncode == 0, ended.stderr
+    assert team.plan("staging")["steps"] == []
+
+
+CONNECTED = f"projects/{OPS}/locations/us-central1/connections/github/repositories/acme-app"
+CLOUD_BUILD = ("--trigger", "cloud-build", "--connection", CONNECTED)
+
+
+def test_cloud_build_gets_its_triggers_and_one_identity_that_delivers(team: Team) -> None:
+    for env in ("staging", "production"):
+        steps = team.set_up(env, *CLOUD_BUILD)["steps"]
+        assert not [s for s in steps if "pool" in s["what"] or "workloadIdentity" in s["what"]]
+        assert team.plan(env, *CLOUD_BUILD)["steps"] == []
+    http, base = team.owner_of_projects(), f"{team.owner.url}/v1/{CONNECTED.rpartition('/conn')[0]}"
+    triggers = {one["name"]: one for one in http.get(f"{base}/triggers").json()["triggers"]}
+    assert sorted(triggers) == [
+        "deliver-4711", "promote-production-4711", "promote-staging-4711",
+        "rollback-production-4711", "rollback-staging-4711",
+    ]  # fmt: skip
+    email = f"build-4711@{OPS}.iam.gserviceaccount.com"
+    for one in triggers.values():
+        assert one["serviceAccount"] == f"projects/{OPS}/serviceAccounts/{email}"
+        assert one["substitutions"]["_SERVICE_ACCOUNT"] == email
+    assert triggers["deliver-4711"]["repositoryEventConfig"]["push"] == {"branch": "^main$"}
+    assert triggers["rollback-staging-4711"]["substitutions"]["_ENVIRONMENT"] == "staging"
+    # One that was changed by hand is put right; what Google adds of its own is not a difference.
+    own = {"repositoryEventConfig": {"repository": CONNECTED, "push": {"branch": ".*"}}}
+    assert http.patch(f"{base}/triggers/deliver-4711", json=own).ok
+    [step] = team.set_up("staging", *CLOUD_BUILD)["steps"]
+    assert (step["does"], step["what"]) == ("change", "trigger deliver-4711")
+    # The build's account delivers everywhere; who speaks as it here is the test's own affair.
+    team.give(f"projects/{OPS}/serviceAccounts/{email}", federation.IMPERSONATE,
+              f"principalSet://iam.googleapis.com/{team.owner.pool}/*")  # fmt: skip
+    file = team.owner.credentials(team.folder / "build.json", team.owner.job(), email)
+    for verb, env in (
+        ("build", "staging"), ("deliver", "staging"), ("deliver", "production"),
+    ):  # fmt: skip
+        words = (verb, "--env", env)
+        ended = team.project.ship(*words, GOOGLE_APPLICATION_CREDENTIALS=str(file))
+        assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--trigger", "cloud-build"],
+        ["--connection", CONNECTED],
+        ["--trigger", "cloud-build", "--connection", "acme/app"],
+        ["--trigger", "cloud-build", "--connection", CONNECTED.replace(OPS, STAGING)],
+    ],
+)
+def test_a_connection_that_cannot_be_is_refused(team: Team, words: list[str]) -> None:
+    ended = team.bootstrap("staging", "--yes", *words)
+    assert ended.returncode == 2
+    assert "--connection" in ended.stderr
+    assert len(team.plan("staging")["steps"]) > 10
