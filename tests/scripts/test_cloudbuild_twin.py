@@ -68,6 +68,11 @@ def test_the_rules_of_the_house(file: Path) -> None:
         assert "args" not in step
         assert "$_" not in step["script"]
         assert "${_" not in step["script"]
+        checked = subprocess.run(
+            [str(Path(sys.executable).parent / "shellcheck"), "-"],
+            input=step["script"], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert checked.returncode == 0, checked.stdout
 
 
 def verbs(texts: Iterator[str] | list[str]) -> list[str]:

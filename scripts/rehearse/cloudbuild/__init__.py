@@ -55,7 +55,8 @@ def rehearse(
     rehearsed = _workflow(file, substitutions)
     # Before anything is started: what is wrong in the file is said at once.
     _read(root, file, substitutions, {}, "build@project.iam.gserviceaccount.com")
-    with TemporaryDirectory(prefix="shipway-rehearsal-") as name:
+    # What a step leaves as root in its container, nobody else can take away.
+    with TemporaryDirectory(prefix="shipway-rehearsal-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         progress.line(_told(file, builder, bake))
         world = World(root, folder, builder=builder, bake=bake, ref="refs/heads/main")
