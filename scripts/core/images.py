@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,9 +13,11 @@ from scripts.core import HOME, git
 from scripts.core.context import Context
 from scripts.core.errors import Failed, Refused, UsageError
 from scripts.core.git import Commit
-from scripts.core.image import docker_login, pack
-from scripts.core.image.buildx import Builder
+from scripts.core.image.machine import host_platform
 from scripts.core.image.registry import Registry, Resolved
+
+if TYPE_CHECKING:
+    from scripts.core.image.buildx import Builder
 
 _REVISION = "org.opencontainers.image.revision"
 _ANCESTORS = 20  # how far back layers are looked for: one short request each
@@ -44,7 +47,7 @@ class Images:
     def platform(self) -> str:
         """The platform that the environment takes: "linux/amd64", or this machine's own."""
         wanted = self.context.pipeline.environment.platform
-        return pack.host_platform() if wanted == "host" else wanted
+        return host_platform() if wanted == "host" else wanted
 
     def find(self, commit: Commit) -> Found | None:
         """The image whose tag is the commit's full SHA, or None."""
@@ -74,13 +77,6 @@ class Images:
                 f"commit {commit.short} is not in {self.repository}", f"./ship build {where}"
             )
         resolved = found.resolved
-        revision = resolved.labels.get(_REVISION, commit.sha)
-        if revision != commit.sha:
-            raise Refused(
-                f"{self.repository}:{commit.sha} is not commit {commit.short}'s image: its label"
-                f" {_REVISION} says {revision}",
-                self._away(f"{self.repository}:{commit.sha}"),
-            )
         if self.platform not in resolved.platforms:
             raise Refused(self._other_platform(found), self._away(found.reference))
         builder = resolved.labels.get("dev.shipway.builder")
@@ -89,6 +85,13 @@ class Images:
                 f"{found.reference} was packed without an operating system:"
                 f" {self.context.pipeline.env} cannot run it",
                 self._away(found.reference),
+            )
+        revision = resolved.labels.get(_REVISION, commit.sha)
+        if revision != commit.sha:
+            raise Refused(
+                f"{self.repository}:{commit.sha} is not commit {commit.short}'s image: its label"
+                f" {_REVISION} says {revision}",
+                self._away(f"{self.repository}:{commit.sha}"),
             )
         return found.reference
 
@@ -157,6 +160,8 @@ class Images:
             if self.context.dry_run:
                 return f"{self.repository}:{commit.sha}"
             return f"{self.repository}@{self._with_docker(commit, labels, say)}"
+        from scripts.core.image import pack
+
         image = pack.pack(
             source,
             dockerfile=source / "Dockerfile",
@@ -175,11 +180,17 @@ class Images:
         self, commit: Commit, labels: dict[str, str], say: Callable[[str], None]
     ) -> str:
         """The digest of what Docker built and pushed, read back from the registry."""
+        from scripts.core.image import docker_login, inline_cache
+        from scripts.core.image.buildx import Builder
+
         source = self.context.pipeline.source
         host = self.repository.partition("/")[0]
         token = self.context.google.token(self.registry_url)
         with docker_login.environment(host, token) as environment:
             docker = Builder(environment)
+            earlier = self._earlier(commit, docker, say)
+            if docker.is_engine and earlier:
+                labels = {**labels, inline_cache.LABEL: " ".join(earlier)}
             try:
                 digest = docker.build(
                     source,
@@ -187,7 +198,7 @@ class Images:
                     repository=self.repository,
                     platform=self.platform,
                     commit=commit.sha,
-                    earlier=self._earlier(commit, docker, say),
+                    earlier=earlier,
                     labels=labels,
                     progress=say,
                 )
@@ -206,17 +217,19 @@ class Images:
             )
         return digest
 
-    def _earlier(self, commit: Commit, docker: Builder, say: Callable[[str], None]) -> str | None:
-        """The nearest commit before this one whose layers the registry has."""
+    def _earlier(self, commit: Commit, docker: Builder, say: Callable[[str], None]) -> list[str]:
+        """The commits before this one whose layers can be used again, nearest first."""
+        from scripts.core.image import inline_cache
+
         path = docker.cache_repository(self.repository).partition("/")[2]
         commits = git.ancestors(self.context.root, commit, _ANCESTORS)
         for sha in commits:
             if self.registry.has(path, sha):
                 say(f"layers of commit {sha[:7]} are used again")
-                return sha
+                return inline_cache.sources(self.registry, path, sha) if docker.is_engine else [sha]
         if not commits:
             say("no layers to use again: git knows no earlier commit here")
-        return None
+        return []
 
     def attestations(self, image: str) -> list[str]:
         """The predicate types of what is attested of an image: provenance, its contents (SBOM)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ COMMIT = "c" * 40
 
 
 def build(
-    context: Path, repository: str, said: list[str] | None = None, earlier: str | None = None
+    context: Path, repository: str, said: list[str] | None = None, earlier: Sequence[str] = ()
 ) -> str:
     return Builder(os.environ).build(
         context,
@@ -161,7 +162,7 @@ def told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     driver: str,
-    earlier: str | None = None,
+    earlier: Sequence[str] = (),
 ) -> str:
     """The arguments that docker is given with a driver."""
     log = tmp_path / "arguments"
@@ -173,7 +174,7 @@ def told(
 def test_the_engine_keeps_layers_in_the_image_and_attests_nothing(
     context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = told(context, tmp_path, monkeypatch, "docker", "e" * 40)
+    said = told(context, tmp_path, monkeypatch, "docker", ["e" * 40])
     assert f"--cache-from type=registry,ref=h.example/p/r/x:{'e' * 40} --cache-to type=inli" in said
     assert "--push --provenance false --sbom false" in said
 
@@ -183,7 +184,7 @@ def test_buildkit_keeps_all_stages_and_attests(
     context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
 ) -> None:
     """No tag is ever written twice: each commit's layers have their own."""
-    said = told(context, tmp_path, monkeypatch, driver, "e" * 40)
+    said = told(context, tmp_path, monkeypatch, driver, ["e" * 40])
     assert f"--cache-from type=registry,ref=h.example/p/r/x/cache:{'e' * 40} " in said
     assert f"--cache-to type=registry,ref=h.example/p/r/x/cache:{COMMIT},mode=max," in said
     assert "ignore-error=true" in said

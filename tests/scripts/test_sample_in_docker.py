@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -35,12 +36,19 @@ def docker(*arguments: str, **options: Any) -> str:
     return done.stdout.strip()
 
 
+def records() -> set[str]:
+    """What the engine's build cache holds."""
+    said = docker("buildx", "du", "--verbose")
+    return set(re.findall(r"^ID:\s+(\S+)", said, re.MULTILINE))
+
+
 class Delivered:
     """Two commits of the sample, the second of which changes only code."""
 
     def __init__(self, folder: Path) -> None:
         self.cloud_run = LocalCloudRun(folder / "state", "--runtime", "docker")
         self.meter = Meter(self.cloud_run.url)
+        self.known = records()
         self.project = Project(folder / "repository", self.cloud_run, "app")
         for name in ("app", "pipelines/app"):
             keep = self.project.folder / name
@@ -72,6 +80,17 @@ class Delivered:
     def containers(self) -> Any:
         label = f"label=dev.shipway.state={self.cloud_run.state.resolve()}"
         return json.loads(docker("inspect", *docker("ps", "-q", "--filter", label).split()))
+
+    def forget(self) -> None:
+        """Empty the engine's cache of what was built since the start, and of its images."""
+        host = self.meter.url.removeprefix("http://")
+        named = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"{host}/*/*/*")
+        docker("image", "rm", "--force", *named.split()) if named else None
+        while new := records() - self.known:
+            for record in new:
+                docker("buildx", "prune", "--force", "--all", "--filter", f"id={record}")
+            if records() - self.known == new:
+                break  # somebody else's, who uses it now
 
     def within(self, *command: str) -> str:
         """What a command prints in a container of the image."""
@@ -175,3 +194,22 @@ def test_what_runs_is_compiled_and_python_takes_it(delivered: Delivered) -> None
         "print([open(m.__cached__, 'rb').read(8)[4] for m in (flask, gunicorn)])"
     )
     assert delivered.within("python", "-c", look) == "[3, 3]"
+
+
+def test_from_an_empty_cache_every_layer_but_the_last_comes_from_the_registry(
+    delivered: Delivered,
+) -> None:
+    """As on a fresh runner, three times in a row: an image made of another's layers serves too."""
+    project, known = delivered.project, [layer["digest"] for layer in delivered.manifest(
+        delivered.commits[1])["layers"]]  # fmt: skip
+    for _ in range(3):
+        delivered.forget()
+        with (project.folder / "app/web/pages.py").open("a") as code:
+            code.write("# a change\n")
+        commit = project.commit()
+        before = delivered.meter.sent
+        done = project.ship("build", "--builder", "docker", SHIPWAY_ENDPOINT=delivered.meter.url)
+        assert done.returncode == 0, done.stderr
+        layers = delivered.manifest(commit)["layers"]
+        assert [layer["digest"] for layer in layers[:-1]] == known[:-1], done.stderr
+        assert delivered.meter.sent - before < sum(layer["size"] for layer in layers) / 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from scripts.core.errors import Failed
@@ -63,7 +63,7 @@ class Builder:
         repository: str,
         platform: str,
         commit: str,
-        earlier: str | None = None,
+        earlier: Sequence[str] = (),
         labels: dict[str, str],
         progress: Callable[[str], None],
     ) -> str:
@@ -75,7 +75,7 @@ class Builder:
             repository: HOST/PATH to push to. Docker allows plain http on loopback only.
             platform: `os/architecture`.
             commit: the full SHA: the tag, and given to the Dockerfile as build argument COMMIT_SHA.
-            earlier: the commit whose layers are used again, if `cache_repository` has some.
+            earlier: the commits whose layers are used again, from `cache_repository`.
             labels: put on the image.
             progress: told each step.
 
@@ -116,12 +116,14 @@ class Builder:
         output = "type=image,push=true,oci-mediatypes=true,rewrite-timestamp=true"
         return ["--output", output, "--provenance", "mode=max", "--sbom", "true"]
 
-    def _cached(self, where: str, commit: str, earlier: str | None) -> list[str]:
+    def _cached(self, where: str, commit: str, earlier: Sequence[str]) -> list[str]:
         """Which layers are used again, and where this build's are kept.
 
         https://docs.docker.com/build/cache/backends/
         """
-        start = ["--cache-from", f"type=registry,ref={where}:{earlier}"] if earlier else []
+        start = [
+            word for tag in earlier for word in ("--cache-from", f"type=registry,ref={where}:{tag}")
+        ]
         if self.is_engine:
             return [*start, "--cache-to", "type=inline"]
         # A manifest of the kind that every registry takes. That it cannot be pushed, because a

@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
 from scripts.core.errors import Failed, UsageError
 from scripts.core.google import is_confidential, unreachable
-from scripts.core.image.pack import PackedImage
+
+if TYPE_CHECKING:
+    from scripts.core.image.pack import PackedImage
 
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -102,6 +104,20 @@ class Registry:
             headers={"Accept": ", ".join(_MANIFEST_TYPES)},
             allowed=(404,),
         ).ok
+
+    def image(
+        self, repository: str, reference: str
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The manifest and the configuration of one image; None for an index, or nothing.
+
+        Raises:
+            Unreachable: the registry does not answer.
+            Failed: it refuses.
+        """
+        found = self._manifest(repository, reference)
+        if found is None or "layers" not in found[2]:
+            return None
+        return found[2], self._config(repository, found[2])
 
     def attestations(self, repository: str, reference: str) -> list[str]:
         """The predicate types of what is attested of an image, sorted; none of a plain manifest.
