@@ -156,6 +156,9 @@ class Google:
         Some of Google's APIs answer a person only when one is named.
         Source: https://cloud.google.com/docs/quotas/quota-project
         """
+        if self._credentials is None:
+            return None
+        # Imported here: where no credentials are sent, nothing waits for the library.
         from google.oauth2.credentials import Credentials
 
         if not isinstance(self._credentials, Credentials):

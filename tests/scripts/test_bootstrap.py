@@ -22,6 +22,8 @@ from tests.conftest import ROOT
 from tests.emulator.cloud_run_help import CloudRun
 from tests.scripts.bootstrap_help import ADMIN, IDS, NAME, OPS, STAGING, Team, team_of
 
+CONNECTED = f"projects/{OPS}/locations/us-central1/connections/github/repositories/acme-app"
+CLOUD_BUILD = ("--trigger", "cloud-build", "--connection", CONNECTED)
 SERVICE = f"projects/{STAGING}/locations/us-central1/services/{NAME}"
 
 
@@ -393,25 +395,27 @@ ADMINISTRATION = {
 }  # fmt: skip
 
 
-def test_who_sets_up_need_not_own_the_projects(team: Team) -> None:
+FOR_CLOUD_BUILD = ["cloudbuild.builds.editor", "iam.serviceAccountUser",
+                   "resourcemanager.projectIamAdmin"]  # fmt: skip
+
+
+@pytest.mark.parametrize("trigger", [(), CLOUD_BUILD], ids=["github", "cloud-build"])
+def test_who_sets_up_need_not_own_the_projects(team: Team, trigger: tuple[str, ...]) -> None:
     """The roles that docs/security.md names are enough."""
     page = (ROOT / "docs" / "security.md").read_text()
     http = team.owner_of_projects()
     for project, roles in ADMINISTRATION.items():
         manager = f"projects/{project}/services/cloudresourcemanager.googleapis.com"
         assert http.post(f"{team.owner.url}/v1/{manager}:enable", json={}).ok
-        for role in roles:
+        more = FOR_CLOUD_BUILD if trigger and project == OPS else []
+        for role in [*roles, *more]:
             assert f"`{role}`" in page
             team.give(f"projects/{project}", f"roles/{role}", f"serviceAccount:{ADMIN}")
     for project in ADMINISTRATION:
         team.leave(project)
-    ended = team.bootstrap("staging", "--yes")
+    ended = team.bootstrap("staging", "--yes", *trigger)
     assert ended.returncode == 0, ended.stderr
-    assert team.plan("staging")["steps"] == []
-
-
-CONNECTED = f"projects/{OPS}/locations/us-central1/connections/github/repositories/acme-app"
-CLOUD_BUILD = ("--trigger", "cloud-build", "--connection", CONNECTED)
+    assert team.plan("staging", *trigger)["steps"] == []
 
 
 def test_cloud_build_gets_its_triggers_and_one_identity_that_delivers(team: Team) -> None:
