@@ -16,8 +16,10 @@ from typing import Any, ClassVar
 
 import pytest
 import requests
+from google.oauth2.credentials import Credentials
 
-from scripts.core import federation
+from scripts.core import config, federation
+from scripts.core.google import Google
 from tests.conftest import ROOT
 from tests.emulator.cloud_run_help import CloudRun
 from tests.scripts.bootstrap_help import ADMIN, IDS, NAME, OPS, STAGING, Team, team_of
@@ -466,3 +468,23 @@ def test_a_connection_that_cannot_be_is_refused(team: Team, words: list[str]) ->
     assert ended.returncode == 2
     assert "--connection" in ended.stderr
     assert len(team.plan("staging")["steps"]) > 10
+
+
+def test_a_persons_requests_name_a_quota_project(team: Team) -> None:
+    """The one that their credentials name, else bootstrap's; other verbs name none of their own."""
+    token = team.owner.token_of(f"serviceAccount:{ADMIN}")
+    path = f"/v1/projects/{STAGING}/services/run.googleapis.com"
+    google = Google(config.load(team.project.folder, NAME, "staging"))
+
+    def asked(named: str | None, fallback: str | None) -> str | None:
+        google._credentials = Credentials(token=token, quota_project_id=named)  # type: ignore[no-untyped-call]
+        google.quota_project = fallback
+        sent = []
+        google.http.hooks["response"] = lambda answer, **_: sent.append(answer.request.headers)
+        google.get("serviceusage", path)
+        found: str | None = sent[0].get("X-Goog-User-Project")
+        return found
+
+    assert asked(OPS, STAGING) == OPS
+    assert asked(None, STAGING) == STAGING
+    assert asked(None, None) is None
