@@ -303,7 +303,8 @@ class World:
             projects = [federation.home(here), *(p.environment.project for p in ours)]
             numbers = cloud.numbers(google, projects)
             access = federation.plan(self.repository, ours, earlier, numbers)
-            for step in steps.plan(access, ours, cloud.look(google, access, ours)):
+            found = cloud.look(google, access, ours)
+            for step in steps.plan(access, ours, found):
                 cloud.do(google, step)
             self.access[env] = access
 
