@@ -18,10 +18,9 @@ from scripts.core import report  # noqa: E402  (the line above is what makes it 
 from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E402
 
 GROUPS = {
-    "set up": ["doctor"],
     "try it": ["demo", "up", "test"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
-    "set up": ["bootstrap"],
+    "set up": ["bootstrap", "doctor"],
     "operate": ["status", "history", "logs", "promote", "rollback", "hold", "resume"],
 }
 VERBS = [verb for verbs in GROUPS.values() for verb in verbs]

@@ -18,8 +18,9 @@ from scripts.core import config, options
 from scripts.core.context import Context
 from scripts.core.doctor import access, cloud, here
 from scripts.core.doctor.case import Case
-from scripts.core.doctor.finding import Finding, wrong
+from scripts.core.doctor.finding import Finding, skipped, wrong
 from scripts.core.errors import ShipError, UsageError
+from scripts.core.federation import Federation
 from scripts.core.report import Progress, Result, Table, show
 
 
@@ -40,13 +41,24 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
 
 
 def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
-    """Every check in the order in which one builds on another."""
+    """Every check, in an order in which one builds on another; a cause is told once."""
     try:
         pipeline = config.load(root, arguments.service, arguments.env)
     except UsageError as error:
         yield wrong("files", error.message, error.hint or "mend the file, and type this again")
         return
     case = Case(root, pipeline)
+    told: set[str] = set()
+    for finding in _checks(case, Context(arguments, root, pipeline)):
+        if finding.known == "api-disabled" and finding.check != "apis" and "apis" in told:
+            yield skipped(finding.check, f"cannot be looked at: {finding.found}")
+            continue
+        if finding.state == "wrong":
+            told.add(finding.check)
+        yield finding
+
+
+def _checks(case: Case, context: Context) -> Iterator[Finding]:
     yield from here.files(case)
     yield from here.docker(case)
     reached = True
@@ -55,25 +67,35 @@ def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
         reached = reached and (finding.check == "clock" or finding.state != "wrong")
     if not reached:
         return
-    context = Context(arguments, root, pipeline)
-    if case.takes_credentials:
-        yield from cloud.apis(case)
-        yield from cloud.registry(case)
+    if not case.takes_credentials:
+        yield from cloud.image(case, context)
+        yield from cloud.services(case)
+        return
+    yield from cloud.projects(case)
+    plan, why = _plan(case)
+    if plan:
+        yield from cloud.apis(case, plan)
+    yield from cloud.registry(case)
     yield from cloud.image(case, context)
     yield from cloud.services(case)
-    if not case.takes_credentials:
-        return
     yield from cloud.secrets(case)
-    try:
-        plan = case.plan()
-    except ShipError as error:
-        yield from access.permissions(case, None)
-        yield from access.unplanned(case, error.message)
-        return
     yield from access.permissions(case, plan)
-    yield from access.accounts(case, plan)
+    if plan:
+        yield from access.accounts(case, plan)
+    if plan is None or case.unnumbered:
+        yield from access.unplanned(case, why)
+        return
     yield from access.provider(case, plan)
     yield from access.bindings(case, plan)
+    yield from access.variables(case, plan)
+
+
+def _plan(case: Case) -> tuple[Federation | None, str]:
+    """Who should be allowed what; None where that cannot be told, and why."""
+    try:
+        return case.plan(), ""
+    except ShipError as error:
+        return None, error.message
 
 
 def report(arguments: argparse.Namespace, findings: list[Finding]) -> Result:

@@ -38,7 +38,7 @@ _LOGIN = "gcloud auth application-default login"
 TABLE = [
     Known(
         name="api-disabled",
-        pattern=r"API has not been used in project \S+ before or it is disabled"
+        pattern=r"API has not been used in project (?P<project>\S+) before or it is disabled"
         r".*?/apis?/(?:api/)?(?P<api>[a-z]+\.googleapis\.com)",
         says="the API {api} is not enabled in {project}",
         mend="gcloud services enable {api} --project {project}",

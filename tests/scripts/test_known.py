@@ -24,8 +24,8 @@ TEXTS = [
         "GET /v1/x: 403 PERMISSION_DENIED: Cloud Run Admin API has not been used in project 123"
         " before or it is disabled. Enable it by visiting https://console.developers.google.com"
         "/apis/api/run.googleapis.com/overview?project=123 then retry.",
-        "run.googleapis.com is not enabled in acme-staging",
-        "gcloud services enable run.googleapis.com --project acme-staging",
+        "run.googleapis.com is not enabled in 123",
+        "gcloud services enable run.googleapis.com --project 123",
     ),
     (
         "api-disabled",

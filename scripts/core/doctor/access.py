@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from scripts.core import federation
+from scripts.core.bootstrap import github
 from scripts.core.doctor.case import Case, grant
 from scripts.core.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.core.errors import ShipError
@@ -186,10 +188,35 @@ def _given(policy: dict[str, Any], binding: Binding) -> bool:
     )
 
 
+def variables(case: Case, plan: Federation) -> Iterator[Finding]:
+    """The variables that the workflows read are set at GitHub, where gh can tell."""
+    assert case.repository is not None
+    if not github.has_gh():
+        yield skipped("variables", "gh, which reads GitHub's variables, is not installed")
+        return
+    try:
+        missing = github.missing(
+            case.repository,
+            case.pipeline.env,
+            plan.repository_variables,
+            plan.environment_variables,
+        )
+    except ShipError as error:
+        yield skipped("variables", error.message)
+        return
+    for command in missing:
+        yield wrong("variables", "GitHub does not know it yet", shlex.join(command))
+    if not missing:
+        yield ok("variables", "GitHub has all that the workflows read")
+
+
 def unplanned(case: Case, why: str) -> Iterator[Finding]:
-    """What cannot be looked at while it is not known which repository this is."""
-    for check in ("accounts", "provider", "roles"):
-        yield skipped(check, why)
+    """What cannot be looked at while it is not known which repository or project this is."""
+    if why:
+        yield skipped("access", f"accounts, provider and roles are not looked at: {why}")
+    else:
+        number = f"the number of project {case.unnumbered[0]} is not for these credentials to see"
+        yield skipped("access", f"provider and roles are not looked at: {number}")
 
 
 def _bootstrap(case: Case) -> str:

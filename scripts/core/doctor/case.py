@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
-from scripts.core import config, federation, github
+from scripts.core import config, federation
+from scripts.core.bootstrap import github, steps
 from scripts.core.config import Pipeline
 from scripts.core.errors import ShipError, UsageError
-from scripts.core.federation import Federation, Repository, Resource
+from scripts.core.federation import Binding, Federation, Repository, Resource
 from scripts.core.google import Google
-
-APIS = {
-    "artifactregistry": "images are kept there",
-    "cloudresourcemanager": "the project's policy is read there",
-    "iam": "accounts and the provider are there",
-    "iamcredentials": "jobs speak as their account through it",
-    "logging": "the last log lines of what failed are read there",
-    "run": "it runs the service",
-    "secretmanager": "the manifest names secrets",
-    "sts": "GitHub's tokens are exchanged there",
-}
 
 
 class Case:
@@ -44,7 +35,7 @@ class Case:
         self.repository: Repository | None = None
         self.unknown = ""
         try:
-            self.repository = github.repository(root)
+            self.repository = _repository(root)
         except ShipError as error:
             self.unknown = error.message
 
@@ -75,46 +66,59 @@ class Case:
         """The environment's project, and the one that holds the images."""
         return list(dict.fromkeys([self.environment.project, self.images.project]))
 
+    @property
+    def pipelines(self) -> list[Pipeline]:
+        """Every service that has the environment.
+
+        Raises:
+            UsageError: a file is wrong.
+        """
+        env = self.pipeline.env
+        return [
+            config.load(self.root, name, env)
+            for name in config.services(self.root)
+            if env in config.environments(self.root, name)
+        ]
+
     def context(self) -> dict[str, str]:
-        """What `known.explain` may name."""
+        """What `known.explain` may name, and the projects' numbers with their IDs."""
         named = {
             "where": self.pipeline.where,
             "env": self.pipeline.env,
             "project": self.environment.project,
             "service": self.pipeline.service,
+            **{number: name for name, number in self.numbers.items()},
         }
         return {**named, "account": self.account} if self.account else named
+
+    @property
+    def unnumbered(self) -> list[str]:
+        """The projects whose number could not be read: what it stands in cannot be compared."""
+        return [project for project in self.projects if project not in self.numbers]
 
     def plan(self) -> Federation:
         """Who should be allowed what in this environment.
 
         Raises:
-            UsageError: the repository's or a project's number is not known, or files are wrong.
+            UsageError: the repository's numbers are not known, or files are wrong.
         """
         if self.repository is None:
             raise UsageError(self.unknown)
-        missing = [project for project in self.projects if project not in self.numbers]
-        if missing:
-            raise UsageError(f"the number of project {missing[0]} could not be read")
-        env = self.pipeline.env
-        pipelines = [
-            config.load(self.root, name, env)
-            for name in config.services(self.root)
-            if env in config.environments(self.root, name)
-        ]
+        pipelines = self.pipelines
         earlier = [
             config.load(self.root, one.service, one.environment.after)
             for one in pipelines
             if one.environment.after
         ]
-        return federation.plan(self.repository, pipelines, earlier, self.numbers)
+        numbers = {**dict.fromkeys(self.projects, "0"), **self.numbers}
+        return federation.plan(self.repository, pipelines, earlier, numbers)
 
     def read(self, resource: Resource, verb: str = "") -> dict[str, Any]:
         """Read a resource (not a project), or its policy with `:getIamPolicy`."""
         api, path = _address(resource)
-        posts = resource.kind in ("project", "account")
-        if verb and posts:
-            return self.google.query(api, path + verb, {})
+        if verb and resource.kind in ("project", "account"):
+            # An account's takes no body, a project's does.
+            return self.google.query(api, path + verb, {} if resource.kind == "project" else None)
         return self.google.get(api, path + verb)
 
     def may(self, resource: Resource, permissions: list[str]) -> set[str]:
@@ -138,18 +142,16 @@ def _address(resource: Resource) -> tuple[str, str]:
 
 def grant(resource: Resource, role: str, member: str) -> str:
     """The gcloud command that gives a role on a resource."""
-    what, *more = {
-        "project": [f"projects add-iam-policy-binding {resource.project}", "--condition None"],
-        "repository": [
-            f"artifacts repositories add-iam-policy-binding {resource.name}",
-            f"--location {resource.location}",
-        ],
-        "account": [f"iam service-accounts add-iam-policy-binding {resource.name}"],
-        "service": [
-            f"run services add-iam-policy-binding {resource.name}",
-            f"--region {resource.location}",
-        ],
-        "secret": [f"secrets add-iam-policy-binding {resource.name}"],
-    }[resource.kind]
-    project = [] if resource.kind == "project" else [f"--project {resource.project}"]
-    return " ".join(["gcloud", what, *project, *more, f"--member {member}", f"--role {role}"])
+    binding = Binding(role=role, resource=resource, member=member, why="")
+    return steps.policy_command("add", binding)
+
+
+def _repository(root: Path) -> Repository:
+    """The repository at GitHub: a job's variables tell it, elsewhere origin and gh.
+
+    Source: https://docs.github.com/en/actions/reference/workflows-and-actions/variables.
+    """
+    named = os.environ.get("GITHUB_REPOSITORY")
+    ids = [os.environ.get(f"GITHUB_REPOSITORY_{name}", "") for name in ("OWNER_ID", "ID")]
+    owner_id, repository_id = (int(text) if text.isdecimal() else None for text in ids)
+    return github.repository(root, named, owner_id, repository_id)

@@ -123,6 +123,7 @@ def docker(case: Case) -> Iterator[Finding]:
         found = known.explain(said) or known.explain(_FALLBACK[what])
         assert found is not None
         yield wrong("docker", found.says, found.mend, found.name)
+        return
 
 
 _FALLBACK = {"engine": "no Docker engine answers", "buildx": "docker has no buildx"}
