@@ -3,7 +3,8 @@
 Looks at files, network, clock, credentials, Docker, APIs, registry, image, service, secrets,
 permissions, accounts, provider and roles. Each line: ok, or what is wrong and the one command that
 mends it. It only reads: where Cloud Run has to be asked whether a write would be taken, it is asked
-with dryRun. The exit code is 0 when nothing is wrong, else 1.
+with dryRun. Lines that say skipped are no fault: these credentials may not look there.
+The exit code is 0 when nothing is wrong, else 1.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
     try:
         pipeline = config.load(root, arguments.service, arguments.env)
     except UsageError as error:
+        if not _is_there(arguments, root):
+            raise
         yield wrong("files", error.message, error.hint or "mend the file, and type this again")
         return
     case = Case(root, pipeline)
@@ -56,6 +59,12 @@ def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
         if finding.state == "wrong":
             told.add(finding.check)
         yield finding
+
+
+def _is_there(arguments: argparse.Namespace, root: Path) -> bool:
+    """Whether the service and the environment that were named have files, well formed or not."""
+    named = [arguments.service] if arguments.service else config.services(root)
+    return len(named) == 1 and arguments.env in config.environments(root, named[0])
 
 
 def _checks(case: Case, context: Context) -> Iterator[Finding]:
@@ -101,6 +110,7 @@ def _plan(case: Case) -> tuple[Federation | None, str]:
 def report(arguments: argparse.Namespace, findings: list[Finding]) -> Result:
     """The result: a line for each finding; 1 where one is wrong."""
     bad = [finding for finding in findings if finding.state == "wrong"]
+    mends = list(dict.fromkeys(finding.mend for finding in bad))
     return Result(
         data={
             "environment": arguments.env,
@@ -113,6 +123,7 @@ def report(arguments: argparse.Namespace, findings: list[Finding]) -> Result:
                 [one.check, one.state, f"{one.found} -> {one.mend}" if one.mend else one.found]
                 for one in findings
             ],
+            notes=["", "what mends it, in this order:", *mends] if mends else [],
         ),
         code=1 if bad else 0,
     )

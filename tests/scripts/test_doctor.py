@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 
+from scripts.core import known
 from tests.conftest import LocalCloudRun
 from tests.emulator.registry_help import Client
 from tests.scripts.conftest import Project
@@ -528,6 +529,30 @@ def test_what_the_doctor_knows_nothing_of_is_left_as_it_is(patient: Patient) -> 
     assert "doctor" not in ended.stderr
 
 
+def test_no_billing_account_ends_a_bootstrap_with_the_command(patient: Patient) -> None:
+    with patient.fault("no-billing"):
+        ended = patient.bootstrap("production", "--yes")
+    assert ended.returncode == 1
+    assert re.search(r"That is: project \d+ has no billing account", ended.stderr), ended.stderr
+    assert "-> gcloud billing projects link " in ended.stderr
+    assert f"-> ./ship doctor {NAME} --env production" in ended.stderr
+
+
+def test_the_words_of_a_policy_that_forbids_all_users(patient: Patient) -> None:
+    """Nothing of ours grants it; whoever does it by hand meets the same words."""
+    binding = {"role": "roles/run.invoker", "members": ["allUsers"]}
+    with patient.fault("org-policy-domains"):
+        answer = patient.http.post(
+            f"{patient.url}/v1/{SERVICES}/{NAME}:setIamPolicy",
+            json={"policy": {"bindings": [binding]}},
+            timeout=20,
+        )
+    found = known.explain(answer.json()["error"]["message"])
+    assert found is not None
+    assert found.name == "org-policy"
+    assert "forbids allUsers" in found.says
+
+
 # Removing what images need comes last: it takes them with it.
 
 
@@ -539,6 +564,38 @@ def test_no_repository(patient: Patient) -> None:
     said = fails(patient, "build", "PUSHER")
     assert "denied" in said
     patient.mended()
+
+
+def test_what_production_needs_of_staging(patient: Patient) -> None:
+    """Its deployer reads there whether a digest has served."""
+    deployer = patient.set_up("production")["variables"]["DEPLOYER"]
+    patient.owner.provider = patient.variables["WORKLOAD_IDENTITY_PROVIDER"]
+    job = patient.owner.job(environment="production")
+    file = str(patient.owner.credentials(patient.folder / "job.json", job, deployer))
+    assert patient.wrong(env="production", credentials=file) == []
+    with patient.without_role(f"projects/{STAGING}", "roles/run.viewer", "POST"):
+        found = patient.wrong(env="production", credentials=file)
+    assert [one["found"] for one in found] == [
+        f"{deployer} lacks {permission} on projects/{STAGING}: sees that a digest has served in"
+        " staging"
+        for permission in ("run.services.get", "run.revisions.list")
+    ]
+
+
+def test_what_mends_it_is_listed_once(patient: Patient) -> None:
+    with patient.without_role(f"{SERVICES}/{NAME}", "roles/run.developer"):
+        ended = patient.project.ship(
+            "doctor", "--env", "staging",
+            GOOGLE_APPLICATION_CREDENTIALS=patient.speak_as("DEPLOYER"), **IDS,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    listed = ended.stdout.partition("what mends it, in this order:\n")[2]
+    assert listed == f"{BOOTSTRAP}\n"
+
+
+def test_bad_usage_is_no_finding(patient: Patient) -> None:
+    assert patient.project.ship("doctor", "--env", "stagin").returncode == 2
+    assert patient.project.ship("doctor", "other", "--env", "staging").returncode == 2
 
 
 def test_no_secret_is_shown(patient: Patient) -> None:

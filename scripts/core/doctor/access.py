@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from scripts.core import federation
+from scripts.core import config, federation
 from scripts.core.bootstrap import github
 from scripts.core.doctor.case import Case, grant
 from scripts.core.doctor.finding import Finding, of_error, ok, skipped, wrong
@@ -70,7 +70,7 @@ def permissions(case: Case, plan: Federation | None) -> Iterator[Finding]:
 def _needs(case: Case, plan: Federation | None) -> list[Need]:
     """What a delivery asks for, of the pusher, of the deployer, or of a person who is both."""
     environment = case.environment
-    images, service = case.images, case.service
+    images, services = case.images, case.services
     project = Resource(kind="project", project=environment.project)
     write, read = federation.ARTIFACT_WRITER, federation.ARTIFACT_READER
     pull = "artifactregistry.repositories.downloadArtifacts"
@@ -80,8 +80,8 @@ def _needs(case: Case, plan: Federation | None) -> list[Need]:
     ]
     developer, viewer = federation.RUN_DEVELOPER, federation.RUN_VIEWER
     deploy = [
-        Need(service, "run.services.get", developer, "reads the service"),
-        Need(service, "run.services.update", developer, "deploys and moves traffic"),
+        *(Need(one, "run.services.get", developer, "reads the service") for one in services),
+        *(Need(one, "run.services.update", developer, "deploys it") for one in services),
         Need(project, "run.revisions.list", viewer, "lists revisions"),
         Need(project, "logging.logEntries.list", federation.LOGS, "shows log lines of failures"),
         Need(images, pull, read, "Cloud Run asks it of whoever deploys"),
@@ -96,7 +96,15 @@ def _needs(case: Case, plan: Federation | None) -> list[Need]:
         )
     if environment.access == "private":
         invoker = federation.RUN_INVOKER
-        deploy.append(Need(service, "run.routes.invoke", invoker, "makes the smoke checks"))
+        deploy += [Need(one, "run.routes.invoke", invoker, "checks it") for one in services]
+    if environment.after:
+        before = config.load(case.root, case.pipeline.service, environment.after)
+        there = Resource(kind="project", project=before.environment.project)
+        why = f"sees that a digest has served in {environment.after}"
+        deploy += [
+            Need(there, permission, viewer, why)
+            for permission in ("run.services.get", "run.revisions.list")
+        ]
     if plan and case.account == plan.pusher.email:
         return push
     if plan and case.account == plan.deployer.email:

@@ -52,14 +52,17 @@ class Case:
         return Resource(kind="repository", project=project, location=location, name=name)
 
     @property
-    def service(self) -> Resource:
-        """The service in the environment's first region."""
-        return Resource(
-            kind="service",
-            project=self.environment.project,
-            location=self.environment.regions[0],
-            name=self.pipeline.service,
-        )
+    def services(self) -> list[Resource]:
+        """The service in each region."""
+        return [
+            Resource(
+                kind="service",
+                project=self.environment.project,
+                location=region,
+                name=self.pipeline.service,
+            )
+            for region in self.environment.regions
+        ]
 
     @property
     def projects(self) -> list[str]:

@@ -114,13 +114,8 @@ def image(case: Case, context: Context) -> Iterator[Finding]:
 
 def services(case: Case) -> Iterator[Finding]:
     """The service in each region: it is there, and its newest revision started."""
-    for region in case.environment.regions:
-        resource = Resource(
-            kind="service",
-            project=case.environment.project,
-            location=region,
-            name=case.pipeline.service,
-        )
+    for resource in case.services:
+        region = resource.location
         try:
             found = case.read(resource)
         except NotFound:
