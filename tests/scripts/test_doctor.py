@@ -7,6 +7,7 @@ as it was told to.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +18,11 @@ from typing import Any
 import pytest
 import requests
 
-from scripts.core import known
+from emulator.identity import calls
+from emulator.recorder import VARIABLE
+from scripts.core import config, known
+from scripts.core.doctor import access
+from scripts.core.doctor.case import Case
 from tests.conftest import LocalCloudRun
 from tests.emulator.registry_help import Client
 from tests.scripts.conftest import Project
@@ -464,6 +469,51 @@ def test_a_repository_that_nobody_knows(patient: Patient) -> None:
     assert "which repository at GitHub delivers?" in skipped["found"]
 
 
+def build(patient: Patient, **settings: str) -> None:
+    patient.project.commit(**settings)
+    built = patient.project.ship(
+        "build", "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=patient.speak_as("PUSHER")
+    )
+    assert built.returncode == 0, built.stderr
+
+
+def asked_since(start: int) -> set[str]:
+    """The permissions that Google's APIs asked for since the recorded file had `start` bytes."""
+    recorded = Path(os.environ[VARIABLE]).read_bytes()[start:].splitlines()
+    routes = [
+        (method, re.compile(re.sub(r"\\\{\w+\\\}", "[^/:]+", re.escape(path))), call)
+        for (method, path), call in calls.CALLS.items()
+    ]
+    return {
+        call.permission
+        for line in map(json.loads, recorded)
+        for method, path, call in routes
+        if line["agent"] == "shipway" and line["method"] == method and path.fullmatch(line["path"])
+    }
+
+
+def test_a_delivery_uses_no_other_permission(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the doctor asks about is held against what a delivery is asked for."""
+    for name, value in IDS.items():
+        monkeypatch.setenv(name, value)
+    build(patient)
+    start = Path(os.environ[VARIABLE]).stat().st_size
+    ended = patient.project.ship(
+        "deliver", "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=patient.speak_as("DEPLOYER")
+    )
+    assert ended.returncode == 0, ended.stderr
+    case = Case(patient.project.folder, config.load(patient.project.folder, NAME, "staging"))
+    case.account = patient.variables["DEPLOYER"]
+    needed = {need.permission for need in access.needs_of(case, case.plan())}
+    # To speak as the deployer is what the provider and the roles are looked at for.
+    speaking = {"iam.serviceAccounts.getAccessToken", "iam.serviceAccounts.getOpenIdToken"}
+    asked = asked_since(start) - speaking
+    assert {"run.services.update", "run.revisions.list"} <= asked
+    assert asked <= needed
+
+
 # Deliver's failures
 
 
@@ -475,14 +525,6 @@ def fails(patient: Patient, verb: str, which: str) -> str:
     assert ended.stderr.count("ship: ") == 1, ended.stderr
     assert f"-> ./ship doctor {NAME} --env staging" in ended.stderr
     return ended.stderr
-
-
-def build(patient: Patient, **settings: str) -> None:
-    patient.project.commit(**settings)
-    built = patient.project.ship(
-        "build", "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=patient.speak_as("PUSHER")
-    )
-    assert built.returncode == 0, built.stderr
 
 
 def test_a_delivery_that_is_denied_says_to_whom(patient: Patient) -> None:

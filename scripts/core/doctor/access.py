@@ -43,7 +43,7 @@ def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
 
 def permissions(case: Case, plan: Federation | None) -> Iterator[Finding]:
     """These credentials have every permission that a delivery by them will use."""
-    needs = _needs(case, plan)
+    needs = needs_of(case, plan)
     missing: list[Need] = []
     for resource in dict.fromkeys(need.resource for need in needs):
         wanted = [need for need in needs if need.resource == resource]
@@ -67,7 +67,7 @@ def permissions(case: Case, plan: Federation | None) -> Iterator[Finding]:
         yield ok("permissions", f"{who} has all {len(needs)} that a delivery asks for")
 
 
-def _needs(case: Case, plan: Federation | None) -> list[Need]:
+def needs_of(case: Case, plan: Federation | None) -> list[Need]:
     """What a delivery asks for, of the pusher, of the deployer, or of a person who is both."""
     environment = case.environment
     images, services = case.images, case.services
@@ -83,6 +83,7 @@ def _needs(case: Case, plan: Federation | None) -> list[Need]:
         *(Need(one, "run.services.get", developer, "reads the service") for one in services),
         *(Need(one, "run.services.update", developer, "deploys it") for one in services),
         Need(project, "run.revisions.list", viewer, "lists revisions"),
+        Need(project, "run.revisions.get", viewer, "waits for a revision to start"),
         Need(project, "logging.logEntries.list", federation.LOGS, "shows log lines of failures"),
         Need(images, pull, read, "Cloud Run asks it of whoever deploys"),
     ]
