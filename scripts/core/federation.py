@@ -32,6 +32,7 @@ ARTIFACT_WRITER = "roles/artifactregistry.writer"
 IMPERSONATE = "roles/iam.workloadIdentityUser"
 ACT_AS = "roles/iam.serviceAccountUser"
 LOGS = "roles/logging.viewer"
+LOG_WRITER = "roles/logging.logWriter"
 RUN_DEVELOPER = "roles/run.developer"
 RUN_INVOKER = "roles/run.invoker"
 RUN_VIEWER = "roles/run.viewer"
@@ -159,11 +160,13 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
     deployer: Account
     runtimes: list[Account]
     bindings: list[Binding]
+    by_jobs: bool = True
+    """Whether jobs of GitHub speak as the accounts, and not a build of Cloud Build."""
 
     @property
     def accounts(self) -> list[Account]:
         """Every service account."""
-        return [self.pusher, self.deployer, *self.runtimes]
+        return list(dict.fromkeys([self.pusher, self.deployer, *self.runtimes]))
 
     @property
     def repository_variables(self) -> dict[str, str]:
@@ -265,6 +268,33 @@ def plan(
     )
 
 
+def for_cloud_build(access: Federation, repository: Repository) -> Federation:
+    """The same for Cloud Build, where one build is one identity: pusher and deployer in one.
+
+    Source: https://cloud.google.com/build/docs/securing-builds/configure-user-specified-service-accounts
+    (the role that writes the build's log).
+    """
+    home_ = access.provider.project
+    builder = _account(home_, "build", repository, "builds and delivers in Cloud Build")
+    replaced = {access.pusher.member, access.deployer.member}
+    bindings = [
+        Binding(
+            role=LOG_WRITER,
+            resource=Resource(kind="project", project=home_),
+            member=builder.member,
+            why="writes the build's log",
+        ),
+        *(
+            msgspec.structs.replace(b, member=builder.member) if b.member in replaced else b
+            for b in access.bindings
+            if b.role != IMPERSONATE
+        ),
+    ]
+    return msgspec.structs.replace(
+        access, pusher=builder, deployer=builder, bindings=bindings, by_jobs=False
+    )
+
+
 def _for_service(
     pipeline: Pipeline,
     pusher: Account,
@@ -299,8 +329,7 @@ def _for_service(
         if env.access == "private":
             found.append(given(RUN_INVOKER, service, deployer.member, "makes the smoke checks"))
     for secret in secrets(pipeline):
-        resource = Resource(kind="secret", project=env.project, name=secret)
-        found.append(given(SECRET_ACCESSOR, resource, runs_as.member, "reads it when it starts"))
+        found.append(given(SECRET_ACCESSOR, secret, runs_as.member, "reads it when it starts"))
     return found
 
 
@@ -310,7 +339,7 @@ def runtime(pipeline: Pipeline) -> Account:
     Raises:
         UsageError: they name none, so that it would run as the project's default account.
     """
-    named = _template(pipeline).get("serviceAccountName")
+    named = _template(pipeline)["spec"].get("serviceAccountName")
     if not named:
         raise UsageError(
             f"pipelines/{pipeline.service}/{pipeline.env}.yaml: no serviceAccountName in the"
@@ -327,17 +356,31 @@ def runtime(pipeline: Pipeline) -> Account:
     return Account(email=named, purpose=f"{pipeline.service} runs as it")
 
 
-def secrets(pipeline: Pipeline) -> list[str]:
-    """The secrets that a service's manifest names, sorted."""
-    found = set()
+def secrets(pipeline: Pipeline) -> list[Resource]:
+    """The secrets that a service's manifest names, by name.
+
+    A name may be an alias of another project's secret.
+    Source: https://cloud.google.com/run/docs/configuring/services/secrets
+    """
+    names = set()
     template = _template(pipeline)
-    for container in template.get("containers") or []:
+    for container in template["spec"].get("containers") or []:
         for variable in container.get("env") or []:
             reference = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
-            found.add(reference.get("name"))
-    for volume in template.get("volumes") or []:
-        found.add((volume.get("secret") or {}).get("secretName"))
-    return sorted(name for name in found if name)
+            names.add(reference.get("name"))
+    for volume in template["spec"].get("volumes") or []:
+        names.add((volume.get("secret") or {}).get("secretName"))
+    annotations = (template.get("metadata") or {}).get("annotations") or {}
+    elsewhere = {}
+    for entry in str(annotations.get("run.googleapis.com/secrets", "")).split(","):
+        alias, _, path = entry.strip().partition(":")
+        if match := re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", path):
+            elsewhere[alias] = Resource(kind="secret", project=match[1], name=match[2])
+    project = pipeline.environment.project
+    return [
+        elsewhere.get(name, Resource(kind="secret", project=project, name=name))
+        for name in sorted(filter(None, names))
+    ]
 
 
 def of_account(account: Account) -> Resource:
@@ -353,7 +396,7 @@ def _registry(pipeline: Pipeline) -> Resource:
 
 def _template(pipeline: Pipeline) -> dict[str, Any]:
     merged = manifest.overlay(pipeline.manifest, pipeline.overlay)
-    template: dict[str, Any] = merged["spec"]["template"]["spec"]
+    template: dict[str, Any] = merged["spec"]["template"]
     return template
 
 

@@ -293,12 +293,16 @@ def test_no_identity_of_ours_can_change_who_may_do_what() -> None:
 
 def test_secrets_and_smoke_checks_of_a_private_service() -> None:
     staging = pipeline("staging")
+    names = ("key", "theirs")
     container = {
         "image": "app",
-        "env": [{"name": "K", "valueFrom": {"secretKeyRef": {"name": "key", "key": "latest"}}}],
+        "env": [
+            {"name": n, "valueFrom": {"secretKeyRef": {"name": n, "key": "latest"}}} for n in names
+        ],
     }
+    annotations = {"run.googleapis.com/secrets": "theirs:projects/acme-ops/secrets/shared"}
     overlay = {
-        "spec": {"template": {"spec": {
+        "spec": {"template": {"metadata": {"annotations": annotations}, "spec": {
             **staging.overlay["spec"]["template"]["spec"],
             "containers": [container],
             "volumes": [{"name": "v", "secret": {"secretName": "file"}}],
@@ -309,8 +313,12 @@ def test_secrets_and_smoke_checks_of_a_private_service() -> None:
     plan = federation.plan(REPOSITORY, [changed], [], NUMBERS)
     [runtime] = plan.runtimes
     assert roles(plan, runtime.member) == {
-        (federation.SECRET_ACCESSOR, f"projects/acme-staging/secrets/{name}")
-        for name in ("key", "file")
+        (federation.SECRET_ACCESSOR, f"projects/{name}")
+        for name in (
+            "acme-staging/secrets/key",
+            "acme-staging/secrets/file",
+            "acme-ops/secrets/shared",
+        )
     }
     service = "projects/acme-staging/locations/us-central1/services/app"
     assert (federation.RUN_INVOKER, service) in roles(plan, plan.deployer.member)

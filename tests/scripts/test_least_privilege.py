@@ -1,140 +1,31 @@
-"""The roles of federation.py are enough to deliver, and none of them is too many."""
+"""The roles of federation.py, as bootstrap gives them: enough to deliver, and none too many."""
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
-from scripts.core import config, federation
-from scripts.core.federation import Binding, Federation
-from tests.conftest import LocalCloudRun
-from tests.federation_help import NUMBERS, REPOSITORY
-from tests.identity_help import Owner
-from tests.scripts.conftest import Project
-
-NAME = "svc"
-PLACEHOLDER = "us-docker.pkg.dev/cloudrun/container/hello"
-ENVIRONMENT = """
-project: {project}
-regions: [us-central1]
-registry: us-central1-docker.pkg.dev/acme-ops/services
-access: {access}
-{after}
-endpoint: {endpoint}
-builder: pack
-platform: host
-rollout:
-  steps: [50, 100]
-overlay:
-  spec:
-    template:
-      spec:
-        serviceAccountName: app-runtime@{project}.iam.gserviceaccount.com
-"""
-
-
-class Team:
-    """A repository, and two environments with just the roles that federation.py gives."""
-
-    def __init__(self, folder: Path, cloud_run: LocalCloudRun, access: str) -> None:
-        self.folder = folder
-        self.project = Project(folder / "repository", cloud_run, NAME)
-        for env, project, after in (
-            ("staging", "acme-staging", ""),
-            ("production", "acme-prod", "after: staging"),
-        ):
-            text = ENVIRONMENT.format(
-                project=project, access=access, after=after, endpoint=cloud_run.url
-            )
-            (self.project.pipeline / f"{env}.yaml").write_text(text)
-        self.project.commit()
-        self.owner = Owner(cloud_run.url)
-        self.plans = {env: self._plan(env) for env in ("staging", "production")}
-        provider = self.plans["staging"].provider
-        base = f"{cloud_run.url}/v1/projects/{provider.project}/locations/global"
-        base += "/workloadIdentityPools"
-        self.owner.post(f"{base}?workloadIdentityPoolId={provider.pool}", {})
-        self.owner.post(
-            f"{base}/{provider.pool}/providers?workloadIdentityPoolProviderId={provider.id}",
-            {
-                "attributeMapping": provider.mapping,
-                "attributeCondition": provider.condition,
-                "oidc": {"issuerUri": provider.issuer},
-            },
-        )
-        self.owner.provider = provider.name
-        for env, plan in self.plans.items():
-            self._make_service(env, access)
-            for binding in plan.bindings:
-                self.owner.grant(binding.resource.path, binding.role, binding.member)
-
-    def _plan(self, env: str) -> Federation:
-        pipeline = config.load(self.project.folder, NAME, env)
-        after = pipeline.environment.after
-        earlier = [config.load(self.project.folder, NAME, after)] if after else []
-        return federation.plan(REPOSITORY, [pipeline], earlier, NUMBERS, issuer=self.owner.issuer)
-
-    def _make_service(self, env: str, access: str) -> None:
-        """What the deployer may not do: it is made once, by whoever sets the project up."""
-        project = config.load(self.project.folder, NAME, env).environment.project
-        body = {
-            "apiVersion": "serving.knative.dev/v1",
-            "kind": "Service",
-            "metadata": {
-                "name": NAME,
-                "annotations": {
-                    "run.googleapis.com/invoker-iam-disabled": str(access == "public").lower()
-                },
-            },
-            "spec": {"template": {"spec": {
-                "serviceAccountName": f"app-runtime@{project}.iam.gserviceaccount.com",
-                "containers": [{"image": PLACEHOLDER}],
-            }}},
-        }  # fmt: skip
-        url = f"{self.owner.url}/v1/projects/{project}/locations/us-central1/services"
-        self.owner.post(url, body)
-
-    def ship(self, env: str, *words: str, build: bool = False) -> subprocess.CompletedProcess[str]:
-        """Type a command as that environment's job, or as the job that builds."""
-        plan = self.plans[env]
-        claims = {"repository": "acme/app", "repository_id": "4711", "repository_owner_id": "42"}
-        if not build:
-            claims["environment"] = env
-        email = plan.pusher.email if build else plan.deployer.email
-        file = self.owner.credentials(self.folder / "job.json", self.owner.job(**claims), email)
-        return self.project.ship(*words, "--env", env, GOOGLE_APPLICATION_CREDENTIALS=str(file))
-
-    def done(self, env: str, *words: str, build: bool = False) -> str:
-        ended = self.ship(env, *words, build=build)
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
-
-
-@contextmanager
-def team_of(folder: Path, access: str) -> Iterator[Team]:
-    cloud_run = LocalCloudRun(folder / "state", "--iam", "enforce")
-    made = Team(folder, cloud_run, access)
-    yield made
-    made.owner.http.close()
-    cloud_run.stop()
+from scripts.core import federation
+from tests.scripts.bootstrap_help import NAME, PRODUCTION, STAGING, Team, team_of
 
 
 @pytest.fixture(params=["public", "private"])
 def team(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Team]:
     with team_of(tmp_path, request.param) as made:
+        made.set_up("staging")
+        made.set_up("production")
         yield made
 
 
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """One that has delivered a commit of a private service everywhere."""
-    with team_of(tmp_path_factory.mktemp("settled"), "private") as made:
+    with team_of(tmp_path_factory.mktemp("settled")) as made:
+        made.set_up("staging")
+        made.set_up("production")
         made.done("staging", "build", build=True)
         for env in ("staging", "production"):
             made.done(env, "deliver")
@@ -170,27 +61,13 @@ NEEDED = [
 ]
 
 
-def without(binding: Binding) -> Callable[[list[Any]], list[Any]]:
-    """What takes one member's role out of a policy's bindings."""
-
-    def change(kept: list[Any]) -> list[Any]:
-        return [
-            {**one, "members": [m for m in one["members"] if m != binding.member]}
-            if one["role"] == binding.role
-            else one
-            for one in kept
-        ]
-
-    return change
-
-
 @pytest.mark.parametrize("env", ["staging", "production"])
 @pytest.mark.parametrize(("role", "whose", "said"), NEEDED, ids=lambda value: str(value))
 def test_without_one_of_its_roles_a_delivery_fails(
     settled: Team, env: str, role: str, whose: str, said: str
 ) -> None:
     """And says what is missing. Every binding of the environment is in one of these cases."""
-    plan = settled.plans[env]
+    plan = settled.access(env)
     mine = (plan.pusher if whose == "push" else plan.deployer).email
     taken = [
         b
@@ -204,12 +81,12 @@ def test_without_one_of_its_roles_a_delivery_fails(
         if env == "production":
             settled.done("staging", "deliver")
     for binding in taken:
-        settled.owner.change(binding.resource.path, without(binding))
+        settled.take(binding)
         if whose == "push":
             ended = settled.ship(env, "build", build=True)
         else:
             ended = settled.ship(env, "logs" if role == federation.LOGS else "deliver")
-        settled.owner.grant(binding.resource.path, binding.role, binding.member)
+        settled.give(binding.resource.path, binding.role, binding.member)
         assert ended.returncode != 0, binding
         assert said in ended.stderr, ended.stderr
 
@@ -217,7 +94,7 @@ def test_without_one_of_its_roles_a_delivery_fails(
 def test_every_role_is_in_the_list_above(settled: Team) -> None:
     given = {
         (b.role, "push" if "push-" in f"{b.member}{b.resource.name}" else "deploy")
-        for plan in settled.plans.values()
+        for plan in map(settled.access, ("staging", "production"))
         for b in plan.bindings
         if "serverless-robot-prod" not in b.member
     }
@@ -226,23 +103,29 @@ def test_every_role_is_in_the_list_above(settled: Team) -> None:
 
 def test_a_deployer_touches_nothing_else(settled: Team) -> None:
     """Another service, a secret, a policy: nor may the pusher deploy."""
-    owner, plan = settled.owner, settled.plans["staging"]
+    owner, plan = settled.owner, settled.access("staging")
+    theirs = settled.owner_of_projects()
     http = requests.Session()
-    base = f"{owner.url}/v1/projects/acme-staging"
+    base = f"{owner.url}/v1/projects/{STAGING}"
     services = f"{base}/locations/us-central1/services"
-    mine = owner.http.get(f"{services}/{NAME}").json()
+    mine = theirs.get(f"{services}/{NAME}").json()
     other = {**mine, "metadata": {"name": "other"}}
     other.pop("status")
     other["spec"].pop("traffic", None)
     other["spec"]["template"]["metadata"] = {}
-    owner.post(services, other)
-    owner.post(f"{base}/secrets?secretId=key", {"replication": {"automatic": {}}})
-    owner.post(f"{base}/secrets/key:addVersion", {"payload": {"data": "eA=="}})
+    for url, body in (
+        (f"{base}/services/secretmanager.googleapis.com:enable", {}),
+        (services, other),
+        (f"{base}/secrets?secretId=key", {"replication": {"automatic": {}}}),
+        (f"{base}/secrets/key:addVersion", {"payload": {"data": "eA=="}}),
+    ):
+        made = theirs.post(url, json=body)
+        assert made.ok, made.text
     policy = {"policy": {"bindings": [{"role": "roles/owner", "members": ["allUsers"]}]}}
     for account in (plan.deployer, plan.pusher):
         http.headers["Authorization"] = f"Bearer {owner.token_of(account.member)}"
         asked = [
-            ("PUT", f"{services}/other", owner.http.get(f"{services}/other").json()),
+            ("PUT", f"{services}/other", theirs.get(f"{services}/other").json()),
             ("DELETE", f"{services}/other", None),
             ("POST", services, {**other, "metadata": {"name": "third"}}),
             ("GET", f"{base}/secrets/key/versions/latest:access", None),
@@ -250,7 +133,7 @@ def test_a_deployer_touches_nothing_else(settled: Team) -> None:
             ("POST", f"{base}:setIamPolicy", policy),
             ("POST", f"{services}/{NAME}:setIamPolicy", policy),
             ("POST", f"{base}/serviceAccounts/{plan.deployer.email}:setIamPolicy", policy),
-            ("PUT", f"{owner.url}/v1/projects/acme-prod/locations/us-central1/services/{NAME}",
+            ("PUT", f"{owner.url}/v1/projects/{PRODUCTION}/locations/us-central1/services/{NAME}",
              mine),
             ("POST", f"{owner.url}/v1/{federation.of_account(plan.runtimes[0]).path}"
              ":generateAccessToken", {"scope": ["x"]}),

@@ -37,14 +37,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     binding: Binding | None = None
 
 
-def plan(access: Federation, pipelines: Sequence[Pipeline], found: Found) -> list[Step]:
+def plan(
+    access: Federation, pipelines: Sequence[Pipeline], things: Sequence[Thing], found: Found
+) -> list[Step]:
     """What is missing, in the order in which it can be done."""
     steps = []
     for project, names in wanted.apis(access, pipelines).items():
         missing = [name for name in names if name not in found.enabled.get(project, set())]
         if missing:
             steps.append(_enable(project, missing))
-    for thing in wanted.things(access, pipelines):
+    for thing in things:
         step = _make(thing, found.things.get(thing.path))
         if step:
             steps.append(step)
@@ -125,7 +127,9 @@ def _mend(thing: Thing, there: Document) -> Write | None:
         # The template as it was read: that is what keeps the write from making a revision.
         body = {**{k: v for k, v in there.items() if k != "status"}, "metadata": metadata}
         return Write(method="PUT", api="run", path=thing.path, body=body)
-    wrong = sorted(name for name, value in thing.settings.items() if there.get(name) != value)
+    wrong = sorted(
+        name for name, value in thing.settings.items() if not _says(there.get(name), value, thing)
+    )
     if not wrong:
         return None
     return Write(
@@ -135,6 +139,15 @@ def _mend(thing: Thing, there: Document) -> Write | None:
         params={"updateMask": ",".join(wrong)},
         body={name: thing.settings[name] for name in wrong},
     )
+
+
+def _says(there: Any, value: Any, thing: Thing) -> bool:
+    """Whether what is there is what it has to be; of a trigger, Google may say more."""
+    if thing.kind == "trigger" and isinstance(value, dict):
+        return isinstance(there, dict) and all(
+            _says(there.get(name), part, thing) for name, part in value.items()
+        )
+    return bool(there == value)
 
 
 def _has(bindings: list[Document], wanted_: Binding) -> bool:

@@ -1,0 +1,163 @@
+"""A team's repository, bare projects, and somebody who owns them and types `ship bootstrap`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from emulator.names import project_number
+from scripts.core import config, federation
+from scripts.core.federation import Binding, Federation
+from tests.conftest import LocalCloudRun
+from tests.federation_help import REPOSITORY
+from tests.identity_help import Owner
+from tests.scripts.conftest import Project
+
+NAME = "svc"
+ADMIN = "admin@acme-staging.iam.gserviceaccount.com"
+OPS, STAGING, PRODUCTION = "team-ops", "team-staging", "team-prod"
+IDS = ("--repository", "acme/app", "--repository-id", "4711", "--owner-id", "42")
+ENVIRONMENT = """
+project: {project}
+regions: [us-central1]
+registry: us-central1-docker.pkg.dev/team-ops/services
+access: {access}
+{after}
+endpoint: {endpoint}
+builder: pack
+platform: host
+rollout:
+  steps: [50, 100]
+overlay:
+  spec:
+    template:
+      spec:
+        serviceAccountName: runtime@{project}.iam.gserviceaccount.com
+"""
+
+
+class Team:
+    """A repository, bare projects, and somebody who owns them."""
+
+    def __init__(self, folder: Path, cloud_run: LocalCloudRun, access: str = "private") -> None:
+        self.folder = folder
+        self.project = Project(folder / "repository", cloud_run, NAME)
+        self.write("staging", STAGING, cloud_run, access)
+        self.write("production", PRODUCTION, cloud_run, access, "after: staging")
+        self.project.commit()
+        self.owner = Owner(cloud_run.url)
+        self.owner.trust_github()
+        self.owner.let_github_impersonate(ADMIN)
+        for name in (OPS, STAGING, PRODUCTION):
+            self.owner.post(
+                f"{cloud_run.url}/_local/projects",
+                {"projectId": name, "owner": f"serviceAccount:{ADMIN}"},
+            )
+        self.admin = self.owner.credentials(folder / "admin.json", self.owner.job(), ADMIN)
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        self._http: requests.Session | None = None
+
+    def write(
+        self, env: str, project: str, cloud_run: LocalCloudRun, access: str, after: str = ""
+    ) -> None:
+        text = ENVIRONMENT.format(
+            project=project, access=access, after=after, endpoint=cloud_run.url
+        )
+        (self.project.pipeline / f"{env}.yaml").write_text(text)
+
+    def bootstrap(self, env: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return self.project.ship(
+            "bootstrap", "--env", env, *IDS, *words,
+            GOOGLE_APPLICATION_CREDENTIALS=str(self.admin), **more,
+        )  # fmt: skip
+
+    def plan(self, env: str, *words: str) -> Any:
+        ended = self.bootstrap(env, "--dry-run", "--format", "json", *words)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    def set_up(self, env: str, *words: str) -> Any:
+        ended = self.bootstrap(env, "--yes", "--format", "json", *words)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    def ship(self, env: str, *words: str, build: bool = False) -> subprocess.CompletedProcess[str]:
+        """Type a command as the job of an environment, or as the one that builds."""
+        access = self.access(env)
+        job = self.owner.job(**({} if build else {"environment": env}))
+        self.owner.provider = access.provider.name
+        email = (access.pusher if build else access.deployer).email
+        file = self.owner.credentials(self.folder / "job.json", job, email)
+        return self.project.ship(*words, "--env", env, GOOGLE_APPLICATION_CREDENTIALS=str(file))
+
+    def done(self, env: str, *words: str, build: bool = False) -> str:
+        """A job's command that must succeed."""
+        ended = self.ship(env, *words, build=build)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    def owner_of_projects(self) -> requests.Session:
+        """The owner's own client, to see what is really there and to meddle with it."""
+        if self._http is None:
+            self._http = requests.Session()
+            token = self.owner.token_of(f"serviceAccount:{ADMIN}")
+            self._http.headers["Authorization"] = f"Bearer {token}"
+        return self._http
+
+    def change(self, resource: str, how: Callable[[list[Any]], list[Any]]) -> None:
+        """Change the bindings of a resource's policy by hand."""
+        http, url = self.owner_of_projects(), f"{self.owner.url}/v1/{resource}"
+        reads_with_get = "/locations/" in resource or "/secrets/" in resource
+        policy = (http.get if reads_with_get else http.post)(f"{url}:getIamPolicy").json()
+        policy["bindings"] = how(policy.get("bindings", []))
+        answer = http.post(f"{url}:setIamPolicy", json={"policy": policy})
+        assert answer.ok, answer.text
+
+    def give(self, resource: str, role: str, member: str, **more: Any) -> None:
+        """Give somebody a role by hand."""
+        self.change(resource, lambda kept: [*kept, {"role": role, "members": [member], **more}])
+
+    def take(self, binding: Binding) -> None:
+        """Take a role from its member by hand, where it is given."""
+
+        def change(kept: list[Any]) -> list[Any]:
+            return [
+                {**one, "members": [m for m in one["members"] if m != binding.member]}
+                if one["role"] == binding.role
+                else one
+                for one in kept
+            ]
+
+        self.change(binding.resource.path, change)
+
+    def leave(self, project: str) -> None:
+        """The owner of a project is its owner no longer."""
+        self.change(
+            f"projects/{project}", lambda kept: [b for b in kept if b["role"] != "roles/owner"]
+        )
+
+    def access(self, env: str) -> Federation:
+        """Who may do what in an environment, as federation.py says."""
+        pipeline = config.load(self.project.folder, NAME, env)
+        after = pipeline.environment.after
+        earlier = [config.load(self.project.folder, NAME, after)] if after else []
+        numbers = {name: project_number(name) for name in (OPS, STAGING, PRODUCTION)}
+        return federation.plan(REPOSITORY, [pipeline], earlier, numbers)
+
+
+@contextmanager
+def team_of(folder: Path, access: str = "private") -> Iterator[Team]:
+    """A team with a local Cloud Run of its own that enforces IAM."""
+    cloud_run = LocalCloudRun(folder / "state", "--iam", "enforce")
+    made = Team(folder, cloud_run, access)
+    yield made
+    made.owner.http.close()
+    made.owner_of_projects().close()
+    cloud_run.stop()
