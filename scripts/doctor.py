@@ -27,6 +27,9 @@ from scripts.core.report import Progress, Result, Table, show
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.common(parser)
+    parser.add_argument(
+        "--trigger", choices=["github", "cloud-build"], default="github", help="what delivers"
+    )
     parser.set_defaults(dry_run=True)
 
 
@@ -50,7 +53,7 @@ def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
             raise
         yield wrong("files", error.message, error.hint or "mend the file, and type this again")
         return
-    case = Case(root, pipeline)
+    case = Case(root, pipeline, by_cloud_build=arguments.trigger == "cloud-build")
     told: set[str] = set()
     for finding in _checks(case, Context(arguments, root, pipeline)):
         if finding.known == "api-disabled" and finding.check != "apis" and "apis" in told:

@@ -74,7 +74,7 @@ TABLE = [
         name="secret-missing",
         pattern=r"Secret projects/[^/]+/secrets/(?P<secret>[^/]+)/versions/\S+ was not found",
         says="the secret {secret} has no such version: it was made, and never given a value",
-        mend="gcloud secrets versions add {secret} --project {project} --data-file FILE",
+        mend="gcloud secrets versions add {secret} --project={project} --data-file=-",
     ),
     Known(
         name="image-denied-to-agent",

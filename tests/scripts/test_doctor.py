@@ -25,9 +25,9 @@ from scripts.core.doctor import access
 from scripts.core.doctor.case import Case
 from tests.conftest import LocalCloudRun
 from tests.emulator.registry_help import Client
+from tests.scripts.bootstrap_help import ADMIN, NAME, OPS, STAGING, Team
 from tests.scripts.conftest import Project
 from tests.scripts.test_bad_input import free_port
-from tests.scripts.test_bootstrap import ADMIN, NAME, OPS, STAGING, Team
 
 IDS = {
     "GITHUB_REPOSITORY": "acme/app",
@@ -46,15 +46,12 @@ class Patient(Team):
     def __init__(self, folder: Path, cloud_run: LocalCloudRun, access: str = "private") -> None:
         super().__init__(folder, cloud_run, access)
         self.variables = self.set_up("staging")["variables"]
-        self.http = requests.Session()
-        token = self.owner.token_of(f"serviceAccount:{ADMIN}")
-        self.http.headers["Authorization"] = f"Bearer {token}"
+        self.http = self.owner_of_projects()
         self.url = cloud_run.url
 
     def deliver(self) -> None:
-        variables = dict(self.variables)
-        self.job("staging", {k: v for k, v in variables.items() if k != "DEPLOYER"}, "build")
-        self.job("staging", {k: v for k, v in variables.items() if k != "PUSHER"}, "deliver")
+        self.done("staging", "build", build=True)
+        self.done("staging", "deliver")
 
     def speak_as(self, which: str, **claims: Any) -> str:
         """The credentials of the job that is the PUSHER or the DEPLOYER."""
@@ -65,10 +62,15 @@ class Patient(Team):
         return str(self.owner.credentials(self.folder / "job.json", job, self.variables[which]))
 
     def doctor(
-        self, *, env: str = "staging", credentials: str | None = None, **more: str
+        self,
+        *,
+        env: str = "staging",
+        credentials: str | None = None,
+        words: tuple[str, ...] = (),
+        **more: str,
     ) -> tuple[int, list[Finding]]:
         ended = self.project.ship(
-            "doctor", "--env", env, "--format", "json",
+            "doctor", "--env", env, "--format", "json", *words,
             **{"GOOGLE_APPLICATION_CREDENTIALS": credentials or str(self.admin), **IDS, **more},
         )  # fmt: skip
         assert "Traceback" not in ended.stderr, ended.stderr
@@ -343,13 +345,13 @@ def test_secrets(patient: Patient) -> None:
         patient.set_up("staging")
         empty = patient.one_wrong("secrets")
         assert (empty["found"], empty["known"]) == ("key has no value", "secret-missing")
-        assert empty["mend"].startswith(f"gcloud secrets versions add key --project {STAGING}")
+        assert empty["mend"].startswith(f"gcloud secrets versions add key --project={STAGING}")
         value = {"payload": {"data": "c2VjcmV0"}}
         patient.api("POST", f"projects/{STAGING}/secrets/key:addVersion", value)
         assert patient.wrong() == []
         patient.api("DELETE", f"projects/{STAGING}/secrets/key")
         gone = {one["check"]: one for one in patient.wrong()}
-        assert gone["secrets"]["found"] == "there is no secret key"
+        assert gone["secrets"]["found"] == f"there is no secret key in {STAGING}"
         assert gone["secrets"]["mend"] == BOOTSTRAP
     assert patient.wrong() == []
 
@@ -467,6 +469,15 @@ def test_a_repository_that_nobody_knows(patient: Patient) -> None:
     assert code == 0
     [skipped] = [one for one in findings if one["check"] == "access"]
     assert "which repository at GitHub delivers?" in skipped["found"]
+
+
+def test_cloud_builds_one_identity_has_what_a_build_takes(patient: Patient) -> None:
+    code, findings = patient.doctor(words=("--trigger", "cloud-build"))
+    assert code == 1
+    by = {one["check"]: one for one in findings}
+    assert by["provider"]["found"].startswith("not needed")
+    assert "build-4711@team-ops" in by["accounts"]["found"]
+    assert "--trigger cloud-build" in by["accounts"]["mend"]
 
 
 def build(patient: Patient, **settings: str) -> None:

@@ -176,7 +176,7 @@ TEXTS = [
         "secret-missing",
         "…secret_key_ref.name: Secret projects/1/secrets/key/versions/latest was not found",
         "the secret key has no such version",
-        "gcloud secrets versions add key --project acme-staging",
+        "gcloud secrets versions add key --project=acme-staging",
     ),
     (
         "image-denied-to-agent",

@@ -106,11 +106,12 @@ def needs_of(case: Case, plan: Federation | None) -> list[Need]:
             Need(there, permission, viewer, why)
             for permission in ("run.services.get", "run.revisions.list")
         ]
-    if plan and case.account == plan.pusher.email:
+    is_pusher = plan is not None and case.account == plan.pusher.email
+    is_deployer = plan is not None and case.account == plan.deployer.email
+    if is_pusher and not is_deployer:
         return push
-    if plan and case.account == plan.deployer.email:
-        return deploy
-    if environment.after:
+    # In Cloud Build one identity is both.
+    if (is_deployer and not is_pusher) or environment.after:
         return deploy
     return list({(need.resource, need.permission): need for need in [*deploy, *push]}.values())
 
@@ -118,6 +119,9 @@ def needs_of(case: Case, plan: Federation | None) -> list[Need]:
 def provider(case: Case, plan: Federation) -> Iterator[Finding]:
     """The workload identity provider is there, and lets in this repository's jobs alone."""
     wanted = plan.provider
+    if not plan.by_jobs:
+        yield ok("provider", "not needed: builds of Cloud Build speak as their account themselves")
+        return
     try:
         found = case.google.get("iam", f"/v1/{wanted.name}")
         pool = case.google.get("iam", f"/v1/{wanted.pool_name}")
@@ -200,6 +204,8 @@ def _given(policy: dict[str, Any], binding: Binding) -> bool:
 def variables(case: Case, plan: Federation) -> Iterator[Finding]:
     """The variables that the workflows read are set at GitHub, where gh can tell."""
     assert case.repository is not None
+    if not plan.by_jobs:
+        return
     if not github.has_gh():
         yield skipped("variables", "gh, which reads GitHub's variables, is not installed")
         return
@@ -229,4 +235,5 @@ def unplanned(case: Case, why: str) -> Iterator[Finding]:
 
 
 def _bootstrap(case: Case) -> str:
-    return f"./ship bootstrap --env {case.pipeline.env}"
+    more = " --trigger cloud-build --connection NAME" if case.by_cloud_build else ""
+    return f"./ship bootstrap --env {case.pipeline.env}{more}"

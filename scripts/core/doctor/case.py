@@ -22,10 +22,12 @@ class Case:
         numbers: project ID -> number, as far as they could be read.
         repository: at GitHub; None where that is not known.
         unknown: why it is not.
+        by_cloud_build: whether Cloud Build delivers, and not the jobs of GitHub.
     """
 
-    def __init__(self, root: Path, pipeline: Pipeline) -> None:
+    def __init__(self, root: Path, pipeline: Pipeline, *, by_cloud_build: bool = False) -> None:
         self.root = root
+        self.by_cloud_build = by_cloud_build
         self.pipeline = pipeline
         self.environment = pipeline.environment
         # Nothing is ever written (I10).
@@ -114,7 +116,10 @@ class Case:
             if one.environment.after
         ]
         numbers = {**dict.fromkeys(self.projects, "0"), **self.numbers}
-        return federation.plan(self.repository, pipelines, earlier, numbers)
+        access = federation.plan(self.repository, pipelines, earlier, numbers)
+        if self.by_cloud_build:
+            return federation.for_cloud_build(access, self.repository)
+        return access
 
     def read(self, resource: Resource, verb: str = "") -> dict[str, Any]:
         """Read a resource (not a project), or its policy with `:getIamPolicy`."""

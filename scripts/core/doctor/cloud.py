@@ -171,16 +171,16 @@ def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterato
 
 def secrets(case: Case) -> Iterator[Finding]:
     """Every secret that the manifest names is there, and has a value."""
-    for name in federation.secrets(case.pipeline):
-        project = case.environment.project
-        path = f"/v1/projects/{project}/secrets/{name}"
-        add = f"gcloud secrets versions add {name} --project {project} --data-file FILE"
+    named = federation.secrets(case.pipeline)
+    for secret in named:
+        name, project = secret.name, secret.project
+        add = f"gcloud secrets versions add {name} --project={project} --data-file=-"
         try:
-            case.google.get("secretmanager", path)
+            case.read(secret)
         except NotFound:
             yield wrong(
                 "secrets",
-                f"there is no secret {name}",
+                f"there is no secret {name} in {project}",
                 f"./ship bootstrap --env {case.pipeline.env}",
             )
             continue
@@ -188,7 +188,7 @@ def secrets(case: Case) -> Iterator[Finding]:
             yield of_error("secrets", error, case.context(), looking=True)
             continue
         try:
-            version = case.google.get("secretmanager", f"{path}/versions/latest")
+            version = case.google.get("secretmanager", f"/v1/{secret.path}/versions/latest")
         except NotFound:
             yield wrong("secrets", f"{name} has no value", add, "secret-missing")
             continue
@@ -200,5 +200,5 @@ def secrets(case: Case) -> Iterator[Finding]:
         else:
             state = str(version.get("state", "")).lower()
             yield wrong("secrets", f"the newest value of {name} is {state}", add)
-    if not federation.secrets(case.pipeline):
+    if not named:
         yield skipped("secrets", "the manifest names none")
