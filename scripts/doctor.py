@@ -18,7 +18,7 @@ import msgspec
 from scripts.core import config, options
 from scripts.core.context import Context
 from scripts.core.doctor import access, cloud, here
-from scripts.core.doctor.case import Case
+from scripts.core.doctor.case import Case, Named
 from scripts.core.doctor.finding import Finding, skipped, wrong
 from scripts.core.errors import ShipError, UsageError
 from scripts.core.federation import Federation
@@ -27,6 +27,13 @@ from scripts.core.report import Progress, Result, Table, show
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.common(parser)
+    parser.add_argument(
+        "--repository", metavar="OWNER/NAME", help="at GitHub (default: the remote origin)"
+    )
+    for name in ("repository", "owner"):
+        parser.add_argument(
+            f"--{name}-id", type=int, metavar="N", help=f"the {name}'s number (default: gh knows)"
+        )
     parser.add_argument(
         "--trigger", choices=["github", "cloud-build"], default="github", help="what delivers"
     )
@@ -53,7 +60,8 @@ def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
             raise
         yield wrong("files", error.message, error.hint or "mend the file, and type this again")
         return
-    case = Case(root, pipeline, by_cloud_build=arguments.trigger == "cloud-build")
+    named = Named(arguments.repository, arguments.owner_id, arguments.repository_id)
+    case = Case(root, pipeline, named, by_cloud_build=arguments.trigger == "cloud-build")
     told: set[str] = set()
     for finding in _checks(case, Context(arguments, root, pipeline)):
         if finding.known == "api-disabled" and finding.check != "apis" and "apis" in told:

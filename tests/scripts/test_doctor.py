@@ -349,6 +349,9 @@ def test_secrets(patient: Patient) -> None:
         value = {"payload": {"data": "c2VjcmV0"}}
         patient.api("POST", f"projects/{STAGING}/secrets/key:addVersion", value)
         assert patient.wrong() == []
+        one = f"projects/{STAGING}/secrets/key/versions/1"
+        patient.api("POST", f"{one}:disable", {})
+        assert patient.one_wrong("secrets")["found"] == "the newest value of key is disabled"
         patient.api("DELETE", f"projects/{STAGING}/secrets/key")
         gone = {one["check"]: one for one in patient.wrong()}
         assert gone["secrets"]["found"] == f"there is no secret key in {STAGING}"
@@ -394,6 +397,18 @@ def test_a_role_that_was_taken_away(
         assert lacking[0]["found"].startswith(f"{patient.variables[which]} lacks ")
         assert lacking[0]["mend"] == BOOTSTRAP
         patient.mended()
+
+
+def test_a_role_that_somebody_else_has(patient: Patient) -> None:
+    resource, role = f"{SERVICES}/{NAME}", "roles/run.developer"
+    with patient.without_role(resource, role):
+        patient.give(resource, role, "user:somebody@example.com")
+        patient.give(
+            resource, role, f"serviceAccount:{patient.variables['DEPLOYER']}",
+            condition={"title": "once", "expression": "false"},
+        )  # fmt: skip
+        found = patient.one_wrong("roles")
+    assert f"has no {role} on {resource}" in found["found"]
 
 
 def test_a_person_who_may_not(patient: Patient) -> None:
@@ -462,6 +477,12 @@ def test_another_repository_than_the_one_that_was_set_up(patient: Patient) -> No
     found = {one["check"]: one for one in patient.wrong(GITHUB_REPOSITORY_ID="815")}
     assert "providers/github-815" in found["provider"]["found"]
     assert "push-815@" in found["accounts"]["found"]
+
+
+def test_a_repository_that_is_named(patient: Patient) -> None:
+    words = ("--repository", "acme/app", "--repository-id", "815", "--owner-id", "42")
+    found = {one["check"]: one for one in patient.wrong(words=words)}
+    assert "providers/github-815" in found["provider"]["found"]
 
 
 def test_a_repository_that_nobody_knows(patient: Patient) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scripts.core import config, federation
 from scripts.core.bootstrap import github, steps
@@ -12,6 +12,14 @@ from scripts.core.config import Pipeline
 from scripts.core.errors import ShipError, UsageError
 from scripts.core.federation import Binding, Federation, Repository, Resource
 from scripts.core.google import Google
+
+
+class Named(NamedTuple):
+    """The repository at GitHub as the command line names it, as far as it does."""
+
+    repository: str | None = None
+    owner_id: int | None = None
+    repository_id: int | None = None
 
 
 class Case:
@@ -25,7 +33,14 @@ class Case:
         by_cloud_build: whether Cloud Build delivers, and not the jobs of GitHub.
     """
 
-    def __init__(self, root: Path, pipeline: Pipeline, *, by_cloud_build: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        pipeline: Pipeline,
+        named: Named = Named(),  # noqa: B008  (it never changes)
+        *,
+        by_cloud_build: bool = False,
+    ) -> None:
         self.root = root
         self.by_cloud_build = by_cloud_build
         self.pipeline = pipeline
@@ -37,7 +52,7 @@ class Case:
         self.repository: Repository | None = None
         self.unknown = ""
         try:
-            self.repository = _repository(root)
+            self.repository = _repository(root, named)
         except ShipError as error:
             self.unknown = error.message
 
@@ -154,12 +169,13 @@ def grant(resource: Resource, role: str, member: str) -> str:
     return steps.policy_command("add", binding)
 
 
-def _repository(root: Path) -> Repository:
-    """The repository at GitHub: a job's variables tell it, elsewhere origin and gh.
+def _repository(root: Path, named: Named) -> Repository:
+    """The repository at GitHub: as named, else a job's variables tell it, else origin and gh.
 
     Source: https://docs.github.com/en/actions/reference/workflows-and-actions/variables.
     """
-    named = os.environ.get("GITHUB_REPOSITORY")
-    ids = [os.environ.get(f"GITHUB_REPOSITORY_{name}", "") for name in ("OWNER_ID", "ID")]
-    owner_id, repository_id = (int(text) if text.isdecimal() else None for text in ids)
-    return github.repository(root, named, owner_id, repository_id)
+    if not any(named):
+        ids = [os.environ.get(f"GITHUB_REPOSITORY_{name}", "") for name in ("OWNER_ID", "ID")]
+        owner_id, repository_id = (int(text) if text.isdecimal() else None for text in ids)
+        named = Named(os.environ.get("GITHUB_REPOSITORY"), owner_id, repository_id)
+    return github.repository(root, *named)
