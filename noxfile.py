@@ -16,7 +16,8 @@ FASTAPI = "tests/services/fastapi/requirements"  # of a service that the tests d
 
 
 def _install(session: nox.Session) -> None:
-    session.install("--quiet", "--require-hashes", "-r", "requirements-dev.txt")
+    if session.virtualenv.is_sandboxed:  # `./ship check` brings an environment that has it all
+        session.install("--quiet", "--require-hashes", "-r", "requirements-dev.txt")
 
 
 @nox.session(python=PYTHONS)
@@ -69,7 +70,15 @@ def schema(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Write the lock files from the .in files; `-- --upgrade` takes the newest of everything."""
     session.install("--quiet", "uv")
-    for name in ("requirements", "requirements-dev", "app/requirements", FASTAPI):
+    for name in (
+        "requirements",
+        "requirements-local",
+        "requirements-dev",
+        "app/requirements",
+        FASTAPI,
+    ):
+        if not Path(f"{name}.in").is_file():
+            continue  # a fork's app/ may have no such file
         session.run(
             "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
             "--generate-hashes", "--custom-compile-command", "nox -s lock", *session.posargs,

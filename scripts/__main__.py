@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 # Until the handlers stand, Ctrl-C just ends it: there is nothing to tidy up yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -18,10 +19,10 @@ from scripts.core import report  # noqa: E402  (the line above is what makes it 
 from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E402
 
 GROUPS = {
-    "try it": ["demo", "up", "test"],
+    "try it": ["demo", "trial", "rehearse", "up", "test", "check"],
+    "set up": ["init", "bootstrap", "doctor"],
     "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
-    "set up": ["bootstrap", "doctor"],
-    "operate": ["status", "history", "logs", "promote", "rollback", "hold", "resume"],
+    "operate": ["status", "history", "plan", "logs", "promote", "rollback", "hold", "resume"],
 }
 VERBS = [verb for verbs in GROUPS.values() for verb in verbs]
 
@@ -33,7 +34,8 @@ def main(argv: list[str]) -> int:
         argv: the command line without the program's name.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 bad usage or configuration, 3 refused, 130 interrupted.
+        The exit code: 0 done, 1 failed, 2 bad usage or configuration, 3 refused, 4 differences
+        found, 130 interrupted.
     """
     _open_closed_streams()
     # As Ctrl-C: scratch folders go, and what is in force stays in force.
@@ -47,7 +49,8 @@ def main(argv: list[str]) -> int:
         report.show_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nship: interrupted; see what is in force with: ./ship status", file=sys.stderr)
+        look = "" if argv[0] in GROUPS["try it"] else "; see what is in force with: ./ship status"
+        print(f"\nship: interrupted{look}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read standard output has gone; there is nobody left to tell.
@@ -57,6 +60,7 @@ def main(argv: list[str]) -> int:
         if "--debug" in argv:
             raise
         print(f"ship: this should not happen: {type(error).__name__}: {error}", file=sys.stderr)
+        report.annotate("ship: this should not happen", f"{type(error).__name__}: {error}")
         print("  -> --debug shows where; please report it", file=sys.stderr)
         return 1
 
@@ -75,11 +79,13 @@ def _run(argv: list[str]) -> int:
         made.error(f"unrecognized arguments: {' '.join(others)}")
     if others:
         arguments.handed_on = others
+    arguments.verb = verb
     try:
         code: int = module.run(arguments, root())
     except ShipError as error:
         from scripts.core.doctor.pointer import point
 
+        error.about = error.about or getattr(arguments, "about", None)
         point(error, arguments, root())
         raise
     return code
@@ -108,17 +114,27 @@ def overview() -> str:
             lines.append(f"  {verb:<10} {documentation.splitlines()[0]}")
         lines.append("")
     lines += [
-        "./ship VERB --help tells more. --env is local unless given; demo, up and test take none.",
+        "./ship VERB --help tells more.",
+        "--env is local unless given; demo, trial, up and test take none.",
         "exit codes: 0 done; 1 failed, and the service serves what it did before;",
         "  2 bad usage or configuration, nothing was sent; 3 refused, nothing changed;",
+        "  4 differences found (plan);",
         "  130 interrupted, what is in force stays in force",
     ]
     return "\n".join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors a workflow's run page shows as well."""
+
+    def error(self, message: str) -> NoReturn:
+        report.annotate(self.prog, message)
+        super().error(message)
+
+
 def parser(verb: str, module: object) -> argparse.ArgumentParser:
     """The parser of one verb, from its module."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=f"ship {verb}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

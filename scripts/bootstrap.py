@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     if arguments.prune:
         todo += surplus
     notes = [] if arguments.prune else [_unplanned(step) for step in surplus]
+    notes += steps.advice(things, found)
     if only_reads:
         return _tell(arguments, repository, access, todo, [], notes)
     if todo:

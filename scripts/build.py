@@ -35,19 +35,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, root: Path) -> int:
     with at_commit(arguments, root) as (context, commit):
         built = build(context, commit)
+        attested = [] if context.dry_run else Images(context).attestations(built.image)
     result = Result(
         data={
             "service": context.pipeline.service,
             "commit": commit.sha,
             "image": built.image,
+            "repository": built.image.partition("@")[0],
             "digest": built.image.rpartition("@")[2],
             "built": built.new,
+            "attestations": attested,
             "dry_run": context.dry_run,
         },
         table=Table(
             columns=["COMMIT", "IMAGE", "BUILT"],
             rows=[[commit.short, short(built.image), "now" if built.new else "before"]],
-            notes=[built.image, *(["dry run: nothing was pushed"] if context.dry_run else [])],
+            notes=[
+                built.image,
+                *([f"attested: {', '.join(attested)}"] if attested else []),
+                *(["dry run: nothing was pushed"] if context.dry_run else []),
+            ],
         ),
     )
     return show(result, arguments.format)

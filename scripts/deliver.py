@@ -1,7 +1,8 @@
 """Deliver a commit: build, deploy without traffic, smoke-check, shift the traffic.
 
 What is delivered is what is committed. An environment that comes `after` another takes the image
-that serves there: the same digest, never rebuilt.
+that serves there: the same digest, never rebuilt. With --digest nothing is built anywhere.
+A commit that comes late steps aside: where a newer one serves, or is under way, nothing is changed.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ import argparse
 import time
 from pathlib import Path
 
+import msgspec
+
 from scripts.build import build
 from scripts.core import config, options, release
 from scripts.core.cloudrun import CloudRun
 from scripts.core.context import Context, at_commit, moved
-from scripts.core.errors import Refused
+from scripts.core.descendants import Descendants, overtaken
+from scripts.core.errors import Refused, UsageError
+from scripts.core.git import Commit
 from scripts.core.google import Google
 from scripts.core.images import Images
 from scripts.core.manifest import image_of
-from scripts.core.report import Result, show
+from scripts.core.report import show
 from scripts.core.state import finished
 from scripts.deploy import deploy
 from scripts.deploy import report as deploy_report
@@ -29,6 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.common(parser)
     options.writing(parser)
     options.commit(parser)
+    options.digest(parser)
     options.builder(parser)
     options.bake(parser)
     options.override(parser)
@@ -38,36 +44,60 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     started = time.monotonic()
     with at_commit(arguments, root) as (context, commit):
         context.confirm(f"Deliver {commit.short} ({commit.subject}) to {context.where}.")
-        _refuse_held(context)
-        image = build(context, commit).image
-        if not context.dry_run:
-            image = Images(context).checked(commit)
-        _came_through(context, image)
-        deployed = deploy(context, commit, image)
-        if context.dry_run:
-            return show(deploy_report(context, commit, deployed), arguments.format)
-        moves = rollout(context, deployed[0].revision)
+        newer = Descendants(context, commit)
+        try:
+            _may_go(context, newer)
+            image = context.image = _image(context, commit)
+            _came_through(context, image)
+            deployed = deploy(context, commit, image, newer)
+            if context.dry_run:
+                return show(deploy_report(context, commit, deployed), arguments.format)
+            moves = rollout(context, deployed[0].revision, newer)
+        except release.StepsAside as aside:
+            return show(overtaken(context, commit, aside), arguments.format)
     said = [f"{commit.short} {commit.subject}"]
     if not all(finished(move.after, deployed[0].revision) for move in moves):
         said.append(f"the environment's steps end here: ./ship promote {context.where} goes on")
     result = moved(context, moves, said)
     data = {
+        "outcome": "delivered",
+        "overtaken": False,
         "commit": commit.sha,
         "revision": deployed[0].revision,
         "image": image,
         "digest": image.rpartition("@")[2],
-        "url": deployed[0].url,
+        "url": str((moves[0].after.service.get("status") or {}).get("url", "")),
+        "revision_url": deployed[0].url,
         "seconds": round(time.monotonic() - started, 2),
     }
-    return show(Result(data={**result.data, **data}, table=result.table), arguments.format)
+    return show(msgspec.structs.replace(result, data={**result.data, **data}), arguments.format)
 
 
-def _refuse_held(context: Context) -> None:
-    """A hold stops a delivery before it costs a build (I7); each traffic write asks again."""
-    for region in context.regions:
-        state = region.read()
-        if state:
-            release.refuse_held(state, context.override)
+def _image(context: Context, commit: Commit) -> str:
+    """The reference by digest of the commit's image, which is built unless --digest names it."""
+    digest = context.arguments.digest
+    if digest is None:
+        built = build(context, commit)
+        if context.dry_run and built.new:
+            return built.image
+    elif context.arguments.builder:
+        raise UsageError("--digest never builds, so it takes no --builder", "leave one of them out")
+    return Images(context).checked(commit, digest)
+
+
+def _may_go(context: Context, newer: Descendants) -> None:
+    """Ask before it costs a build; each write asks again.
+
+    Raises:
+        StepsAside: a newer commit serves in some region, or is under way there.
+        Refused: there is a hold (I7).
+    """
+    states = [state for region in context.regions if (state := region.read())]
+    for state in states:
+        newer.tell_unknown(state)
+        release.step_aside(state, newer)
+    for state in states:
+        release.refuse_held(state, context.override)
 
 
 def _came_through(context: Context, image: str) -> None:

@@ -18,6 +18,7 @@ from scripts.core.git import Commit
 from scripts.core.google import ApiError, Conflict
 from scripts.core.images import Images
 from scripts.core.manifest import Object
+from scripts.core.release import Newer
 from scripts.core.report import Result, Table, short_digest, show
 from scripts.core.state import condition, has_failed
 
@@ -41,12 +42,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.common(parser)
     options.writing(parser)
     options.commit(parser)
+    options.digest(parser)
 
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
     with at_commit(arguments, root) as (context, commit):
         context.confirm(f"Deploy {commit.short} to {context.where}, without traffic.")
-        image = Images(context).checked(commit)
+        image = Images(context).checked(commit, arguments.digest)
         done = deploy(context, commit, image)
         if not context.dry_run:
             for region in context.regions:
@@ -80,25 +82,33 @@ def report(context: Context, commit: Commit, done: list[Deployed]) -> Result:
     )
 
 
-def deploy(context: Context, commit: Commit, image: str) -> list[Deployed]:
+def deploy(
+    context: Context, commit: Commit, image: str, newer: Newer = lambda _: False
+) -> list[Deployed]:
     """Deploy to every region, and wait until each revision is Ready.
 
     Args:
         context: the call, on the commit's files.
         commit: what the image was built from.
         image: reference by digest.
+        newer: the commits that it steps aside for; none unless given.
 
     Raises:
+        StepsAside: a newer commit serves, or is under way.
         Failed: a revision did not start; its container's last log lines are the evidence.
     """
-    return [_deploy(context, region, commit, image) for region in context.regions]
+    return [_deploy(context, region, commit, image, newer) for region in context.regions]
 
 
-def _deploy(context: Context, region: CloudRun, commit: Commit, image: str) -> Deployed:
+def _deploy(
+    context: Context, region: CloudRun, commit: Commit, image: str, newer: Newer
+) -> Deployed:
     tag = manifest.tag(commit.sha)
     with context.progress.step("deploy", f"{commit.short} to {region.region}") as step:
         for _ in range(_RACES):
             state = region.read()
+            if state:
+                release.step_aside(state, newer)
             name, exists = _name(region, commit, image)
             desired = manifest.render(
                 context.pipeline, commit=commit.sha, image=image, revision=name

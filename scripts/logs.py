@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ from scripts.core import options
 from scripts.core.config import seconds
 from scripts.core.context import Context
 from scripts.core.logs import SEVERITIES, Entry, Log, revision_of, text_of
-from scripts.core.report import Result, Table, show
+from scripts.core.report import Result, Table, json_text, loggable, show
 
 _EVERY_SECONDS = 1.0
 
@@ -69,9 +68,7 @@ def _follow(log: Log, start: datetime, entries: list[Entry], format_: str) -> in
 
 def _print(entries: list[Entry], format_: str) -> None:
     for entry in entries:
-        said = (
-            json.dumps(entry, ensure_ascii=False) if format_ == "json" else "  ".join(_row(entry))
-        )
+        said = json_text(entry) if format_ == "json" else loggable("  ".join(_row(entry)))
         print(said, flush=True)
 
 

@@ -21,7 +21,9 @@ from scripts.smoke import failure, smoke
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.common(parser)
     options.writing(parser)
-    parser.add_argument("--to", metavar="REVISION", help="default: the last known good one")
+    parser.add_argument(
+        "--to", metavar="REVISION", default="", help="default: the last known good one"
+    )
     parser.add_argument("--no-hold", action="store_true", help="do not put the service on hold")
 
 
@@ -49,7 +51,7 @@ def rollback(context: Context, region: CloudRun) -> tuple[State, State]:
         Failed: the revision that was asked for did not pass its smoke checks.
         Refused: there is nothing to roll back to.
     """
-    to: str | None = context.arguments.to
+    to: str | None = context.arguments.to or None  # a form's empty field is nothing
     state = region.state(*([to] if to else []))
     target = release.back_to(state, to)
     if not state.trusts(target):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from scripts.core import options, release
 from scripts.core.config import seconds
-from scripts.core.context import Context, Move, moved
+from scripts.core.context import Context, Move, StepTaken, moved
 from scripts.core.errors import Failed, Refused, ShipError, UsageError
+from scripts.core.release import Newer
 from scripts.core.report import Step, show, split
 from scripts.core.state import State, finished
 from scripts.core.traffic import Shares
@@ -38,24 +39,27 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     return show(moved(context, done, []), arguments.format)
 
 
-def rollout(context: Context, revision: str) -> list[Move]:
+def rollout(context: Context, revision: str, newer: Newer = lambda _: False) -> list[Move]:
     """Take a revision through the environment's steps, in every region.
 
     Args:
         context: the call.
         revision: a Ready revision, tagged.
+        newer: the commits that it steps aside for; none unless given.
 
     Returns:
         Before the first step and after the last one, per region.
 
     Raises:
+        StepsAside: a newer commit serves, or is under way; the traffic stays as it is.
         Failed: a check failed; everything was moved back.
-        Refused: a hold is on, or a newer release took over; the traffic stays as it is.
+        Refused: a hold is on, or another release took over; the traffic stays as it is.
     """
     rules = context.pipeline.environment.rollout
     bake = seconds(context.arguments.bake or rules.bake)
     before = [region.state() for region in context.regions]
     for state in before:
+        release.step_aside(state, newer)
         release.refuse_held(state, context.override)
     if all(finished(state, revision) for state in before):
         return [
@@ -67,9 +71,9 @@ def rollout(context: Context, revision: str) -> list[Move]:
     try:
         _check(context, revision)
         for region in context.regions:
-            region.change(release.claim, revision, context.actor())
+            region.change(release.claim, revision, context.actor(), newer=newer)
         for percent in steps:
-            _step(context, revision, percent, bake)
+            _step(context, revision, percent, bake, newer)
             _check(context, revision)
     except Refused as refusal:
         shares = split(context.regions[0].state().shares)
@@ -82,7 +86,7 @@ def rollout(context: Context, revision: str) -> list[Move]:
     ]
 
 
-def _step(context: Context, revision: str, percent: int, bake: float) -> None:
+def _step(context: Context, revision: str, percent: int, bake: float, newer: Newer) -> None:
     """One step in every region: move, watch, check again."""
     with context.progress.step("rollout", f"{revision} to {percent} %") as step:
         for region in context.regions:
@@ -93,19 +97,26 @@ def _step(context: Context, revision: str, percent: int, bake: float) -> None:
                 context.actor(),
                 verb="rollout",
                 override=context.override,
+                newer=newer,
             )
         if context.dry_run:
             step.done(f"would serve {split(after.shares)}")
             return
-        _watch(context, step, revision, split(after.shares), bake)
+        taken = StepTaken(percent=percent, shares=split(after.shares), bake=bake)
+        context.steps.append(taken)
+        _watch(context, step, revision, taken.shares, bake, newer)
+        taken.ended = True
         step.done(split(after.shares))
 
 
-def _watch(context: Context, step: Step, revision: str, what: str, bake: float) -> None:
+def _watch(
+    context: Context, step: Step, revision: str, what: str, bake: float, newer: Newer
+) -> None:
     """Wait, and meanwhile look: for a hold, a newer release, a check that no longer passes.
 
     Raises:
-        Refused: a hold is on, or a newer release took over.
+        StepsAside: a newer commit is under way.
+        Refused: a hold is on, or another release took over.
         Failed: a smoke check did not pass.
     """
     deadline = time.monotonic() + bake
@@ -117,8 +128,9 @@ def _watch(context: Context, step: Step, revision: str, what: str, bake: float) 
         looks += 1
         for region in context.regions:
             state = region.state()
+            release.step_aside(state, newer)
             release.refuse_held(state, context.override)
-            release.refuse_overtaken(state, revision)
+            release.refuse_displaced(state, revision)
             if looks % _LOOKS_PER_CHECK == 0:
                 done = check(context, region, state, revision)
                 if done.failed:

@@ -128,6 +128,7 @@ def check(context: Context, region: CloudRun, state: State, revision: str) -> Sm
         # For the service's own URL, although a tag's is called.
         token = context.google.id_token(str(state.service["status"]["url"]), url)
     outcomes = checks.run(url, context.pipeline.checks, commit_of(found), token)
+    context.checked[region.region] = outcomes
     return Smoked(region=region.region, revision=revision, url=url, outcomes=outcomes)
 
 

@@ -1,7 +1,7 @@
 """How fast Shipway is, measured side by side with others in one run (`nox -s bench`).
 
 Figures are ratios or limits, each printed with what it was measured with; nothing here is a test.
-What is not installed (gcloud, wrk, docker-registry) is said and left out.
+What is not installed (gcloud, wrk, docker, docker-registry) is said and left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import requests
 
 from scripts.core import HOME
 from scripts.core.config import ENDPOINT_VARIABLE
-from tests import bench_scale
+from tests import bench_image, bench_scale
 from tests.conftest import LocalCloudRun
 
 SERVICE = "/v1/projects/shipway-local/locations/us-central1/services/app"
@@ -58,11 +58,15 @@ class Bench:
         sha = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=self.clone, text=True)
         return f"app-{sha[:7]}"
 
-    def ship(self, *arguments: str) -> None:
+    def ship(self, *arguments: str, endpoint: str = "") -> None:
         """Run the command line as a whole process, launcher included."""
         subprocess.run(
             [str(HOME / "ship"), *arguments], cwd=self.clone, check=True, capture_output=True,
-            env={**os.environ, ENDPOINT_VARIABLE: self.url, "SHIPWAY_VENV": sys.prefix},
+            env={
+                **os.environ,
+                ENDPOINT_VARIABLE: endpoint or self.url,
+                "SHIPWAY_VENV": sys.prefix,
+            },
         )  # fmt: skip
 
     def gcloud(self, *arguments: str) -> None:
@@ -270,6 +274,7 @@ def main() -> None:
             router(bench)
             layer_push(bench, Path(folder))
             delivery(bench)
+            bench_image.measure(bench.clone, Path(folder), bench.ship, seconds, say)
             bench_scale.measure(bench.clone, bench.cloud_run, Path(folder), seconds, say)
         finally:
             bench.cloud_run.stop()

@@ -107,7 +107,8 @@ def test_shellcheck_finds_nothing() -> None:
 
 def test_hadolint_finds_nothing() -> None:
     files = dockerfiles()
-    assert ROOT / "app" / "Dockerfile" in files
+    for name in config.services(ROOT):
+        assert config.load(ROOT, name, "local").source / "Dockerfile" in files
     code, said = tool("hadolint", *files)
     assert (code, said) == (0, "")
 
@@ -245,7 +246,8 @@ def test_who_asks_for_an_identity_is_whom_the_condition_lets_in() -> None:
     assert sorted(asking) == sorted(federation.WORKFLOWS)
     repository = federation.Repository(owner="a", owner_id=1, name="b", repository_id=2)
     event = repository.conditions()["event"]
-    environments = set(config.environments(ROOT, "app"))
+    services = config.services(ROOT)
+    environments = {env for name in services for env in config.environments(ROOT, name)}
     for triggers, jobs in asking.values():
         assert all(f"'{trigger}'" in event for trigger in triggers)
         for job in jobs:

@@ -38,7 +38,7 @@ def identity() -> Identity:
 
 @functools.cache
 def project() -> str | None:
-    """The project's ID, such as `acme-prod`; None outside Cloud Run or when nobody answers."""
+    """The project's ID, such as `my-project`; None outside Cloud Run or when nobody answers."""
     return _metadata("project/project-id")
 
 

@@ -43,6 +43,8 @@ class CloudRun:
         self.region = region
         self.name = pipeline.service
         self.project = pipeline.environment.project
+        self.seen: State | None = None
+        """The service as it was last read."""
         self._parent = f"/v1/projects/{self.project}/locations/{region}"
 
     def service(self) -> Object | None:
@@ -108,7 +110,8 @@ class CloudRun:
         service = self.service()
         if service is None:
             return None
-        return read_state(service, self.relevant(service, *names), self.pipeline.where)
+        self.seen = read_state(service, self.relevant(service, *names), self.pipeline.where)
+        return self.seen
 
     def state(self, *names: str) -> State:
         """The service as it is now.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from scripts.core import config, git, report
+from scripts.core import config, git, report, summary
+from scripts.core.checks import Outcome
 from scripts.core.cloudrun import CloudRun
 from scripts.core.config import Pipeline
 from scripts.core.errors import Refused, ShipError
@@ -18,6 +21,16 @@ from scripts.core.git import Commit
 from scripts.core.google import Google
 from scripts.core.release import Actor
 from scripts.core.state import State
+
+
+class StepTaken(msgspec.Struct, kw_only=True):
+    """One step of a rollout: its percentage, what served then, and how long it was watched."""
+
+    percent: int
+    shares: str
+    bake: float
+    """Seconds."""
+    ended: bool = False
 
 
 class Context:
@@ -42,6 +55,14 @@ class Context:
         self.pipeline = pipeline or config.load(root, arguments.service, arguments.env)
         self.progress = progress or report.Progress()
         self.dry_run: bool = arguments.dry_run
+        self.verb: str = getattr(arguments, "verb", "")
+        self.started = time.monotonic()
+        # What a summary tells of the way: the image, each region's last checks, the steps taken.
+        self.commit: Commit | None = None
+        self.image: str | None = None
+        self.checked: dict[str, list[Outcome]] = {}
+        self.steps: list[StepTaken] = []
+        arguments.about = self
         self.google = Google(self.pipeline, dry_run=self.dry_run)
         self.regions = [
             CloudRun(self.google, self.pipeline, region)
@@ -71,8 +92,8 @@ class Context:
             Refused: the answer is not yes.
         """
         wanted = self.pipeline.environment.confirm and not self.dry_run
-        if not wanted or self.arguments.yes or not sys.stdin.isatty():
-            return
+        if not wanted or self.arguments.yes or not sys.stdin.isatty() or os.environ.get("CI"):
+            return  # in CI nobody answers, terminal or not
         print(f"{what}\nGo ahead? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Refused("not confirmed: nothing was changed", "--yes answers beforehand")
@@ -91,7 +112,9 @@ def at_commit(arguments: argparse.Namespace, root: Path) -> Iterator[tuple[Conte
         )
     with git.checkout(root, commit) as files:
         pipeline = config.load(files, arguments.service, arguments.env)
-        yield Context(arguments, root, pipeline, progress), commit
+        context = Context(arguments, root, pipeline, progress)
+        context.commit = commit
+        yield context, commit
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,4 +195,5 @@ def moved(
             columns=["REGION", "REVISION", "BEFORE", "AFTER"], rows=rows, notes=said
         ),
         code=1 if errors else 0,
+        summary=summary.of_moves(context, moves, said),
     )

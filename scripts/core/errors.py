@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ShipError(Exception):
     """One clear error: what went wrong, the evidence for it, and what to do next.
@@ -24,6 +26,8 @@ class ShipError(Exception):
         self.message = message
         self.hint = hint
         self.evidence = evidence or []
+        self.about: Any = None
+        """The verb's `Context`, where it came so far: what a summary tells besides."""
         self.more: list[str] = []
 
 

@@ -22,7 +22,7 @@ Project = Annotated[
     str,
     Meta(
         pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$",
-        description="the id of a Google Cloud project, for example acme-prod",
+        description="the id of a Google Cloud project, for example my-project",
     ),
 ]
 Region = Annotated[

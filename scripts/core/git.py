@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import io
 import os
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -71,9 +72,64 @@ def commit(root: Path, reference: str = "HEAD") -> Commit:
     return Commit(sha=sha, time=int(time), subject=subject)
 
 
+def is_newer(root: Path, commit: str, than: str) -> bool | None:
+    """Whether `commit` is a descendant of `than`; None where this clone does not know it.
+
+    Args:
+        root: the repository.
+        commit: what a service says of itself, and so anything at all.
+        than: the full SHA of a commit that is there.
+    """
+    if commit == than or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        return False
+    done = subprocess.run(
+        ["git", "-C", str(root), "merge-base", "--is-ancestor", than, commit],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    # Source: git-merge-base(1): 0 it is, 1 it is not, anything else is an error.
+    return {0: True, 1: False}.get(done.returncode)
+
+
+def merge_base(root: Path, one: str, other: str) -> str | None:
+    """The commit that two references parted at; None where this clone knows none."""
+    try:
+        return _git(root, "merge-base", one, other).decode().split()[0]
+    except UsageError:
+        return None
+
+
+def parent(root: Path, commit: str) -> str | None:
+    """A commit's first parent; None where it has none, or this clone does not know it."""
+    try:
+        return (
+            _git(root, "rev-parse", "--verify", "--quiet", f"{commit}^1^{{commit}}")
+            .decode()
+            .strip()
+        )
+    except UsageError:
+        return None
+
+
+def ancestors(root: Path, commit: Commit, most: int) -> list[str]:
+    """The full SHAs of the commits before a commit on its branch, newest first.
+
+    Fewer than `most` where the clone does not go back so far; none in one of a single commit.
+    """
+    log = _git(root, "rev-list", "--first-parent", f"--max-count={most + 1}", commit.sha)
+    return log.decode().split()[1:]
+
+
 def uncommitted(root: Path) -> int:
     """How many files differ from HEAD or are not in git, below `root`."""
     return len(_git(root, "status", "--porcelain", "--", ".").splitlines())
+
+
+def has_origin(root: Path) -> bool:
+    """Whether the repository has a remote called origin, wherever it is."""
+    try:
+        return "origin" in _git(root, "remote").decode().split()
+    except UsageError:
+        return False
 
 
 def origin(root: Path) -> str:

@@ -53,9 +53,13 @@ class Google:
     Args:
         pipeline: says endpoint and credentials.
         dry_run: refuse everything but reads (I10).
+        token: an access token that takes the place of the environment's credentials.
     """
 
-    def __init__(self, pipeline: Pipeline, *, dry_run: bool = False) -> None:
+    def __init__(
+        self, pipeline: Pipeline, *, dry_run: bool = False, token: str | None = None
+    ) -> None:
+        self._token = token
         self.endpoint = pipeline.endpoint
         self.dry_run = dry_run
         self.wrote = False
@@ -85,6 +89,8 @@ class Google:
         if self._wanted == "none":
             return None
         _check_confidential(url)
+        if self._token:
+            return self._token
         with _usable_credentials():
             credentials = self._found()
             if not credentials.valid:
@@ -238,10 +244,11 @@ def _usable_credentials() -> Iterator[None]:
     try:
         yield
     except google.auth.exceptions.GoogleAuthError as error:
-        raise UsageError(
-            f"no usable Google credentials: {_reason(error)}",
-            "on a laptop: gcloud auth application-default login",
-        ) from None
+        reason = _reason(error)
+        hint = "on a laptop: gcloud auth application-default login"
+        if "attribute condition" in reason:
+            hint = "only workflows of this repository's main branch get in: docs/security.md"
+        raise UsageError(f"no usable Google credentials: {reason}", hint) from None
 
 
 def _reason(error: Exception) -> str:

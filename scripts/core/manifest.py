@@ -16,6 +16,8 @@ COMMIT_LABEL = "commit-sha"
 MANAGER_LABEL = "managed-by"
 MANAGER = "shipway"
 PLACEHOLDER = "app"
+SOURCE = "shipway/source"
+"""The annotation of service.yaml that names the folder which is built; it is not sent."""
 
 # Whether Cloud Run checks a caller's IAM at all.
 # Source: https://cloud.google.com/run/docs/securing/managing-access#invoker_check
@@ -103,6 +105,7 @@ def render(pipeline: Pipeline, *, commit: str, image: str, revision: str) -> Obj
     metadata["namespace"] = pipeline.environment.project
     metadata["labels"] = {**metadata.get("labels", {}), **labels}
     annotations = metadata.setdefault("annotations", {})
+    annotations.pop(SOURCE, None)
     annotations[INVOKER_CHECK] = "true" if pipeline.environment.access == "public" else "false"
     template = service["spec"].setdefault("template", {})
     template_metadata = template.setdefault("metadata", {})
@@ -137,9 +140,13 @@ def is_managed(resource: Object) -> bool:
 
 def image_of(revision: Object) -> str:
     """The image reference of a revision: its serving container's, not a sidecar's."""
-    containers = revision.get("spec", {}).get("containers") or [{}]
-    serving = next((c for c in containers if c.get("ports")), containers[0])
-    return str(serving.get("image", ""))
+    return str(serving_container(revision.get("spec", {})).get("image", ""))
+
+
+def serving_container(spec: Object) -> Object:
+    """Which of a revision's containers takes the requests: the one with a port, or the first."""
+    containers: list[Object] = spec.get("containers") or [{}]
+    return next((c for c in containers if c.get("ports")), containers[0])
 
 
 def commit_of(revision: Object) -> str:

@@ -47,6 +47,16 @@ def builder(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def digest(parser: argparse.ArgumentParser) -> None:
+    """--digest: the very image, built before."""
+    parser.add_argument(
+        "--digest",
+        type=image_digest,
+        metavar="sha256:…",
+        help="the commit's image must be this one; nothing is built",
+    )
+
+
 def override(parser: argparse.ArgumentParser) -> None:
     """--override: go on although a hold is on."""
     parser.add_argument("--override", metavar="HOLD", help="override the hold of this name")
@@ -59,8 +69,10 @@ def bake(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def percent(text: str) -> int:
-    """A percentage of the command line: 1 to 100."""
+def percent(text: str) -> int | None:
+    """A percentage of the command line: 1 to 100; nothing for a form's empty field."""
+    if not text:
+        return None
     if not text.isdigit() or not 1 <= int(text) <= 100:
         raise argparse.ArgumentTypeError(f"'{text}' is no percentage: 1 to 100")
     return int(text)
@@ -71,6 +83,18 @@ def count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 on")
     return int(text)
+
+
+def image_digest(text: str) -> str:
+    """An image's digest of the command line.
+
+    Source: https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests
+    """
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no digest: sha256: and 64 of 0-9 and a-f, as `ship build` prints it"
+        )
+    return text
 
 
 def hold_name(text: str) -> str:

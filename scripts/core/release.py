@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 
 import msgspec
 
@@ -25,6 +26,24 @@ from scripts.core.traffic import Target
 
 _KNOWN_GOOD_KEPT = 10
 _LOG_KEPT = 30
+
+
+Newer = Callable[[str], bool]
+"""Whether a commit (full SHA) is newer than the one that is being released: a descendant of it."""
+
+
+class StepsAside(Exception):
+    """A release stops, and nothing is wrong: a newer commit serves, or is under way.
+
+    Args:
+        state: the service as read.
+        revision: the newer commit's.
+    """
+
+    def __init__(self, state: State, revision: str) -> None:
+        super().__init__(revision)
+        self.state = state
+        self.revision = revision
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +91,7 @@ def refuse_held(state: State, override: str | None) -> None:
         )
 
 
-def refuse_overtaken(state: State, candidate: str) -> None:
+def refuse_displaced(state: State, candidate: str) -> None:
     """Stop a release whose place another one has taken, or a rollback.
 
     Raises:
@@ -80,9 +99,23 @@ def refuse_overtaken(state: State, candidate: str) -> None:
     """
     if state.candidate not in (None, candidate):
         raise Refused(
-            f"{candidate} was overtaken: {state.candidate} has taken its place",
+            f"{candidate} is no longer under way: {state.candidate} has taken its place",
             f"see ./ship status {state.where}",
         )
+
+
+def step_aside(state: State, newer: Newer) -> None:
+    """Let a newer commit be: an older one that comes late would take it back.
+
+    What was rolled back from neither serves nor is under way, so it keeps nobody.
+
+    Raises:
+        StepsAside: a newer commit serves, or is under way.
+    """
+    serving = sorted(state.shares, key=lambda name: -state.shares[name])
+    for revision in [*serving, *([state.candidate] if state.candidate else [])]:
+        if newer(state.commits.get(revision, "")):
+            raise StepsAside(state, revision)
 
 
 def step(
@@ -93,6 +126,7 @@ def step(
     *,
     verb: str,
     override: str | None = None,
+    newer: Newer = lambda _: False,
 ) -> Change:
     """Give the candidate its next share; at 100 % it becomes the newest known good revision.
 
@@ -105,12 +139,15 @@ def step(
         actor: who asks.
         verb: what the history calls it.
         override: the hold to override by name.
+        newer: the commits that it steps aside for; none unless given.
 
     Raises:
-        Refused: a hold is on, the candidate is not Ready, or a newer release has taken its place.
+        StepsAside: a newer commit serves, or is under way.
+        Refused: a hold is on, the candidate is not Ready, or another release has taken its place.
     """
+    step_aside(state, newer)
     refuse_held(state, override)
-    refuse_overtaken(state, candidate)
+    refuse_displaced(state, candidate)
     if candidate not in state.ready:
         raise Refused(f"{candidate} is not ready: only a ready revision is given traffic")
     stable = state.stable
@@ -143,11 +180,15 @@ def _first(revision: str, known_good: list[str], before: str | None) -> list[str
     return [revision, *rest][:_KNOWN_GOOD_KEPT]
 
 
-def claim(state: State, revision: str, actor: Actor) -> Change:
+def claim(state: State, revision: str, actor: Actor, *, newer: Newer = lambda _: False) -> Change:
     """Make a revision the release that is under way; one that was stops at its next step.
 
     Only what is Ready claims that: a commit that does not start ends nobody's rollout.
+
+    Raises:
+        StepsAside: a newer commit serves, or is under way.
     """
+    step_aside(state, newer)
     return Change(
         event=actor.event("release", revision),
         candidate=revision,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -42,6 +42,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any]
     table: Table
     code: int = 0
+    summary: str = ""
+    """Markdown for the run page of a workflow; "" for the table as it is."""
 
 
 class Step:
@@ -66,7 +68,7 @@ class Progress:
     """Live on a terminal, one line per event elsewhere; always on standard error."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._live = _is_terminal(sys.stderr)
         self._status: Any = None
         self._console: Any = None
         if self._live:
@@ -117,7 +119,11 @@ class Progress:
         if self._live:
             self._console.print(_escape(text))
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(loggable(text), file=sys.stderr, flush=True)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _escape(text: str) -> str:
@@ -139,13 +145,16 @@ def show(result: Result, format_: str) -> int:
         # Nobody reads, or the disk is full. Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _to_github(result)
+    _to_files(result)
+    if result.code:
+        annotate("ship", "\n".join(result.data.get("errors") or ["it failed: the log shows what"]))
     return result.code
 
 
 def _print(result: Result, format_: str) -> None:
     if format_ == "json":
-        print(json.dumps(result.data, indent=2, ensure_ascii=False))
-    elif sys.stdout.isatty():
+        print(json_text(result.data, indent=2))
+    elif _is_terminal(sys.stdout):
         from rich.console import Console
 
         console = Console(highlight=False)
@@ -154,7 +163,7 @@ def _print(result: Result, format_: str) -> None:
             # The terminal breaks lines itself: a command that is printed can be copied whole.
             console.print(_escape(note), soft_wrap=True)
     else:
-        print(plain_table(result.table))
+        print(loggable(plain_table(result.table)))
 
 
 def plain_table(table: Table) -> str:
@@ -190,15 +199,59 @@ def rich_table(table: Table) -> Any:
 
 def show_error(error: ShipError) -> None:
     """Print one clear error: what, the evidence, and what to do next."""
-    red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
-    print(f"{red}ship:{off} {error.message}", file=sys.stderr)
+    red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if _is_terminal(sys.stderr) else ("", "", "")
+    print(f"{red}ship:{off} {loggable(error.message)}", file=sys.stderr)
     for line in error.evidence:
-        print(f"{dim}  | {line}{off}", file=sys.stderr)
+        print(f"{dim}  | {loggable(line)}{off}", file=sys.stderr)
     if error.hint:
-        print(f"  -> {error.hint}", file=sys.stderr)
+        print(f"  -> {loggable(error.hint)}", file=sys.stderr)
     for line in error.more:
-        print(f"  {line}", file=sys.stderr)
-    _append("GITHUB_STEP_SUMMARY", _summary_of_error(error))
+        print(f"  {loggable(line)}", file=sys.stderr)
+    what = f"ship {error.about.verb} {error.about.where}" if error.about else "ship"
+    annotate(what, f"{error.message}\n{error.hint}" if error.hint else error.message)
+    if os.environ.get("GITHUB_STEP_SUMMARY"):
+        from scripts.core import summary
+
+        _append("GITHUB_STEP_SUMMARY", summary.of_error(error))
+
+
+def annotate(title: str, message: str) -> None:
+    """In GitHub Actions, show an error on the run's page; elsewhere nothing."""
+    if _in_github():
+        from scripts.core import summary
+
+        print(summary.annotation(title, message), file=sys.stderr, flush=True)
+
+
+def _in_github() -> bool:
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """A JSON document for standard output, in which a workflow's runner finds no command."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return text.replace("##[", "#\\u0023[") if _in_github() else text
+
+
+def loggable(text: str) -> str:
+    """Text for the log: in GitHub Actions, none that the runner takes for a command."""
+    if not _in_github():
+        return text
+    from scripts.core import summary
+
+    return summary.inert(text)
+
+
+def _to_files(result: Result) -> None:
+    """Hand the facts on where there is no GITHUB_OUTPUT: one file each in $SHIPWAY_OUTPUTS."""
+    folder = os.environ.get("SHIPWAY_OUTPUTS")
+    if not folder:
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for key, value in result.data.items():
+        if isinstance(value, str | int | bool):
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            (Path(folder) / key).write_text(text)
 
 
 def _to_github(result: Result) -> None:
@@ -210,16 +263,12 @@ def _to_github(result: Result) -> None:
             mark = secrets.token_hex(8)
             lines.append(f"{key}<<{mark}\n{text}\n{mark}\n")
     _append("GITHUB_OUTPUT", "".join(lines))
-    table = result.table
-    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
-    cells = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
-    _append("GITHUB_STEP_SUMMARY", "\n".join([*cells, "", *table.notes, ""]) + "\n")
+    if os.environ.get("GITHUB_STEP_SUMMARY"):
+        from scripts.core import summary
 
-
-def _summary_of_error(error: ShipError) -> str:
-    evidence = ["```", *error.evidence, "```"] if error.evidence else []
-    hint = [f"Next: `{error.hint}`"] if error.hint else []
-    return "\n".join([f"**Failed:** {error.message}", "", *evidence, *hint, ""]) + "\n"
+        table = result.table
+        page = result.summary or summary.of_table(table.columns, table.rows, table.notes)
+        _append("GITHUB_STEP_SUMMARY", page)
 
 
 def _append(variable: str, text: str) -> None:

@@ -61,6 +61,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Revisions that served 100 % through Shipway and were not rolled back from, newest first."""
     hold: Hold | None
     log: list[Event]
+    commits: dict[str, str]
+    """Revision → the commit that it was built from, of those that say one."""
 
     @property
     def name(self) -> str:
@@ -132,6 +134,7 @@ def read_state(service: Object, revisions: list[Object], where: str) -> State:
         known_good=_decode(annotations.get(KNOWN_GOOD), list[str], []),
         hold=_decode(annotations.get(HOLD), Hold | None, None),
         log=_decode(annotations.get(LOG), list[Event], []),
+        commits={r["metadata"]["name"]: c for r in revisions if (c := manifest.commit_of(r))},
     )
 
 

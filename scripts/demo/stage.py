@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 import requests
 
-from scripts.core import HOME, traffic
+from scripts.core import config, scratch, traffic
 from scripts.core.config import ENDPOINT_VARIABLE
-from scripts.core.errors import Failed, UsageError
+from scripts.core.errors import UsageError
 from scripts.core.report import Table, plain_table, rich_table
+from scripts.core.scratch import local_cloud_run
 from scripts.demo.load import Answer, Load, observed
 
-_SERVICE = "/v1/projects/shipway-local/locations/us-central1/services/app"
 _SETTLING_SECONDS = 0.1
 _STYLES = {"ship:": "bold red", "  |": "red", "  ->": "yellow"}
 _DONE = re.compile(r"(\w+ +.*) \((\d+\.\d s)\)")
@@ -62,6 +61,7 @@ class Stage:
         self.state = folder / "cloud-run"
         self.terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self._root = root
+        self._stack = ExitStack()
         self._load: Load | None = None
         self._console: Any = None
         self._changes: list[tuple[float, dict[str, int]]] = []
@@ -72,12 +72,14 @@ class Stage:
 
     def __enter__(self) -> Stage:
         self._clone()
-        self._start()
+        # With a terminal somebody may look around afterwards: at the usual port, if it is free.
+        ports = ["8787", "0"] if self.terminal else ["0"]
+        self.cloud_run = self._stack.enter_context(local_cloud_run(self.state, ports=ports))
+        self.url = self.cloud_run.url
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.emulator.send_signal(signal.SIGTERM)
-        self.emulator.wait()
+        self._stack.close()
 
     def _clone(self) -> None:
         from scripts.core import git
@@ -87,36 +89,13 @@ class Stage:
         if differ:
             self.say(f"note: {differ} uncommitted changes are left out: the demo delivers commits")
         source = self._root.resolve().as_uri()
-        self._git("clone", "--quiet", "--depth", "1", source, str(self.clone), cwd=None)
-
-    def _git(self, *arguments: str, cwd: Path | None) -> str:
-        # Nobody's name, hooks or signing key: these commits are nobody's work.
-        settings = ["user.name=shipway demo", "user.email=demo@localhost", "commit.gpgsign=false",
-                    "core.hooksPath=/dev/null", "advice.detachedHead=false"]  # fmt: skip
-        flags = [word for setting in settings for word in ("-c", setting)]
-        done = subprocess.run(
-            ["git", *flags, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        scratch.git("clone", "--quiet", "--depth", "1", source, str(self.clone))
+        pipeline = config.load(self.clone, None, config.DEFAULT_ENV)
+        where = pipeline.environment
+        self._service, self._source = pipeline.service, pipeline.source
+        self._path = (
+            f"/v1/projects/{where.project}/locations/{where.regions[0]}/services/{self._service}"
         )
-        if done.returncode:
-            raise UsageError(f"git {arguments[0]}: {done.stderr.strip()}")
-        return done.stdout.strip()
-
-    def _start(self) -> None:
-        # With a terminal somebody may look around afterwards: at the usual port, if it is free.
-        ports = ["8787", "0"] if self.terminal else ["0"]
-        for port in ports:
-            self.emulator = subprocess.Popen(
-                [sys.executable, str(HOME / "scripts"), "up", "--port", port, "--state",
-                 str(self.state)],
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                start_new_session=True,
-            )  # fmt: skip
-            assert self.emulator.stdout
-            self.url = self.emulator.stdout.readline().strip()
-            if self.url:
-                return
-            self.emulator.wait()
-        raise Failed("the local Cloud Run did not start", "./ship up says why")
 
     def commit(self, subject: str, file: str, old: str, new: str) -> None:
         """Change one file of the sample app, and commit that.
@@ -124,28 +103,29 @@ class Stage:
         Raises:
             UsageError: the sample app is not as the demo knows it.
         """
-        path = self.clone / "app" / file
+        path = self._source / file
         text = path.read_text() if path.is_file() else ""
         if old not in text:
             raise UsageError(
-                f"app/{file} does not say {old!r}: the demo tells its story with the sample app",
+                f"{self._source.name}/{file} does not say {old!r}:"
+                " the demo tells its story with the sample app",
                 "a fork delivers its own: ./ship up, then ./ship deliver",
             )
         path.write_text(text.replace(old, new, 1))
-        self._git("commit", "--quiet", "--all", "--message", subject, cwd=self.clone)
+        scratch.git("commit", "--quiet", "--all", "--message", subject, cwd=self.clone)
 
     def revert(self, file: str) -> None:
         """Take the last change of one file back; the next commit carries that."""
-        self._git("checkout", "--quiet", "HEAD~1", "--", f"app/{file}", cwd=self.clone)
+        scratch.git("checkout", "--quiet", "HEAD~1", "--", str(self._source / file), cwd=self.clone)
 
     def revision(self) -> str:
         """The revision of the clone's newest commit."""
-        return f"app-{self._git('rev-parse', 'HEAD', cwd=self.clone)[:7]}"
+        return f"{self._service}-{scratch.git('rev-parse', 'HEAD', cwd=self.clone)[:7]}"
 
     @contextmanager
     def load(self) -> Iterator[None]:
         """A steady load on the service, and a look at its plan all the while."""
-        service = requests.get(self.url + _SERVICE, timeout=10).json()
+        service = requests.get(self.url + self._path, timeout=10).json()
         stop = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(stop,), daemon=True)
         with Load(service["status"]["url"]) as self._load:
@@ -161,7 +141,7 @@ class Stage:
         with requests.Session() as http:
             while not stop.wait(0.05):
                 with suppress(requests.RequestException, ValueError, KeyError):
-                    service = http.get(self.url + _SERVICE, timeout=10).json()
+                    service = http.get(self.url + self._path, timeout=10).json()
                     shares = traffic.shares(service["status"]["traffic"])
                     if not self._changes or self._changes[-1][1] != shares:
                         self._changes.append((time.monotonic(), shares))
@@ -184,15 +164,13 @@ class Stage:
         command = "./ship " + " ".join(f"'{word}'" if " " in word else word for word in arguments)
         self._print(f"$ {command}", "bold cyan")
         started = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, str(HOME / "scripts"), *arguments],
-            cwd=self.clone, env={**os.environ, ENDPOINT_VARIABLE: self.url},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        assert process.stdout
-        with self._live(started):
-            self._copy(process.stdout)
-            code = process.wait()
+        with scratch.ship(
+            *arguments, cwd=self.clone, url=self.url, stderr=subprocess.STDOUT
+        ) as process:
+            assert process.stdout
+            with self._live(started):
+                self._copy(process.stdout)
+                code = process.wait()
         seconds = time.monotonic() - started
         answers = self._load.answers(started, started + seconds) if self._load else []
         return Ended(command=command, code=code, started=started, seconds=seconds, answers=answers)
@@ -252,14 +230,14 @@ class Stage:
         """On a terminal, leave the local Cloud Run up until Ctrl-C."""
         if not self.terminal:
             return
-        service = requests.get(self.url + _SERVICE, timeout=10).json()
+        service = requests.get(self.url + self._path, timeout=10).json()
         prefix = "" if self.url.endswith(":8787") else f"{ENDPOINT_VARIABLE}={self.url} "
         self._print("")
         self._print(f"The service is up: {service['status']['url']}", "bold green")
         self._print(f"In another terminal: {prefix}./ship status --watch")
         self._print("Ctrl-C ends it.")
         with suppress(KeyboardInterrupt):
-            self.emulator.wait()
+            self.cloud_run.wait()
 
 
 _COLOURS = ("blue", "magenta", "cyan", "yellow", "green")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+import yaml
 
 APP = Path(__file__).resolve().parents[2] / "app"
 
@@ -38,8 +42,37 @@ def test_the_dockerfile_keeps_to_its_promises() -> None:
     }
     assert "USER 65532:65532" in instructions
     assert any("--require-hashes" in line for line in instructions)
-    assert instructions.index("USER 65532:65532") < instructions.index("ARG COMMIT_SHA=unknown")
-    assert instructions[-1].startswith('CMD ["python", "-m", "gunicorn",')
+    # One COPY for the code, and only what makes no layer after it.
+    copies = [place for place, line in enumerate(instructions) if line.startswith("COPY . ")]
+    assert len(copies) == 1
+    assert {line.split()[0] for line in instructions[copies[0] + 1 :]} == {
+        "USER",
+        "ARG",
+        "ENV",
+        "CMD",
+    }
+    assert instructions[-1].startswith('CMD ["python", ')
+    assert '"-m", "gunicorn", ' in instructions[-1]
+
+
+def test_hadolint_finds_nothing() -> None:
+    program = Path(sys.executable).parent / "hadolint"
+    if not program.exists():
+        pytest.skip("left out: hadolint is not installed")
+    done = subprocess.run([program, APP / "Dockerfile"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_cloud_run_sends_as_many_requests_at_once_as_there_are_threads() -> None:
+    """More would wait inside of an instance, where Cloud Run cannot see it and start another."""
+    manifest = yaml.safe_load((APP.parent / "pipelines/app/service.yaml").read_text())
+    command = [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py", "--print-config"]
+    done = subprocess.run(
+        [*command, "web:create_app()"], cwd=APP, capture_output=True, text=True, check=True
+    )
+    settings = dict(re.findall(r"^(\w+)\s+= (.*)$", done.stdout, flags=re.MULTILINE))
+    at_once = int(settings["workers"]) * int(settings["threads"])
+    assert manifest["spec"]["template"]["spec"]["containerConcurrency"] == at_once
 
 
 def test_it_imports_nothing_of_the_rest_of_the_repository() -> None:

@@ -194,7 +194,7 @@ def test_secrets(gcloud: Gcloud, there: CloudRun) -> None:
 def test_services_replace_takes_the_samples_manifest(
     gcloud: Gcloud, there: CloudRun, tmp_path: Path
 ) -> None:
-    manifest = yaml.safe_load((ROOT / "pipelines/app/service.yaml").read_text())
+    manifest = yaml.safe_load((ROOT / "tests/pipelines/app/service.yaml").read_text())
     container(manifest)["image"] = there.push()
     (tmp_path / "service.yaml").write_text(yaml.safe_dump(manifest))
     gcloud.run("services", "replace", str(tmp_path / "service.yaml"))

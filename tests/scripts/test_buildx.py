@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import requests
 
 from scripts.core.errors import Failed, ShipError, UsageError
-from scripts.core.image import buildx
+from scripts.core.image.buildx import Builder
 from scripts.core.image.registry import Registry
 from tests.conftest import LocalCloudRun
 from tests.scripts.docker_help import needs_docker
@@ -18,14 +19,16 @@ from tests.scripts.docker_help import needs_docker
 COMMIT = "c" * 40
 
 
-def build(context: Path, reference: str, said: list[str] | None = None) -> str:
-    return buildx.build(
+def build(
+    context: Path, repository: str, said: list[str] | None = None, earlier: Sequence[str] = ()
+) -> str:
+    return Builder(os.environ).build(
         context,
         dockerfile=context / "Dockerfile",
-        reference=reference,
+        repository=repository,
         platform="linux/amd64",
         commit=COMMIT,
-        created=1_700_000_000,
+        earlier=earlier,
         labels={"org.opencontainers.image.revision": COMMIT},
         progress=(said if said is not None else []).append,
     )
@@ -46,10 +49,12 @@ def context(tmp_path: Path) -> Path:
 def test_built_and_pushed(context: Path, local_cloud_run: LocalCloudRun) -> None:
     host = local_cloud_run.url.removeprefix("http://")
     said: list[str] = []
-    reference = f"{host}/acme/buildx/app:{COMMIT}"
-    digest = build(context, reference, said)
+    repository = f"{host}/acme/buildx/app"
+    digest = build(context, repository, said)
     # Docker's default driver keeps what it pushed.
-    subprocess.run(["docker", "image", "rm", reference], capture_output=True, timeout=60)
+    subprocess.run(
+        ["docker", "image", "rm", f"{repository}:{COMMIT}"], capture_output=True, timeout=60
+    )
     with requests.Session() as session:
         session.trust_env = False
         found = Registry(local_cloud_run.url, session).resolve("acme/buildx/app", COMMIT)
@@ -65,22 +70,31 @@ def test_built_and_pushed(context: Path, local_cloud_run: LocalCloudRun) -> None
     assert found.labels["org.opencontainers.image.revision"] == COMMIT
     assert f"COMMIT_SHA={COMMIT}" in config["config"]["Env"]
     assert [line for line in said if "COPY main.py" in line]
+    with requests.Session() as session:
+        registry = Registry(local_cloud_run.url, session)
+        assert registry.has("acme/buildx/app", COMMIT)
+        assert not registry.has("acme/buildx/app", "d" * 40)
+        assert registry.attestations("acme/buildx/app", digest) == []
 
 
 @needs_docker
 def test_a_build_that_fails_shows_its_last_lines(context: Path) -> None:
     (context / "Dockerfile").write_text("FROM scratch\nCOPY not-there /\n")
     with pytest.raises(Failed) as caught:
-        build(context, "127.0.0.1:1/acme/x:y")
+        build(context, "127.0.0.1:1/acme/x")
     assert "docker buildx build failed with exit code" in caught.value.message
     assert "not-there" in "\n".join(caught.value.evidence)
 
 
-def fake_docker(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program called docker, found first."""
+def fake_docker(
+    folder: Path, script: str, monkeypatch: pytest.MonkeyPatch, driver: str = "docker"
+) -> None:
+    """A program called docker, found first; `script` is what it does when it builds."""
     folder.mkdir()
     program = folder / "docker"
-    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.write_text(
+        f'#!/bin/sh\nif [ "$2" = inspect ]; then echo "Driver: {driver}"; exit; fi\n{script}\n'
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
@@ -88,25 +102,32 @@ def fake_docker(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_docker_is_missing(context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="docker is not installed") as caught:
-        build(context, "h/x:y")
+        build(context, "h/x")
     assert "--builder pack" in (caught.value.hint or "")
+
+
+DEAD = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is it running?"
+
+
+def test_no_engine_answers(context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """buildx inspect says so, and exits with 0."""
+    fake_docker(tmp_path / "bin", "", monkeypatch)
+    (tmp_path / "bin/docker").write_text(f'#!/bin/sh\necho "Driver:"\necho "Error: {DEAD}"\n')
+    with pytest.raises(UsageError, match="no Docker engine answers") as caught:
+        build(context, "h/x")
+    assert caught.value.evidence == ["Driver:", f"Error: {DEAD}"]
 
 
 @pytest.mark.parametrize(
     ("output", "kind", "message"),
     [
-        (
-            "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
-            "Is the docker daemon running?",
-            UsageError,
-            "no Docker engine answers",
-        ),
+        (f"ERROR: {DEAD}", UsageError, "no Docker engine answers"),
         ("docker: 'buildx' is not a docker command.", UsageError, "docker has no buildx"),
         ("unknown flag: --progress", UsageError, "docker has no buildx"),
         (
             "ERROR: failed to push h.example/x:y: denied: Permission denied",
             Failed,
-            "h.example does not let Docker push to h.example/x:y",
+            f"h.example does not let Docker push to h.example/x:{COMMIT}",
         ),
         ("ERROR: something else", Failed, "docker buildx build failed with exit code 3"),
     ],
@@ -121,9 +142,63 @@ def test_failures(
 ) -> None:
     fake_docker(tmp_path / "bin", f'echo "{output}" >&2; exit 3', monkeypatch)
     with pytest.raises(kind) as caught:
-        build(context, "h.example/x:y")
+        build(context, "h.example/x")
     assert message in caught.value.message
     assert caught.value.evidence == [output]
+
+
+# Writes its arguments down, and names a digest.
+TELLS = """
+echo "$@" >{log}
+while [ $# -gt 1 ]; do
+  [ "$1" = --metadata-file ] && echo '{{"containerimage.digest": "sha256:1"}}' >"$2"
+  shift
+done
+"""
+
+
+def told(
+    context: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    driver: str,
+    earlier: Sequence[str] = (),
+) -> str:
+    """The arguments that docker is given with a driver."""
+    log = tmp_path / "arguments"
+    fake_docker(tmp_path / "bin", TELLS.format(log=log), monkeypatch, driver)
+    assert build(context, "h.example/p/r/x", earlier=earlier) == "sha256:1"
+    return log.read_text()
+
+
+def test_the_engine_keeps_layers_in_the_image_and_attests_nothing(
+    context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = told(context, tmp_path, monkeypatch, "docker", ["e" * 40])
+    assert f"--cache-from type=registry,ref=h.example/p/r/x:{'e' * 40} --cache-to type=inli" in said
+    assert "--push --provenance false --sbom false" in said
+
+
+@pytest.mark.parametrize("driver", ["docker-container", "remote", "kubernetes"])
+def test_buildkit_keeps_all_stages_and_attests(
+    context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    """No tag is ever written twice: each commit's layers have their own."""
+    said = told(context, tmp_path, monkeypatch, driver, ["e" * 40])
+    assert f"--cache-from type=registry,ref=h.example/p/r/x/cache:{'e' * 40} " in said
+    assert f"--cache-to type=registry,ref=h.example/p/r/x/cache:{COMMIT},mode=max," in said
+    assert "ignore-error=true" in said
+    assert "--provenance mode=max --sbom true" in said
+    assert "rewrite-timestamp=true" in said
+
+
+def test_the_time_of_an_image_does_not_change_with_the_commit(
+    context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BuildKit would make the folder of WORKDIR, and all that follows, anew for each commit."""
+    said = told(context, tmp_path, monkeypatch, "docker-container")
+    assert "--build-arg SOURCE_DATE_EPOCH=315532800 " in said
+    assert "--cache-from" not in said
 
 
 def test_nothing_secret_on_the_command_line(
@@ -131,11 +206,7 @@ def test_nothing_secret_on_the_command_line(
 ) -> None:
     """I9. The arguments are the build's, and nothing of the environment's."""
     monkeypatch.setenv("ACCESS_TOKEN", "ya29.secret")
-    log = tmp_path / "arguments"
-    fake_docker(tmp_path / "bin", f'echo "$@" >{log}; exit 3', monkeypatch)
-    with pytest.raises(Failed):
-        build(context, "h.example/x:y")
-    arguments = log.read_text()
+    arguments = told(context, tmp_path, monkeypatch, "docker")
     assert "--platform linux/amd64" in arguments
     assert "ya29" not in arguments
 
@@ -145,5 +216,5 @@ def test_docker_says_no_digest(
 ) -> None:
     script = 'while [ $# -gt 1 ]; do [ "$1" = --metadata-file ] && echo "{}" >"$2"; shift; done'
     fake_docker(tmp_path / "bin", script, monkeypatch)
-    with pytest.raises(Failed, match=r"did not say which digest it pushed to h\.example/x:y"):
-        build(context, "h.example/x:y")
+    with pytest.raises(Failed, match=r"did not say which digest it pushed to h\.example/x:c"):
+        build(context, "h.example/x")

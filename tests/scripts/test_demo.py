@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_sample
+
+pytestmark = needs_sample
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,9 @@ class TestDemo:
 
     def test_each_step_is_seen_as_it_was_planned(self, told: str) -> None:
         """Within 5 points of its weight over at least 1,000 requests."""
-        rows = re.findall(r"^app-\w+ +(\d+) % +([\d.]+) % +(\d+) +(\d+)$", told, re.MULTILINE)
+        rows = re.findall(
+            r"^\S+-[0-9a-f]{7} +(\d+) % +([\d.]+) % +(\d+) +(\d+)$", told, re.MULTILINE
+        )
         steps = [(int(w), float(seen), int(of), int(bad)) for w, seen, of, bad in rows]
         assert {10, 50, 90, 100} <= {weight for weight, *_ in steps}
         for weight, seen, of, bad in steps[1:]:
@@ -89,7 +93,7 @@ class TestDemo:
 
     def test_nobody_meets_what_is_broken(self, told: str) -> None:
         """I4."""
-        met = re.findall(r"(\d+) of (\d+) user requests met app-", told)
+        met = re.findall(r"(\d+) of (\d+) user requests met \S+-[0-9a-f]{7}", told)
         assert len(met) == 2
         assert all(int(who) == 0 < int(of) for who, of in met)
 

@@ -148,7 +148,7 @@ def test_a_rollback_stops_the_rollout_that_is_under_way(candidate: Project) -> N
     candidate.done("rollback", "--no-hold")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert "was overtaken" in errors
+    assert "is no longer under way" in errors
     assert candidate.shares() == {old: 100}
 
 
@@ -286,7 +286,7 @@ def test_results_are_handed_on_in_github_actions(second: Project) -> None:
     second.ship("deliver", GITHUB_OUTPUT=str(output), GITHUB_STEP_SUMMARY=str(summary))
     assert "revision<<" in output.read_text()
     assert names(second)[0] in output.read_text()
-    assert "| REGION |" in summary.read_text()
+    assert "| Region |" in summary.read_text()
 
 
 def test_the_json_document_is_the_only_thing_on_standard_output(second: Project) -> None:

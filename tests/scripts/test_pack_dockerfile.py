@@ -129,6 +129,7 @@ NO_SYSTEM = "the pack builder has no operating system to run this in; build with
         ("RUN pip install --target=/d $(cat list)", NO_SYSTEM),
         ('RUN pip install --target=/d "$(cat list)"', NO_SYSTEM),
         ("RUN pip install --target=/d x && rm -r /y", NO_SYSTEM),
+        ("RUN rm -r /y", NO_SYSTEM),
         ("RUN pip download x", NO_SYSTEM),
         ("RUN pip install x", "without --target=/folder, pip installs into the base image"),
         ("RUN pip install --user x", "without --target=/folder"),
@@ -152,6 +153,17 @@ def test_refused_with_file_and_line(tmp_path: Path, line: str, message: str) -> 
         build(tmp_path, f'FROM python:3.13\n# why\n{line}\nCMD ["a"]')
     assert caught.value.message.startswith(f"app/Dockerfile:3: {line[:20]}")
     assert message in caught.value.message
+
+
+def test_what_the_base_image_has_may_be_removed(tmp_path: Path) -> None:
+    """It is not in a packed image; what the stage itself put there would have to go."""
+    lines = 'FROM x\nCOPY main.py /srv/\nRUN {}\nCMD ["a"]'
+    plain = build(tmp_path / "a", lines.format("rm -rf /usr/bin/pip* \\\n /usr/lib/*/pip"))
+    assert list(members(plain)) == ["srv", "srv/main.py"]
+    for path in ("/srv", "/srv/*.py", "/s*", "/", "srv/main.py"):
+        with pytest.raises(DockerfileError, match=r"cannot take .* away again") as caught:
+            build(tmp_path / "b", lines.format(f"rm -rf /usr/bin/pip {path}"))
+        assert "app/Dockerfile:3: RUN rm -rf" in caught.value.message
 
 
 def test_no_command_at_all(tmp_path: Path) -> None:

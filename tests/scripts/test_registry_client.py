@@ -15,7 +15,8 @@ import pytest
 import requests
 
 from scripts.core.errors import Failed, ShipError, UsageError
-from scripts.core.image.pack import PackedImage, host_platform
+from scripts.core.image.machine import host_platform
+from scripts.core.image.pack import PackedImage
 from scripts.core.image.registry import Registry
 from tests.conftest import LocalCloudRun
 from tests.scripts.pack_help import packed, write_app

@@ -215,14 +215,14 @@ def test_a_hold_is_overridden_by_its_name_only() -> None:
     assert traffic.shares(change.targets) == {"app-2": 90, "app-9": 10}
 
 
-def test_an_overtaken_release_neither_gets_traffic_nor_moves_it_back() -> None:
+def test_a_displaced_release_neither_gets_traffic_nor_moves_it_back() -> None:
     now = served(("app-2", 100), candidate="app-9")
-    with pytest.raises(Refused, match="overtaken"):
+    with pytest.raises(Refused, match="no longer under way"):
         release.step(now, "app-8", 10, ACTOR, verb="rollout")
     assert not release.withdraw(now, "app-8", "app-2", ACTOR).moves
 
 
-def test_an_overtaken_release_that_fails_gives_up_its_own_share_only() -> None:
+def test_a_displaced_release_that_fails_gives_up_its_own_share_only() -> None:
     """I5: what the newer release has stays."""
     now = served(("app-2", 70), ("app-8", 20), ("app-9", 10), candidate="app-9")
     change = release.withdraw(now, "app-8", "app-2", ACTOR)

@@ -60,7 +60,8 @@ def test_help_is_enough_to_begin(clone: Path) -> None:
 
 
 VERBS = """
-    build deploy smoke rollout deliver promote rollback hold resume status history logs up demo test
+    build deploy smoke rollout deliver promote rollback hold resume status history logs
+    demo trial rehearse up test check bootstrap doctor
 """
 
 

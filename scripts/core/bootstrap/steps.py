@@ -80,6 +80,23 @@ def surplus(access: Federation, found: Found) -> list[Step]:
     return steps
 
 
+def advice(things: Sequence[Thing], found: Found) -> list[str]:
+    """What is there and could be better, but is not ours to change: others may rely on it."""
+    said = []
+    for thing in things:
+        there = found.things.get(thing.path)
+        if thing.kind != "images" or there is None:
+            continue
+        if not (there.get("dockerConfig") or {}).get("immutableTags"):
+            _, project, _, location, _, name = thing.name.split("/")
+            said.append(
+                f"tags in {thing.name} can move to other images; where nobody relies on it:"
+                f" gcloud artifacts repositories update {name} --immutable-tags"
+                f" --location={location} --project={project}"
+            )
+    return said
+
+
 def _enable(project: str, names: list[str]) -> Step:
     return Step(
         does="enable",
@@ -114,7 +131,17 @@ def _make(thing: Thing, there: Document | None) -> Step | None:
     write_ = _mend(thing, there)
     if write_ is None:
         return None
-    return Step(does="change", what=what, project=thing.project, gcloud=thing.changed, write=write_)
+    told = ", ".join(sorted(write_.params.get("updateMask", "").split(",")))
+    if thing.kind == "service":
+        is_open = thing.settings[INVOKER_CHECK] == "true"
+        told = "open to everybody" if is_open else "closed to who has no run.invoker"
+    return Step(
+        does="change",
+        what=f"{what}: {told}",
+        project=thing.project,
+        gcloud=thing.changed,
+        write=write_,
+    )
 
 
 def _mend(thing: Thing, there: Document) -> Write | None:

@@ -4,112 +4,130 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tempfile
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from scripts.core.errors import Failed, ShipError, UsageError
+from scripts.core.errors import Failed
+from scripts.core.image import docker_command
 
-_STEP = re.compile(r"#\d+ \[.+\] ")  # "#7 [stage-1 2/4] COPY …" of `--progress plain`
-_LINES = 20  # of the output, shown when a build fails
+# The time of every file and of the image itself, unless a file is older: 1980, as far back as zip
+# files go. Never the commit's: BuildKit gives this time to the folder that WORKDIR makes, and a
+# time that changes with each commit would make every layer after it a new one. The commit's time is
+# in the label org.opencontainers.image.created.
+# https://reproducible-builds.org/docs/source-date-epoch/
+EPOCH = 315_532_800  # unix seconds
 
 
-def build(
-    context: Path,
-    *,
-    dockerfile: Path,
-    reference: str,
-    platform: str,
-    commit: str,
-    created: int,
-    labels: dict[str, str],
-    progress: Callable[[str], None],
-) -> str:
-    """Build the folder `context` and push it.
+class Builder:
+    """What builds: the builder that the user has chosen with buildx, the default one else.
 
     Args:
-        context: the build context.
-        dockerfile: the Dockerfile.
-        reference: HOST/PATH:TAG to push to. Docker itself allows plain http on loopback only.
-        platform: `os/architecture`.
-        commit: the full SHA, given to the Dockerfile as build argument COMMIT_SHA.
-        created: the commit's time (unix seconds): the image's too, whenever it is built.
-        labels: put on the image.
-        progress: told each step.
-
-    Returns:
-        The digest of the pushed manifest.
+        environment: of every docker command, which says where to log in: see `docker_login`.
 
     Raises:
         UsageError: Docker or buildx is not installed, or no engine answers.
-        Failed: the build or the push fails; its last lines are the evidence.
     """
-    with tempfile.TemporaryDirectory(prefix="shipway-") as folder:
-        metadata = Path(folder) / "metadata.json"
-        arguments = {"COMMIT_SHA": commit, "SOURCE_DATE_EPOCH": str(created)}
-        command = [
-            *("docker", "buildx", "build", "--progress", "plain", "--push"),
-            *("--platform", platform, "--file", str(dockerfile), "--tag", reference),
-            *(word for k, v in arguments.items() for word in ("--build-arg", f"{k}={v}")),
-            *(word for k, v in sorted(labels.items()) for word in ("--label", f"{k}={v}")),
-            # One plain manifest, whatever the driver: the digest is the image's own, and not that
-            # of an index whose attestation says something else each time. Provenance is attested
-            # where it can be trusted, by the workflow that builds.
-            *("--provenance", "false", "--sbom", "false"),
-            *("--metadata-file", str(metadata), str(context)),
-        ]
-        _run(command, reference, progress)
-        # https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file
-        digest = json.loads(metadata.read_bytes()).get("containerimage.digest")
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        said = docker_command.run(["docker", "buildx", "inspect"], environment)
+        found = [re.match(r"Driver:\s+(\S+)", line) for line in said]
+        self.driver = next((match[1] for match in found if match), "")
+        if not self.driver:  # it says why, and ends as if all were well
+            raise docker_command.failure(0, said, environment)
+
+    @property
+    def is_engine(self) -> bool:
+        """Whether Docker's engine builds by itself, and not a BuildKit of its own.
+
+        The engine neither attests, nor keeps the layers of the earlier stages in a registry.
+        https://docs.docker.com/build/builders/drivers/
+        """
+        return self.driver == "docker"
+
+    def cache_repository(self, repository: str) -> str:
+        """Where the layers of earlier builds are kept: HOST/PATH, one tag a commit.
+
+        The engine puts what it knows of its layers into the image itself. BuildKit keeps the layers
+        of all stages, for which the image is no place. A tag is written once in both cases: a
+        registry that never lets a tag move is fine.
+        """
+        return repository if self.is_engine else f"{repository}/cache"
+
+    def build(
+        self,
+        context: Path,
+        *,
+        dockerfile: Path,
+        repository: str,
+        platform: str,
+        commit: str,
+        earlier: Sequence[str] = (),
+        labels: dict[str, str],
+        progress: Callable[[str], None],
+    ) -> str:
+        """Build the folder `context` and push it.
+
+        Args:
+            context: the build context.
+            dockerfile: the Dockerfile.
+            repository: HOST/PATH to push to. Docker allows plain http on loopback only.
+            platform: `os/architecture`.
+            commit: the full SHA: the tag, and given to the Dockerfile as build argument COMMIT_SHA.
+            earlier: the commits whose layers are used again, from `cache_repository`.
+            labels: put on the image.
+            progress: told each step.
+
+        Returns:
+            The digest of what was pushed: a manifest's, or an index's with attestations.
+
+        Raises:
+            UsageError: no engine answers.
+            Failed: the build or the push fails; its last lines are the evidence.
+        """
+        reference = f"{repository}:{commit}"
+        arguments = {"COMMIT_SHA": commit, "SOURCE_DATE_EPOCH": str(EPOCH)}
+        with tempfile.TemporaryDirectory(prefix="shipway-") as folder:
+            metadata = Path(folder) / "metadata.json"
+            command = [
+                *("docker", "buildx", "build", "--progress", "plain"),
+                *("--platform", platform, "--file", str(dockerfile), "--tag", reference),
+                *(word for k, v in arguments.items() for word in ("--build-arg", f"{k}={v}")),
+                *(word for k, v in sorted(labels.items()) for word in ("--label", f"{k}={v}")),
+                *self._pushed(),
+                *self._cached(self.cache_repository(repository), commit, earlier),
+                *("--metadata-file", str(metadata), str(context)),
+            ]
+            docker_command.run(command, self._environment, reference, progress)
+            # https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file
+            digest = json.loads(metadata.read_bytes()).get("containerimage.digest")
         if not isinstance(digest, str):
             raise Failed(f"docker buildx did not say which digest it pushed to {reference}")
         return digest
 
+    def _pushed(self) -> list[str]:
+        """How it is pushed, with what the builder can attest.
 
-def _run(command: list[str], reference: str, progress: Callable[[str], None]) -> None:
-    last: deque[str] = deque(maxlen=_LINES)
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except FileNotFoundError:
-        raise UsageError(
-            "docker is not installed", "install Docker with buildx, or build with --builder pack"
-        ) from None
-    with process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                last.append(line.rstrip())
-                if _STEP.match(line):
-                    progress(line.rstrip())
-        except BaseException:
-            process.terminate()  # an interrupted build does not go on and push
-            raise
-    if process.returncode:
-        raise _failure(process.returncode, list(last), reference)
+        https://docs.docker.com/build/metadata/attestations/
+        """
+        if self.is_engine:
+            return ["--push", "--provenance", "false", "--sbom", "false"]
+        output = "type=image,push=true,oci-mediatypes=true,rewrite-timestamp=true"
+        return ["--output", output, "--provenance", "mode=max", "--sbom", "true"]
 
+    def _cached(self, where: str, commit: str, earlier: Sequence[str]) -> list[str]:
+        """Which layers are used again, and where this build's are kept.
 
-def _failure(code: int, lines: list[str], reference: str) -> ShipError:
-    """What went wrong, from what docker said last."""
-    text = "\n".join(lines)
-    host = reference.partition("/")[0]
-    if re.search(r"Cannot connect to the Docker daemon|daemon running\?|docker\.sock", text):
-        return UsageError(
-            "no Docker engine answers", "start Docker, or build with --builder pack", evidence=lines
-        )
-    if re.search(r"buildx. is not a docker command|unknown (?:flag: --progress|command)", text):
-        return UsageError(
-            "docker has no buildx", "https://docs.docker.com/go/buildx/", evidence=lines
-        )
-    if re.search(r"denied|unauthorized|401 |403 ", text, re.IGNORECASE):
-        hint = f"gcloud auth configure-docker {host}"
-        return Failed(f"{host} does not let Docker push to {reference}", hint, evidence=lines)
-    return Failed(f"docker buildx build failed with exit code {code}", evidence=lines)
+        https://docs.docker.com/build/cache/backends/
+        """
+        start = [
+            word for tag in earlier for word in ("--cache-from", f"type=registry,ref={where}:{tag}")
+        ]
+        if self.is_engine:
+            return [*start, "--cache-to", "type=inline"]
+        # A manifest of the kind that every registry takes. That it cannot be pushed, because a
+        # build that was stopped has left one, is no reason to deliver nothing.
+        kept = f"type=registry,ref={where}:{commit},mode=max"
+        kept += ",image-manifest=true,oci-mediatypes=true,ignore-error=true"
+        return [*start, "--cache-to", kept]

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform as machine
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,12 +26,12 @@ from scripts.core.image import layer as layers
 from scripts.core.image import tree as trees
 from scripts.core.image.dockerfile import Dockerfile, Stage
 from scripts.core.image.layer import Layer, Progress
+from scripts.core.image.machine import host_platform
 from scripts.core.image.stages import StageResult, Surroundings, interpret
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
-_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,6 @@ class PackedImage:
     def config_digest(self) -> str:
         """The configuration's digest, under which it is pushed."""
         return _digest(self.config)
-
-
-def host_platform() -> str:
-    """This machine, as OCI images say it: `linux/amd64`, `darwin/arm64`, …"""
-    architecture = machine.machine().lower()
-    return f"{sys.platform}/{_ARCHITECTURES.get(architecture, architecture)}"
 
 
 def pack(

@@ -1,7 +1,8 @@
-"""RUN, as far as there is no operating system to run things in: `pip install --target`.
+"""RUN, as far as there is no operating system to run things in: `pip install`, and `rm -rf`.
 
 pip runs on this machine, with this Python, in a copy of the stage's files. What it installs is kept
-in the cache under everything it depends on.
+in the cache under everything it depends on. `rm -rf` may take files of the base image away, which
+is not there anyway.
 """
 
 from __future__ import annotations
@@ -67,7 +68,13 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
     Raises DockerfileError for any other command, and where dependencies are wanted for another
     platform than `host_platform`; Failed with pip's last lines where pip fails.
     """
-    commands = [_pip_arguments(command, step) for command in _commands(step)]
+    commands = [
+        _pip_arguments(command, step)
+        for command in _commands(step)
+        if not _removes_from_the_base_image(command, step)
+    ]
+    if not commands:
+        return {}
     if step.platform != host_platform:
         raise step.instruction.error(
             f"the pack builder installs for this machine, {host_platform}, and not for "
@@ -111,6 +118,23 @@ def _commands(step: Run) -> list[list[str]]:
             raise instruction.error(_NO_SYSTEM)
         commands[-1].append(shellwords.expand(word, step.variables))
     return commands
+
+
+def _removes_from_the_base_image(command: list[str], step: Run) -> bool:
+    """Whether it is an `rm -rf`, and only of what the stage itself did not put there.
+
+    Raises DockerfileError where it names the stage's own files: a layer cannot take them back.
+    """
+    if command[:2] != ["rm", "-rf"]:
+        return False
+    for word in command[2:]:
+        path = trees.inside(word, step.workdir)
+        if trees.matching(step.tree, path) or any(trees.below(step.tree, path)):
+            raise step.instruction.error(
+                f"the pack builder cannot take {word} away again; leave it out of COPY, or build "
+                "with --builder docker"
+            )
+    return True
 
 
 def _pip_arguments(command: list[str], step: Run) -> list[str]:

@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
 from scripts.core.errors import Failed, UsageError
 from scripts.core.google import is_confidential, unreachable
-from scripts.core.image.pack import PackedImage
+
+if TYPE_CHECKING:
+    from scripts.core.image.pack import PackedImage
 
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -88,6 +90,54 @@ class Registry:
         if images and (child := self._manifest(repository, images[0][1])):
             labels = _labels(self._config(repository, child[2]))
         return Resolved(digest, media_type, tuple(name for name, _ in images), labels)
+
+    def has(self, repository: str, reference: str) -> bool:
+        """Whether a tag or digest names anything.
+
+        Raises:
+            Unreachable: the registry does not answer.
+            Failed: it refuses.
+        """
+        return self._send(
+            "HEAD",
+            f"/v2/{repository}/manifests/{reference}",
+            headers={"Accept": ", ".join(_MANIFEST_TYPES)},
+            allowed=(404,),
+        ).ok
+
+    def image(
+        self, repository: str, reference: str
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The manifest and the configuration of one image; None for an index, or nothing.
+
+        Raises:
+            Unreachable: the registry does not answer.
+            Failed: it refuses.
+        """
+        found = self._manifest(repository, reference)
+        if found is None or "layers" not in found[2]:
+            return None
+        return found[2], self._config(repository, found[2])
+
+    def attestations(self, repository: str, reference: str) -> list[str]:
+        """The predicate types of what is attested of an image, sorted; none of a plain manifest.
+
+        Source: https://docs.docker.com/build/metadata/attestations/attestation-storage/
+
+        Raises:
+            Unreachable: the registry does not answer.
+            Failed: it refuses.
+        """
+        found = self._manifest(repository, reference)
+        types: set[str] = set()
+        for entry in found[2].get("manifests", []) if found else []:
+            annotations = entry.get("annotations") or {}
+            if annotations.get("vnd.docker.reference.type") != "attestation-manifest":
+                continue
+            if attested := self._manifest(repository, entry["digest"]):
+                for layer in attested[2].get("layers", []):
+                    types.add((layer.get("annotations") or {}).get("in-toto.io/predicate-type", ""))
+        return sorted(types - {""})
 
     def push(
         self,

@@ -1,0 +1,97 @@
+"""Changes to YAML as text: one value, one line; everything else, comments too, stays as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+Path = Sequence[str | int]
+
+
+def scalar(value: str) -> str:
+    """Text as YAML takes it: in quotes only where it would be read as something else."""
+    plain = yaml.safe_load(value) == value and ": " not in value and " #" not in value
+    return value if plain else json.dumps(value, ensure_ascii=False)
+
+
+def flow(values: Sequence[str]) -> str:
+    """A list on one line."""
+    return f"[{', '.join(scalar(value) for value in values)}]"
+
+
+def get(text: str, path: Path) -> Any:
+    """The value at `path`, or None."""
+    value = yaml.safe_load(text)
+    for step in path:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
+def replace(text: str, path: Path, new: str) -> str:
+    """Put `new` in the place of the value at `path`; nothing where there is none.
+
+    Args:
+        text: the document.
+        path: the value's keys.
+        new: YAML on one line (see `scalar` and `flow`).
+    """
+    pair = _find(text, path)
+    if pair is None:
+        return text
+    _, value = pair
+    return text[: value.start_mark.index] + new + text[_end(value) :]
+
+
+def insert_after(text: str, path: Path, line: str) -> str:
+    """Put a line below the value at `path`, as far in as its key is."""
+    pair = _find(text, path)
+    if pair is None:
+        return text
+    key, value = pair
+    end = text.find("\n", _end(value))
+    end = len(text) if end < 0 else end
+    return f"{text[:end]}\n{' ' * key.start_mark.column}{line}{text[end:]}"
+
+
+def remove(text: str, path: Path) -> str:
+    """Take the lines of the key at `path` away; its comment at their end goes with them."""
+    pair = _find(text, path)
+    if pair is None:
+        return text
+    key, value = pair
+    start = text.rfind("\n", 0, key.start_mark.index) + 1
+    end = text.find("\n", _end(value))
+    return text[:start] + ("" if end < 0 else text[end + 1 :])
+
+
+def _find(text: str, path: Path) -> tuple[yaml.Node, yaml.Node] | None:
+    """The key (or list item) and the value at `path`."""
+    # Not the C loader: its marks count bytes.
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    found = None
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next((pair for pair in node.value if pair[0].value == str(step)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            items = node.value
+            found = (items[step], items[step]) if step < len(items) else None
+        else:
+            return None
+        if found is None:
+            return None
+        node = found[1]
+    return found
+
+
+def _end(node: yaml.Node) -> int:
+    """Where a value's own text ends: a block's mark is where the next one begins."""
+    while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        node = last[1] if isinstance(node, yaml.MappingNode) else last
+    return int(node.end_mark.index)

@@ -1,0 +1,111 @@
+"""Show what a deploy of the files would change in what runs; change nothing.
+
+Compared are labels, annotations and the template, by path. Traffic is left out: releases decide it.
+The files are those on disk; with --commit those of a commit, and its image is compared too.
+Exit code 0: nothing would change. 4: something would.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scripts.core import manifest, options
+from scripts.core.cloudrun import CloudRun
+from scripts.core.context import Context, at_commit
+from scripts.core.declared import Difference, differences
+from scripts.core.git import Commit
+from scripts.core.images import Images
+from scripts.core.report import Result, Table, short_digest, show
+
+DIFFERS = 4
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.common(parser)
+    parser.add_argument("--commit", metavar="REF", help="this commit's files, and its image")
+    parser.set_defaults(dry_run=True)
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    with _files(arguments, root) as (context, commit):
+        found = [
+            (region.region, _differences(context, region, commit)) for region in context.regions
+        ]
+    return show(_result(context, found), arguments.format)
+
+
+@contextmanager
+def _files(arguments: argparse.Namespace, root: Path) -> Iterator[tuple[Context, Commit | None]]:
+    """A call on the files on disk, or on those of a commit."""
+    if arguments.commit is None:
+        yield Context(arguments, root), None
+    else:
+        with at_commit(arguments, root) as (context, commit):
+            yield context, commit
+
+
+def _differences(
+    context: Context, region: CloudRun, commit: Commit | None
+) -> list[Difference] | None:
+    """Where the files differ from what runs; None where nothing runs yet."""
+    runs = region.service()
+    if runs is None:
+        return None
+    sha = commit.sha if commit else "0" * 40
+    files = manifest.render(context.pipeline, commit=sha, image="", revision="")
+    found = differences(files, runs)
+    return found + (_image(context, runs, commit) if commit else [])
+
+
+def _image(context: Context, runs: manifest.Object, commit: Commit) -> list[Difference]:
+    running = manifest.image_of(runs["spec"]["template"])
+    there = Images(context).find(commit)
+    wanted = there.reference if there else f"{context.pipeline.repository}:{commit.sha}"
+    if there and running.rpartition("@")[2] == wanted.rpartition("@")[2]:
+        return []
+    return [
+        Difference(
+            path="image",
+            runs=short_digest(running),
+            files=short_digest(wanted) if there else f"commit {commit.short}, not built yet",
+        )
+    ]
+
+
+def _result(context: Context, found: list[tuple[str, list[Difference] | None]]) -> Result:
+    name, where = context.pipeline.service, context.where
+    rows, notes = [], []
+    for region, differs in found:
+        if differs is None:
+            notes.append(f"{name} does not exist in {region}: a deploy makes it")
+        for one in differs or []:
+            rows.append([region, one.path, one.runs or "-", one.files or "-"])
+    changes = any(differs or differs is None for _, differs in found)
+    if changes:
+        notes.append(f"to make it so: ./ship deliver {where}")
+    else:
+        notes.append("no change: what runs is what the files say")
+    regions: list[dict[str, Any]] = [
+        {
+            "region": region,
+            "exists": differs is not None,
+            "differences": [msgspec.to_builtins(one) for one in differs or []],
+        }
+        for region, differs in found
+    ]
+    return Result(
+        data={
+            "service": name,
+            "environment": context.pipeline.env,
+            "changes": changes,
+            "regions": regions,
+        },
+        table=Table(columns=["REGION", "WHAT", "RUNS", "FILES SAY"], rows=rows, notes=notes),
+        code=DIFFERS if changes else 0,
+    )

@@ -1,0 +1,245 @@
+"""Where a step runs: in its own image where Docker has it, else its command on this machine.
+
+Cloud Build gives each step /workspace, the home folder /builder/home, the Docker engine's socket,
+and a metadata server that says who it is. On this machine the first two are folders; text in a
+step's command that names them, or a volume's path, names those folders instead.
+
+Source: https://cloud.google.com/build/docs/overview and Google's own cloud-build-local.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from scripts.core.errors import UsageError
+from scripts.rehearse.cloudbuild.build import HOME, WORKSPACE, Build, Step, Volume
+
+_SOCKET = "/var/run/docker.sock"
+_GOOGLES = re.compile(r"gcr\.io/cloud-builders/([a-z-]+)")
+_DOCKERS = re.compile(
+    r"(?:docker\.io/)?(?:library/)?docker(?:[:@].*)?|gcr\.io/cloud-builders/docker.*"
+)
+_GRACE_SECONDS = 10
+
+
+class Running:
+    """A step that has been started."""
+
+    def __init__(
+        self, process: subprocess.Popen[str], where: str, container: str | None = None
+    ) -> None:
+        self.where = where
+        self._process = process
+        self._container = container
+
+    def code(self) -> int | None:
+        """The exit code, or None while it runs."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """End it, with all that it started."""
+        if self._container:
+            command = ["docker", "rm", "--force", self._container]
+            subprocess.run(command, capture_output=True, check=False, timeout=60)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class Place:
+    """The folders of one build, and how its steps are started in them.
+
+    Args:
+        folder: a scratch folder.
+        workspace: what Cloud Build has checked out.
+        build: the build.
+        variables: what every step gets beyond what its file says: where Google's APIs are.
+        mapped: the substitutions as variables, for steps that ask for them.
+        secrets: the values of the build's secret variables.
+        docker: whether an engine answers, and steps may use it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        workspace: Path,
+        build: Build,
+        *,
+        variables: Mapping[str, str],
+        mapped: Mapping[str, str],
+        secrets: Mapping[str, str],
+        docker: bool,
+    ) -> None:
+        self.folder = folder
+        self.workspace = workspace
+        self.build = build
+        self.variables = variables
+        self.mapped = mapped
+        self.secrets = secrets
+        self.docker = docker
+        self.home = folder / "home"
+        self.home.mkdir(parents=True)
+
+    def leaves_out(self, step: Step) -> str | None:
+        """Why a step cannot be rehearsed here; None where it can."""
+        if not self.docker and _DOCKERS.fullmatch(step.name):
+            return "no Docker engine is used here; images are packed"
+        return None
+
+    def has(self, image: str) -> bool:
+        """Whether Docker has an image already: nothing is fetched for a rehearsal."""
+        if not self.docker:
+            return False
+        command = ["docker", "image", "inspect", image]
+        return not subprocess.run(command, capture_output=True, check=False, timeout=60).returncode
+
+    @contextmanager
+    def start(self, step: Step, say: Callable[[str], None]) -> Iterator[Running]:
+        """Start a step; it is ended when the block is left.
+
+        Args:
+            step: the step.
+            say: told each line that it prints.
+        """
+        name = f"shipway-rehearsal-{uuid.uuid4().hex[:12]}"
+        script = self.folder / f"{name}.script"
+        in_image = self.has(step.name)
+        if step.script:
+            text = step.script if step.script.startswith("#!") else f"#!/bin/sh\n{step.script}"
+            script.write_text(text if in_image else self._here(step, text))
+            script.chmod(0o755)
+        environment = self._environment(step)
+        if in_image:
+            command = self._docker(step, name, script, environment)
+            where, cwd = f"in {step.name}", self.folder
+        else:
+            command = self._command(step, script)
+            where = "its command on this machine, not in its image"
+            cwd = self._folder(step)
+        try:
+            process = subprocess.Popen(
+                command, cwd=cwd, env=self._base(in_image) | environment,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True, errors="replace", start_new_session=True,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise UsageError(
+                f"{command[0]}: not on this machine",
+                f"docker pull {step.name}, and the step runs in its own image",
+            ) from None
+        running = Running(process, where, name if in_image else None)
+        told = threading.Thread(target=_tell, args=(process, say), daemon=True)
+        told.start()
+        try:
+            yield running
+        finally:
+            if running.code() is None:
+                running.kill()
+            told.join(_GRACE_SECONDS)
+            script.unlink(missing_ok=True)
+
+    def _environment(self, step: Step) -> dict[str, str]:
+        """What the file gives a step; its own variables win over the build's."""
+        mapped = step.automap_substitutions
+        if mapped is None:
+            mapped = self.build.options.automap_substitutions
+        made = dict(self.mapped) if mapped else {}
+        for entry in [*self.build.options.env, *step.env]:
+            name, _, value = entry.partition("=")
+            made[name] = value
+        for name in [*self.build.options.secret_env, *step.secret_env]:
+            made[name] = self.secrets[name]
+        return made
+
+    def _base(self, in_image: bool) -> dict[str, str]:
+        """What a step has besides: nothing of whoever rehearses but the search path."""
+        if in_image:
+            return dict(os.environ)  # docker's own; the container gets what is named to it
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            **({"DOCKER_HOST": os.environ["DOCKER_HOST"]} if "DOCKER_HOST" in os.environ else {}),
+            **self.variables,
+        }
+
+    def _docker(
+        self, step: Step, name: str, script: Path, environment: Mapping[str, str]
+    ) -> list[str]:
+        """`docker run`, as Cloud Build calls it. Values are handed over by name alone (I9)."""
+        folder = step.dir if step.dir.startswith("/") else f"{WORKSPACE}/{step.dir}".rstrip("/")
+        mounts = [(str(self.workspace), WORKSPACE), (str(self.home), HOME), (_SOCKET, _SOCKET)]
+        mounts += [(str(self._volume(v)), v.path) for v in self._volumes(step)]
+        named = {k: v for k, v in self.variables.items() if k != "SHIPWAY_VENV"}
+        command = ["docker", "run", "--rm", "--name", name, "--network", "host",
+                   "--workdir", folder, "--env", f"HOME={HOME}"]  # fmt: skip
+        for source, target in mounts:
+            command += ["--volume", f"{source}:{target}"]
+        for key, value in named.items():
+            command += ["--env", f"{key}={value}"]
+        for key in environment:
+            command += ["--env", key]
+        if step.script:
+            command += ["--volume", f"{script}:/builder/script", "--entrypoint", "/builder/script"]
+        elif step.entrypoint:
+            command += ["--entrypoint", step.entrypoint]
+        return [*command, step.name, *step.args]
+
+    def _command(self, step: Step, script: Path) -> list[str]:
+        """A step's command on this machine: its entry point, or what its image's is known to be."""
+        if step.script:
+            return [str(script)]
+        args = [self._here(step, arg) for arg in step.args]
+        if step.entrypoint:
+            return [self._here(step, step.entrypoint), *args]
+        googles = _GOOGLES.match(step.name)
+        if googles:
+            return [googles[1], *args]
+        if not args:
+            raise UsageError(f"{step.name}: what the image runs is not known without the image")
+        return args
+
+    def _here(self, step: Step, text: str) -> str:
+        """A text of a step with the folders of this machine in the place of Cloud Build's."""
+        there = {WORKSPACE: self.workspace, HOME: self.home}
+        there |= {v.path.rstrip("/"): self._volume(v) for v in self._volumes(step)}
+        for path in sorted(there, key=len, reverse=True):
+            here = str(there[path])
+            text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])", lambda _, h=here: h, text)  # type: ignore[misc]
+        return text
+
+    def _folder(self, step: Step) -> Path:
+        if step.dir.startswith("/"):
+            return Path(self._here(step, step.dir))
+        return self.workspace / step.dir
+
+    def _volumes(self, step: Step) -> list[Volume]:
+        return [*self.build.options.volumes, *step.volumes]
+
+    def _volume(self, volume: Volume) -> Path:
+        made = self.folder / "volumes" / volume.name
+        made.mkdir(parents=True, exist_ok=True)
+        return made
+
+
+def engine_answers() -> bool:
+    """Whether a Docker engine answers here."""
+    if not shutil.which("docker"):
+        return False
+    asked = subprocess.run(["docker", "version"], capture_output=True, check=False, timeout=60)
+    return asked.returncode == 0
+
+
+def _tell(process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        say(line.rstrip("\n"))

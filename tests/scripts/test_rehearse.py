@@ -1,0 +1,285 @@
+"""The real workflows, run with act against a scratch local Cloud Run that enforces IAM.
+
+In the place of the actions of others stand those of tests/actions/: no internet is needed. What
+they stand for is not tested here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.core.errors import UsageError
+from scripts.rehearse import workflow
+from tests.conftest import ROOT
+from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE
+from tests.scripts.docker_help import needs_docker
+
+ENVIRONMENT = """
+project: acme-{env}
+regions: [us-central1]
+registry: us-central1-docker.pkg.dev/acme-ops/services
+access: private
+{after}
+rollout:
+  steps: [10, 100]
+  bake: 5m
+overlay:
+  spec:
+    template:
+      spec:
+        serviceAccountName: shop-runtime@acme-{env}.iam.gserviceaccount.com
+"""
+# What this project's own checks and tests are is not the point: a fork has its own.
+NOXFILE = """
+import nox
+
+@nox.session
+def lint(session):
+    session.run("python", "-m", "compileall", "-q", "shop")
+
+@nox.session
+def types(session):
+    session.log("none")
+"""
+TEST = "def test_it():\n    assert True\n"
+
+
+class Fork:
+    """A fork with a small service of its own, and the workflows as they are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("scripts", "emulator", ".github"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc"))
+        for name in ("ship", ".gitignore", "pyproject.toml"):
+            shutil.copy2(ROOT / name, folder / name)
+        for lockfile in ROOT.glob("requirements*.txt"):
+            shutil.copy2(lockfile, folder)
+        self.write("pipelines/shop/service.yaml", MANIFEST.format(name="shop"))
+        self.write("pipelines/shop/smoke.yaml", SMOKE)
+        self.write("pipelines/shop/local.yaml", LOCAL.format(endpoint="http://127.0.0.1:8787"))
+        for env, after in (("staging", ""), ("production", "after: staging")):
+            self.write(f"pipelines/shop/{env}.yaml", ENVIRONMENT.format(env=env, after=after))
+        self.write("shop/server.py", SERVER)
+        self.write("shop/Dockerfile", DOCKERFILE)
+        self.write("noxfile.py", NOXFILE)
+        self.write("tests/test_it.py", TEST)
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.git("remote", "add", "origin", "git@github.com:acme/shop.git")
+        self.commit("the first", health="ok")
+        self.commit("the second", health="ok", note="second")
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def git(self, *arguments: str) -> str:
+        settings = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        return subprocess.run(
+            ["git", *settings, *arguments],
+            cwd=self.folder, check=True, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+
+    def commit(self, subject: str, *, health: str, note: str = "first") -> None:
+        settings = {"note": note, "start": "listen", "health": health, "code": 200}
+        self.write("shop/settings.json", json.dumps(settings))
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", subject)
+
+    def rehearse(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        words = ["rehearse", *arguments, "--actions", str(ROOT / "tests" / "actions")]
+        if "--builder" not in words:
+            words += ["--builder", "pack"]
+        return subprocess.run(
+            [sys.executable, str(ROOT / "scripts"), *words],
+            cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "somebody", **env},
+            capture_output=True, text=True, check=False, timeout=240,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Fork:
+    """One fork for the tests that leave it as it is."""
+    return Fork(tmp_path_factory.mktemp("fork"))
+
+
+def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Job -> result, as the table says."""
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    return {row[0]: row[1] for row in rows if len(row) > 1 and row[0] != "rehearsed"}
+
+
+def test_deliver(forked: Fork) -> None:
+    """Built once, to staging, the same digest to production; nobody else's identity used (I2)."""
+    done = forked.rehearse()
+    assert done.returncode == 0, done.stderr
+    assert jobs(done) == {"build": "success", "staging": "success", "production": "success"}
+    assert "stand-in for actions/attest-build-provenance: would sign" in done.stderr
+    said = done.stderr.split("production / Deploy, smoke-check, shift traffic")
+    assert said[0].count("pushed 0 B") + said[0].count(" pushed (") == 1
+    found = re.search(r"rollout  (shop-[0-9a-f]{7}) 100 %", said[0])
+    assert found
+    revision = found[1]
+    assert f"{revision} 10 %" in said[1]
+    assert f"rollout  {revision} 100 %" in said[1]
+
+
+def test_deliver_stops_at_a_failing_smoke_check(tmp_path: Path) -> None:
+    fork = Fork(tmp_path)
+    fork.commit("break it", health="broken")
+    done = fork.rehearse("deliver")
+    assert done.returncode == 1
+    assert jobs(done) == {"build": "success", "staging": "failure", "production": "skipped"}
+    assert "Deploy, smoke-check, shift traffic" in done.stdout
+    assert '"status": "broken"' in done.stderr
+    assert "rollout" not in done.stderr
+
+
+def test_promote(forked: Fork) -> None:
+    done = forked.rehearse("promote", "--input", "environment=production")
+    assert done.returncode == 0, done.stderr
+    assert jobs(done) == {"promote": "success"}
+    assert "100 %   90 %" in done.stderr
+    assert "0 %     10 %" in done.stderr
+
+
+def test_promote_to_a_percentage(forked: Fork) -> None:
+    inputs = ("--input", "environment=production", "--input", "percent=35")
+    done = forked.rehearse("promote", *inputs)
+    assert done.returncode == 0, done.stderr
+    assert "0 %     35 %" in done.stderr
+
+
+def test_rollback_and_what_was_typed_is_no_shell(forked: Fork) -> None:
+    made = Path(tempfile.gettempdir(), f"made-{uuid.uuid4().hex[:8]}")
+    reason = f"--yes $(touch {made}) `touch {made}`; touch {made} \" ' & touch {made}"
+    inputs = ("--input", "environment=production", "--input", f"reason={reason}")
+    done = forked.rehearse("rollback", *inputs)
+    assert done.returncode == 0, done.stderr
+    assert jobs(done) == {"rollback": "success"}
+    assert "on hold" in done.stderr
+    assert "by somebody, 2" in done.stderr
+    assert reason in done.stderr
+    assert not made.exists()
+
+
+def test_rollback_needs_no_build_no_pull_no_tests(forked: Fork) -> None:
+    done = forked.rehearse("rollback", "--input", "environment=staging")
+    assert done.returncode == 0, done.stderr
+    steps = [line for line in done.stderr.splitlines() if line.startswith("rollback / ")]
+    assert len(steps) == 3
+    assert "build" not in done.stderr.partition(steps[-1])[2]
+
+
+def test_another_branch_is_refused(forked: Fork) -> None:
+    """The provider's condition: whatever a branch's workflow says, it gets no identity."""
+    inputs = ("--input", "environment=production")
+    done = forked.rehearse("rollback", *inputs, "--ref", "refs/heads/mine")
+    assert done.returncode == 1
+    assert jobs(done) == {"rollback": "failure"}
+    assert "rejected by the attribute condition" in done.stderr
+    assert "docs/security.md" in done.stderr
+    assert "on hold" not in done.stderr
+
+
+def test_a_job_without_the_permission_gets_no_token(tmp_path: Path) -> None:
+    fork = Fork(tmp_path)
+    file = fork.folder / ".github/workflows/rollback.yml"
+    file.write_text(file.read_text().replace("      id-token: write", "      issues: write"))
+    fork.commit("no permission", health="ok")
+    done = fork.rehearse("rollback", "--input", "environment=staging")
+    assert done.returncode == 1
+    assert "the permission 'id-token: write' are needed" in done.stderr
+
+
+@needs_docker
+def test_deliver_with_docker(forked: Fork) -> None:
+    """buildx builds and pushes with the pusher's token; instances are containers."""
+    done = forked.rehearse("deliver", "--builder", "docker")
+    assert done.returncode == 0, done.stderr
+    assert set(jobs(done).values()) == {"success"}
+
+
+@needs_docker
+def test_ci(forked: Fork) -> None:
+    """Checks, tests, and the trial delivery with the image that Docker built."""
+    done = forked.rehearse("ci")
+    assert done.returncode == 0, done.stderr
+    assert jobs(done) == {"check": "success", "trial": "success"}
+    assert "1 passed" in done.stderr
+
+
+def test_a_commit_that_adds_an_environment(tmp_path: Path) -> None:
+    """What was there before it has nowhere to go: the commit itself is delivered first."""
+    fork = Fork(tmp_path)
+    fork.write("pipelines/shop/qa.yaml", ENVIRONMENT.format(env="qa", after="after: staging"))
+    fork.commit("one more", health="ok")
+    done = fork.rehearse("rollback", "--input", "environment=qa")
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_is_left_in_the_repository(forked: Fork) -> None:
+    assert forked.git("status", "--porcelain") == ""
+    assert forked.git("branch", "--format=%(refname:short)") == "main"
+
+
+def test_an_action_that_is_not_there(forked: Fork, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts"), "rehearse", "--actions", str(tmp_path)],
+        cwd=forked.folder, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"--actions {tmp_path}: no " in done.stderr
+    assert "git clone https://github.com/" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rolback"], "did you mean 'rollback'?"),
+        (["rollback"], "--input environment="),
+        (["rollback", "--input", "environment"], "write NAME=VALUE"),
+        (["rollback", "--input", "env=staging"], "did you mean 'environment'?"),
+        (["rollback", "--input", "environment=qa"], "production, staging"),
+        (["deliver", "--ref", "main"], "refs/heads/main"),
+    ],
+)
+def test_bad_input(forked: Fork, words: list[str], said: str) -> None:
+    done = forked.rehearse(*words)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+
+
+def test_the_copy_differs_in_what_act_lacks_only() -> None:
+    real = workflow.load(ROOT, "deliver", {})
+    copied = yaml.load(real.copy(lambda job: {}, lambda job: {}), Loader=workflow._Loader)
+    for job in real.data["jobs"].values():
+        job.pop("concurrency", None)
+        job.setdefault("env", {})
+    assert copied == real.data
+    again = real.copy(lambda job: {"DEPLOYER": f"it's {job.environment}"}, lambda job: {"A": "b"})
+    assert (
+        "${{ 'it''s production' }}"
+        in yaml.load(again, Loader=workflow._Loader)["jobs"]["production"]["steps"][1]["with"][
+            "service_account"
+        ]
+    )
+
+
+def test_no_workflow_at_all(tmp_path: Path) -> None:
+    (tmp_path / ".github/workflows").mkdir(parents=True)
+    (tmp_path / ".github/workflows/a.yml").write_text("- 1\n")
+    with pytest.raises(UsageError, match=r"a\.yml: no workflow"):
+        workflow.load(tmp_path, "a", {})

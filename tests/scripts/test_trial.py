@@ -1,0 +1,250 @@
+"""`./ship trial`: would this commit deliver? On a scratch local Cloud Run, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.scripts.conftest import Project
+from tests.scripts.docker_help import needs_docker
+
+
+class Trials:
+    """Trials of a project's commits; what they leave behind is looked for in `scratch`."""
+
+    def __init__(self, project: Project, scratch: Path) -> None:
+        self.project = project
+        self.scratch = scratch
+        scratch.mkdir()
+
+    def ship(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        how = () if {"--builder", "--runtime"} & set(arguments) else ("--builder", "pack")
+        ended = self.project.ship("trial", *how, *arguments, TMPDIR=str(self.scratch), **env)
+        assert "Traceback" not in ended.stderr
+        assert self.left() == []
+        return ended
+
+    def rows(self, *arguments: str) -> list[tuple[str, str]]:
+        """Each step of a trial that went well, and its result."""
+        ended = self.ship(*arguments, "--format", "json")
+        assert ended.returncode == 0, ended.stderr
+        document = json.loads(ended.stdout)
+        assert document["passed"]
+        return [(row["step"], row["result"]) for row in document["steps"]]
+
+    def left(self) -> list[str]:
+        """Files, and processes that work in there or are told of it."""
+        found = [str(path) for path in self.scratch.iterdir()]
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                says = (process / "cmdline").read_text() + os.readlink(process / "cwd")
+            except OSError:
+                continue
+            if str(self.scratch) in says:
+                found.append(says)
+        return found
+
+
+@pytest.fixture
+def trials(project: Project, tmp_path: Path) -> Trials:
+    return Trials(project, tmp_path / "scratch")
+
+
+def names(project: Project) -> tuple[str, str]:
+    """The revisions of the last commit and of the one before it."""
+    return tuple(project.revision(project.git("rev-parse", c)) for c in ("HEAD", "HEAD~1"))  # type: ignore[return-value]
+
+
+def test_a_commit_is_delivered_onto_its_base_and_rolled_back(trials: Trials) -> None:
+    project = trials.project
+    project.commit()
+    ended = trials.ship("--bake", "0.1s")
+    assert ended.returncode == 0, ended.stderr
+    new, old = names(project)
+    short = new.rpartition("-")[2]
+    lines = ended.stdout.splitlines()
+    assert [line.split("  ")[0].strip() for line in lines] == [
+        "STEP", f"base {old.rpartition('-')[2]}", f"build {short}", f"deliver {short}",
+        "roll back", f"{short} would deliver",
+    ]  # fmt: skip
+    assert f"{new} 100 %" in lines[3]
+    assert f"{old} 100 %" in lines[4]
+    for share in (10, 50):
+        assert f"{new} {share} %" in ended.stderr, "a real rollout"
+    assert "2 of 2 checks passed" in ended.stderr
+    assert "does not exist" in str(project.service()), "nothing went to the environment's own"
+
+
+def test_a_commit_that_fails_its_checks_would_not(trials: Trials) -> None:
+    """The evidence is shown, once."""
+    trials.project.commit(health="broken")
+    ended = trials.ship()
+    assert ended.returncode == 1
+    assert ended.stdout.rstrip().endswith("would not deliver")
+    assert "FAILED: " in ended.stdout
+    assert "did not pass its smoke checks" in ended.stderr
+    assert ended.stderr.count('"status": "broken"') == 1
+    assert "mend it and commit, then: ./ship trial" in ended.stderr
+
+
+def test_a_container_that_does_not_start_would_not(trials: Trials) -> None:
+    trials.project.commit(start="exit")
+    ended = trials.ship()
+    assert ended.returncode == 1
+    assert "did not start: HealthCheckContainerError" in ended.stderr
+    assert "  | no database" in ended.stderr
+
+
+def test_an_image_that_cannot_be_built_would_not(trials: Trials) -> None:
+    project = trials.project
+    (project.folder / project.name / "Dockerfile").unlink()
+    project.commit()
+    ended = trials.ship()
+    assert ended.returncode == 2
+    assert "Dockerfile: no such file in commit" in ended.stderr
+
+
+@pytest.mark.parametrize("broken", [{"health": "broken"}, {"start": "exit"}])
+def test_a_broken_base_does_not_keep_a_commit_from_mending_it(
+    trials: Trials, broken: dict[str, Any]
+) -> None:
+    trials.project.commit(**broken)
+    trials.project.commit(health="ok", start="listen")
+    ended = trials.ship("--format", "json")
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["passed"]
+    assert [row["passed"] for row in told["steps"]] == [False, True, True, True]
+    assert "cannot be delivered: " in told["steps"][0]["result"]
+    assert "left out: nothing was delivered before it" in told["steps"][3]["result"]
+    assert "goes alone" in ended.stderr
+
+
+def test_a_new_service_has_no_base(trials: Trials) -> None:
+    """The base does not know the service yet."""
+    project = trials.project
+    project.git("mv", f"pipelines/{project.name}", "pipelines/other")
+    project.git("mv", project.name, "other")
+    for file in ("service.yaml",):
+        path = project.folder / "pipelines" / "other" / file
+        path.write_text(path.read_text().replace(project.name, "other"))
+    project.git("commit", "--quiet", "--all", "--message", "another service")
+    steps = trials.rows()
+    assert "cannot be delivered: no service 'other'" in steps[0][1]
+    assert steps[2][1].endswith(" 100 %")
+
+
+def test_the_first_commit_goes_alone(trials: Trials) -> None:
+    ended = trials.ship()
+    assert ended.returncode == 0, ended.stderr
+    assert "nothing is known that" in ended.stderr
+    assert "base" not in ended.stdout
+
+
+def test_the_base_is_where_a_branch_left_main(trials: Trials) -> None:
+    project = trials.project
+    base = project.git("rev-parse", "HEAD")
+    project.git("update-ref", "refs/remotes/origin/main", base)
+    project.commit()
+    project.commit()
+    assert trials.rows()[0][0] == f"base {base[:7]}"
+    assert trials.rows("--onto", "HEAD~1")[0][0] != f"base {base[:7]}"
+
+
+@pytest.mark.parametrize("onto", ["HEAD", "nowhere"])
+def test_an_onto_that_is_none(trials: Trials, onto: str) -> None:
+    ended = trials.ship("--onto", onto)
+    assert ended.returncode == 2
+    assert f"--onto {onto}: " in ended.stderr
+
+
+def test_a_shallow_clone_s_commit_goes_alone(trials: Trials, tmp_path: Path) -> None:
+    project = trials.project
+    project.commit()
+    clone = tmp_path / "shallow"
+    source = project.folder.as_uri()
+    project.git("clone", "--quiet", "--depth", "1", source, str(clone))
+    project.folder = clone
+    assert [step.split()[0] for step, _ in trials.rows()] == ["build", "deliver", "roll"]
+
+
+def test_what_is_not_committed_is_not_tried_and_the_repository_stays_as_it_is(
+    trials: Trials,
+) -> None:
+    project = trials.project
+    project.commit()
+    (project.folder / project.name / "settings.json").write_text("{broken")
+    before = [project.git(*c) for c in (("status", "--porcelain"), ("for-each-ref",))]
+    ended = trials.ship()
+    assert ended.returncode == 0, ended.stderr
+    assert "1 uncommitted change is left out" in ended.stderr
+    assert [project.git(*c) for c in (("status", "--porcelain"), ("for-each-ref",))] == before
+    assert not (project.folder / ".shipway").exists()
+
+
+def test_in_a_workflow_the_trial_alone_is_told(trials: Trials, tmp_path: Path) -> None:
+    """Its commands write no summary, no output and no annotation of their own."""
+    trials.project.commit(health="broken")
+    output, page = tmp_path / "output", tmp_path / "summary"
+    ended = trials.ship(
+        GITHUB_ACTIONS="true", GITHUB_OUTPUT=str(output), GITHUB_STEP_SUMMARY=str(page)
+    )
+    assert ended.returncode == 1
+    assert "passed<<" in output.read_text()
+    assert "revision<<" not in output.read_text()
+    assert page.read_text().count("### ") == 1
+    assert ended.stderr.count("::error ") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", ["start ", "base ", "deploy ", "deliver "])
+def test_interrupted_it_leaves_nothing(trials: Trials, number: int, at: str) -> None:
+    trials.project.commit()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts"), "trial", "--builder", "pack", "--bake", "50s"],
+        cwd=trials.project.folder, env={**os.environ, "TMPDIR": str(trials.scratch)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr
+    while at not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "./ship status" not in errors, "nothing of it is in force anywhere"
+    assert trials.left() == []
+
+
+def test_a_packed_image_does_not_go_into_containers(trials: Trials) -> None:
+    ended = trials.ship("--builder", "pack", "--runtime", "docker")
+    assert ended.returncode == 2
+    assert "holds no operating system" in ended.stderr
+
+
+@needs_docker
+@pytest.mark.xdist_group("docker-runtime")
+def test_with_docker_it_runs_the_container_itself(trials: Trials) -> None:
+    trials.project.commit()
+    before = _docker()
+    ended = trials.ship("--builder", "docker")
+    assert ended.returncode == 0, ended.stderr
+    assert "docker runtime" in ended.stderr
+    assert "[internal] load build definition" in ended.stderr
+    assert not {image for image in _docker() - before if trials.project.name in image}
+
+
+def _docker() -> set[str]:
+    """What the engine holds: containers and images, by name."""
+    found: set[str] = set()
+    for what in (["ps", "--all", "--format", "{{.Image}}"],
+                 ["image", "ls", "--format", "{{.Repository}}@{{.ID}}"]):  # fmt: skip
+        found |= set(subprocess.check_output(["docker", *what], text=True, timeout=60).split())
+    return found
