@@ -92,9 +92,10 @@ TABLE = [
     Known(
         name="wrong-platform",
         pattern=r"Container manifest type '(?P<type>[^']+)' must support amd64/linux"
-        r"|is for (?P<has>\S+); \S+ takes linux/amd64",
-        says="the image is not for linux/amd64, usually because it was built on an Arm laptop",
-        mend="make a new commit, then ./ship deliver {where}: it builds for linux/amd64 anywhere",
+        r"|is for [^;]+; \S+ takes (?P<wanted>[a-z0-9]+/[a-z0-9]+)",
+        says="the image is not for the platform that runs it ({wanted}), usually because it was"
+        " built on an Arm laptop",
+        mend="make a new commit, then ./ship deliver {where}: it builds for {wanted} anywhere",
     ),
     Known(
         name="port",
@@ -221,4 +222,9 @@ class _Values(dict[str, str]):
         return _UNKNOWN.get(name, name.upper())
 
 
-_UNKNOWN = {"account": "whoever asks", "resource": "it", "api": "an API"}
+_UNKNOWN = {
+    "account": "whoever asks",
+    "resource": "it",
+    "api": "an API",
+    "wanted": "linux/amd64",
+}

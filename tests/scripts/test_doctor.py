@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from platform import machine
 from typing import Any
 
 import pytest
@@ -549,9 +550,9 @@ def test_a_delivery_uses_no_other_permission(
 # Deliver's failures
 
 
-def fails(patient: Patient, verb: str, which: str) -> str:
+def fails(patient: Patient, verb: str, which: str, **more: str) -> str:
     ended = patient.project.ship(
-        verb, "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=patient.speak_as(which)
+        verb, "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=patient.speak_as(which), **more
     )
     assert ended.returncode in (1, 2), ended.stderr
     assert ended.stderr.count("ship: ") == 1, ended.stderr
@@ -576,6 +577,35 @@ def test_a_push_that_is_denied_says_to_whom(patient: Patient) -> None:
     with patient.fault("token-exchange"):
         said = fails(patient, "build", "PUSHER")
     assert f"That is: the registry of {OPS} does not take these credentials" in said
+
+
+def test_what_docker_says_of_a_push_is_read(patient: Patient, tmp_path: Path) -> None:
+    patient.project.commit()
+    docker = fake_docker(
+        tmp_path,
+        'case "$2" in inspect) echo "Driver: docker"; exit 0;; esac\n'
+        "echo \"ERROR: denied: Token exchange failed for project 'team-ops'. Caller does not have"
+        " permission 'artifactregistry.repositories.uploadArtifacts'.\" >&2; exit 1",
+    )
+    with patient.file("staging.yaml", lambda text: text.replace("builder: pack", "")):
+        patient.project.git("commit", "--quiet", "--all", "--message", "with docker")
+        said = fails(patient, "build", "PUSHER", **docker)
+    patient.project.git("commit", "--quiet", "--all", "--message", "without")
+    assert "That is: the registry of team-ops does not take these credentials" in said
+    assert f"{patient.variables['PUSHER']} may not push there" in said
+
+
+def test_an_image_for_another_platform_is_not_delivered(patient: Patient) -> None:
+    sha = patient.project.commit()
+    client = Client(patient.url, f"{OPS}/services/{NAME}")
+    client.session.headers.update(patient.http.headers)
+    client.image(sha, "linux/arm64" if machine() == "x86_64" else "linux/amd64")
+    ended = patient.project.ship(
+        "deliver", "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=patient.speak_as("DEPLOYER")
+    )
+    assert ended.returncode == 3, ended.stderr
+    assert "That is: the image is not for the platform" in ended.stderr
+    patient.project.commit()
 
 
 def test_a_container_that_does_not_listen(patient: Patient) -> None:

@@ -89,8 +89,14 @@ TEXTS = [
         "wrong-platform",
         "The container image 'x' is not usable. Container manifest type"
         " 'application/vnd.oci.image.index.v1+json' must support amd64/linux.",
-        "not for linux/amd64",
+        "not for the platform that runs it (linux/amd64)",
         "it builds for linux/amd64",
+    ),
+    (
+        "wrong-platform",
+        "x@sha256:1 is for linux/arm64, linux/arm/v7; staging takes linux/s390x",
+        "not for the platform that runs it (linux/s390x)",
+        "it builds for linux/s390x",
     ),
     (
         "port",
