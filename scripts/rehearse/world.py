@@ -21,7 +21,7 @@ import requests
 import yaml
 
 from scripts.core import HOME, config, federation, git, scratch
-from scripts.core.bootstrap import cloud, steps, wanted
+from scripts.core.bootstrap import cloud, steps
 from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
 from scripts.core.errors import Failed, UsageError
 from scripts.core.federation import Account, Federation, Repository, Resource
@@ -298,9 +298,8 @@ class World:
             projects = [federation.home(here), *(p.environment.project for p in ours)]
             numbers = cloud.numbers(google, projects)
             access = federation.plan(self.repository, ours, earlier, numbers)
-            things = wanted.things(access, ours)
-            found = cloud.look(google, access, ours, things)
-            for step in steps.plan(access, ours, things, found):
+            found = cloud.look(google, access, ours)
+            for step in steps.plan(access, ours, found):
                 cloud.do(google, step)
             self.access[env] = access
 

@@ -24,6 +24,7 @@ from scripts.rehearse import workflow
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE
 from tests.scripts.docker_help import needs_docker
+from tests.scripts.test_init import follow_the_sample
 
 ENVIRONMENT = """
 project: acme-{env}
@@ -62,6 +63,7 @@ class Fork:
         self.folder = folder
         for name in ("scripts", "emulator", ".github"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc"))
+        follow_the_sample(folder)
         for name in ("ship", ".gitignore", "pyproject.toml"):
             shutil.copy2(ROOT / name, folder / name)
         for lockfile in ROOT.glob("requirements*.txt"):

@@ -38,15 +38,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(
-    access: Federation, pipelines: Sequence[Pipeline], things: Sequence[Thing], found: Found
+    access: Federation, pipelines: Sequence[Pipeline], found: Found, more: Sequence[Thing] = ()
 ) -> list[Step]:
-    """What is missing, in the order in which it can be done."""
+    """What is missing, in the order in which it can be done; `more` is wanted besides."""
     steps = []
     for project, names in wanted.apis(access, pipelines).items():
         missing = [name for name in names if name not in found.enabled.get(project, set())]
         if missing:
             steps.append(_enable(project, missing))
-    for thing in things:
+    for thing in (*wanted.things(access, pipelines), *more):
         step = _make(thing, found.things.get(thing.path))
         if step:
             steps.append(step)
@@ -80,10 +80,10 @@ def surplus(access: Federation, found: Found) -> list[Step]:
     return steps
 
 
-def advice(things: Sequence[Thing], found: Found) -> list[str]:
+def advice(access: Federation, pipelines: Sequence[Pipeline], found: Found) -> list[str]:
     """What is there and could be better, but is not ours to change: others may rely on it."""
     said = []
-    for thing in things:
+    for thing in wanted.things(access, pipelines):
         there = found.things.get(thing.path)
         if thing.kind != "images" or there is None:
             continue

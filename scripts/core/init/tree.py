@@ -21,7 +21,12 @@ Files = dict[str, str]
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2), RENAME_SWAP of renamex_np(2)
 _HERE = -100  # AT_FDCWD
-_OUTSIDE = (".github/CODEOWNERS", ".github/dependabot.yml", ".github/workflows/deliver.yml")
+_OUTSIDE = (
+    ".github/CODEOWNERS",
+    ".github/dependabot.yml",
+    ".github/workflows/deliver.yml",
+    "cloudbuild/deliver.yaml",
+)
 
 
 def read(root: Path) -> Files:

@@ -47,10 +47,10 @@ class Running:
 
     def kill(self) -> None:
         """End it, with all that it started."""
-        if self._container:
+        if self._container and self.code() is None:
             command = ["docker", "rm", "--force", self._container]
             subprocess.run(command, capture_output=True, check=False, timeout=60)
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
@@ -142,9 +142,10 @@ class Place:
         try:
             yield running
         finally:
-            if running.code() is None:
-                running.kill()
+            running.kill()  # a container's end is the end of all that it started
             told.join(_GRACE_SECONDS)
+            assert process.stdout
+            process.stdout.close()
             script.unlink(missing_ok=True)
 
     def _environment(self, step: Step) -> dict[str, str]:
@@ -161,16 +162,20 @@ class Place:
         return made
 
     def _base(self, in_image: bool) -> dict[str, str]:
-        """What a step has besides: nothing of whoever rehearses but the search path."""
+        """What a step has besides: of whoever rehearses the search path, and the way to Docker."""
         if in_image:
             return dict(os.environ)  # docker's own; the container gets what is named to it
-        return {
+        made = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
-            **({"DOCKER_HOST": os.environ["DOCKER_HOST"]} if "DOCKER_HOST" in os.environ else {}),
             **self.variables,
         }
+        if self.docker:  # this machine's engine and its plugins, in the place of Cloud Build's
+            users = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
+            made |= {"DOCKER_CONFIG": users}
+            made |= {k: os.environ[k] for k in ("DOCKER_HOST",) if k in os.environ}
+        return made
 
     def _docker(
         self, step: Step, name: str, script: Path, environment: Mapping[str, str]
