@@ -293,7 +293,9 @@ def unreachable(url: str, error: Exception) -> Unreachable:
             f"the local Cloud Run does not answer at {parts.scheme}://{parts.netloc}",
             f"start it in another terminal: ./ship up --port {parts.port or 80}",
         )
-    reason = getattr(error.args[0], "reason", error) if error.args else error
+    reason = str(getattr(error.args[0], "reason", error) if error.args else error)
+    # Without the library's own name of the connection.
+    reason = reason.partition("): ")[2] or reason
     return Unreachable(f"{parts.netloc} does not answer: {reason}", "is the network up?")
 
 

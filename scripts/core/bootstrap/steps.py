@@ -191,14 +191,14 @@ def _grant(binding: Binding) -> Step:
         does="grant",
         what=f"{binding.role} on {_named(binding.resource)} to {short(binding.member)}",
         project=binding.resource.project,
-        gcloud=(f"{_policy_command('add', binding)}",),
+        gcloud=(f"{policy_command('add', binding)}",),
         why=binding.why,
         binding=binding,
     )
 
 
 def _remove(binding: Binding, condition: Any) -> Step:
-    command = _policy_command("remove", binding)
+    command = policy_command("remove", binding)
     if condition:
         command = command.replace(" --condition=None", "") + " --all"
     return Step(
@@ -211,7 +211,8 @@ def _remove(binding: Binding, condition: Any) -> Step:
     )
 
 
-def _policy_command(verb: str, binding: Binding) -> str:
+def policy_command(verb: str, binding: Binding) -> str:
+    """The gcloud command that gives a role ("add") or takes it away ("remove")."""
     resource = binding.resource
     noun, where = {
         "project": ("projects", ""),
