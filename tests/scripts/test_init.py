@@ -230,6 +230,25 @@ def test_what_cannot_be_is_one_clear_error(fork: Fork, arguments: list[str], err
     assert fork.files() == before
 
 
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("project: [", "pipelines/app/staging.yaml:2: not valid YAML"),
+        ("project: [1]", "pipelines/orders/staging.yaml:1: "),
+        ("regions: 7", "pipelines/orders/staging.yaml:1: "),
+        ("- 1", "pipelines/orders/staging.yaml:1: "),
+        ("", "pipelines/orders/staging.yaml:1: "),
+    ],
+)
+def test_a_file_that_is_wrong_already_is_named(fork: Fork, text: str, error: str) -> None:
+    (fork.folder / "pipelines/app/staging.yaml").write_text(f"{text}\n")
+    before = fork.files()
+    ended = fork.ship("init", "orders", *ANSWERS)
+    assert ended.returncode == 2, ended.stdout
+    assert error in ended.stderr
+    assert fork.files() == before
+
+
 def test_a_dry_run_writes_nothing(fork: Fork) -> None:
     """I10."""
     before = fork.files()
