@@ -129,8 +129,13 @@ def fork(tmp_path: Path) -> Fork:
 
 
 def test_nothing_is_left_to_find_and_replace(fork: Fork) -> None:
+    for name in ("notes.md", "more/table.csv"):
+        (fork.folder / "pipelines/app" / name).parent.mkdir(exist_ok=True)
+        (fork.folder / "pipelines/app" / name).write_text("ours\n")
     said = fork.done("init", "orders", *ANSWERS)
     assert not (fork.folder / "pipelines/app").exists()
+    assert (fork.folder / "pipelines/orders/more/table.csv").read_text() == "ours\n"
+    assert (fork.folder / "pipelines/orders/notes.md").read_text() == "ours\n"
     for name, text in fork.files().items():
         assert "acme" not in text, name
         assert "us-central1" not in text or name.endswith("schema.json"), name
@@ -222,6 +227,25 @@ def test_what_cannot_be_is_one_clear_error(fork: Fork, arguments: list[str], err
     assert ended.returncode == 2, ended.stdout
     assert error in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert fork.files() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("project: [", "pipelines/app/staging.yaml:2: not valid YAML"),
+        ("project: [1]", "pipelines/orders/staging.yaml:1: "),
+        ("regions: 7", "pipelines/orders/staging.yaml:1: "),
+        ("- 1", "pipelines/orders/staging.yaml:1: "),
+        ("", "pipelines/orders/staging.yaml:1: "),
+    ],
+)
+def test_a_file_that_is_wrong_already_is_named(fork: Fork, text: str, error: str) -> None:
+    (fork.folder / "pipelines/app/staging.yaml").write_text(f"{text}\n")
+    before = fork.files()
+    ended = fork.ship("init", "orders", *ANSWERS)
+    assert ended.returncode == 2, ended.stdout
+    assert error in ended.stderr
     assert fork.files() == before
 
 
