@@ -187,6 +187,12 @@ def test_rollback_needs_no_build_no_pull_no_tests(forked: Fork) -> None:
     assert "build" not in done.stderr.partition(steps[-1])[2]
 
 
+def test_resume(forked: Fork) -> None:
+    done = forked.rehearse("resume", "--input", "environment=staging")
+    assert done.returncode == 0, done.stderr
+    assert "released: rollback-shop-" in done.stderr
+
+
 def test_another_branch_is_refused(forked: Fork) -> None:
     """The provider's condition: whatever a branch's workflow says, it gets no identity."""
     inputs = ("--input", "environment=production")
