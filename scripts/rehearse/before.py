@@ -39,16 +39,21 @@ def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
         for service in services:
             _deliver(world, service, _way(world, service, None))
         world.take_up()
-        for service in services if env else []:
-            way = _way(world, service, env)
-            if workflow.name in ("rollback.yml", "resume.yml"):
-                _deliver(world, service, way)
-                if workflow.name == "resume.yml":
-                    world.ship("rollback", service, "--env", env, environment=env)
-            else:
-                _deliver(world, service, way[:-1])
-                _deploy(world, service, way)
+        if env:
+            for service in services:
+                _prepare(world, workflow.name, service, env)
         step.done("the commit before is delivered" + (f"; {env} is prepared" if env else ""))
+
+
+def _prepare(world: World, workflow: str, service: str, env: str) -> None:
+    way = _way(world, service, env)
+    if workflow == "promote.yml":
+        _deliver(world, service, way[:-1])
+        _deploy(world, service, way)
+        return
+    _deliver(world, service, way)
+    if workflow == "resume.yml":
+        world.ship("rollback", service, "--env", env, environment=env)
 
 
 def _way(world: World, service: str, last: str | None) -> list[str]:
