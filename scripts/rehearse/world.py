@@ -1,7 +1,6 @@
 """What a rehearsal happens in: a scratch clone, a scratch Cloud Run that enforces IAM, identities.
 
-The clone differs from the repository in its environment files alone: bakes are short, and where
-there is no Docker images are packed. The identities are those of scripts/core/federation.py.
+The identities are those of scripts/core/federation.py, made as `ship bootstrap` makes them.
 """
 
 from __future__ import annotations
@@ -12,27 +11,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import requests
-import yaml
 
-from scripts.core import HOME, config, federation, git, scratch
+from scripts.core import HOME, federation, git, scratch
 from scripts.core.bootstrap import cloud, steps
 from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
-from scripts.core.errors import Failed, UsageError
+from scripts.core.errors import Failed
 from scripts.core.federation import Account, Federation, Repository, Resource
 from scripts.core.google import Google
+from scripts.rehearse.clone import ScratchClone, pipelines
 from scripts.rehearse.workflow import Job, Workflow
 
 _OWNER = "user:owner@localhost"
-_NUMBERS = {
-    "owner_id": 1001,
-    "repository_id": 2002,
-}  # this repository's, as the local issuer has it
+_NUMBERS = {"owner_id": 1001, "repository_id": 2002}  # as the local issuer has them
 
 
 class World:
@@ -50,14 +46,17 @@ class World:
         self.root = root
         self.folder = folder
         self.builder = builder
-        self.bake = bake
         self.ref = ref
         self.clone = folder / "clone"
         self.repository = _repository(root)
         # What is killed half-way leaves its scratch folders here: they go with the rehearsal.
         self.scratch = folder / "tmp"
         self.scratch.mkdir()
-        self._clone()
+        name = f"{self.repository.owner}/{self.repository.name}"
+        self._scratch_clone = ScratchClone(
+            root, self.clone, branch=ref.removeprefix("refs/heads/"), repository=name,
+            builder=builder, bake=bake,
+        )  # fmt: skip
         self.pipelines = pipelines(self.clone)
         self.environments = sorted({p.env for p in self.pipelines})
         self.access: dict[str, Federation] = {}
@@ -231,11 +230,6 @@ class World:
         )  # fmt: skip
         return base64.b64decode(self._answer(answer)["payload"]["data"]).decode()
 
-    def take_up(self) -> None:
-        """Go on to the commit that is rehearsed; until then the clone is at the one before it."""
-        scratch.git("read-tree", "--reset", "-u", self._head, cwd=self.clone)
-        self._commit("Rehearse it")
-
     def _credentials(self, job: Job, email: str) -> Path:
         """The file that google-github-actions/auth writes."""
         asked = self.token_request(job, "deliver.yml", "push", "refs/heads/main")
@@ -263,34 +257,9 @@ class World:
         )
         return file
 
-    def _clone(self) -> None:
-        self._head = git.commit(self.root).sha
-        scratch.git("clone", "--quiet", self.root.resolve().as_uri(), str(self.clone))
-        scratch.git(
-            "checkout", "--quiet", "-B", self.ref.removeprefix("refs/heads/"), cwd=self.clone
-        )
-        name = f"{self.repository.owner}/{self.repository.name}"
-        scratch.git("remote", "set-url", "origin", f"https://github.com/{name}", cwd=self.clone)
-        declared = _declared(self.clone)
-        with suppress(UsageError):  # the very first commit has none before it
-            scratch.git("read-tree", "--reset", "-u", "HEAD~1", cwd=self.clone)
-        if _declared(self.clone) != declared:
-            # It adds a service or an environment: what was there before cannot be delivered there.
-            scratch.git("read-tree", "--reset", "-u", "HEAD", cwd=self.clone)
-        self._commit("Before it")
-
-    def _commit(self, subject: str) -> None:
-        """Commit the files at hand, with environments that suit a rehearsal."""
-        for file in sorted((self.clone / "pipelines").glob("*/*.yaml")):
-            if file.stem in ("service", "smoke", config.DEFAULT_ENV):
-                continue
-            said = yaml.safe_load(file.read_text())
-            said["rollout"] = {**said.get("rollout", {}), "bake": self.bake}
-            if self.builder == "pack":
-                said |= {"builder": "pack", "platform": "host"}
-            file.write_text(yaml.safe_dump(said, sort_keys=False))
-        scratch.git("add", "--all", cwd=self.clone)
-        scratch.git("commit", "--quiet", "--allow-empty", "--message", subject, cwd=self.clone)
+    def take_up(self) -> None:
+        """Go on to the commit that is rehearsed; until then the clone is at the one before it."""
+        self._scratch_clone.take_up()
 
     def _let_in(self, token: str) -> None:
         """Set everything up as `ship bootstrap` does, with the owner's own token."""
@@ -348,24 +317,3 @@ def _at(url: str, pipeline: Pipeline) -> Pipeline:
     """A service's files with an endpoint that stands in for Google's."""
     environment = msgspec.structs.replace(pipeline.environment, endpoint=url)
     return msgspec.structs.replace(pipeline, environment=environment)
-
-
-def _declared(root: Path) -> list[tuple[str, list[str]]]:
-    return [(service, config.environments(root, service)) for service in config.services(root)]
-
-
-def pipelines(root: Path) -> list[Pipeline]:
-    """Every service in every environment but the local one.
-
-    Raises:
-        UsageError: there is none, or one of them is not right.
-    """
-    found = [
-        config.load(root, service, env)
-        for service in config.services(root)
-        for env in config.environments(root, service)
-        if env != config.DEFAULT_ENV
-    ]
-    if not found:
-        raise UsageError("pipelines/ has no environment but local: there is nothing to rehearse")
-    return found
