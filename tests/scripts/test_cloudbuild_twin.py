@@ -157,7 +157,7 @@ def test_rollback_and_what_was_typed_is_no_shell(forked: Fork) -> None:
     done = forked.rehearse("cloudbuild/rollback.yaml", *inputs)
     assert done.returncode == 0, done.stderr
     assert "on hold" in done.stderr
-    assert "by Cloud Build, rollback, 2" in done.stderr
+    assert "by Cloud Build (rollback), 2" in done.stderr
     assert reason in done.stderr
     assert not made.exists()
 
