@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.core import config, federation
-from scripts.core.bootstrap import cloud, github, steps, triggers, wanted
+from scripts.core.bootstrap import cloud, github, steps, triggers
 from scripts.core.bootstrap.steps import Step
 from scripts.core.config import Pipeline
 from scripts.core.errors import Failed, Refused, ShipError, UsageError, did_you_mean
@@ -73,18 +73,20 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     )
     only_reads = arguments.dry_run or arguments.explain
     google = Google(pipelines[0], dry_run=only_reads)
+    google.quota_project = pipelines[0].environment.project
     access = _access(google, root, repository, pipelines)
     if arguments.trigger == "cloud-build":
         access = federation.for_cloud_build(access, repository)
-    things = wanted.things(access, pipelines)
+    more = []
     if arguments.connection:
-        things += triggers.wanted(access, arguments.env, arguments.connection)
-    found = cloud.look(google, access, pipelines, things)
-    todo = steps.plan(access, pipelines, things, found)
+        more = triggers.wanted(access, arguments.env, arguments.connection)
+    found = cloud.look(google, access, pipelines, more)
+    todo = steps.plan(access, pipelines, found, more)
     surplus = steps.surplus(access, found)
     if arguments.prune:
         todo += surplus
     notes = [] if arguments.prune else [_unplanned(step) for step in surplus]
+    notes += steps.advice(access, pipelines, found)
     if only_reads:
         return _tell(arguments, repository, access, todo, [], notes)
     if todo:

@@ -25,7 +25,7 @@ from scripts.core.errors import UsageError
 ISSUER = "https://token.actions.githubusercontent.com"
 POOL = "shipway"
 BRANCH = "refs/heads/main"
-WORKFLOWS = ("deliver.yml", "promote.yml", "rollback.yml")
+WORKFLOWS = ("deliver.yml", "promote.yml", "rollback.yml", "resume.yml")
 
 ARTIFACT_READER = "roles/artifactregistry.reader"
 ARTIFACT_WRITER = "roles/artifactregistry.writer"

@@ -1,7 +1,7 @@
 """What has happened before the workflow runs: nobody rehearses on an empty stage.
 
 The commit before is delivered. For `promote` the commit itself is deployed too, without traffic;
-for `rollback` it is delivered.
+for `rollback` it is delivered; for `resume` it is delivered and rolled back.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
         world.take_up()
         for service in services if env else []:
             way = _way(world, service, env)
-            if workflow.name == "rollback.yml":
+            if workflow.name in ("rollback.yml", "resume.yml"):
                 _deliver(world, service, way)
+                if workflow.name == "resume.yml":
+                    world.ship("rollback", service, "--env", env, environment=env)
             else:
                 _deliver(world, service, way[:-1])
                 _deploy(world, service, way)

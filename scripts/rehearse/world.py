@@ -21,7 +21,7 @@ import requests
 import yaml
 
 from scripts.core import HOME, config, federation, git, scratch
-from scripts.core.bootstrap import cloud, steps, wanted
+from scripts.core.bootstrap import cloud, steps
 from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
 from scripts.core.errors import Failed, UsageError
 from scripts.core.federation import Account, Federation, Repository, Resource
@@ -54,6 +54,9 @@ class World:
         self.ref = ref
         self.clone = folder / "clone"
         self.repository = _repository(root)
+        # What is killed half-way leaves its scratch folders here: they go with the rehearsal.
+        self.scratch = folder / "tmp"
+        self.scratch.mkdir()
         self._clone()
         self.pipelines = pipelines(self.clone)
         self.environments = sorted({p.env for p in self.pipelines})
@@ -83,6 +86,7 @@ class World:
         return {
             ENDPOINT_VARIABLE: self.url,
             "SHIPWAY_VENV": sys.prefix,
+            "TMPDIR": str(self.scratch),
             # act gives steps a terminal; GitHub does not.
             "TERM": "dumb",
             "NO_COLOR": "1",
@@ -169,6 +173,7 @@ class World:
             env={
                 **os.environ,
                 ENDPOINT_VARIABLE: self.url,
+                "TMPDIR": str(self.scratch),
                 "GOOGLE_APPLICATION_CREDENTIALS": str(self._credentials(job, account.email)),
             },
             capture_output=True, text=True, check=False,
@@ -298,9 +303,8 @@ class World:
             projects = [federation.home(here), *(p.environment.project for p in ours)]
             numbers = cloud.numbers(google, projects)
             access = federation.plan(self.repository, ours, earlier, numbers)
-            things = wanted.things(access, ours)
-            found = cloud.look(google, access, ours, things)
-            for step in steps.plan(access, ours, things, found):
+            found = cloud.look(google, access, ours)
+            for step in steps.plan(access, ours, found):
                 cloud.do(google, step)
             self.access[env] = access
 

@@ -40,6 +40,11 @@ def test_an_unknown_option_and_a_missing_value(project: Project) -> None:
     assert project.ship("promote", "--to").returncode == 2
 
 
+def test_a_percentage_as_people_paste_it(project: Project) -> None:
+    """It is a percentage: what is missing is something to promote."""
+    assert project.ship("promote", "--to= 50 %").returncode == 3
+
+
 @pytest.mark.parametrize("percent", ["0", "101", "-5", "ten", "3.5"])
 def test_a_bad_percentage(project: Project, percent: str) -> None:
     ended = project.ship("promote", f"--to={percent}")

@@ -24,8 +24,8 @@ TEXTS = [
         "GET /v1/x: 403 PERMISSION_DENIED: Cloud Run Admin API has not been used in project 123"
         " before or it is disabled. Enable it by visiting https://console.developers.google.com"
         "/apis/api/run.googleapis.com/overview?project=123 then retry.",
-        "run.googleapis.com is not enabled in acme-staging",
-        "gcloud services enable run.googleapis.com --project acme-staging",
+        "run.googleapis.com is not enabled in 123",
+        "gcloud services enable run.googleapis.com --project 123",
     ),
     (
         "api-disabled",
@@ -89,8 +89,14 @@ TEXTS = [
         "wrong-platform",
         "The container image 'x' is not usable. Container manifest type"
         " 'application/vnd.oci.image.index.v1+json' must support amd64/linux.",
-        "not for linux/amd64",
+        "not for the platform that runs it (linux/amd64)",
         "it builds for linux/amd64",
+    ),
+    (
+        "wrong-platform",
+        "x@sha256:1 is for linux/arm64, linux/arm/v7; staging takes linux/s390x",
+        "not for the platform that runs it (linux/s390x)",
+        "it builds for linux/s390x",
     ),
     (
         "port",
@@ -176,7 +182,7 @@ TEXTS = [
         "secret-missing",
         "…secret_key_ref.name: Secret projects/1/secrets/key/versions/latest was not found",
         "the secret key has no such version",
-        "gcloud secrets versions add key --project acme-staging",
+        "gcloud secrets versions add key --project=acme-staging",
     ),
     (
         "image-denied-to-agent",

@@ -50,7 +50,7 @@ def numbers(google: Google, projects: Sequence[str]) -> dict[str, str]:
 
 
 def look(
-    google: Google, access: Federation, pipelines: Sequence[Pipeline], things: Sequence[Thing]
+    google: Google, access: Federation, pipelines: Sequence[Pipeline], more: Sequence[Thing] = ()
 ) -> Found:
     """Everything that the plan is about, as it is now. What is behind an API that is not enabled
     is not there."""
@@ -66,7 +66,7 @@ def look(
             for service in answer.get("services") or []
             if service.get("state") == "ENABLED"
         }
-    for thing in things:
+    for thing in (*wanted.things(access, pipelines), *more):
         if f"{thing.api}.googleapis.com" in found.enabled.get(thing.project, set()):
             document = _or_none(lambda t=thing: google.get(t.api, t.path))  # type: ignore[misc]
             if document is not None:
