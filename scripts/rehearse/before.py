@@ -44,7 +44,7 @@ def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
             if workflow.name in ("rollback.yml", "resume.yml"):
                 _deliver(world, service, way)
                 if workflow.name == "resume.yml":
-                    world.ship("rollback", service, "--env", env, environment=env)
+                    world.ship("rollback", service, "--env", str(env), environment=env)
             else:
                 _deliver(world, service, way[:-1])
                 _deploy(world, service, way)
