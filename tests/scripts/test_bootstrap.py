@@ -429,7 +429,8 @@ def test_cloud_build_gets_its_triggers_and_one_identity_that_delivers(team: Team
     triggers = {one["name"]: one for one in http.get(f"{base}/triggers").json()["triggers"]}
     assert sorted(triggers) == [
         "deliver-4711", "promote-production-4711", "promote-staging-4711",
-        "rollback-production-4711", "rollback-staging-4711",
+        "resume-production-4711", "resume-staging-4711", "rollback-production-4711",
+        "rollback-staging-4711",
     ]  # fmt: skip
     email = f"build-4711@{OPS}.iam.gserviceaccount.com"
     for one in triggers.values():

@@ -284,7 +284,7 @@ def test_the_entry_point_of_googles_builders_is_known_and_others_is_not(tmp_path
 
 
 @needs_docker
-def test_in_its_own_image_where_docker_has_it(tmp_path: Path) -> None:
+def test_in_its_own_image_if_that_can_be_had(tmp_path: Path) -> None:
     """Workspace, home, volumes and secrets are there; the engine is left as it was."""
     mine = {"name": IMAGE, "volumes": [{"name": "vol", "path": "/shared"}]}
     document = {

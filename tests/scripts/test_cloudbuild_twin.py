@@ -82,7 +82,7 @@ def verbs(texts: Iterator[str] | list[str]) -> list[str]:
     return [re.sub(r'"\$(digest|DIGEST)"', "DIGEST", words) for words in plain]
 
 
-@pytest.mark.parametrize("name", ["deliver", "promote", "rollback"])
+@pytest.mark.parametrize("name", ["deliver", "promote", "rollback", "resume"])
 def test_the_same_verbs_in_the_same_order(name: str) -> None:
     github = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
     cloud = yaml.safe_load((ROOT / f"cloudbuild/{name}.yaml").read_text())
@@ -157,9 +157,16 @@ def test_rollback_and_what_was_typed_is_no_shell(forked: Fork) -> None:
     done = forked.rehearse("cloudbuild/rollback.yaml", *inputs)
     assert done.returncode == 0, done.stderr
     assert "on hold" in done.stderr
-    assert "by Cloud Build, rollback, 2" in done.stderr
+    assert "by Cloud Build (rollback), 2" in done.stderr
     assert reason in done.stderr
     assert not made.exists()
+
+
+def test_resume(forked: Fork) -> None:
+    inputs = ("--input", "_ENVIRONMENT=production", "--input", "_REASON=mended")
+    done = forked.rehearse("cloudbuild/resume.yaml", *inputs)
+    assert done.returncode == 0, done.stderr
+    assert "SUCCESS" in done.stdout
 
 
 @needs_docker

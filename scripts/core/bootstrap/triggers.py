@@ -1,4 +1,4 @@
-"""Cloud Build's triggers: one that delivers main, and two for people in each environment.
+"""Cloud Build's triggers: one that delivers main, and three for people in each environment.
 
 Source: https://cloud.google.com/build/docs/api/reference/rest/v1/projects.locations.triggers
 """
@@ -65,7 +65,7 @@ def wanted(plan: Federation, env: str, connected: str) -> list[Thing]:
             {"_ENVIRONMENT": env},
             f"manual --repository={connected} --branch=main --build-config=cloudbuild/{verb}.yaml",
         )
-        for verb in ("promote", "rollback")
+        for verb in ("promote", "rollback", "resume")
     ]
     return [deliver, *manual]
 

@@ -126,7 +126,14 @@ def _fetching(world: World, folder: Path) -> dict[str, str]:
     program = folder / "github"
     program.write_text(f"#!/bin/sh\nexec git-upload-pack {shlex.quote(str(world.clone))}\n")
     program.chmod(0o755)
-    return {"GIT_SSH_COMMAND": shlex.quote(str(program)), "GIT_SSH_VARIANT": "simple"}
+    return {
+        "GIT_SSH_COMMAND": shlex.quote(str(program)),
+        "GIT_SSH_VARIANT": "simple",
+        # In a container the folders are somebody else's.
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": "*",
+    }
 
 
 def _built_in(world: World, workspace: Path, file: str) -> dict[str, str]:
@@ -182,6 +189,7 @@ def _run(
         where = place.Place(
             folder, workspace, made.build, variables=variables, mapped=made.variables,
             secrets=secrets, docker=builder == "docker",
+            shown=folder.parent,
         )  # fmt: skip
         return runner.run(made.build, where, progress)
 
@@ -190,7 +198,7 @@ def _told(file: str, builder: str, bake: str) -> str:
     images = "built by Docker" if builder == "docker" else "packed without Docker"
     return (
         f"rehearsing {file}: images are {images}; bakes take {bake}; a step runs in its own image"
-        " where Docker has it, else its command runs on this machine"
+        " if that can be had, else its command runs on this machine"
     )
 
 
