@@ -73,6 +73,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     )
     only_reads = arguments.dry_run or arguments.explain
     google = Google(pipelines[0], dry_run=only_reads)
+    google.quota_project = pipelines[0].environment.project
     access = _access(google, root, repository, pipelines)
     if arguments.trigger == "cloud-build":
         access = federation.for_cloud_build(access, repository)

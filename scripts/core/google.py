@@ -63,6 +63,7 @@ class Google:
         self.endpoint = pipeline.endpoint
         self.dry_run = dry_run
         self.wrote = False
+        self.quota_project: str | None = None
         self.http = requests.Session()
         self.http.headers["User-Agent"] = "shipway"
         self._wanted = pipeline.environment.credentials
@@ -151,16 +152,20 @@ class Google:
         return self._credentials
 
     def _quota_project(self) -> str | None:
-        """The project whose quota a person's requests count against; a service account has its own.
+        """The project whose quota a person's requests count against, if the person named one.
 
-        Some of Google's APIs answer a person only when one is named.
+        Some of Google's APIs answer a person only then; service accounts have their own. To name a
+        project takes a permission there, so that only `bootstrap` names one that nobody named.
         Source: https://cloud.google.com/docs/quotas/quota-project
         """
+        if self._credentials is None:
+            return None
+        # Imported here: where no credentials are sent, nothing waits for the library.
         from google.oauth2.credentials import Credentials
 
         if not isinstance(self._credentials, Credentials):
             return None
-        return str(self._credentials.quota_project_id or self._project)
+        return self._credentials.quota_project_id or self.quota_project
 
     def _post_as(self, url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
         _check_confidential(url)

@@ -16,12 +16,16 @@ from typing import Any, ClassVar
 
 import pytest
 import requests
+from google.oauth2.credentials import Credentials
 
-from scripts.core import federation
+from scripts.core import config, federation
+from scripts.core.google import Google
 from tests.conftest import ROOT
 from tests.emulator.cloud_run_help import CloudRun
 from tests.scripts.bootstrap_help import ADMIN, IDS, NAME, OPS, STAGING, Team, team_of
 
+CONNECTED = f"projects/{OPS}/locations/us-central1/connections/github/repositories/acme-app"
+CLOUD_BUILD = ("--trigger", "cloud-build", "--connection", CONNECTED)
 SERVICE = f"projects/{STAGING}/locations/us-central1/services/{NAME}"
 
 
@@ -393,25 +397,27 @@ ADMINISTRATION = {
 }  # fmt: skip
 
 
-def test_who_sets_up_need_not_own_the_projects(team: Team) -> None:
+FOR_CLOUD_BUILD = ["cloudbuild.builds.editor", "iam.serviceAccountUser",
+                   "resourcemanager.projectIamAdmin"]  # fmt: skip
+
+
+@pytest.mark.parametrize("trigger", [(), CLOUD_BUILD], ids=["github", "cloud-build"])
+def test_who_sets_up_need_not_own_the_projects(team: Team, trigger: tuple[str, ...]) -> None:
     """The roles that docs/security.md names are enough."""
     page = (ROOT / "docs" / "security.md").read_text()
     http = team.owner_of_projects()
     for project, roles in ADMINISTRATION.items():
         manager = f"projects/{project}/services/cloudresourcemanager.googleapis.com"
         assert http.post(f"{team.owner.url}/v1/{manager}:enable", json={}).ok
-        for role in roles:
+        more = FOR_CLOUD_BUILD if trigger and project == OPS else []
+        for role in [*roles, *more]:
             assert f"`{role}`" in page
             team.give(f"projects/{project}", f"roles/{role}", f"serviceAccount:{ADMIN}")
     for project in ADMINISTRATION:
         team.leave(project)
-    ended = team.bootstrap("staging", "--yes")
+    ended = team.bootstrap("staging", "--yes", *trigger)
     assert ended.returncode == 0, ended.stderr
-    assert team.plan("staging")["steps"] == []
-
-
-CONNECTED = f"projects/{OPS}/locations/us-central1/connections/github/repositories/acme-app"
-CLOUD_BUILD = ("--trigger", "cloud-build", "--connection", CONNECTED)
+    assert team.plan("staging", *trigger)["steps"] == []
 
 
 def test_cloud_build_gets_its_triggers_and_one_identity_that_delivers(team: Team) -> None:
@@ -462,3 +468,23 @@ def test_a_connection_that_cannot_be_is_refused(team: Team, words: list[str]) ->
     assert ended.returncode == 2
     assert "--connection" in ended.stderr
     assert len(team.plan("staging")["steps"]) > 10
+
+
+def test_a_persons_requests_name_a_quota_project(team: Team) -> None:
+    """The one that their credentials name, else bootstrap's; other verbs name none of their own."""
+    token = team.owner.token_of(f"serviceAccount:{ADMIN}")
+    path = f"/v1/projects/{STAGING}/services/run.googleapis.com"
+    google = Google(config.load(team.project.folder, NAME, "staging"))
+
+    def asked(named: str | None, fallback: str | None) -> str | None:
+        google._credentials = Credentials(token=token, quota_project_id=named)  # type: ignore[no-untyped-call]
+        google.quota_project = fallback
+        sent = []
+        google.http.hooks["response"] = lambda answer, **_: sent.append(answer.request.headers)
+        google.get("serviceusage", path)
+        found: str | None = sent[0].get("X-Goog-User-Project")
+        return found
+
+    assert asked(OPS, STAGING) == OPS
+    assert asked(None, STAGING) == STAGING
+    assert asked(None, None) is None
