@@ -10,6 +10,7 @@ import re
 import pytest
 
 from scripts.core import known
+from scripts.core.errors import Failed
 
 CONTEXT = {
     "where": "app --env staging",
@@ -234,3 +235,12 @@ def test_who_is_not_known_is_said_in_words() -> None:
     assert found is not None
     assert found.says.startswith("whoever asks lacks")
     assert not re.search(r"[{}]", found.says + found.mend)
+
+
+def test_what_a_service_says_itself_is_no_word_of_googles() -> None:
+    line = next(text for name, text, *_ in TEXTS if name == "permission-denied")
+    answered = Failed("app-1 did not pass its smoke checks", evidence=["500", line])
+    logged = Failed("revision app-1 did not start", evidence=["it ended", known.LOG_FOLLOWS, line])
+    for error in (answered, logged):
+        assert known.explain_error(error) is None
+    assert known.explain_error(Failed("docker buildx build failed", evidence=[line])) is not None
