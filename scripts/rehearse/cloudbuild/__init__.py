@@ -108,7 +108,7 @@ def _let_in(world: World, build: Build) -> Account:
     for access in _triggers(world):
         for binding in access.bindings:
             if binding.member == access.deployer.member:
-                world.grant(account, binding)
+                world.owner.grant(account, binding)
     return account
 
 
@@ -146,7 +146,7 @@ def _built_in(world: World, workspace: Path, file: str) -> dict[str, str]:
     name = f"{world.repository.owner}/{world.repository.name}"
     return {
         "PROJECT_ID": project,
-        "PROJECT_NUMBER": world.number(project),
+        "PROJECT_NUMBER": world.owner.number(project),
         "BUILD_ID": str(uuid.uuid4()),
         "LOCATION": world.pipelines[0].environment.regions[0],
         "TRIGGER_NAME": Path(file).stem,
@@ -173,8 +173,8 @@ def _run(
     with metadata.serve(
         account.project,
         account.email,
-        lambda: world.access_token(account),
-        lambda audience: world.id_token(account, audience),
+        lambda: world.owner.access_token(account),
+        lambda audience: world.owner.id_token(account, audience),
     ) as host:
         variables = {
             **world.environment,
@@ -183,7 +183,7 @@ def _run(
             **_fetching(world, folder.parent),
         }
         secrets = {
-            secret.env: world.secret(account, secret.version_name)
+            secret.env: world.owner.secret(account, secret.version_name)
             for secret in made.build.available_secrets.secret_manager
         }
         where = place.Place(
