@@ -36,7 +36,7 @@ def point(error: ShipError, arguments: argparse.Namespace, root: Path) -> None:
         found = known.explain_error(error, **context, account=account)
     if found:
         error.more.append(f"That is: {found.says}")
-        if found.mend != error.hint:
+        if found.mend not in (error.hint or ""):
             error.more.append(f"-> {found.mend}")
     error.more.append(f"-> ./ship doctor {pipeline.where} looks at everything that it needs")
 
