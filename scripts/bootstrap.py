@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.core import config, federation
-from scripts.core.bootstrap import cloud, github, steps
+from scripts.core.bootstrap import cloud, github, steps, triggers
 from scripts.core.bootstrap.steps import Step
 from scripts.core.config import Pipeline
 from scripts.core.errors import Failed, Refused, ShipError, UsageError, did_you_mean
@@ -36,6 +36,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}-id", type=int, metavar="N", help=f"the {name}'s number (default: gh knows)"
         )
+    parser.add_argument(
+        "--trigger",
+        choices=["github", "cloud-build"],
+        default="github",
+        help="what delivers (default: %(default)s, that is GitHub Actions)",
+    )
+    parser.add_argument(
+        "--connection",
+        metavar="NAME",
+        help="with cloud-build: the connected repository",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only read; print the plan")
     parser.add_argument(
         "--explain", action="store_true", help="only read; print the plan as commands for gcloud"
@@ -50,19 +61,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
+    if (arguments.trigger == "cloud-build") != bool(arguments.connection):
+        raise UsageError(
+            "--trigger cloud-build and --connection go together",
+            "--connection projects/P/locations/R/connections/C/repositories/N: the repository as"
+            " Cloud Build's connection names it",
+        )
     pipelines = _pipelines(root, arguments.env)
     repository = github.repository(
         root, arguments.repository, arguments.owner_id, arguments.repository_id
     )
     only_reads = arguments.dry_run or arguments.explain
     google = Google(pipelines[0], dry_run=only_reads)
+    google.quota_project = pipelines[0].environment.project
     access = _access(google, root, repository, pipelines)
-    found = cloud.look(google, access, pipelines)
-    todo = steps.plan(access, pipelines, found)
+    if arguments.trigger == "cloud-build":
+        access = federation.for_cloud_build(access, repository)
+    more = []
+    if arguments.connection:
+        more = triggers.wanted(access, arguments.env, arguments.connection)
+    found = cloud.look(google, access, pipelines, more)
+    todo = steps.plan(access, pipelines, found, more)
     surplus = steps.surplus(access, found)
     if arguments.prune:
         todo += surplus
     notes = [] if arguments.prune else [_unplanned(step) for step in surplus]
+    notes += steps.advice(access, pipelines, found)
     if only_reads:
         return _tell(arguments, repository, access, todo, [], notes)
     if todo:
@@ -160,7 +184,7 @@ def _tell(
     notes: list[str],
 ) -> int:
     only_reads = arguments.dry_run or arguments.explain
-    paste = _variables(arguments, repository, access, only_reads)
+    paste = _variables(arguments, repository, access, only_reads) if access.by_jobs else []
     notes += [
         f"give it a value: gcloud secrets versions add {step.what.removeprefix('secret ')}"
         f" --project={step.project} --data-file=-"
@@ -169,13 +193,15 @@ def _tell(
     ]
     if paste:
         notes += ["", "GitHub's variables, which are no secrets:", *map(shlex.join, paste)]
-    if not only_reads:
+    if not only_reads and access.by_jobs:
         notes += ["", "what to switch on in GitHub's settings: docs/security.md"]
     data = {
         "environment": arguments.env,
         "dry_run": only_reads,
         "steps": [_as_data(step) for step in todo],
-        "variables": {**access.repository_variables, **access.environment_variables},
+        "variables": {**access.repository_variables, **access.environment_variables}
+        if access.by_jobs
+        else {},
         "paste": [shlex.join(command) for command in paste],
     }
     rows = [[step.does, step.project, step.what] for step in todo]

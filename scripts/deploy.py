@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.core import manifest, options, release
+from scripts.core import known, manifest, options, release
 from scripts.core.cloudrun import CloudRun
 from scripts.core.context import Context, at_commit
 from scripts.core.errors import Failed, Refused
@@ -175,5 +175,5 @@ def _ready(context: Context, region: CloudRun, name: str, *, first: bool) -> Non
     raise Failed(
         f"revision {name} did not start: {ready.get('reason', 'no reason given')}; {serving}",
         f"mend it and commit; what serves: ./ship status {context.where}",
-        evidence=[*says, "the container's last log lines:", *region.last_log_lines(name)],
+        evidence=[*says, known.LOG_FOLLOWS, *region.last_log_lines(name)],
     )

@@ -18,6 +18,7 @@ from scripts.core.errors import UsageError, did_you_mean
 from scripts.core.init import adopt, fork, forms, questions, tree
 from scripts.core.init.fork import Answers, Fork
 from scripts.core.init.tree import Files
+from scripts.core.yamlfile import YamlFile
 
 Planned = tuple[Files, dict[str, str], list[str], list[str]]
 """The files that shall be, new path -> old path, what to say then, and what not to show (I9)."""
@@ -41,6 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, root: Path) -> int:
     with tree.alone(root) as scratch:
         before = tree.read(root)
+        for path in before:
+            if path.endswith((".yaml", ".yml")):
+                YamlFile(root / path, path)  # what is no YAML is said with its line
         make = _adopted if arguments.from_service else _renamed
         after, renamed, said, hidden = make(arguments, root, before)
         lines = tree.diff(before, after, renamed)

@@ -184,6 +184,11 @@ def _text(kind: Object, value: str, where: str) -> list[str]:
     return []
 
 
+def problems_of(api: str, schema: str, value: Any) -> list[str]:
+    """What of a document Google's schema does not allow, such as "Build" of "cloudbuild.v1"."""
+    return _schema(api, schema, value, schema)
+
+
 def _schema(api: str, name: str, value: Any, where: str) -> list[str]:
     return list(_typed(api, _document(api)["schemas"][name], value, where))
 

@@ -25,13 +25,14 @@ from scripts.core.errors import UsageError
 ISSUER = "https://token.actions.githubusercontent.com"
 POOL = "shipway"
 BRANCH = "refs/heads/main"
-WORKFLOWS = ("deliver.yml", "promote.yml", "rollback.yml")
+WORKFLOWS = ("deliver.yml", "promote.yml", "rollback.yml", "resume.yml")
 
 ARTIFACT_READER = "roles/artifactregistry.reader"
 ARTIFACT_WRITER = "roles/artifactregistry.writer"
 IMPERSONATE = "roles/iam.workloadIdentityUser"
 ACT_AS = "roles/iam.serviceAccountUser"
 LOGS = "roles/logging.viewer"
+LOG_WRITER = "roles/logging.logWriter"
 RUN_DEVELOPER = "roles/run.developer"
 RUN_INVOKER = "roles/run.invoker"
 RUN_VIEWER = "roles/run.viewer"
@@ -159,11 +160,13 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
     deployer: Account
     runtimes: list[Account]
     bindings: list[Binding]
+    by_jobs: bool = True
+    """Whether jobs of GitHub speak as the accounts, and not a build of Cloud Build."""
 
     @property
     def accounts(self) -> list[Account]:
         """Every service account."""
-        return [self.pusher, self.deployer, *self.runtimes]
+        return list(dict.fromkeys([self.pusher, self.deployer, *self.runtimes]))
 
     @property
     def repository_variables(self) -> dict[str, str]:
@@ -262,6 +265,33 @@ def plan(
         deployer=deployer,
         runtimes=list({a.email: a for a in runtimes.values()}.values()),
         bindings=list(dict.fromkeys(bindings)),
+    )
+
+
+def for_cloud_build(access: Federation, repository: Repository) -> Federation:
+    """The same for Cloud Build, where one build is one identity: pusher and deployer in one.
+
+    Source: https://cloud.google.com/build/docs/securing-builds/configure-user-specified-service-accounts
+    (the role that writes the build's log).
+    """
+    home_ = access.provider.project
+    builder = _account(home_, "build", repository, "builds and delivers in Cloud Build")
+    replaced = {access.pusher.member, access.deployer.member}
+    bindings = [
+        Binding(
+            role=LOG_WRITER,
+            resource=Resource(kind="project", project=home_),
+            member=builder.member,
+            why="writes the build's log",
+        ),
+        *(
+            msgspec.structs.replace(b, member=builder.member) if b.member in replaced else b
+            for b in access.bindings
+            if b.role != IMPERSONATE
+        ),
+    ]
+    return msgspec.structs.replace(
+        access, pusher=builder, deployer=builder, bindings=bindings, by_jobs=False
     )
 
 

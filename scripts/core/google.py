@@ -63,6 +63,7 @@ class Google:
         self.endpoint = pipeline.endpoint
         self.dry_run = dry_run
         self.wrote = False
+        self.quota_project: str | None = None
         self.http = requests.Session()
         self.http.headers["User-Agent"] = "shipway"
         self._wanted = pipeline.environment.credentials
@@ -148,19 +149,24 @@ class Google:
             # at an address of its own, wherever the endpoint is.
             os.environ.setdefault("GOOGLE_CLOUD_PROJECT", self._project)
             self._credentials, _ = google.auth.default(scopes=[_SCOPE])
+            _check_account(self._credentials)
         return self._credentials
 
     def _quota_project(self) -> str | None:
-        """The project whose quota a person's requests count against; a service account has its own.
+        """The project whose quota a person's requests count against, if the person named one.
 
-        Some of Google's APIs answer a person only when one is named.
+        Some of Google's APIs answer a person only then; service accounts have their own. To name a
+        project takes a permission there, so that only `bootstrap` names one that nobody named.
         Source: https://cloud.google.com/docs/quotas/quota-project
         """
+        if self._credentials is None:
+            return None
+        # Imported here: where no credentials are sent, nothing waits for the library.
         from google.oauth2.credentials import Credentials
 
         if not isinstance(self._credentials, Credentials):
             return None
-        return str(self._credentials.quota_project_id or self._project)
+        return self._credentials.quota_project_id or self.quota_project
 
     def _post_as(self, url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
         _check_confidential(url)
@@ -236,6 +242,24 @@ def _check_confidential(url: str) -> None:
         raise UsageError(f"{parts.scheme}://{parts.netloc}: credentials go over https only")
 
 
+def _check_account(credentials: Any) -> None:
+    """Of a workflow's credentials: see that they speak as a service account.
+
+    google-github-actions/auth makes them without one where the GitHub variable is empty: they are
+    good, and nobody has given them a role.
+    """
+    import google.auth.external_account as federated
+
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return
+    if isinstance(credentials, federated.Credentials) and not credentials.service_account_email:
+        raise UsageError(
+            "this job's credentials name no service account",
+            "set the GitHub variable that it has from its workflow: DEPLOYER in the job's"
+            " environment, PUSHER in the repository",
+        )
+
+
 @contextmanager
 def _usable_credentials() -> Iterator[None]:
     """Say it in one line when there are no credentials, or they are refused."""
@@ -269,7 +293,9 @@ def unreachable(url: str, error: Exception) -> Unreachable:
             f"the local Cloud Run does not answer at {parts.scheme}://{parts.netloc}",
             f"start it in another terminal: ./ship up --port {parts.port or 80}",
         )
-    reason = getattr(error.args[0], "reason", error) if error.args else error
+    reason = str(getattr(error.args[0], "reason", error) if error.args else error)
+    # Without the library's own name of the connection.
+    reason = reason.partition("): ")[2] or reason
     return Unreachable(f"{parts.netloc} does not answer: {reason}", "is the network up?")
 
 

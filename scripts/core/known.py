@@ -6,6 +6,7 @@ troubleshooting, and the issues in which users quote them; tests provoke each.
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import msgspec
@@ -31,6 +32,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     mend: str
 
 
+LOG_FOLLOWS = "the container's last log lines:"
+"""What stands in an error's evidence before the lines that a service wrote."""
 _BOOTSTRAP = "./ship bootstrap --env {env}"
 _LOGIN = "gcloud auth application-default login"
 
@@ -38,7 +41,7 @@ _LOGIN = "gcloud auth application-default login"
 TABLE = [
     Known(
         name="api-disabled",
-        pattern=r"API has not been used in project \S+ before or it is disabled"
+        pattern=r"API has not been used in project (?P<project>\S+) before or it is disabled"
         r".*?/apis?/(?:api/)?(?P<api>[a-z]+\.googleapis\.com)",
         says="the API {api} is not enabled in {project}",
         mend="gcloud services enable {api} --project {project}",
@@ -74,7 +77,7 @@ TABLE = [
         name="secret-missing",
         pattern=r"Secret projects/[^/]+/secrets/(?P<secret>[^/]+)/versions/\S+ was not found",
         says="the secret {secret} has no such version: it was made, and never given a value",
-        mend="gcloud secrets versions add {secret} --project {project} --data-file FILE",
+        mend="gcloud secrets versions add {secret} --project={project} --data-file=-",
     ),
     Known(
         name="image-denied-to-agent",
@@ -92,9 +95,10 @@ TABLE = [
     Known(
         name="wrong-platform",
         pattern=r"Container manifest type '(?P<type>[^']+)' must support amd64/linux"
-        r"|is for (?P<has>\S+); \S+ takes linux/amd64",
-        says="the image is not for linux/amd64, usually because it was built on an Arm laptop",
-        mend="make a new commit, then ./ship deliver {where}: it builds for linux/amd64 anywhere",
+        r"|is for [^;]+; \S+ takes (?P<wanted>[a-z0-9]+/[a-z0-9]+)",
+        says="the image is not for the platform that runs it ({wanted}), usually because it was"
+        " built on an Arm laptop",
+        mend="make a new commit, then ./ship deliver {where}: it builds for {wanted} anywhere",
     ),
     Known(
         name="port",
@@ -210,8 +214,13 @@ def explain(text: str, **context: str) -> Explanation | None:
 
 
 def explain_error(error: ShipError, **context: str) -> Explanation | None:
-    """What an error of ours means, by its message and evidence."""
-    return explain("\n".join([error.message, *error.evidence]), **context)
+    """What an error of ours means, by its message and evidence.
+
+    What a service says itself, in its log or to its checks, is no word of Google's or Docker's.
+    """
+    evidence = [] if "smoke checks" in error.message else error.evidence
+    lines = itertools.takewhile(lambda line: line != LOG_FOLLOWS, evidence)
+    return explain("\n".join([error.message, *lines]), **context)
 
 
 class _Values(dict[str, str]):
@@ -221,4 +230,9 @@ class _Values(dict[str, str]):
         return _UNKNOWN.get(name, name.upper())
 
 
-_UNKNOWN = {"account": "whoever asks", "resource": "it", "api": "an API"}
+_UNKNOWN = {
+    "account": "whoever asks",
+    "resource": "it",
+    "api": "an API",
+    "wanted": "linux/amd64",
+}

@@ -71,6 +71,7 @@ def bake(parser: argparse.ArgumentParser) -> None:
 
 def percent(text: str) -> int | None:
     """A percentage of the command line: 1 to 100; nothing for a form's empty field."""
+    text = text.strip().removesuffix("%").rstrip()
     if not text:
         return None
     if not text.isdigit() or not 1 <= int(text) <= 100:

@@ -18,6 +18,7 @@ import msgspec
 from scripts.core.errors import ShipError
 
 _WRAPPED = {"FOUND"}
+_STYLES = {"serving": "green", "candidate": "yellow", "wrong": "red", "skipped": "dim"}
 _GIVING_WAY = {"IMAGE", "LAST", "WHY", "MADE", "SINCE", "BY"}
 
 
@@ -159,7 +160,8 @@ def _print(result: Result, format_: str) -> None:
         console = Console(highlight=False)
         console.print(rich_table(result.table))
         for note in result.table.notes:
-            console.print(_escape(note))
+            # The terminal breaks lines itself: a command that is printed can be copied whole.
+            console.print(_escape(note), soft_wrap=True)
     else:
         print(loggable(plain_table(result.table)))
 
@@ -190,7 +192,7 @@ def rich_table(table: Table) -> Any:
             min_width=1 if gives_way else None,
         )
     for row in table.rows:
-        style = "green" if "serving" in row else "yellow" if "candidate" in row else ""
+        style = next((_STYLES[cell] for cell in row if cell in _STYLES), "")
         shown.add_row(*(_escape(cell) for cell in row), style=style)
     return shown
 

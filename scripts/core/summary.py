@@ -106,7 +106,8 @@ def of_moves(
         title = form.format(what=what, service=where.service, env=where.env)
     parts = [
         f"### {'Dry run: ' if context.dry_run else ''}{plain(title)}",
-        _facts(context, revision),
+        # Of a commit that steps aside: the candidate is the other one's.
+        _facts(context, None if aside else revision),
         _traffic(context, moves),
         _steps(context),
         _checks(context),

@@ -1,8 +1,8 @@
 """Run a workflow of GitHub or Cloud Build on this machine, against a scratch local Cloud Run.
 
 It is the real file, with its jobs, conditions and outputs; tokens come from a local issuer, images
-go into a local registry. WORKFLOW is deliver (the default), ci, promote or rollback, run with act; or
-cloudbuild/deliver.yaml, cloudbuild/promote.yaml, cloudbuild/rollback.yaml, run step by step.
+go into a local registry. WORKFLOW is deliver (the default), ci, promote or rollback, run with
+act; or a file such as cloudbuild/deliver.yaml, run step by step.
 """
 
 from __future__ import annotations

@@ -90,6 +90,12 @@ def run(
         except BaseException:
             process.terminate()
             raise
+    if teller.unfetched:
+        raise Failed(
+            "act could not fetch the actions of others from GitHub",
+            "with no way to github.com, name checked-out actions: --actions FOLDER",
+            evidence=teller.unfetched,
+        )
     if not teller.results:
         raise Failed(
             "act did not run the workflow",
@@ -147,6 +153,7 @@ class _Teller:
         self.results: dict[str, str] = {}
         self.failed: dict[str, str] = {}
         self.unread: list[str] = []
+        self.unfetched: list[str] = []
         self._last = ""
 
     def hear(self, line: str) -> None:
@@ -174,6 +181,8 @@ class _Teller:
             self._say(f"{job} / {step}")
         elif entry.get("stepResult") == "failure":
             self.failed.setdefault(job, str(step))
+        elif entry.get("level") == "error" and said.startswith("Unable to clone "):
+            self.unfetched.append(said)
         elif entry.get("level") == "error":
             self._quote(job, said)
 

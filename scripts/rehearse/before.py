@@ -1,7 +1,7 @@
 """What has happened before the workflow runs: nobody rehearses on an empty stage.
 
 The commit before is delivered. For `promote` the commit itself is deployed too, without traffic;
-for `rollback` it is delivered.
+for `rollback` it is delivered; for `resume` it is delivered and rolled back.
 """
 
 from __future__ import annotations
@@ -39,14 +39,21 @@ def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
         for service in services:
             _deliver(world, service, _way(world, service, None))
         world.take_up()
-        for service in services if env else []:
-            way = _way(world, service, env)
-            if workflow.name == "rollback.yml":
-                _deliver(world, service, way)
-            else:
-                _deliver(world, service, way[:-1])
-                _deploy(world, service, way)
+        if env:
+            for service in services:
+                _prepare(world, workflow.name, service, env)
         step.done("the commit before is delivered" + (f"; {env} is prepared" if env else ""))
+
+
+def _prepare(world: World, workflow: str, service: str, env: str) -> None:
+    way = _way(world, service, env)
+    if workflow == "promote.yml":
+        _deliver(world, service, way[:-1])
+        _deploy(world, service, way)
+        return
+    _deliver(world, service, way)
+    if workflow == "resume.yml":
+        world.ship("rollback", service, "--env", env, environment=env)
 
 
 def _way(world: World, service: str, last: str | None) -> list[str]:

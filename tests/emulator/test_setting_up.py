@@ -513,6 +513,11 @@ def test_a_bare_project_under_enforced_iam(tmp_path: Path) -> None:
     owner.post(f"{cloud_run.url}/v1/projects/{PROJECT}/serviceAccounts", {"accountId": "deployer"})
     owner.let_github_impersonate(DEPLOYER)
     assert requests.post(act, json={"scope": ["x"]}, headers=headers, timeout=9).ok
+    # Whose a token is, told to whoever has it.
+    info = f"{cloud_run.url}/tokeninfo"
+    told = requests.post(info, data={"access_token": owner.token_of("user:a@b.example")}, timeout=9)
+    assert told.json()["email"] == "user:a@b.example".partition(":")[2]
+    assert requests.post(info, data={"access_token": "guess"}, timeout=9).status_code == 400
     # A service runs as no account that is not there, whoever deploys it.
     services = f"{cloud_run.url}/v1/projects/{PROJECT}/locations/us-central1/services"
     document = service("app", "us-central1-docker.pkg.dev/x/y/z")

@@ -111,13 +111,22 @@ class Team:
             self._http.headers["Authorization"] = f"Bearer {token}"
         return self._http
 
-    def change(self, resource: str, how: Callable[[list[Any]], list[Any]]) -> None:
-        """Change the bindings of a resource's policy by hand."""
+    def policy(self, resource: str) -> list[Any]:
+        """The bindings of a resource's policy."""
+        bindings: list[Any] = self._policy(resource).get("bindings", [])
+        return bindings
+
+    def _policy(self, resource: str) -> Any:
         http, url = self.owner_of_projects(), f"{self.owner.url}/v1/{resource}"
         reads_with_get = "/locations/" in resource or "/secrets/" in resource
-        policy = (http.get if reads_with_get else http.post)(f"{url}:getIamPolicy").json()
+        return (http.get if reads_with_get else http.post)(f"{url}:getIamPolicy").json()
+
+    def change(self, resource: str, how: Callable[[list[Any]], list[Any]]) -> None:
+        """Change the bindings of a resource's policy by hand."""
+        policy = self._policy(resource)
         policy["bindings"] = how(policy.get("bindings", []))
-        answer = http.post(f"{url}:setIamPolicy", json={"policy": policy})
+        url = f"{self.owner.url}/v1/{resource}:setIamPolicy"
+        answer = self.owner_of_projects().post(url, json={"policy": policy})
         assert answer.ok, answer.text
 
     def give(self, resource: str, role: str, member: str, **more: Any) -> None:

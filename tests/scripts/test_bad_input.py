@@ -40,6 +40,12 @@ def test_an_unknown_option_and_a_missing_value(project: Project) -> None:
     assert project.ship("promote", "--to").returncode == 2
 
 
+def test_a_percentage_as_people_paste_it(project: Project) -> None:
+    ended = project.ship("promote", "--to= 50 %")
+    assert "percentage" not in ended.stderr
+    assert "makes its first release" in ended.stderr
+
+
 @pytest.mark.parametrize("percent", ["0", "101", "-5", "ten", "3.5"])
 def test_a_bad_percentage(project: Project, percent: str) -> None:
     ended = project.ship("promote", f"--to={percent}")

@@ -10,16 +10,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import requests
+from google.oauth2.credentials import Credentials
 
-from scripts.core import federation
+from scripts.core import config, federation
+from scripts.core.google import Google
 from tests.conftest import ROOT
 from tests.emulator.cloud_run_help import CloudRun
-from tests.scripts.bootstrap_help import IDS, NAME, OPS, STAGING, Team, team_of
+from tests.scripts.bootstrap_help import ADMIN, IDS, NAME, OPS, STAGING, Team, team_of
 
+CONNECTED = f"projects/{OPS}/locations/us-central1/connections/github/repositories/acme-app"
+CLOUD_BUILD = ("--trigger", "cloud-build", "--connection", CONNECTED)
 SERVICE = f"projects/{STAGING}/locations/us-central1/services/{NAME}"
 
 
@@ -87,26 +93,47 @@ def test_killed_anywhere_it_goes_on_where_it_stopped(team: Team) -> None:
 
 
 def test_two_at_once_lose_nothing_of_each_other(team: Team) -> None:
-    """They write the policies of the same repository of images."""
-    ended = {}
+    """Before each policy is written, somebody else writes it: between our reading and writing."""
+    others = "user:colleague@example.com"
 
-    def type_it(env: str) -> None:
-        ended[env] = team.bootstrap(env, "--yes")
+    class Between(BaseHTTPRequestHandler):
+        seen: ClassVar[set[str]] = set()
 
-    team.set_up("staging")
-    # From here both have only roles to give, on policies that they share.
-    for plan in (team.access("staging"), team.access("production")):
-        for binding in plan.bindings:
-            if binding.resource.kind == "repository":
-                team.take(binding)
-    threads = [threading.Thread(target=type_it, args=(env,)) for env in ("staging", "production")]
-    for thread in threads:
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            path = self.path.partition(":setIamPolicy")[0]
+            if path != self.path and path not in self.seen:
+                self.seen.add(path)
+                team.give(path.removeprefix("/v1/"), "roles/viewer", others)
+            answer = requests.request(
+                self.command, team.owner.url + self.path, data=body, timeout=30,
+                headers={"Authorization": self.headers["Authorization"],
+                         "Content-Type": "application/json"},
+            )  # fmt: skip
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_POST = do_PUT = do_PATCH = do_GET
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Between) as server:
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
-    for thread in threads:
+        address = f"http://127.0.0.1:{server.server_port}"
+        ended = team.bootstrap("staging", "--yes", SHIPWAY_ENDPOINT=address)
+        server.shutdown()
         thread.join()
-    for env, one in ended.items():
-        assert one.returncode == 0, one.stderr
-        assert team.plan(env)["steps"] == []
+    assert ended.returncode == 0, ended.stderr
+    assert team.plan("staging")["steps"] == []
+    resources = {binding.resource for binding in team.access("staging").bindings}
+    assert {f"/v1/{resource.path}" for resource in resources} == Between.seen
+    for resource in resources:
+        assert others in json.dumps(team.policy(resource.path)), resource
 
 
 def test_what_others_made_is_kept_and_what_we_have_besides_is_offered_for_removal(
@@ -123,16 +150,16 @@ def test_what_others_made_is_kept_and_what_we_have_besides_is_offered_for_remova
         project, "roles/run.admin", plan.deployer.member,
         condition={"title": "once", "expression": "request.auth.claims.x == 'y'"},
     )  # fmt: skip
-    before = read_policy(team, project)
+    before = team.policy(project)
     told = team.bootstrap("staging", "--yes")
     assert told.returncode == 0, told.stderr
     assert told.stdout.count("not planned here") == 3
-    assert read_policy(team, project) == before
+    assert team.policy(project) == before
     offered = team.plan("staging", "--prune")["steps"]
     assert {step["does"] for step in offered} == {"remove"}
     team.set_up("staging", "--prune")
     assert team.plan("staging", "--prune")["steps"] == []
-    after = read_policy(team, project)
+    after = team.policy(project)
     assert {"role": "roles/run.viewer", "members": ["user:colleague@example.com"]} in after
     assert not [b for b in after if b["role"] == "roles/run.admin"]
     team.done("staging", "build", build=True)
@@ -148,7 +175,7 @@ def test_what_was_loosened_or_deleted_is_put_right(team: Team) -> None:
     loose = {"attributeCondition": "assertion.repository_owner_id == '42'"}
     assert http.patch(url, json=loose, params={"updateMask": "attributeCondition"}).ok
     [step] = team.set_up("staging")["steps"]
-    assert (step["does"], step["what"]) == ("change", f"provider {provider.id}")
+    assert (step["does"], step["what"]) == ("change", f"provider {provider.id}: attributeCondition")
     assert http.get(url).json()["attributeCondition"] == provider.condition
     assert http.delete(url).ok
     assert http.delete(f"{team.owner.url}/v1/{name}").ok
@@ -167,13 +194,28 @@ def test_a_service_is_opened_by_whoever_may_and_stays_as_it_is(team: Team) -> No
     team.project.commit()
     steps = team.set_up("staging")["steps"]
     assert [(step["does"], step["what"]) for step in steps] == [
-        ("change", f"service {NAME} in us-central1")
+        ("change", f"service {NAME} in us-central1: open to everybody")
     ]
     after = read(team, SERVICE)
     assert after["spec"] == before["spec"]
     assert after["metadata"]["annotations"]["run.googleapis.com/invoker-iam-disabled"] == "true"
     team.done("staging", "build", build=True)
     team.done("staging", "deliver")
+
+
+def test_a_repository_that_is_there_is_left_as_it_is(team: Team) -> None:
+    http, url = team.owner_of_projects(), f"{team.owner.url}/v1/projects/{OPS}"
+    for call, body in (
+        ("services/artifactregistry.googleapis.com:enable", {}),
+        ("locations/us-central1/repositories?repositoryId=services", {"format": "DOCKER"}),
+    ):
+        assert http.post(f"{url}/{call}", json=body).ok
+    ended = team.bootstrap("staging", "--yes")
+    assert ended.returncode == 0, ended.stderr
+    assert "repositories update services --immutable-tags" in ended.stdout
+    there = http.get(f"{url}/locations/us-central1/repositories/services").json()
+    assert "dockerConfig" not in there
+    assert "cleanupPolicies" not in there
 
 
 KEY = """
@@ -314,6 +356,13 @@ def test_gcloud_takes_every_command_that_is_explained(team: Team, tmp_path: Path
         if resource.kind == "project":
             team.give(resource.path, "roles/editor", plan.deployer.member, condition=condition)
     commands += explained(team, "staging", "--prune")
+    commands += explained(team, "staging", *CLOUD_BUILD)
+    team.set_up("staging", *CLOUD_BUILD)
+    triggers = f"{team.owner.url}/v1/{CONNECTED.rpartition('/conn')[0]}/triggers"
+    for name in ("deliver-4711", "rollback-staging-4711"):
+        assert http.patch(f"{triggers}/{name}", json={"substitutions": {"_X": "y"}}).ok
+    commands += explained(team, "staging", *CLOUD_BUILD)
+    commands = [*dict.fromkeys(commands)]
     assert len(commands) > 25
     checked = subprocess.run(
         ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={write(tmp_path, commands)}"],
@@ -340,7 +389,103 @@ def write(folder: Path, commands: list[str]) -> Path:
     return file
 
 
-def read_policy(team: Team, resource: str) -> list[Any]:
-    answer = team.owner_of_projects().post(f"{team.owner.url}/v1/{resource}:getIamPolicy")
-    bindings: list[Any] = answer.json()["bindings"]
-    return bindings
+ADMINISTRATION = {
+    OPS: ["serviceusage.serviceUsageAdmin", "artifactregistry.admin",
+          "iam.workloadIdentityPoolAdmin", "iam.serviceAccountAdmin"],
+    STAGING: ["serviceusage.serviceUsageAdmin", "iam.serviceAccountAdmin",
+              "iam.serviceAccountUser", "resourcemanager.projectIamAdmin", "run.admin"],
+}  # fmt: skip
+
+
+FOR_CLOUD_BUILD = ["cloudbuild.builds.editor", "iam.serviceAccountUser",
+                   "resourcemanager.projectIamAdmin"]  # fmt: skip
+
+
+@pytest.mark.parametrize("trigger", [(), CLOUD_BUILD], ids=["github", "cloud-build"])
+def test_who_sets_up_need_not_own_the_projects(team: Team, trigger: tuple[str, ...]) -> None:
+    """The roles that docs/security.md names are enough."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    http = team.owner_of_projects()
+    for project, roles in ADMINISTRATION.items():
+        manager = f"projects/{project}/services/cloudresourcemanager.googleapis.com"
+        assert http.post(f"{team.owner.url}/v1/{manager}:enable", json={}).ok
+        more = FOR_CLOUD_BUILD if trigger and project == OPS else []
+        for role in [*roles, *more]:
+            assert f"`{role}`" in page
+            team.give(f"projects/{project}", f"roles/{role}", f"serviceAccount:{ADMIN}")
+    for project in ADMINISTRATION:
+        team.leave(project)
+    ended = team.bootstrap("staging", "--yes", *trigger)
+    assert ended.returncode == 0, ended.stderr
+    assert team.plan("staging", *trigger)["steps"] == []
+
+
+def test_cloud_build_gets_its_triggers_and_one_identity_that_delivers(team: Team) -> None:
+    for env in ("staging", "production"):
+        steps = team.set_up(env, *CLOUD_BUILD)["steps"]
+        assert not [s for s in steps if "pool" in s["what"] or "workloadIdentity" in s["what"]]
+        assert team.plan(env, *CLOUD_BUILD)["steps"] == []
+    http, base = team.owner_of_projects(), f"{team.owner.url}/v1/{CONNECTED.rpartition('/conn')[0]}"
+    triggers = {one["name"]: one for one in http.get(f"{base}/triggers").json()["triggers"]}
+    assert sorted(triggers) == [
+        "deliver-4711", "promote-production-4711", "promote-staging-4711",
+        "resume-production-4711", "resume-staging-4711", "rollback-production-4711",
+        "rollback-staging-4711",
+    ]  # fmt: skip
+    email = f"build-4711@{OPS}.iam.gserviceaccount.com"
+    for one in triggers.values():
+        assert one["serviceAccount"] == f"projects/{OPS}/serviceAccounts/{email}"
+        assert one["substitutions"]["_SERVICE_ACCOUNT"] == email
+    assert triggers["deliver-4711"]["repositoryEventConfig"]["push"] == {"branch": "^main$"}
+    assert triggers["rollback-staging-4711"]["substitutions"]["_ENVIRONMENT"] == "staging"
+    # One that was changed by hand is put right; what Google adds of its own is not a difference.
+    own = {"repositoryEventConfig": {"repository": CONNECTED, "push": {"branch": ".*"}}}
+    assert http.patch(f"{base}/triggers/deliver-4711", json=own).ok
+    [step] = team.set_up("staging", *CLOUD_BUILD)["steps"]
+    assert (step["does"], step["what"]) == ("change", "trigger deliver-4711: repositoryEventConfig")
+    # The build's account delivers everywhere; who speaks as it here is the test's own affair.
+    team.give(f"projects/{OPS}/serviceAccounts/{email}", federation.IMPERSONATE,
+              f"principalSet://iam.googleapis.com/{team.owner.pool}/*")  # fmt: skip
+    file = team.owner.credentials(team.folder / "build.json", team.owner.job(), email)
+    for verb, env in (
+        ("build", "staging"), ("deliver", "staging"), ("deliver", "production"),
+    ):  # fmt: skip
+        words = (verb, "--env", env)
+        ended = team.project.ship(*words, GOOGLE_APPLICATION_CREDENTIALS=str(file))
+        assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--trigger", "cloud-build"],
+        ["--connection", CONNECTED],
+        ["--trigger", "cloud-build", "--connection", "acme/app"],
+        ["--trigger", "cloud-build", "--connection", CONNECTED.replace(OPS, STAGING)],
+    ],
+)
+def test_a_connection_that_cannot_be_is_refused(team: Team, words: list[str]) -> None:
+    ended = team.bootstrap("staging", "--yes", *words)
+    assert ended.returncode == 2
+    assert "--connection" in ended.stderr
+    assert len(team.plan("staging")["steps"]) > 10
+
+
+def test_a_persons_requests_name_a_quota_project(team: Team) -> None:
+    """The one that their credentials name, else bootstrap's; other verbs name none of their own."""
+    token = team.owner.token_of(f"serviceAccount:{ADMIN}")
+    path = f"/v1/projects/{STAGING}/services/run.googleapis.com"
+    google = Google(config.load(team.project.folder, NAME, "staging"))
+
+    def asked(named: str | None, fallback: str | None) -> str | None:
+        google._credentials = Credentials(token=token, quota_project_id=named)  # type: ignore[no-untyped-call]
+        google.quota_project = fallback
+        sent = []
+        google.http.hooks["response"] = lambda answer, **_: sent.append(answer.request.headers)
+        google.get("serviceusage", path)
+        found: str | None = sent[0].get("X-Goog-User-Project")
+        return found
+
+    assert asked(OPS, STAGING) == OPS
+    assert asked(None, STAGING) == STAGING
+    assert asked(None, None) is None

@@ -20,7 +20,8 @@ import yaml
 
 from scripts.core import config, manifest
 from scripts.core.declared import differences
-from scripts.core.init import adopt, tree
+from scripts.core.init import adopt, tree, triggers
+from scripts.rehearse.cloudbuild import build
 from tests.conftest import ROOT, LocalCloudRun
 from tests.emulator.cloud_run_help import CloudRun, service
 from tests.scripts.conftest import DOCKERFILE, SERVER
@@ -32,6 +33,15 @@ ANSWERS = [
 ME = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
 
 
+def follow_the_sample(folder: Path) -> None:
+    """Give the triggers' files the sample's environments again, in a fork that has others."""
+    names = [triggers.DELIVER, triggers.CLOUD_BUILD]
+    files = {name: (folder / name).read_text() for name in names if (folder / name).is_file()}
+    made = triggers.follow(files, {"staging": None, "production": "staging"})
+    for name, text in made.items():
+        (folder / name).write_text(text)
+
+
 class Fork:
     """A clone of the template, with the tests' own sample pipeline, and the command line in it."""
 
@@ -41,13 +51,15 @@ class Fork:
         subprocess.run(["git", "init", "--quiet", "--initial-branch=main", folder], check=True)
         tracked = subprocess.check_output(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--",
-             "app", "pipelines/schema.json", "ship", "scripts", ".gitignore", ".github"],
+             "app", "pipelines/schema.json", "ship", "scripts", ".gitignore", ".github",
+             "cloudbuild"],
             cwd=ROOT, text=True,
         )  # fmt: skip
         for name in filter(None, tracked.split("\0")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
         shutil.copytree(ROOT / "tests/pipelines/app", folder / "pipelines/app")
+        follow_the_sample(folder)
         self.commit()
 
     def commit(self) -> str:
@@ -89,7 +101,23 @@ class Fork:
                 made[name] = (job["needs"], job.get("if"), "outputs" in job)
         first = next(name for name in made if made[name])
         assert f"./ship build --env {first}\n" in text
+        self.check_cloud_build(made)
         return made
+
+    def check_cloud_build(self, jobs: dict[str, Any]) -> None:
+        """cloudbuild/deliver.yaml does the same, and is what Cloud Build takes."""
+        given = {"_SERVICE_ACCOUNT": "x@acme-ops.iam.gserviceaccount.com"}
+        made = build.load(self.folder, "cloudbuild/deliver.yaml", {}, given).build
+        steps = {step.id: step for step in made.steps if step.id not in ("history", "docker")}
+        assert [*steps] == [*jobs]
+        for name, job in jobs.items():
+            if job is None:
+                continue
+            before = job[0] if isinstance(job[0], str) else job[0][-1]
+            assert steps[name].wait_for == [before]
+            assert f"./ship deliver --env {name} " in steps[name].script
+            assert ("outcome" in steps[name].script) == (before != "build")
+            assert f"outputs/{before}/" in steps[name].script
 
     def yaml(self, name: str) -> Any:
         return yaml.safe_load((self.folder / "pipelines" / name).read_text())
@@ -101,8 +129,13 @@ def fork(tmp_path: Path) -> Fork:
 
 
 def test_nothing_is_left_to_find_and_replace(fork: Fork) -> None:
+    for name in ("notes.md", "more/table.csv"):
+        (fork.folder / "pipelines/app" / name).parent.mkdir(exist_ok=True)
+        (fork.folder / "pipelines/app" / name).write_text("ours\n")
     said = fork.done("init", "orders", *ANSWERS)
     assert not (fork.folder / "pipelines/app").exists()
+    assert (fork.folder / "pipelines/orders/more/table.csv").read_text() == "ours\n"
+    assert (fork.folder / "pipelines/orders/notes.md").read_text() == "ours\n"
     for name, text in fork.files().items():
         assert "acme" not in text, name
         assert "us-central1" not in text or name.endswith("schema.json"), name
@@ -158,9 +191,10 @@ def test_environments_come_and_go(fork: Fork) -> None:
 
 def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
     path = fork.folder / ".github/workflows/deliver.yml"
-    before = path.read_text()
+    cloud = fork.folder / "cloudbuild/deliver.yaml"
+    before = path.read_text(), cloud.read_text()
     fork.done("init", "orders", *ANSWERS)
-    assert path.read_text() == before
+    assert (path.read_text(), cloud.read_text()) == before
     owners = (fork.folder / ".github/CODEOWNERS").read_text()
     assert "@shopco/release-managers" in owners
     fork.done("init", "--source", "code")
@@ -193,6 +227,25 @@ def test_what_cannot_be_is_one_clear_error(fork: Fork, arguments: list[str], err
     assert ended.returncode == 2, ended.stdout
     assert error in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert fork.files() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("project: [", "pipelines/app/staging.yaml:2: not valid YAML"),
+        ("project: [1]", "pipelines/orders/staging.yaml:1: "),
+        ("regions: 7", "pipelines/orders/staging.yaml:1: "),
+        ("- 1", "pipelines/orders/staging.yaml:1: "),
+        ("", "pipelines/orders/staging.yaml:1: "),
+    ],
+)
+def test_a_file_that_is_wrong_already_is_named(fork: Fork, text: str, error: str) -> None:
+    (fork.folder / "pipelines/app/staging.yaml").write_text(f"{text}\n")
+    before = fork.files()
+    ended = fork.ship("init", "orders", *ANSWERS)
+    assert ended.returncode == 2, ended.stdout
+    assert error in ended.stderr
     assert fork.files() == before
 
 

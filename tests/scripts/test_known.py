@@ -10,6 +10,7 @@ import re
 import pytest
 
 from scripts.core import known
+from scripts.core.errors import Failed
 
 CONTEXT = {
     "where": "app --env staging",
@@ -24,8 +25,8 @@ TEXTS = [
         "GET /v1/x: 403 PERMISSION_DENIED: Cloud Run Admin API has not been used in project 123"
         " before or it is disabled. Enable it by visiting https://console.developers.google.com"
         "/apis/api/run.googleapis.com/overview?project=123 then retry.",
-        "run.googleapis.com is not enabled in acme-staging",
-        "gcloud services enable run.googleapis.com --project acme-staging",
+        "run.googleapis.com is not enabled in 123",
+        "gcloud services enable run.googleapis.com --project 123",
     ),
     (
         "api-disabled",
@@ -89,8 +90,14 @@ TEXTS = [
         "wrong-platform",
         "The container image 'x' is not usable. Container manifest type"
         " 'application/vnd.oci.image.index.v1+json' must support amd64/linux.",
-        "not for linux/amd64",
+        "not for the platform that runs it (linux/amd64)",
         "it builds for linux/amd64",
+    ),
+    (
+        "wrong-platform",
+        "x@sha256:1 is for linux/arm64, linux/arm/v7; staging takes linux/s390x",
+        "not for the platform that runs it (linux/s390x)",
+        "it builds for linux/s390x",
     ),
     (
         "port",
@@ -176,7 +183,7 @@ TEXTS = [
         "secret-missing",
         "…secret_key_ref.name: Secret projects/1/secrets/key/versions/latest was not found",
         "the secret key has no such version",
-        "gcloud secrets versions add key --project acme-staging",
+        "gcloud secrets versions add key --project=acme-staging",
     ),
     (
         "image-denied-to-agent",
@@ -228,3 +235,12 @@ def test_who_is_not_known_is_said_in_words() -> None:
     assert found is not None
     assert found.says.startswith("whoever asks lacks")
     assert not re.search(r"[{}]", found.says + found.mend)
+
+
+def test_what_a_service_says_itself_is_no_word_of_googles() -> None:
+    line = next(text for name, text, *_ in TEXTS if name == "permission-denied")
+    answered = Failed("app-1 did not pass its smoke checks", evidence=["500", line])
+    logged = Failed("revision app-1 did not start", evidence=["it ended", known.LOG_FOLLOWS, line])
+    for error in (answered, logged):
+        assert known.explain_error(error) is None
+    assert known.explain_error(Failed("docker buildx build failed", evidence=[line])) is not None

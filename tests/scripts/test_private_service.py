@@ -77,9 +77,9 @@ class Workflow:
             self.owner.grant(resource, role, MEMBER)
         self.file = self.owner.credentials(folder / "credentials.json", self.owner.job())
 
-    def ship(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def ship(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         return self.project.ship(
-            *arguments, "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=str(self.file)
+            *arguments, "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=str(self.file), **env
         )
 
     def url(self) -> str:
@@ -177,6 +177,16 @@ def test_credentials_that_cannot_have_an_id_token_say_so(workflow: Workflow) -> 
     ended = workflow.ship("deliver")
     assert ended.returncode == 2
     assert "only a service account can have an ID token" in ended.stderr
+
+
+@pytest.mark.parametrize("verb", ["build", "deliver", "rollback"])
+def test_a_github_variable_that_is_empty(workflow: Workflow, verb: str) -> None:
+    """The action makes credentials then, too: of nobody who has a role."""
+    workflow.owner.credentials(workflow.file, workflow.owner.job(), None)
+    ended = workflow.ship(verb, GITHUB_ACTIONS="true")
+    assert ended.returncode == 2
+    assert "this job's credentials name no service account" in ended.stderr
+    assert "DEPLOYER in the job's environment" in ended.stderr
 
 
 def test_a_token_that_a_service_echoes_is_in_no_outcome() -> None:

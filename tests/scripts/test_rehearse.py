@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from scripts.rehearse import workflow
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE
 from tests.scripts.docker_help import needs_docker
+from tests.scripts.test_init import follow_the_sample
 
 ENVIRONMENT = """
 project: acme-{env}
@@ -62,6 +65,7 @@ class Fork:
         self.folder = folder
         for name in ("scripts", "emulator", ".github"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc"))
+        follow_the_sample(folder)
         for name in ("ship", ".gitignore", "pyproject.toml"):
             shutil.copy2(ROOT / name, folder / name)
         for lockfile in ROOT.glob("requirements*.txt"):
@@ -183,6 +187,12 @@ def test_rollback_needs_no_build_no_pull_no_tests(forked: Fork) -> None:
     assert "build" not in done.stderr.partition(steps[-1])[2]
 
 
+def test_resume(forked: Fork) -> None:
+    done = forked.rehearse("resume", "--input", "environment=staging")
+    assert done.returncode == 0, done.stderr
+    assert "released: rollback-" in done.stderr
+
+
 def test_another_branch_is_refused(forked: Fork) -> None:
     """The provider's condition: whatever a branch's workflow says, it gets no identity."""
     inputs = ("--input", "environment=production")
@@ -235,6 +245,32 @@ def test_nothing_is_left_in_the_repository(forked: Fork) -> None:
     assert forked.git("branch", "--format=%(refname:short)") == "main"
 
 
+@pytest.mark.parametrize("at", ["before", "job"])
+def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
+    """Ended while a container is waited for: before the workflow runs, and in one of its steps."""
+    fork = Fork(tmp_path / "fork")
+    (scratch := tmp_path / "tmp").mkdir()
+    os.mkfifo(began := tmp_path / "began")
+    reading = os.open(began, os.O_RDONLY | os.O_NONBLOCK)
+    server = f"import signal\nopen({str(began)!r}, 'w').write('it did')\nsignal.pause()\n"
+    fork.write("shop/server.py", server)
+    fork.commit("it never listens", health="ok")
+    if at == "before":
+        fork.commit("nor does this", health="ok", note="another")
+    words = ["rehearse", "--builder", "pack", "--actions", str(ROOT / "tests" / "actions")]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts"), *words],
+        cwd=fork.folder, env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert select.select([reading], [], [], 60)[0], "no container was started"
+    os.close(reading)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert list(scratch.iterdir()) == []
+
+
 def test_an_action_that_is_not_there(forked: Fork, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts"), "rehearse", "--actions", str(tmp_path)],
@@ -243,6 +279,20 @@ def test_an_action_that_is_not_there(forked: Fork, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"--actions {tmp_path}: no " in done.stderr
     assert "git clone https://github.com/" in done.stderr
+
+
+def test_actions_that_cannot_be_fetched(forked: Fork) -> None:
+    nowhere = "http://127.0.0.1:9"
+    words = ["rehearse", "rollback", "--input", "environment=staging", "--builder", "pack"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts"), *words],
+        cwd=forked.folder, env={**os.environ, "HTTPS_PROXY": nowhere, "NO_PROXY": "127.0.0.1"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "ship: act could not fetch the actions of others from GitHub" in done.stderr
+    assert "  | Unable to clone https://github.com/google-github-actions/auth" in done.stderr
+    assert "--actions FOLDER" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,16 @@ def test_a_delivery_s_summary(run: Run) -> None:
     assert re.search(r"Took\s+[\d.]+ s", run.text)
 
 
+def test_a_commit_that_steps_aside_is_not_shown_with_the_other_one_s_revision(run: Run) -> None:
+    older, newer = commit(run.project, "Older"), commit(run.project, "Newer")
+    run.project.done("deliver")
+    run.ship("deliver", "--commit", older)
+    assert f"<h3>{older[:7]} steps aside in local: {newer[:7]} is newer</h3>" in run.shown
+    facts = run.shown.partition("<th>Region</th>")[0]
+    assert older[:7] in facts
+    assert run.project.revision(newer) not in facts
+
+
 def test_the_service_s_url_and_the_revision_s_are_told_apart(run: Run) -> None:
     run.ship("deliver")
     status = run.project.service()["status"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from scripts.core.bootstrap import wanted
 from scripts.core.bootstrap.steps import Found, Step
-from scripts.core.bootstrap.wanted import Document
+from scripts.core.bootstrap.wanted import Document, Thing
 from scripts.core.config import Pipeline
 from scripts.core.errors import Failed, UsageError
 from scripts.core.federation import Federation, Resource
@@ -49,7 +49,9 @@ def numbers(google: Google, projects: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def look(google: Google, access: Federation, pipelines: Sequence[Pipeline]) -> Found:
+def look(
+    google: Google, access: Federation, pipelines: Sequence[Pipeline], more: Sequence[Thing] = ()
+) -> Found:
     """Everything that the plan is about, as it is now. What is behind an API that is not enabled
     is not there."""
     found = Found()
@@ -64,7 +66,7 @@ def look(google: Google, access: Federation, pipelines: Sequence[Pipeline]) -> F
             for service in answer.get("services") or []
             if service.get("state") == "ENABLED"
         }
-    for thing in wanted.things(access, pipelines):
+    for thing in (*wanted.things(access, pipelines), *more):
         if f"{thing.api}.googleapis.com" in found.enabled.get(thing.project, set()):
             document = _or_none(lambda t=thing: google.get(t.api, t.path))  # type: ignore[misc]
             if document is not None:

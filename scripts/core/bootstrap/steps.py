@@ -37,14 +37,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     binding: Binding | None = None
 
 
-def plan(access: Federation, pipelines: Sequence[Pipeline], found: Found) -> list[Step]:
-    """What is missing, in the order in which it can be done."""
+def plan(
+    access: Federation, pipelines: Sequence[Pipeline], found: Found, more: Sequence[Thing] = ()
+) -> list[Step]:
+    """What is missing, in the order in which it can be done; `more` is wanted besides."""
     steps = []
     for project, names in wanted.apis(access, pipelines).items():
         missing = [name for name in names if name not in found.enabled.get(project, set())]
         if missing:
             steps.append(_enable(project, missing))
-    for thing in wanted.things(access, pipelines):
+    for thing in (*wanted.things(access, pipelines), *more):
         step = _make(thing, found.things.get(thing.path))
         if step:
             steps.append(step)
@@ -76,6 +78,23 @@ def surplus(access: Federation, found: Found) -> list[Step]:
                 if not planned and (member in members or is_about_ours):
                     steps.append(_remove(binding, entry.get("condition")))
     return steps
+
+
+def advice(access: Federation, pipelines: Sequence[Pipeline], found: Found) -> list[str]:
+    """What is there and could be better, but is not ours to change: others may rely on it."""
+    said = []
+    for thing in wanted.things(access, pipelines):
+        there = found.things.get(thing.path)
+        if thing.kind != "images" or there is None:
+            continue
+        if not (there.get("dockerConfig") or {}).get("immutableTags"):
+            _, project, _, location, _, name = thing.name.split("/")
+            said.append(
+                f"tags in {thing.name} can move to other images; where nobody relies on it:"
+                f" gcloud artifacts repositories update {name} --immutable-tags"
+                f" --location={location} --project={project}"
+            )
+    return said
 
 
 def _enable(project: str, names: list[str]) -> Step:
@@ -112,7 +131,17 @@ def _make(thing: Thing, there: Document | None) -> Step | None:
     write_ = _mend(thing, there)
     if write_ is None:
         return None
-    return Step(does="change", what=what, project=thing.project, gcloud=thing.changed, write=write_)
+    told = ", ".join(sorted(write_.params.get("updateMask", "").split(",")))
+    if thing.kind == "service":
+        is_open = thing.settings[INVOKER_CHECK] == "true"
+        told = "open to everybody" if is_open else "closed to who has no run.invoker"
+    return Step(
+        does="change",
+        what=f"{what}: {told}",
+        project=thing.project,
+        gcloud=thing.changed,
+        write=write_,
+    )
 
 
 def _mend(thing: Thing, there: Document) -> Write | None:
@@ -125,7 +154,9 @@ def _mend(thing: Thing, there: Document) -> Write | None:
         # The template as it was read: that is what keeps the write from making a revision.
         body = {**{k: v for k, v in there.items() if k != "status"}, "metadata": metadata}
         return Write(method="PUT", api="run", path=thing.path, body=body)
-    wrong = sorted(name for name, value in thing.settings.items() if there.get(name) != value)
+    wrong = sorted(
+        name for name, value in thing.settings.items() if not _says(there.get(name), value, thing)
+    )
     if not wrong:
         return None
     return Write(
@@ -135,6 +166,15 @@ def _mend(thing: Thing, there: Document) -> Write | None:
         params={"updateMask": ",".join(wrong)},
         body={name: thing.settings[name] for name in wrong},
     )
+
+
+def _says(there: Any, value: Any, thing: Thing) -> bool:
+    """Whether what is there is what it has to be; of a trigger, Google may say more."""
+    if thing.kind == "trigger" and isinstance(value, dict):
+        return isinstance(there, dict) and all(
+            _says(there.get(name), part, thing) for name, part in value.items()
+        )
+    return bool(there == value)
 
 
 def _has(bindings: list[Document], wanted_: Binding) -> bool:
@@ -151,14 +191,14 @@ def _grant(binding: Binding) -> Step:
         does="grant",
         what=f"{binding.role} on {_named(binding.resource)} to {short(binding.member)}",
         project=binding.resource.project,
-        gcloud=(f"{_policy_command('add', binding)}",),
+        gcloud=(f"{policy_command('add', binding)}",),
         why=binding.why,
         binding=binding,
     )
 
 
 def _remove(binding: Binding, condition: Any) -> Step:
-    command = _policy_command("remove", binding)
+    command = policy_command("remove", binding)
     if condition:
         command = command.replace(" --condition=None", "") + " --all"
     return Step(
@@ -171,7 +211,8 @@ def _remove(binding: Binding, condition: Any) -> Step:
     )
 
 
-def _policy_command(verb: str, binding: Binding) -> str:
+def policy_command(verb: str, binding: Binding) -> str:
+    """The gcloud command that gives a role ("add") or takes it away ("remove")."""
     resource = binding.resource
     noun, where = {
         "project": ("projects", ""),

@@ -24,10 +24,9 @@ Document = dict[str, Any]
 PLACEHOLDER = "us-docker.pkg.dev/cloudrun/container/hello"
 INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
 
-_HOME_APIS = ("artifactregistry", "cloudresourcemanager", "iam", "iamcredentials", "sts")
+_HOME_APIS = ("artifactregistry", "cloudresourcemanager", "iam", "iamcredentials")
 _ENV_APIS = ("cloudresourcemanager", "iam", "iamcredentials", "logging", "run")
 _DAYS_KEPT = 30
-_IMAGES_KEPT = 20
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +59,8 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
 
 def apis(plan: Federation, pipelines: Sequence[Pipeline]) -> dict[str, list[str]]:
     """Project -> the APIs that have to be enabled there."""
-    found: dict[str, set[str]] = {plan.provider.project: set(_HOME_APIS)}
+    trigger = ("sts",) if plan.by_jobs else ("cloudbuild", "logging")
+    found: dict[str, set[str]] = {plan.provider.project: {*_HOME_APIS, *trigger}}
     for pipeline in pipelines:
         found.setdefault(pipeline.environment.project, set()).update(_ENV_APIS)
     for binding in plan.bindings:
@@ -77,7 +77,7 @@ def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
     places = {plan.provider.project, *(p.environment.project for p in pipelines)}
     return [
         *map(_repository, sorted(repositories, key=lambda r: r.path)),
-        *_pool_and_provider(plan),
+        *(_pool_and_provider(plan) if plan.by_jobs else []),
         # An account of a project that is none of ours is its owner's to make.
         *(_account(account) for account in plan.accounts if account.project in places),
         *map(_secret, sorted(secrets, key=lambda r: r.path)),
@@ -86,18 +86,15 @@ def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
 
 
 def cleanup_policies() -> Document:
-    """Old images go, except the newest of each: a rollback needs its image only until it started,
-    but a revision that scales to zero pulls it again."""
+    """What nothing names any more goes. A tagged image stays: that is what immutable tags mean.
+
+    Source: `gcloud artifacts repositories create --help` (--immutable-tags).
+    """
     return {
-        "keep-newest": {
-            "id": "keep-newest",
-            "action": "KEEP",
-            "mostRecentVersions": {"keepCount": _IMAGES_KEPT},
-        },
-        "delete-old": {
-            "id": "delete-old",
+        "delete-untagged": {
+            "id": "delete-untagged",
             "action": "DELETE",
-            "condition": {"tagState": "ANY", "olderThan": f"{_DAYS_KEPT * 86400}s"},
+            "condition": {"tagState": "UNTAGGED", "olderThan": f"{_DAYS_KEPT * 86400}s"},
         },
     }
 
@@ -105,12 +102,8 @@ def cleanup_policies() -> Document:
 def _repository(resource: Resource) -> Thing:
     parent = f"/v1/projects/{resource.project}/locations/{resource.location}/repositories"
     where = f"--location={resource.location} --project={resource.project}"
-    policies = [
-        {"name": "keep-newest", "action": {"type": "Keep"},
-         "mostRecentVersions": {"keepCount": _IMAGES_KEPT}},
-        {"name": "delete-old", "action": {"type": "Delete"},
-         "condition": {"tagState": "any", "olderThan": f"{_DAYS_KEPT}d"}},
-    ]  # fmt: skip
+    condition = {"tagState": "untagged", "olderThan": f"{_DAYS_KEPT}d"}
+    policies = [{"name": "delete-untagged", "action": {"type": "Delete"}, "condition": condition}]
     return Thing(
         kind="images",
         name=resource.path,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from scripts.core import federation
+from scripts.core import config, federation
+from scripts.core.bootstrap import github
 from scripts.core.doctor.case import Case, grant
 from scripts.core.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.core.errors import ShipError
@@ -41,7 +43,7 @@ def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
 
 def permissions(case: Case, plan: Federation | None) -> Iterator[Finding]:
     """These credentials have every permission that a delivery by them will use."""
-    needs = _needs(case, plan)
+    needs = needs_of(case, plan)
     missing: list[Need] = []
     for resource in dict.fromkeys(need.resource for need in needs):
         wanted = [need for need in needs if need.resource == resource]
@@ -65,10 +67,10 @@ def permissions(case: Case, plan: Federation | None) -> Iterator[Finding]:
         yield ok("permissions", f"{who} has all {len(needs)} that a delivery asks for")
 
 
-def _needs(case: Case, plan: Federation | None) -> list[Need]:
+def needs_of(case: Case, plan: Federation | None) -> list[Need]:
     """What a delivery asks for, of the pusher, of the deployer, or of a person who is both."""
     environment = case.environment
-    images, service = case.images, case.service
+    images, services = case.images, case.services
     project = Resource(kind="project", project=environment.project)
     write, read = federation.ARTIFACT_WRITER, federation.ARTIFACT_READER
     pull = "artifactregistry.repositories.downloadArtifacts"
@@ -78,9 +80,10 @@ def _needs(case: Case, plan: Federation | None) -> list[Need]:
     ]
     developer, viewer = federation.RUN_DEVELOPER, federation.RUN_VIEWER
     deploy = [
-        Need(service, "run.services.get", developer, "reads the service"),
-        Need(service, "run.services.update", developer, "deploys and moves traffic"),
+        *(Need(one, "run.services.get", developer, "reads the service") for one in services),
+        *(Need(one, "run.services.update", developer, "deploys it") for one in services),
         Need(project, "run.revisions.list", viewer, "lists revisions"),
+        Need(project, "run.revisions.get", viewer, "waits for a revision to start"),
         Need(project, "logging.logEntries.list", federation.LOGS, "shows log lines of failures"),
         Need(images, pull, read, "Cloud Run asks it of whoever deploys"),
     ]
@@ -94,12 +97,21 @@ def _needs(case: Case, plan: Federation | None) -> list[Need]:
         )
     if environment.access == "private":
         invoker = federation.RUN_INVOKER
-        deploy.append(Need(service, "run.routes.invoke", invoker, "makes the smoke checks"))
-    if plan and case.account == plan.pusher.email:
-        return push
-    if plan and case.account == plan.deployer.email:
-        return deploy
+        deploy += [Need(one, "run.routes.invoke", invoker, "checks it") for one in services]
     if environment.after:
+        before = config.load(case.root, case.pipeline.service, environment.after)
+        there = Resource(kind="project", project=before.environment.project)
+        why = f"sees that a digest has served in {environment.after}"
+        deploy += [
+            Need(there, permission, viewer, why)
+            for permission in ("run.services.get", "run.revisions.list")
+        ]
+    is_pusher = plan is not None and case.account == plan.pusher.email
+    is_deployer = plan is not None and case.account == plan.deployer.email
+    if is_pusher and not is_deployer:
+        return push
+    # In Cloud Build one identity is both.
+    if (is_deployer and not is_pusher) or environment.after:
         return deploy
     return list({(need.resource, need.permission): need for need in [*deploy, *push]}.values())
 
@@ -107,6 +119,9 @@ def _needs(case: Case, plan: Federation | None) -> list[Need]:
 def provider(case: Case, plan: Federation) -> Iterator[Finding]:
     """The workload identity provider is there, and lets in this repository's jobs alone."""
     wanted = plan.provider
+    if not plan.by_jobs:
+        yield ok("provider", "not needed: builds of Cloud Build speak as their account themselves")
+        return
     try:
         found = case.google.get("iam", f"/v1/{wanted.name}")
         pool = case.google.get("iam", f"/v1/{wanted.pool_name}")
@@ -186,11 +201,39 @@ def _given(policy: dict[str, Any], binding: Binding) -> bool:
     )
 
 
+def variables(case: Case, plan: Federation) -> Iterator[Finding]:
+    """The variables that the workflows read are set at GitHub, where gh can tell."""
+    assert case.repository is not None
+    if not plan.by_jobs:
+        return
+    if not github.has_gh():
+        yield skipped("variables", "gh, which reads GitHub's variables, is not installed")
+        return
+    try:
+        missing = github.missing(
+            case.repository,
+            case.pipeline.env,
+            plan.repository_variables,
+            plan.environment_variables,
+        )
+    except ShipError as error:
+        yield skipped("variables", error.message)
+        return
+    for command in missing:
+        yield wrong("variables", "GitHub does not know it yet", shlex.join(command))
+    if not missing:
+        yield ok("variables", "GitHub has all that the workflows read")
+
+
 def unplanned(case: Case, why: str) -> Iterator[Finding]:
-    """What cannot be looked at while it is not known which repository this is."""
-    for check in ("accounts", "provider", "roles"):
-        yield skipped(check, why)
+    """What cannot be looked at while it is not known which repository or project this is."""
+    if why:
+        yield skipped("access", f"accounts, provider and roles are not looked at: {why}")
+    else:
+        number = f"the number of project {case.unnumbered[0]} is not for these credentials to see"
+        yield skipped("access", f"provider and roles are not looked at: {number}")
 
 
 def _bootstrap(case: Case) -> str:
-    return f"./ship bootstrap --env {case.pipeline.env}"
+    more = " --trigger cloud-build --connection NAME" if case.by_cloud_build else ""
+    return f"./ship bootstrap --env {case.pipeline.env}{more}"

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from scripts.core import config, federation, github
+from scripts.core import config, federation
+from scripts.core.bootstrap import github, steps
 from scripts.core.config import Pipeline
 from scripts.core.errors import ShipError, UsageError
-from scripts.core.federation import Federation, Repository, Resource
+from scripts.core.federation import Binding, Federation, Repository, Resource
 from scripts.core.google import Google
 
-APIS = {
-    "artifactregistry": "images are kept there",
-    "cloudresourcemanager": "the project's policy is read there",
-    "iam": "accounts and the provider are there",
-    "iamcredentials": "jobs speak as their account through it",
-    "logging": "the last log lines of what failed are read there",
-    "run": "it runs the service",
-    "secretmanager": "the manifest names secrets",
-    "sts": "GitHub's tokens are exchanged there",
-}
+
+class Named(NamedTuple):
+    """The repository at GitHub as the command line names it, as far as it does."""
+
+    repository: str | None = None
+    owner_id: int | None = None
+    repository_id: int | None = None
 
 
 class Case:
@@ -31,10 +30,19 @@ class Case:
         numbers: project ID -> number, as far as they could be read.
         repository: at GitHub; None where that is not known.
         unknown: why it is not.
+        by_cloud_build: whether Cloud Build delivers, and not the jobs of GitHub.
     """
 
-    def __init__(self, root: Path, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        root: Path,
+        pipeline: Pipeline,
+        named: Named = Named(),  # noqa: B008  (it never changes)
+        *,
+        by_cloud_build: bool = False,
+    ) -> None:
         self.root = root
+        self.by_cloud_build = by_cloud_build
         self.pipeline = pipeline
         self.environment = pipeline.environment
         # Nothing is ever written (I10).
@@ -44,7 +52,7 @@ class Case:
         self.repository: Repository | None = None
         self.unknown = ""
         try:
-            self.repository = github.repository(root)
+            self.repository = _repository(root, named)
         except ShipError as error:
             self.unknown = error.message
 
@@ -61,60 +69,79 @@ class Case:
         return Resource(kind="repository", project=project, location=location, name=name)
 
     @property
-    def service(self) -> Resource:
-        """The service in the environment's first region."""
-        return Resource(
-            kind="service",
-            project=self.environment.project,
-            location=self.environment.regions[0],
-            name=self.pipeline.service,
-        )
+    def services(self) -> list[Resource]:
+        """The service in each region."""
+        return [
+            Resource(
+                kind="service",
+                project=self.environment.project,
+                location=region,
+                name=self.pipeline.service,
+            )
+            for region in self.environment.regions
+        ]
 
     @property
     def projects(self) -> list[str]:
         """The environment's project, and the one that holds the images."""
         return list(dict.fromkeys([self.environment.project, self.images.project]))
 
+    @property
+    def pipelines(self) -> list[Pipeline]:
+        """Every service that has the environment.
+
+        Raises:
+            UsageError: a file is wrong.
+        """
+        env = self.pipeline.env
+        return [
+            config.load(self.root, name, env)
+            for name in config.services(self.root)
+            if env in config.environments(self.root, name)
+        ]
+
     def context(self) -> dict[str, str]:
-        """What `known.explain` may name."""
+        """What `known.explain` may name, and the projects' numbers with their IDs."""
         named = {
             "where": self.pipeline.where,
             "env": self.pipeline.env,
             "project": self.environment.project,
             "service": self.pipeline.service,
+            **{number: name for name, number in self.numbers.items()},
         }
         return {**named, "account": self.account} if self.account else named
+
+    @property
+    def unnumbered(self) -> list[str]:
+        """The projects whose number could not be read: what it stands in cannot be compared."""
+        return [project for project in self.projects if project not in self.numbers]
 
     def plan(self) -> Federation:
         """Who should be allowed what in this environment.
 
         Raises:
-            UsageError: the repository's or a project's number is not known, or files are wrong.
+            UsageError: the repository's numbers are not known, or files are wrong.
         """
         if self.repository is None:
             raise UsageError(self.unknown)
-        missing = [project for project in self.projects if project not in self.numbers]
-        if missing:
-            raise UsageError(f"the number of project {missing[0]} could not be read")
-        env = self.pipeline.env
-        pipelines = [
-            config.load(self.root, name, env)
-            for name in config.services(self.root)
-            if env in config.environments(self.root, name)
-        ]
+        pipelines = self.pipelines
         earlier = [
             config.load(self.root, one.service, one.environment.after)
             for one in pipelines
             if one.environment.after
         ]
-        return federation.plan(self.repository, pipelines, earlier, self.numbers)
+        numbers = {**dict.fromkeys(self.projects, "0"), **self.numbers}
+        access = federation.plan(self.repository, pipelines, earlier, numbers)
+        if self.by_cloud_build:
+            return federation.for_cloud_build(access, self.repository)
+        return access
 
     def read(self, resource: Resource, verb: str = "") -> dict[str, Any]:
         """Read a resource (not a project), or its policy with `:getIamPolicy`."""
         api, path = _address(resource)
-        posts = resource.kind in ("project", "account")
-        if verb and posts:
-            return self.google.query(api, path + verb, {})
+        if verb and resource.kind in ("project", "account"):
+            # An account's takes no body, a project's does.
+            return self.google.query(api, path + verb, {} if resource.kind == "project" else None)
         return self.google.get(api, path + verb)
 
     def may(self, resource: Resource, permissions: list[str]) -> set[str]:
@@ -138,18 +165,17 @@ def _address(resource: Resource) -> tuple[str, str]:
 
 def grant(resource: Resource, role: str, member: str) -> str:
     """The gcloud command that gives a role on a resource."""
-    what, *more = {
-        "project": [f"projects add-iam-policy-binding {resource.project}", "--condition None"],
-        "repository": [
-            f"artifacts repositories add-iam-policy-binding {resource.name}",
-            f"--location {resource.location}",
-        ],
-        "account": [f"iam service-accounts add-iam-policy-binding {resource.name}"],
-        "service": [
-            f"run services add-iam-policy-binding {resource.name}",
-            f"--region {resource.location}",
-        ],
-        "secret": [f"secrets add-iam-policy-binding {resource.name}"],
-    }[resource.kind]
-    project = [] if resource.kind == "project" else [f"--project {resource.project}"]
-    return " ".join(["gcloud", what, *project, *more, f"--member {member}", f"--role {role}"])
+    binding = Binding(role=role, resource=resource, member=member, why="")
+    return steps.policy_command("add", binding)
+
+
+def _repository(root: Path, named: Named) -> Repository:
+    """The repository at GitHub: as named, else a job's variables tell it, else origin and gh.
+
+    Source: https://docs.github.com/en/actions/reference/workflows-and-actions/variables.
+    """
+    if not any(named):
+        ids = [os.environ.get(f"GITHUB_REPOSITORY_{name}", "") for name in ("OWNER_ID", "ID")]
+        owner_id, repository_id = (int(text) if text.isdecimal() else None for text in ids)
+        named = Named(os.environ.get("GITHUB_REPOSITORY"), owner_id, repository_id)
+    return github.repository(root, *named)

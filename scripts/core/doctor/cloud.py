@@ -6,35 +6,49 @@ from collections.abc import Iterator
 from typing import Any
 
 from scripts.core import federation, git, manifest
+from scripts.core.bootstrap import wanted
 from scripts.core.context import Context
-from scripts.core.doctor.case import APIS, Case
+from scripts.core.doctor.case import Case
 from scripts.core.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.core.errors import ShipError
-from scripts.core.federation import Resource
+from scripts.core.federation import Federation, Resource
 from scripts.core.google import ApiError, NotFound
 from scripts.core.images import Images
 from scripts.core.state import condition
 
 
-def apis(case: Case) -> Iterator[Finding]:
-    """Every API that a delivery calls is enabled; learns the projects' numbers on the way."""
+def projects(case: Case) -> Iterator[Finding]:
+    """The projects are there; learns their numbers, which the plan of access is made of."""
     for project in case.projects:
-        wanted = list(APIS)
-        if not federation.secrets(case.pipeline):
-            wanted.remove("secretmanager")
-        names = [f"projects/{project}/services/{api}.googleapis.com" for api in wanted]
+        try:
+            # The one API that is always enabled.
+            path = f"/v1/projects/{project}/services/run.googleapis.com"
+            number = str(case.google.get("serviceusage", path)["name"]).split("/")[1]
+        except ShipError as error:
+            # Whoever may view anything in a project may read its number there.
+            try:
+                path = f"/v1/projects/{project}"
+                number = str(case.google.get("cloudresourcemanager", path)["projectNumber"])
+            except ShipError:
+                context = {**case.context(), "project": project}
+                yield of_error("project", error, context, looking=True)
+                continue
+        case.numbers[project] = number
+        yield ok("project", f"{project} is number {number}")
+
+
+def apis(case: Case, plan: Federation) -> Iterator[Finding]:
+    """Every API that is used is enabled."""
+    for project, wanted_ in wanted.apis(plan, case.pipelines).items():
+        names = [f"projects/{project}/services/{name}" for name in wanted_]
         path = f"/v1/projects/{project}/services:batchGet"
         try:
             found = case.google.get("serviceusage", path, names=names)["services"]
         except ShipError as error:
             context = {**case.context(), "project": project}
             yield of_error("apis", error, context, looking=True)
-            _number(case, project)
             continue
-        case.numbers[project] = str(found[0]["parent"]).partition("/")[2]
-        off = [
-            str(one["name"]).rpartition("/")[2] for one in found if one.get("state") != "ENABLED"
-        ]
+        off = [one["config"]["name"] for one in found if one.get("state") != "ENABLED"]
         if off:
             yield wrong(
                 "apis",
@@ -44,15 +58,6 @@ def apis(case: Case) -> Iterator[Finding]:
             )
         else:
             yield ok("apis", f"all {len(found)} that are used are enabled in {project}")
-
-
-def _number(case: Case, project: str) -> None:
-    """A project's number by another way: whoever may view anything in it may read that."""
-    try:
-        answer = case.google.get("cloudresourcemanager", f"/v1/projects/{project}")
-    except ShipError:
-        return
-    case.numbers[project] = str(answer["projectNumber"])
 
 
 def registry(case: Case) -> Iterator[Finding]:
@@ -109,20 +114,15 @@ def image(case: Case, context: Context) -> Iterator[Finding]:
 
 def services(case: Case) -> Iterator[Finding]:
     """The service in each region: it is there, and its newest revision started."""
-    for region in case.environment.regions:
-        resource = Resource(
-            kind="service",
-            project=case.environment.project,
-            location=region,
-            name=case.pipeline.service,
-        )
+    for resource in case.services:
+        region = resource.location
         try:
             found = case.read(resource)
         except NotFound:
             yield _absent(case, region)
             continue
         except ShipError as error:
-            yield of_error("service", error, case.context())
+            yield of_error("service", error, case.context(), looking=True)
             continue
         yield _state(case, region, found)
         yield from _opening(case, resource, found)
@@ -140,6 +140,9 @@ def _absent(case: Case, region: str) -> Finding:
 
 
 def _state(case: Case, region: str, service: dict[str, Any]) -> Finding:
+    [container, *_] = service["spec"]["template"]["spec"]["containers"]
+    if container.get("image") == wanted.PLACEHOLDER:
+        return ok("service", f"{case.pipeline.service} waits for its first delivery, {region}")
     ready = condition(service, "Ready")
     if ready.get("status") != "False":
         return ok("service", f"{case.pipeline.service} is there, {region}")
@@ -168,16 +171,16 @@ def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterato
 
 def secrets(case: Case) -> Iterator[Finding]:
     """Every secret that the manifest names is there, and has a value."""
-    for name in federation.secrets(case.pipeline):
-        project = case.environment.project
-        path = f"/v1/projects/{project}/secrets/{name}"
-        add = f"gcloud secrets versions add {name} --project {project} --data-file FILE"
+    named = federation.secrets(case.pipeline)
+    for secret in named:
+        name, project = secret.name, secret.project
+        add = f"gcloud secrets versions add {name} --project={project} --data-file=-"
         try:
-            case.google.get("secretmanager", path)
+            case.read(secret)
         except NotFound:
             yield wrong(
                 "secrets",
-                f"there is no secret {name}",
+                f"there is no secret {name} in {project}",
                 f"./ship bootstrap --env {case.pipeline.env}",
             )
             continue
@@ -185,7 +188,7 @@ def secrets(case: Case) -> Iterator[Finding]:
             yield of_error("secrets", error, case.context(), looking=True)
             continue
         try:
-            version = case.google.get("secretmanager", f"{path}/versions/latest")
+            version = case.google.get("secretmanager", f"/v1/{secret.path}/versions/latest")
         except NotFound:
             yield wrong("secrets", f"{name} has no value", add, "secret-missing")
             continue
@@ -197,5 +200,5 @@ def secrets(case: Case) -> Iterator[Finding]:
         else:
             state = str(version.get("state", "")).lower()
             yield wrong("secrets", f"the newest value of {name} is {state}", add)
-    if not federation.secrets(case.pipeline):
+    if not named:
         yield skipped("secrets", "the manifest names none")

@@ -9,6 +9,7 @@ import msgspec
 from scripts.core import known
 from scripts.core.errors import ShipError
 from scripts.core.google import ApiError
+from scripts.core.known import Explanation
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,11 +53,14 @@ def of_error(
     Args:
         check: what was looked at.
         error: what came of it.
-        context: as for `known.explain`.
+        context: as for `known.explain`; a key that is a project's number holds its ID.
         looking: the error came of looking at what a delivery does not look at: that these
             credentials may not is no fault.
     """
     explanation = known.explain_error(error, **context)
+    if explanation:
+        names = {number: name for number, name in context.items() if number.isdecimal()}
+        explanation = _named(explanation, names)
     denied = isinstance(error, ApiError) and error.code == 403
     if looking and denied and (explanation is None or explanation.name == "permission-denied"):
         says = explanation.says if explanation else error.message
@@ -64,3 +68,11 @@ def of_error(
     if explanation:
         return wrong(check, explanation.says, explanation.mend, explanation.name)
     return wrong(check, error.message, error.hint or "")
+
+
+def _named(explanation: Explanation, names: dict[str, str]) -> Explanation:
+    """An explanation with the projects' IDs in the place of their numbers."""
+    says, mend = explanation.says, explanation.mend
+    for number, name in names.items():
+        says, mend = says.replace(number, name), mend.replace(number, name)
+    return Explanation(name=explanation.name, says=says, mend=mend)

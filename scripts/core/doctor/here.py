@@ -61,7 +61,9 @@ def network(case: Case) -> Iterator[Finding]:
             answer = google.http.get(url, timeout=_TIMEOUT, allow_redirects=False)
         except requests.exceptions.RequestException as error:
             silent = unreachable(url, error)
-            yield wrong("network", silent.message, silent.hint or f"curl -v {url} shows more")
+            is_local = urlsplit(url).scheme == "http"
+            mend = silent.hint if is_local else f"look at the network and its proxy: curl -v {url}"
+            yield wrong("network", silent.message, mend or "")
             continue
         if date := answer.headers.get("Date"):
             skew = time.time() - parsedate_to_datetime(date).timestamp()
@@ -123,6 +125,7 @@ def docker(case: Case) -> Iterator[Finding]:
         found = known.explain(said) or known.explain(_FALLBACK[what])
         assert found is not None
         yield wrong("docker", found.says, found.mend, found.name)
+        return
 
 
 _FALLBACK = {"engine": "no Docker engine answers", "buildx": "docker has no buildx"}

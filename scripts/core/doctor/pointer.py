@@ -18,10 +18,8 @@ def point(error: ShipError, arguments: argparse.Namespace, root: Path) -> None:
 
     An error that is not known and did not come from Google is left as it is.
     """
-    env = getattr(arguments, "env", None)
-    try:
-        pipeline = config.load(root, getattr(arguments, "service", None), env or "")
-    except ShipError:
+    pipeline = _pipeline(arguments, root)
+    if pipeline is None:
         return
     context = {
         "where": pipeline.where,
@@ -38,9 +36,22 @@ def point(error: ShipError, arguments: argparse.Namespace, root: Path) -> None:
         found = known.explain_error(error, **context, account=account)
     if found:
         error.more.append(f"That is: {found.says}")
-        if found.mend != error.hint:
+        if found.mend not in (error.hint or ""):
             error.more.append(f"-> {found.mend}")
     error.more.append(f"-> ./ship doctor {pipeline.where} looks at everything that it needs")
+
+
+def _pipeline(arguments: argparse.Namespace, root: Path) -> config.Pipeline | None:
+    """The files that the verb was about; those of one service where it is about all of them."""
+    env = getattr(arguments, "env", None)
+    if env is None:
+        return None
+    named = getattr(arguments, "service", None)
+    having = [s for s in config.services(root) if env in config.environments(root, s)]
+    try:
+        return config.load(root, named or next(iter(having), None), env)
+    except ShipError:
+        return None
 
 
 def _account(pipeline: config.Pipeline) -> str | None:

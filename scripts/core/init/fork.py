@@ -59,7 +59,7 @@ class Fork:
 
     def _environments(self) -> list[str]:
         names = [path.rpartition("/")[2].removesuffix(".yaml") for path in self.files
-                 if path.rpartition("/")[0] == self._folder]  # fmt: skip
+                 if path.rpartition("/")[0] == self._folder and path.endswith(".yaml")]  # fmt: skip
         return sorted(name for name in names if name not in ("service", "smoke", LOCAL))
 
     def _in_order(self, names: list[str]) -> list[str]:
@@ -120,8 +120,12 @@ class Fork:
         kept = {"service", "smoke", LOCAL, *answers.projects}
         for path, text in self.files.items():
             parent, _, name = path.rpartition("/")
-            if parent != self._folder:
-                made[path] = text
+            if parent != self._folder or not name.endswith(".yaml"):
+                inside = path.startswith(f"{self._folder}/")
+                new = f"{folder}{path.removeprefix(self._folder)}" if inside else path
+                made[new] = text
+                if new != path:
+                    renamed[new] = path
                 continue
             env = name.removesuffix(".yaml")
             if env not in kept:

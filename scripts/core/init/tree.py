@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,15 +21,21 @@ Files = dict[str, str]
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2), RENAME_SWAP of renamex_np(2)
 _HERE = -100  # AT_FDCWD
-_OUTSIDE = (".github/CODEOWNERS", ".github/dependabot.yml", ".github/workflows/deliver.yml")
+_OUTSIDE = (
+    ".github/CODEOWNERS",
+    ".github/dependabot.yml",
+    ".github/workflows/deliver.yml",
+    "cloudbuild/deliver.yaml",
+)
 
 
 def read(root: Path) -> Files:
-    """Every YAML file of pipelines/, and those outside that follow from them."""
+    """Every text file of pipelines/, and those outside that follow from them."""
     found = {}
     for path in sorted((root / "pipelines").rglob("*")):
-        if path.is_file() and path.suffix in (".yaml", ".yml"):
-            found[str(path.relative_to(root))] = path.read_text(encoding="utf-8")
+        if path.is_file():
+            with suppress(UnicodeDecodeError):
+                found[str(path.relative_to(root))] = path.read_text(encoding="utf-8")
     for name in _OUTSIDE:
         if (root / name).is_file():
             found[name] = (root / name).read_text(encoding="utf-8")
@@ -100,7 +106,7 @@ def stage(root: Path, folder: Path, before: Files, after: Files) -> None:
         if path.startswith("pipelines/"):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
-    for left in (folder / "pipelines").iterdir():
+    for left in sorted((folder / "pipelines").rglob("*"), reverse=True):
         if left.is_dir() and not any(left.iterdir()):
             left.rmdir()
     for service in config.services(folder):

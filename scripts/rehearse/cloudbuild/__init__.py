@@ -1,28 +1,28 @@
 """A Cloud Build file, run on this machine against a scratch local Cloud Run that enforces IAM.
 
-Its account may do what the pusher and the deployers of scripts/core/federation.py may: a build is
-one identity from its first step to its last.
+Its account may do what scripts/core/federation.py says of Cloud Build: a build is one identity from
+its first step to its last.
 """
 
 from __future__ import annotations
 
-import subprocess
+import shlex
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.core import federation, git
+from scripts.core import federation, git, scratch
 from scripts.core.errors import UsageError
-from scripts.core.federation import Account
+from scripts.core.federation import Account, Federation
 from scripts.core.report import Progress, Result, Table, show
 from scripts.rehearse import before
 from scripts.rehearse.cloudbuild import build as files
 from scripts.rehearse.cloudbuild import metadata, place, runner
 from scripts.rehearse.cloudbuild.build import Build
 from scripts.rehearse.workflow import Workflow
-from scripts.rehearse.world import World, pipelines
+from scripts.rehearse.world import World
 
 
 def rehearse(
@@ -54,17 +54,20 @@ def rehearse(
     """
     rehearsed = _workflow(file, substitutions)
     # Before anything is started: what is wrong in the file is said at once.
-    read = _read(root, file, substitutions, {})
-    with TemporaryDirectory(prefix="shipway-rehearsal-") as scratch:
-        folder = Path(scratch)
+    _read(root, file, substitutions, {}, "build@project.iam.gserviceaccount.com")
+    # What a step leaves as root in its container, nobody else can take away.
+    with TemporaryDirectory(prefix="shipway-rehearsal-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         progress.line(_told(file, builder, bake))
         world = World(root, folder, builder=builder, bake=bake, ref="refs/heads/main")
         before.check(world, rehearsed)
         with world:
             before.prepare(world, rehearsed, progress)
-            account = _account(world, read.build)
             workspace = _checked_out(world, folder / "workspace")
-            made = _read(workspace, file, substitutions, _built_in(world, workspace, account, file))
+            email = _triggers(world)[0].deployer.email
+            built_in = _built_in(world, workspace, file)
+            made = _read(workspace, file, substitutions, built_in, email)
+            account = _let_in(world, made.build)
             ends = _run(world, made, account, workspace, folder / "build", progress, builder)
             services = world.services()
     return show(_result(file, ends, services), format_)
@@ -79,48 +82,61 @@ def _workflow(file: str, substitutions: Mapping[str, str]) -> Workflow:
 
 
 def _read(
-    root: Path, file: str, given: Mapping[str, str], built_in: Mapping[str, str]
+    root: Path, file: str, given: Mapping[str, str], built_in: Mapping[str, str], email: str
 ) -> files.Loaded:
-    """The file, with the account that a trigger names where nobody gave one."""
+    """The file, with the account that the trigger names where nobody gave one."""
     text = (root / file).read_text(encoding="utf-8") if (root / file).is_file() else ""
     if "$_SERVICE_ACCOUNT" in text:
-        given = {"_SERVICE_ACCOUNT": _default_account(root), **given}
-    return files.load(root, file, built_in, given)
-
-
-def _default_account(root: Path) -> str:
-    return f"cloud-build@{federation.home(pipelines(root))}.iam.gserviceaccount.com"
-
-
-def _account(world: World, build: Build) -> Account:
-    """The build's account, with the roles of the pusher and of every deployer.
-
-    Raises:
-        UsageError: the file names none: it would be the project's default account.
-    """
-    if not build.account.endswith(".iam.gserviceaccount.com"):
+        given = {"_SERVICE_ACCOUNT": email, **given}
+    read = files.load(root, file, built_in, given)
+    if not read.build.account.endswith(".iam.gserviceaccount.com"):
         raise UsageError(
-            "the build names no service account: it would run as the project's default one",
+            f"{file}: the build names no service account: it would be the project's default one",
             "serviceAccount: projects/$PROJECT_ID/serviceAccounts/$_SERVICE_ACCOUNT",
         )
+    return read
+
+
+def _triggers(world: World) -> list[Federation]:
+    """Who may do what where Cloud Build delivers, environment by environment."""
+    return [federation.for_cloud_build(a, world.repository) for a in world.access.values()]
+
+
+def _let_in(world: World, build: Build) -> Account:
+    """The build's account, with what the triggers' account may do."""
     account = Account(email=build.account, purpose="the build")
-    for access in world.access.values():
-        theirs = {access.pusher.member, access.deployer.member}
+    for access in _triggers(world):
         for binding in access.bindings:
-            if binding.member in theirs:
-                world.grant(account, binding)
+            if binding.member == access.deployer.member:
+                world.owner.grant(account, binding)
     return account
 
 
 def _checked_out(world: World, workspace: Path) -> Path:
     """The commit as Cloud Build checks it out: alone, without the history before it."""
     source = world.clone.resolve().as_uri()
-    command = ["git", "clone", "--quiet", "--depth", "1", source, str(workspace)]
-    subprocess.run(command, check=True, capture_output=True)
+    scratch.git("clone", "--quiet", "--depth", "1", source, str(workspace))
+    name = f"{world.repository.owner}/{world.repository.name}"
+    scratch.git("remote", "set-url", "origin", f"git@github.com:{name}.git", cwd=workspace)
     return workspace
 
 
-def _built_in(world: World, workspace: Path, account: Account, file: str) -> dict[str, str]:
+def _fetching(world: World, folder: Path) -> dict[str, str]:
+    """Variables with which git fetches from the clone what it would fetch from GitHub."""
+    program = folder / "github"
+    program.write_text(f"#!/bin/sh\nexec git-upload-pack {shlex.quote(str(world.clone))}\n")
+    program.chmod(0o755)
+    return {
+        "GIT_SSH_COMMAND": shlex.quote(str(program)),
+        "GIT_SSH_VARIANT": "simple",
+        # In a container the folders are somebody else's.
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": "*",
+    }
+
+
+def _built_in(world: World, workspace: Path, file: str) -> dict[str, str]:
     """What a trigger on main fills in.
 
     Source: https://cloud.google.com/build/docs/configuring-builds/substitute-variable-values
@@ -130,7 +146,7 @@ def _built_in(world: World, workspace: Path, account: Account, file: str) -> dic
     name = f"{world.repository.owner}/{world.repository.name}"
     return {
         "PROJECT_ID": project,
-        "PROJECT_NUMBER": world.number(project),
+        "PROJECT_NUMBER": world.owner.number(project),
         "BUILD_ID": str(uuid.uuid4()),
         "LOCATION": world.pipelines[0].environment.regions[0],
         "TRIGGER_NAME": Path(file).stem,
@@ -142,8 +158,6 @@ def _built_in(world: World, workspace: Path, account: Account, file: str) -> dic
         "BRANCH_NAME": "main",
         "REF_NAME": "main",
         "TRIGGER_BUILD_CONFIG_PATH": file,
-        "SERVICE_ACCOUNT_EMAIL": account.email,
-        "SERVICE_ACCOUNT": f"projects/{account.project}/serviceAccounts/{account.email}",
     }
 
 
@@ -159,25 +173,23 @@ def _run(
     with metadata.serve(
         account.project,
         account.email,
-        lambda: world.access_token(account),
-        lambda audience: world.id_token(account, audience),
+        lambda: world.owner.access_token(account),
+        lambda audience: world.owner.id_token(account, audience),
     ) as host:
         variables = {
             **world.environment,
             "GCE_METADATA_HOST": host,
             "GCE_METADATA_IP": host,
-            # Where the commit is fetched from, in the place of what Cloud Build is connected to.
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": "safe.directory",
-            "GIT_CONFIG_VALUE_0": "*",
+            **_fetching(world, folder.parent),
         }
         secrets = {
-            secret.env: world.secret(account, secret.version_name)
+            secret.env: world.owner.secret(account, secret.version_name)
             for secret in made.build.available_secrets.secret_manager
         }
         where = place.Place(
             folder, workspace, made.build, variables=variables, mapped=made.variables,
             secrets=secrets, docker=builder == "docker",
+            shown=folder.parent,
         )  # fmt: skip
         return runner.run(made.build, where, progress)
 
@@ -186,7 +198,7 @@ def _told(file: str, builder: str, bake: str) -> str:
     images = "built by Docker" if builder == "docker" else "packed without Docker"
     return (
         f"rehearsing {file}: images are {images}; bakes take {bake}; a step runs in its own image"
-        " where Docker has it, else its command runs on this machine"
+        " if that can be had, else its command runs on this machine"
     )
 
 

@@ -120,7 +120,7 @@ class Build(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
         return self.service_account.rpartition("/")[2]
 
     def after(self, index: int) -> set[int]:
-        """The steps that a step waits for: those that it names, else all before it; "-" for none."""
+        """The steps that a step waits for: those it names, else all before it; "-" for none."""
         named = self.steps[index].wait_for
         if not named:
             return set(range(index))

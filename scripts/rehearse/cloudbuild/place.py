@@ -1,4 +1,4 @@
-"""Where a step runs: in its own image where Docker has it, else its command on this machine.
+"""Where a step runs: in its own image if that can be had, else its command on this machine.
 
 Cloud Build gives each step /workspace, the home folder /builder/home, the Docker engine's socket,
 and a metadata server that says who it is. On this machine the first two are folders; text in a
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -29,6 +28,7 @@ _DOCKERS = re.compile(
     r"(?:docker\.io/)?(?:library/)?docker(?:[:@].*)?|gcr\.io/cloud-builders/docker.*"
 )
 _GRACE_SECONDS = 10
+_PULL_SECONDS = 600
 
 
 class Running:
@@ -47,10 +47,10 @@ class Running:
 
     def kill(self) -> None:
         """End it, with all that it started."""
-        if self._container:
+        if self._container and self.code() is None:
             command = ["docker", "rm", "--force", self._container]
             subprocess.run(command, capture_output=True, check=False, timeout=60)
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
@@ -66,6 +66,7 @@ class Place:
         mapped: the substitutions as variables, for steps that ask for them.
         secrets: the values of the build's secret variables.
         docker: whether an engine answers, and steps may use it.
+        shown: a folder that steps see where it is, to read only.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Place:
         mapped: Mapping[str, str],
         secrets: Mapping[str, str],
         docker: bool,
+        shown: Path | None = None,
     ) -> None:
         self.folder = folder
         self.workspace = workspace
@@ -86,6 +88,9 @@ class Place:
         self.mapped = mapped
         self.secrets = secrets
         self.docker = docker
+        self.shown = shown
+        self._had: dict[str, bool] = {}
+        self._lock = threading.Lock()
         self.home = folder / "home"
         self.home.mkdir(parents=True)
 
@@ -96,11 +101,13 @@ class Place:
         return None
 
     def has(self, image: str) -> bool:
-        """Whether Docker has an image already: nothing is fetched for a rehearsal."""
-        if not self.docker:
-            return False
-        command = ["docker", "image", "inspect", image]
-        return not subprocess.run(command, capture_output=True, check=False, timeout=60).returncode
+        """Whether Docker has an image, or gets it."""
+        with self._lock:
+            if image not in self._had:
+                self._had[image] = self.docker and (
+                    _docker_does("image", "inspect", image) or _docker_does("pull", image)
+                )
+            return self._had[image]
 
     @contextmanager
     def start(self, step: Step, say: Callable[[str], None]) -> Iterator[Running]:
@@ -134,7 +141,7 @@ class Place:
         except FileNotFoundError:
             raise UsageError(
                 f"{command[0]}: not on this machine",
-                f"docker pull {step.name}, and the step runs in its own image",
+                f"{step.name} has it, but that image could not be had",
             ) from None
         running = Running(process, where, name if in_image else None)
         told = threading.Thread(target=_tell, args=(process, say), daemon=True)
@@ -142,9 +149,10 @@ class Place:
         try:
             yield running
         finally:
-            if running.code() is None:
-                running.kill()
+            running.kill()  # a container's end is the end of all that it started
             told.join(_GRACE_SECONDS)
+            assert process.stdout
+            process.stdout.close()
             script.unlink(missing_ok=True)
 
     def _environment(self, step: Step) -> dict[str, str]:
@@ -161,16 +169,20 @@ class Place:
         return made
 
     def _base(self, in_image: bool) -> dict[str, str]:
-        """What a step has besides: nothing of whoever rehearses but the search path."""
+        """What a step has besides: of whoever rehearses the search path, and the way to Docker."""
         if in_image:
             return dict(os.environ)  # docker's own; the container gets what is named to it
-        return {
+        made = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
-            **({"DOCKER_HOST": os.environ["DOCKER_HOST"]} if "DOCKER_HOST" in os.environ else {}),
             **self.variables,
         }
+        if self.docker:  # this machine's engine and its plugins, in the place of Cloud Build's
+            users = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
+            made |= {"DOCKER_CONFIG": users}
+            made |= {k: os.environ[k] for k in ("DOCKER_HOST",) if k in os.environ}
+        return made
 
     def _docker(
         self, step: Step, name: str, script: Path, environment: Mapping[str, str]
@@ -182,6 +194,8 @@ class Place:
         named = {k: v for k, v in self.variables.items() if k != "SHIPWAY_VENV"}
         command = ["docker", "run", "--rm", "--name", name, "--network", "host",
                    "--workdir", folder, "--env", f"HOME={HOME}"]  # fmt: skip
+        if self.shown:
+            command += ["--volume", f"{self.shown}:{self.shown}:ro"]
         for source, target in mounts:
             command += ["--volume", f"{source}:{target}"]
         for key, value in named.items():
@@ -231,12 +245,14 @@ class Place:
         return made
 
 
-def engine_answers() -> bool:
-    """Whether a Docker engine answers here."""
-    if not shutil.which("docker"):
+def _docker_does(*words: str) -> bool:
+    try:
+        done = subprocess.run(
+            ["docker", *words], capture_output=True, check=False, timeout=_PULL_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
         return False
-    asked = subprocess.run(["docker", "version"], capture_output=True, check=False, timeout=60)
-    return asked.returncode == 0
+    return done.returncode == 0
 
 
 def _tell(process: subprocess.Popen[str], say: Callable[[str], None]) -> None:

@@ -1,0 +1,87 @@
+"""The repository as a rehearsal sees it: a clone of its own, first at the commit before.
+
+It differs from the repository in its environment files alone: bakes are short, and where there is
+no Docker images are packed.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from scripts.core import config, git, scratch
+from scripts.core.config import Pipeline
+from scripts.core.errors import UsageError
+
+
+class ScratchClone:
+    """A clone at the commit before the last one.
+
+    Args:
+        root: the repository.
+        path: where the clone is made.
+        branch: what it is on.
+        repository: its name at GitHub, OWNER/NAME.
+        builder: "docker" or "pack".
+        bake: how long each step is watched, such as "0s".
+    """
+
+    def __init__(
+        self, root: Path, path: Path, *, branch: str, repository: str, builder: str, bake: str
+    ) -> None:
+        self.path = path
+        self._builder = builder
+        self._bake = bake
+        self._head = git.commit(root).sha
+        scratch.git("clone", "--quiet", root.resolve().as_uri(), str(path))
+        scratch.git("checkout", "--quiet", "-B", branch, cwd=path)
+        address = f"https://github.com/{repository}"
+        scratch.git("remote", "set-url", "origin", address, cwd=path)
+        declared = _declared(path)
+        with suppress(UsageError):  # the very first commit has none before it
+            scratch.git("read-tree", "--reset", "-u", "HEAD~1", cwd=path)
+        if _declared(path) != declared:
+            # It adds a service or an environment: what was there before cannot be delivered there.
+            scratch.git("read-tree", "--reset", "-u", "HEAD", cwd=path)
+        self._commit("Before it")
+
+    def _commit(self, subject: str) -> None:
+        """Commit the files at hand, with environments that suit a rehearsal."""
+        for file in sorted((self.path / "pipelines").glob("*/*.yaml")):
+            if file.stem in ("service", "smoke", config.DEFAULT_ENV):
+                continue
+            said = yaml.safe_load(file.read_text())
+            said["rollout"] = {**said.get("rollout", {}), "bake": self._bake}
+            if self._builder == "pack":
+                said |= {"builder": "pack", "platform": "host"}
+            file.write_text(yaml.safe_dump(said, sort_keys=False))
+        scratch.git("add", "--all", cwd=self.path)
+        scratch.git("commit", "--quiet", "--allow-empty", "--message", subject, cwd=self.path)
+
+    def take_up(self) -> None:
+        """Go on to the commit that is rehearsed; until then the clone is at the one before it."""
+        scratch.git("read-tree", "--reset", "-u", self._head, cwd=self.path)
+        self._commit("Rehearse it")
+
+
+def _declared(root: Path) -> list[tuple[str, list[str]]]:
+    return [(service, config.environments(root, service)) for service in config.services(root)]
+
+
+def pipelines(root: Path) -> list[Pipeline]:
+    """Every service in every environment but the local one.
+
+    Raises:
+        UsageError: there is none, or one of them is not right.
+    """
+    found = [
+        config.load(root, service, env)
+        for service in config.services(root)
+        for env in config.environments(root, service)
+        if env != config.DEFAULT_ENV
+    ]
+    if not found:
+        raise UsageError("pipelines/ has no environment but local: there is nothing to rehearse")
+    return found

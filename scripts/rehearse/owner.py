@@ -1,0 +1,92 @@
+"""The owner of every project of a scratch Cloud Run, and what Google's own machines do there."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import requests
+
+from scripts.core.errors import Failed
+from scripts.core.federation import Account, Binding, Resource
+
+_OWNER = "user:owner@localhost"
+
+
+class Owner:
+    """Whoever may do everything at the local Cloud Run at `url`. `token` is an access token."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = requests.Session()
+        self._http.trust_env = False
+        self.token = str(self.post("/_local/access-tokens", {"member": _OWNER})["access_token"])
+        self._http.headers["Authorization"] = f"Bearer {self.token}"
+
+    def __enter__(self) -> Owner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._http.close()
+
+    def get(self, path: str) -> Any:
+        """What a GET answers; raises Failed where it is refused."""
+        return self._answer(self._http.get(self.url + path, timeout=30))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """What a POST answers; raises Failed where it is refused."""
+        return self._answer(self._http.post(self.url + path, json=body, timeout=30))
+
+    @staticmethod
+    def _answer(answer: requests.Response) -> Any:
+        if not answer.ok:
+            raise Failed(f"{answer.request.method} {answer.url}", evidence=[answer.text[:500]])
+        return answer.json()
+
+    def number(self, project: str) -> str:
+        """A project's number."""
+        return str(self.get(f"/v1/projects/{project}")["projectNumber"])
+
+    def grant(self, account: Account, binding: Binding) -> None:
+        """Give an account what somebody else's binding gives."""
+        self._grant(msgspec.structs.replace(binding, member=account.member))
+
+    def access_token(self, account: Account) -> str:
+        """An access token of an account, as Google's own machines get it."""
+        made = self.post("/_local/access-tokens", {"member": account.member})
+        return str(made["access_token"])
+
+    def id_token(self, account: Account, audience: str) -> str:
+        """An ID token of an account, as Google's own machines get it."""
+        resource = Resource(kind="account", project=account.project, name=account.email)
+        role = "roles/iam.serviceAccountOpenIdTokenCreator"
+        self._grant(Binding(role=role, resource=resource, member=_OWNER, why="metadata"))
+        body = {"audience": audience, "includeEmail": True}
+        path = f"/v1/projects/-/serviceAccounts/{account.email}:generateIdToken"
+        return str(self.post(path, body)["token"])
+
+    def secret(self, account: Account, version: str) -> str:
+        """The value of a secret's version, as the account reads it.
+
+        Raises:
+            Failed: it may not, or there is none.
+        """
+        token = self.access_token(account)
+        answer = requests.get(
+            f"{self.url}/v1/{version}:access",
+            headers={"Authorization": f"Bearer {token}"}, timeout=30,
+        )  # fmt: skip
+        return base64.b64decode(self._answer(answer)["payload"]["data"]).decode()
+
+    def _grant(self, binding: Binding) -> None:
+        resource = binding.resource
+        path = f"/v1/{resource.path}"
+        if resource.kind in ("repository", "secret", "service"):
+            policy = self.get(f"{path}:getIamPolicy")
+        else:
+            policy = self.post(f"{path}:getIamPolicy", {})
+        bound = {"role": binding.role, "members": [binding.member]}
+        policy["bindings"] = [*policy.get("bindings", []), bound]
+        self.post(f"{path}:setIamPolicy", {"policy": policy})
