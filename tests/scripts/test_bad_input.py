@@ -214,6 +214,22 @@ def test_without_a_terminal_nobody_is_asked(served: Project, verb: str) -> None:
     assert "Go ahead?" not in served.ship(verb).stderr
 
 
+def test_in_ci_a_terminal_is_not_asked(served: Project) -> None:
+    """Some runners give a job a terminal, and nobody sits there."""
+    import pty
+
+    path = served.pipeline / "local.yaml"
+    path.write_text(path.read_text() + "confirm: true\n")
+    master, slave = pty.openpty()
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "scripts"), "hold"], cwd=served.folder, stdin=slave,
+        env={**os.environ, "CI": "true"}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    os.close(master)
+    os.close(slave)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_terminal_is_asked_once_and_no_means_no(served: Project) -> None:
     import pty
 
@@ -225,7 +241,7 @@ def test_a_terminal_is_asked_once_and_no_means_no(served: Project) -> None:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "scripts"), "hold"],
             cwd=served.folder, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True,
+            env={**os.environ, "CI": ""}, text=True,
         )  # fmt: skip
         os.write(master, answer)
         _, errors = process.communicate(timeout=60)
