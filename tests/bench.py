@@ -27,6 +27,7 @@ import requests
 from scripts.core import HOME
 from scripts.core.config import ENDPOINT_VARIABLE
 from tests import bench_image, bench_scale
+from tests.clients.test_gcloud import Gcloud
 from tests.conftest import LocalCloudRun
 
 SERVICE = "/v1/projects/shipway-local/locations/us-central1/services/app"
@@ -42,6 +43,7 @@ class Bench:
         subprocess.run(
             ["git", "clone", "--quiet", "--depth", "1", HOME.as_uri(), str(self.clone)], check=True
         )
+        self._gcloud = Gcloud(self.url, folder / "gcloud", "shipway-local")
         self.ship("deliver")
         self.revisions = [self.commit()]
         self.ship("deliver")
@@ -71,17 +73,7 @@ class Bench:
 
     def gcloud(self, *arguments: str) -> None:
         """Run gcloud against the same API."""
-        port = self.url.rpartition(":")[2]
-        subprocess.run(
-            ["gcloud", "run", *arguments, "--region", "us-central1", "--quiet"],
-            check=True, capture_output=True,
-            env={
-                **os.environ,
-                "CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN": f"http://localhost:{port}/",
-                "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
-                "CLOUDSDK_CORE_PROJECT": "shipway-local",
-            },
-        )  # fmt: skip
+        self._gcloud.run(*arguments)
 
     def service(self) -> Any:
         """The service as the API answers it."""
