@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripts.core import config, federation
+from scripts.core import config, federation, options
 from scripts.core.bootstrap import cloud, github, steps, triggers
 from scripts.core.bootstrap.steps import Step
 from scripts.core.config import Pipeline
@@ -29,13 +29,7 @@ from scripts.core.report import Progress, Result, Table, show
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", required=True, help="environment")
-    parser.add_argument(
-        "--repository", metavar="OWNER/NAME", help="at GitHub (default: the remote origin)"
-    )
-    for name in ("repository", "owner"):
-        parser.add_argument(
-            f"--{name}-id", type=int, metavar="N", help=f"the {name}'s number (default: gh knows)"
-        )
+    options.repository(parser)
     parser.add_argument(
         "--trigger",
         choices=["github", "cloud-build"],
@@ -74,7 +68,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     only_reads = arguments.dry_run or arguments.explain
     google = Google(pipelines[0], dry_run=only_reads)
     google.quota_project = pipelines[0].environment.project
-    access = _access(google, root, repository, pipelines)
+    access = _access(google, repository, pipelines)
     if arguments.trigger == "cloud-build":
         access = federation.for_cloud_build(access, repository)
     more = []
@@ -101,10 +95,10 @@ def _pipelines(root: Path, env: str) -> list[Pipeline]:
     Raises:
         UsageError: none has, or it needs no Google Cloud.
     """
-    known = {name: config.environments(root, name) for name in config.services(root)}
-    having = [name for name, environments in known.items() if env in environments]
+    having = config.having(root, env)
     if not having:
-        everything = sorted({e for environments in known.values() for e in environments})
+        known = (config.environments(root, name) for name in config.services(root))
+        everything = sorted({one for environments in known for one in environments})
         raise UsageError(
             f"no environment '{env}': no service has a pipelines/SERVICE/{env}.yaml",
             did_you_mean(env, everything, "environments here"),
@@ -120,17 +114,10 @@ def _pipelines(root: Path, env: str) -> list[Pipeline]:
     return found
 
 
-def _access(
-    google: Google, root: Path, repository: Repository, pipelines: list[Pipeline]
-) -> Federation:
-    earlier = [
-        config.load(root, p.service, p.environment.after)
-        for p in pipelines
-        if p.environment.after is not None
-    ]
+def _access(google: Google, repository: Repository, pipelines: list[Pipeline]) -> Federation:
     home = federation.home(pipelines)
     numbers = cloud.numbers(google, [home, *(p.environment.project for p in pipelines)])
-    return federation.plan(repository, pipelines, earlier, numbers)
+    return federation.plan(repository, pipelines, config.earlier(pipelines), numbers)
 
 
 def _ask(arguments: argparse.Namespace, todo: list[Step]) -> None:

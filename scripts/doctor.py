@@ -27,13 +27,7 @@ from scripts.core.report import Progress, Result, Table, show
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.common(parser)
-    parser.add_argument(
-        "--repository", metavar="OWNER/NAME", help="at GitHub (default: the remote origin)"
-    )
-    for name in ("repository", "owner"):
-        parser.add_argument(
-            f"--{name}-id", type=int, metavar="N", help=f"the {name}'s number (default: gh knows)"
-        )
+    options.repository(parser)
     parser.add_argument(
         "--trigger", choices=["github", "cloud-build"], default="github", help="what delivers"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,11 @@ def environments(root: Path, service: str) -> list[str]:
     return sorted(p.stem for p in folder.glob("*.yaml") if p.stem not in ("service", "smoke"))
 
 
+def having(root: Path, env: str) -> list[str]:
+    """The names of the services that have an environment, sorted."""
+    return [service for service in services(root) if env in environments(root, service)]
+
+
 def load(root: Path, service: str | None, env: str) -> Pipeline:
     """Read and check pipelines/<service>/: manifest, smoke checks and one environment.
 
@@ -115,6 +121,19 @@ def load(root: Path, service: str | None, env: str) -> Pipeline:
         manifest=manifest,
         checks=_checks(root, name),
     )
+
+
+def earlier(pipelines: Sequence[Pipeline]) -> list[Pipeline]:
+    """What `after` names for each of them: where a commit has to have served before.
+
+    Raises:
+        UsageError: a file is wrong.
+    """
+    return [
+        load(pipeline.root, pipeline.service, pipeline.environment.after)
+        for pipeline in pipelines
+        if pipeline.environment.after is not None
+    ]
 
 
 def _service(root: Path, service: str | None) -> str:

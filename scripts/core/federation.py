@@ -131,6 +131,17 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     location: str = ""
 
     @property
+    def api(self) -> str:
+        """The API that it is a resource of."""
+        return {
+            "project": "cloudresourcemanager",
+            "repository": "artifactregistry",
+            "account": "iam",
+            "service": "run",
+            "secret": "secretmanager",
+        }[self.kind]
+
+    @property
     def path(self) -> str:
         """Its name in Google's APIs."""
         base = f"projects/{self.project}"
@@ -185,7 +196,7 @@ def home(pipelines: Sequence[Pipeline]) -> str:
     Raises:
         UsageError: there is more than one.
     """
-    projects = sorted({_registry(p).project for p in pipelines})
+    projects = sorted({images(p).project for p in pipelines})
     if len(projects) > 1:
         raise UsageError(
             f"images are kept in several projects ({', '.join(projects)})",
@@ -305,26 +316,23 @@ def _for_service(
     """The roles that one service in one environment needs."""
     env = pipeline.environment
     project = Resource(kind="project", project=env.project)
-    images = _registry(pipeline)
+    registry = images(pipeline)
 
     def given(role: str, resource: Resource, who: str, why: str) -> Binding:
         return Binding(role=role, resource=resource, member=who, why=why)
 
     found = [
-        given(ARTIFACT_WRITER, images, pusher.member, "pushes images, and reads them back"),
-        given(ARTIFACT_READER, images, deployer.member, "Cloud Run asks it of whoever deploys"),
+        given(ARTIFACT_WRITER, registry, pusher.member, "pushes images, and reads them back"),
+        given(ARTIFACT_READER, registry, deployer.member, "Cloud Run asks it of whoever deploys"),
         given(RUN_VIEWER, project, deployer.member, "lists revisions: a list is the project's"),
         given(LOGS, project, deployer.member, "shows the last log lines of what failed"),
         given(ACT_AS, of_account(runs_as), deployer.member, "deploys what runs as this account"),
     ]
-    if images.project != env.project:
+    if registry.project != env.project:
         agent = f"service-{numbers[env.project]}@serverless-robot-prod.iam.gserviceaccount.com"
         member = f"serviceAccount:{agent}"
-        found.append(given(ARTIFACT_READER, images, member, "Cloud Run pulls across projects"))
-    for region in env.regions:
-        service = Resource(
-            kind="service", project=env.project, location=region, name=pipeline.service
-        )
+        found.append(given(ARTIFACT_READER, registry, member, "Cloud Run pulls across projects"))
+    for service in services(pipeline):
         found.append(given(RUN_DEVELOPER, service, deployer.member, "deploys and moves traffic"))
         if env.access == "private":
             found.append(given(RUN_INVOKER, service, deployer.member, "makes the smoke checks"))
@@ -388,7 +396,21 @@ def of_account(account: Account) -> Resource:
     return Resource(kind="account", project=account.project, name=account.email)
 
 
-def _registry(pipeline: Pipeline) -> Resource:
+def services(pipeline: Pipeline) -> list[Resource]:
+    """A service in each of its regions."""
+    return [
+        Resource(
+            kind="service",
+            project=pipeline.environment.project,
+            location=region,
+            name=pipeline.service,
+        )
+        for region in pipeline.environment.regions
+    ]
+
+
+def images(pipeline: Pipeline) -> Resource:
+    """The repository of Artifact Registry that holds a service's images."""
     host, project, name = pipeline.environment.registry.split("/")
     location = host.removesuffix("-docker.pkg.dev")
     return Resource(kind="repository", project=project, location=location, name=name)

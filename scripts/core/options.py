@@ -62,6 +62,17 @@ def override(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--override", metavar="HOLD", help="override the hold of this name")
 
 
+def repository(parser: argparse.ArgumentParser) -> None:
+    """--repository, --repository-id, --owner-id: which repository at GitHub."""
+    parser.add_argument(
+        "--repository", metavar="OWNER/NAME", help="at GitHub (default: the remote origin)"
+    )
+    for name in ("repository", "owner"):
+        parser.add_argument(
+            f"--{name}-id", type=int, metavar="N", help=f"the {name}'s number (default: gh knows)"
+        )
+
+
 def bake(parser: argparse.ArgumentParser) -> None:
     """--bake: how long each step is watched."""
     parser.add_argument(

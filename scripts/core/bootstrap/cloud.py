@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,13 +14,6 @@ from scripts.core.errors import Failed, UsageError
 from scripts.core.federation import Federation, Resource
 from scripts.core.google import ApiError, Conflict, Google, NotFound
 
-_POLICY_APIS = {
-    "project": ("cloudresourcemanager", "POST"),
-    "repository": ("artifactregistry", "GET"),
-    "account": ("iam", "POST"),
-    "service": ("run", "GET"),
-    "secret": ("secretmanager", "GET"),
-}
 _RACES = 5
 _OPERATION_SECONDS = 300.0
 # How long Google takes at the most until a new account can be named, or an enabled API answers.
@@ -68,17 +62,15 @@ def look(
         }
     for thing in (*wanted.things(access, pipelines), *more):
         if f"{thing.api}.googleapis.com" in found.enabled.get(thing.project, set()):
-            document = _or_none(lambda t=thing: google.get(t.api, t.path))  # type: ignore[misc]
+            document = _or_none(functools.partial(google.get, thing.api, thing.path))
             if document is not None:
                 found.things[thing.path] = document
     for resource in dict.fromkeys(binding.resource for binding in access.bindings):
-        api, _ = _POLICY_APIS[resource.kind]
+        api = f"{resource.api}.googleapis.com"
         # A project that is none of the plan's (where `after` leads) has been set up before.
-        if f"{api}.googleapis.com" in found.enabled.get(
-            resource.project, {f"{api}.googleapis.com"}
-        ):
-            policy = _or_none(lambda r=resource: _policy(google, r))  # type: ignore[misc]
-            found.policies[resource.path] = (policy or {}).get("bindings") or []
+        if api in found.enabled.get(resource.project, {api}):
+            read = _or_none(functools.partial(policy, google, resource))
+            found.policies[resource.path] = (read or {}).get("bindings") or []
     return found
 
 
@@ -128,10 +120,9 @@ def _bind(google: Google, step: Step) -> Document:
     """Put a member into a policy or take it out, and write with the etag that was read."""
     binding = step.binding
     assert binding is not None
-    api, _ = _POLICY_APIS[binding.resource.kind]
     for _ in range(_RACES):
-        policy = _policy(google, binding.resource)
-        bindings = [dict(entry) for entry in policy.get("bindings") or []]
+        read = policy(google, binding.resource)
+        bindings = [dict(entry) for entry in read.get("bindings") or []]
         if step.does == "remove":
             for entry in bindings:
                 if entry["role"] == binding.role:
@@ -144,9 +135,10 @@ def _bind(google: Google, step: Step) -> Document:
                 bindings += same
             if binding.member not in same[0]["members"]:
                 same[0]["members"] = [*same[0]["members"], binding.member]
-        body = {"policy": {**policy, "bindings": bindings}}
+        body = {"policy": {**read, "bindings": bindings}}
+        path = f"/v1/{binding.resource.path}:setIamPolicy"
         try:
-            return google.write("POST", api, f"/v1/{binding.resource.path}:setIamPolicy", body)
+            return google.write("POST", binding.resource.api, path, body)
         except Conflict:
             continue
     raise Failed(
@@ -155,18 +147,17 @@ def _bind(google: Google, step: Step) -> Document:
     )
 
 
-def _policy(google: Google, resource: Resource) -> Document:
+def policy(google: Google, resource: Resource) -> Document:
     """A policy with its conditions: an older version of it would lose them when written back.
 
     Source: https://cloud.google.com/iam/docs/policies#versions
     """
-    api, method = _POLICY_APIS[resource.kind]
     path = f"/v1/{resource.path}:getIamPolicy"
     if resource.kind == "project":
-        return google.query(api, path, {"options": {"requestedPolicyVersion": 3}})
-    if method == "POST":
-        return google.query(api, f"{path}?options.requestedPolicyVersion=3", None)
-    return google.get(api, path, **{"options.requestedPolicyVersion": 3})
+        return google.query(resource.api, path, {"options": {"requestedPolicyVersion": 3}})
+    if resource.kind == "account":
+        return google.query(resource.api, f"{path}?options.requestedPolicyVersion=3", None)
+    return google.get(resource.api, path, **{"options.requestedPolicyVersion": 3})
 
 
 def _wait(google: Google, api: str, operation: Document) -> None:

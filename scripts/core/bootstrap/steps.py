@@ -51,7 +51,7 @@ def plan(
         if step:
             steps.append(step)
     for binding in access.bindings:
-        if not _has(found.policies.get(binding.resource.path, []), binding):
+        if not given(found.policies.get(binding.resource.path, []), binding):
             steps.append(_grant(binding))
     return steps
 
@@ -177,7 +177,8 @@ def _says(there: Any, value: Any, thing: Thing) -> bool:
     return bool(there == value)
 
 
-def _has(bindings: list[Document], wanted_: Binding) -> bool:
+def given(bindings: list[Document], wanted_: Binding) -> bool:
+    """Whether a policy's bindings give a role to its member, and without a condition."""
     return any(
         entry.get("role") == wanted_.role
         and wanted_.member in (entry.get("members") or [])

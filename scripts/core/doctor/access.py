@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from scripts.core import config, federation
-from scripts.core.bootstrap import github
+from scripts.core.bootstrap import cloud, github, steps
 from scripts.core.doctor.case import Case, grant
 from scripts.core.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.core.errors import ShipError
@@ -176,13 +176,13 @@ def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
     for binding in plan.bindings:
         if binding.resource not in policies:
             try:
-                policies[binding.resource] = case.read(binding.resource, ":getIamPolicy")
+                policies[binding.resource] = cloud.policy(case.google, binding.resource)
             except NotFound:
                 policies[binding.resource] = {}
             except ShipError as error:
                 yield of_error("roles", error, case.context(), looking=True)
                 return
-        if not _given(policies[binding.resource], binding):
+        if not steps.given(policies[binding.resource].get("bindings") or [], binding):
             missing.append(binding)
     for binding in missing:
         who = binding.member.rpartition("/attribute.")[2]
@@ -190,15 +190,6 @@ def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
         yield wrong("roles", found, _bootstrap(case))
     if not missing:
         yield ok("roles", f"all {len(plan.bindings)} are given")
-
-
-def _given(policy: dict[str, Any], binding: Binding) -> bool:
-    return any(
-        one.get("role") == binding.role
-        and binding.member in one.get("members", [])
-        and "condition" not in one
-        for one in policy.get("bindings") or []
-    )
 
 
 def variables(case: Case, plan: Federation) -> Iterator[Finding]:

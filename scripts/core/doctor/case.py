@@ -64,22 +64,12 @@ class Case:
     @property
     def images(self) -> Resource:
         """The repository of Artifact Registry."""
-        host, project, name = self.environment.registry.split("/")
-        location = host.removesuffix("-docker.pkg.dev")
-        return Resource(kind="repository", project=project, location=location, name=name)
+        return federation.images(self.pipeline)
 
     @property
     def services(self) -> list[Resource]:
         """The service in each region."""
-        return [
-            Resource(
-                kind="service",
-                project=self.environment.project,
-                location=region,
-                name=self.pipeline.service,
-            )
-            for region in self.environment.regions
-        ]
+        return federation.services(self.pipeline)
 
     @property
     def projects(self) -> list[str]:
@@ -94,11 +84,7 @@ class Case:
             UsageError: a file is wrong.
         """
         env = self.pipeline.env
-        return [
-            config.load(self.root, name, env)
-            for name in config.services(self.root)
-            if env in config.environments(self.root, name)
-        ]
+        return [config.load(self.root, name, env) for name in config.having(self.root, env)]
 
     def context(self) -> dict[str, str]:
         """What `known.explain` may name, and the projects' numbers with their IDs."""
@@ -125,42 +111,21 @@ class Case:
         if self.repository is None:
             raise UsageError(self.unknown)
         pipelines = self.pipelines
-        earlier = [
-            config.load(self.root, one.service, one.environment.after)
-            for one in pipelines
-            if one.environment.after
-        ]
         numbers = {**dict.fromkeys(self.projects, "0"), **self.numbers}
-        access = federation.plan(self.repository, pipelines, earlier, numbers)
+        access = federation.plan(self.repository, pipelines, config.earlier(pipelines), numbers)
         if self.by_cloud_build:
             return federation.for_cloud_build(access, self.repository)
         return access
 
-    def read(self, resource: Resource, verb: str = "") -> dict[str, Any]:
-        """Read a resource (not a project), or its policy with `:getIamPolicy`."""
-        api, path = _address(resource)
-        if verb and resource.kind in ("project", "account"):
-            # An account's takes no body, a project's does.
-            return self.google.query(api, path + verb, {} if resource.kind == "project" else None)
-        return self.google.get(api, path + verb)
+    def read(self, resource: Resource) -> dict[str, Any]:
+        """Read a resource."""
+        return self.google.get(resource.api, f"/v1/{resource.path}")
 
     def may(self, resource: Resource, permissions: list[str]) -> set[str]:
         """Which permissions these credentials have on a resource, whether it is there or not."""
-        api, path = _address(resource)
-        body = {"permissions": permissions}
-        answer = self.google.query(api, f"{path}:testIamPermissions", body)
+        path = f"/v1/{resource.path}:testIamPermissions"
+        answer = self.google.query(resource.api, path, {"permissions": permissions})
         return set(answer.get("permissions") or [])
-
-
-def _address(resource: Resource) -> tuple[str, str]:
-    api = {
-        "project": "cloudresourcemanager",
-        "repository": "artifactregistry",
-        "account": "iam",
-        "service": "run",
-        "secret": "secretmanager",
-    }[resource.kind]
-    return api, f"/v1/{resource.path}"
 
 
 def grant(resource: Resource, role: str, member: str) -> str:

@@ -47,9 +47,8 @@ def _pipeline(arguments: argparse.Namespace, root: Path) -> config.Pipeline | No
     if env is None:
         return None
     named = getattr(arguments, "service", None)
-    having = [s for s in config.services(root) if env in config.environments(root, s)]
     try:
-        return config.load(root, named or next(iter(having), None), env)
+        return config.load(root, named or next(iter(config.having(root, env)), None), env)
     except ShipError:
         return None
 
