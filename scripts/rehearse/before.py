@@ -46,12 +46,8 @@ def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
 
 
 def _prepare(world: World, workflow: str, service: str, env: str) -> None:
-    way = _way(world, service, env)
-    if workflow == "promote.yml":
-        _deliver(world, service, way[:-1])
-        _deploy(world, service, way)
-        return
-    _deliver(world, service, way)
+    last = "deploy" if workflow == "promote.yml" else "deliver"
+    _deliver(world, service, _way(world, service, env), last=last)
     if workflow == "resume.yml":
         world.ship("rollback", service, "--env", env, environment=env)
 
@@ -70,18 +66,9 @@ def _way(world: World, service: str, last: str | None) -> list[str]:
     return way
 
 
-def _build(world: World, service: str, env: str) -> str:
-    return str(world.ship("build", service, "--env", env)["digest"])
-
-
-def _deliver(world: World, service: str, way: list[str]) -> None:
-    digest = _build(world, service, way[0]) if way else ""
+def _deliver(world: World, service: str, way: list[str], *, last: str = "deliver") -> None:
+    """Build the clone's commit and deliver it all the way; `last` is the verb where it ends."""
+    digest = str(world.ship("build", service, "--env", way[0])["digest"])
     for env in way:
-        words = ("deliver", service, "--env", env, "--digest", digest)
-        world.ship(*words, environment=env)
-
-
-def _deploy(world: World, service: str, way: list[str]) -> None:
-    digest = _build(world, service, way[0])
-    words = ("deploy", service, "--env", way[-1], "--digest", digest)
-    world.ship(*words, environment=way[-1])
+        verb = last if env == way[-1] else "deliver"
+        world.ship(verb, service, "--env", env, "--digest", digest, environment=env)

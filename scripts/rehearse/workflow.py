@@ -109,9 +109,8 @@ def _written_in(value: Any, variables: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_written_in(part, variables) for part in value]
     if isinstance(value, str) and "${{" in value:
-        for name, text in variables.items():
-            literal = "'" + text.replace("'", "''") + "'"
-            value = re.sub(rf"\bvars\.{re.escape(name)}\b", lambda _, t=literal: t, value)  # type: ignore[misc]
+        literals = {name: "'" + text.replace("'", "''") + "'" for name, text in variables.items()}
+        return re.sub(r"\bvars\.(\w+)\b", lambda m: literals.get(m[1], m[0]), value)
     return value
 
 

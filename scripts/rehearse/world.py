@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from scripts.core import HOME, federation, git, scratch
+from scripts.core import HOME, config, federation, git, scratch
 from scripts.core.bootstrap import cloud, steps
 from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
 from scripts.core.errors import Failed
@@ -225,12 +225,10 @@ class World:
         here = [_at(self.url, pipeline) for pipeline in self.pipelines]
         for env in self.environments:
             ours = [p for p in here if p.env == env]
-            before = {(p.service, p.environment.after) for p in ours}
-            earlier = [p for p in here if (p.service, p.env) in before]
             google = Google(ours[0], token=self.owner.token)
             projects = [federation.home(here), *(p.environment.project for p in ours)]
             numbers = cloud.numbers(google, projects)
-            access = federation.plan(self.repository, ours, earlier, numbers)
+            access = federation.plan(self.repository, ours, config.earlier(ours), numbers)
             found = cloud.look(google, access, ours)
             for step in steps.plan(access, ours, found):
                 cloud.do(google, step)

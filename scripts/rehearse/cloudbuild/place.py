@@ -226,10 +226,8 @@ class Place:
         """A text of a step with the folders of this machine in the place of Cloud Build's."""
         there = {WORKSPACE: self.workspace, HOME: self.home}
         there |= {v.path.rstrip("/"): self._volume(v) for v in self._volumes(step)}
-        for path in sorted(there, key=len, reverse=True):
-            here = str(there[path])
-            text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])", lambda _, h=here: h, text)  # type: ignore[misc]
-        return text
+        paths = "|".join(re.escape(path) for path in sorted(there, key=len, reverse=True))
+        return re.sub(rf"(?<![\w./-])({paths})(?![\w.-])", lambda m: str(there[m[1]]), text)
 
     def _folder(self, step: Step) -> Path:
         if step.dir.startswith("/"):
