@@ -9,6 +9,7 @@ import gc
 
 gc.disable()
 
+# gunicorn ships no types; and it is imported here, because what is above has to come first.
 from gunicorn.app.wsgiapp import run  # type: ignore[import-untyped]  # noqa: E402
 
 if __name__ == "__main__":

@@ -155,9 +155,16 @@ def in_every_region(
 
 
 def moved(
-    context: Context, moves: list[Move], said: list[str], errors: Sequence[ShipError] = ()
+    context: Context,
+    moves: list[Move],
+    said: list[str],
+    errors: Sequence[ShipError] = (),
+    title: str | None = None,
 ) -> report.Result:
-    """The result of a traffic change: before and after, per region, and what went wrong."""
+    """The result of a traffic change: before and after, per region, and what went wrong.
+
+    Its page has the verb's own title unless another is given.
+    """
     rows = []
     for move in moves:
         before, after = move.before.shares, move.after.shares
@@ -195,5 +202,5 @@ def moved(
             columns=["REGION", "REVISION", "BEFORE", "AFTER"], rows=rows, notes=said
         ),
         code=1 if errors else 0,
-        summary=summary.of_moves(context, moves, said),
+        summary=summary.of_moves(context, moves, said, title),
     )

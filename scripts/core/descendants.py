@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from scripts.core import git, summary
+from scripts.core import git
 from scripts.core.context import Context, Move, moved
 from scripts.core.git import Commit
 from scripts.core.release import StepsAside
@@ -62,7 +62,8 @@ def overtaken(context: Context, commit: Commit, aside: StepsAside) -> Result:
     )
     states = [(region, state) for region in context.regions if (state := region.read())]
     moves = [Move(region=region.region, before=state, after=state) for region, state in states]
-    result = moved(context, moves, [said])
+    title = f"{commit.short} steps aside in {context.pipeline.env}: {by[:7]} is newer"
+    result = moved(context, moves, [said], title=title)
     data = {
         "outcome": "overtaken",
         "overtaken": True,
@@ -71,10 +72,4 @@ def overtaken(context: Context, commit: Commit, aside: StepsAside) -> Result:
         "revision": aside.revision,
         "url": str((aside.state.service.get("status") or {}).get("url", "")),
     }
-    page = summary.of_moves(
-        context,
-        moves,
-        [said],
-        title=f"{commit.short} steps aside in {context.pipeline.env}: {by[:7]} is newer",
-    )
-    return msgspec.structs.replace(result, data={**result.data, **data}, summary=page)
+    return msgspec.structs.replace(result, data={**result.data, **data})

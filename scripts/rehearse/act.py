@@ -90,17 +90,13 @@ def run(
         except BaseException:
             process.terminate()
             raise
-    if teller.unfetched:
+    if teller.unfetched or not teller.results:
         raise Failed(
-            "act could not fetch the actions of others from GitHub",
+            "act could not fetch the actions of others from GitHub"
+            if teller.unfetched
+            else "act did not run the workflow",
             "with no way to github.com, name checked-out actions: --actions FOLDER",
-            evidence=teller.unfetched,
-        )
-    if not teller.results:
-        raise Failed(
-            "act did not run the workflow",
-            "with no way to github.com, name checked-out actions: --actions FOLDER",
-            evidence=teller.unread[-20:],
+            evidence=teller.unfetched or teller.unread[-20:],
         )
     return [
         JobEnd(
