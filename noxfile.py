@@ -60,7 +60,7 @@ def bench(session: nox.Session) -> None:
 def schema(session: nox.Session) -> None:
     """Write pipelines/schema.json and the tables of docs/security.md from what they describe."""
     _install(session)
-    code = "import json; from scripts.core.formats import schema; print(json.dumps(schema()))"
+    code = "import json; from scripts.config.formats import schema; print(json.dumps(schema()))"
     made = session.run("python", "-c", code, silent=True)
     Path("pipelines/schema.json").write_text(json.dumps(json.loads(str(made)), indent=2) + "\n")
     session.run("python", "-m", "tests.security_page")

@@ -15,8 +15,8 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 HOME = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HOME)
 
-from scripts.core import report  # noqa: E402  (the line above is what makes it importable)
-from scripts.core.errors import ShipError, UsageError, did_you_mean  # noqa: E402
+from scripts.command import terminal  # noqa: E402  (the line above is what makes it importable)
+from scripts.errors import ShipError, UsageError, did_you_mean  # noqa: E402
 
 GROUPS = {
     "try it": ["demo", "trial", "rehearse", "up", "test", "check"],
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     except ShipError as error:
         if "--debug" in argv:
             raise
-        report.show_error(error)
+        terminal.show_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         look = "" if argv[0] in GROUPS["try it"] else "; see what is in force with: ./ship status"
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
         if "--debug" in argv:
             raise
         print(f"ship: this should not happen: {type(error).__name__}: {error}", file=sys.stderr)
-        report.annotate("ship: this should not happen", f"{type(error).__name__}: {error}")
+        terminal.annotate("ship: this should not happen", f"{type(error).__name__}: {error}")
         print("  -> --debug shows where; please report it", file=sys.stderr)
         return 1
 
@@ -83,7 +83,7 @@ def _run(argv: list[str]) -> int:
     try:
         code: int = module.run(arguments, root())
     except ShipError as error:
-        from scripts.core.doctor.pointer import point
+        from scripts.cloud.explain import point
 
         error.about = error.about or getattr(arguments, "about", None)
         point(error, arguments, root())
@@ -128,7 +128,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors a workflow's run page shows as well."""
 
     def error(self, message: str) -> NoReturn:
-        report.annotate(self.prog, message)
+        terminal.annotate(self.prog, message)
         super().error(message)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.core import options
-from scripts.core.context import Context, at_commit
-from scripts.core.errors import Refused, UsageError
-from scripts.core.git import Commit
-from scripts.core.images import Images
-from scripts.core.report import Result, Table, short_digest, show
+from scripts.command import options
+from scripts.command.terminal import Result, Table, short_digest, show
+from scripts.errors import Refused, UsageError
+from scripts.image.images import Images
+from scripts.machine.git import Commit
+from scripts.service.context import Context, at_commit
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,20 +14,22 @@ from pathlib import Path
 import msgspec
 
 from scripts.build import build
-from scripts.core import config, options, release
-from scripts.core.cloudrun import CloudRun
-from scripts.core.context import Context, at_commit, moved
-from scripts.core.descendants import Descendants, overtaken
-from scripts.core.errors import Refused, UsageError
-from scripts.core.git import Commit
-from scripts.core.google import Google
-from scripts.core.images import Images
-from scripts.core.manifest import image_of
-from scripts.core.report import show
-from scripts.core.state import finished
+from scripts.cloud.cloud_run import CloudRun
+from scripts.cloud.google import Google
+from scripts.command import options
+from scripts.command.terminal import show
+from scripts.config import pipelines
 from scripts.deploy import deploy
 from scripts.deploy import report as deploy_report
+from scripts.errors import Refused, UsageError
+from scripts.image.images import Images
+from scripts.machine.git import Commit
+from scripts.release import changes
+from scripts.release.manifest import image_of
+from scripts.release.state import finished
 from scripts.rollout import rollout
+from scripts.service.context import Context, at_commit, moved
+from scripts.service.descendants import Descendants, overtaken
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
             if context.dry_run:
                 return show(deploy_report(context, commit, deployed), arguments.format)
             moves = rollout(context, deployed[0].revision, newer)
-        except release.StepsAside as aside:
+        except changes.StepsAside as aside:
             return show(overtaken(context, commit, aside), arguments.format)
     said = [f"{commit.short} {commit.subject}"]
     if not all(finished(move.after, deployed[0].revision) for move in moves):
@@ -95,9 +97,9 @@ def _may_go(context: Context, newer: Descendants) -> None:
     states = [state for region in context.regions if (state := region.read())]
     for state in states:
         newer.tell_unknown(state)
-        release.step_aside(state, newer)
+        changes.step_aside(state, newer)
     for state in states:
-        release.refuse_held(state, context.override)
+        changes.refuse_held(state, context.override)
 
 
 def _came_through(context: Context, image: str) -> None:
@@ -110,7 +112,7 @@ def _came_through(context: Context, image: str) -> None:
     earlier = pipeline.environment.after
     if earlier is None:
         return
-    before = config.load(pipeline.root, pipeline.service, earlier)
+    before = pipelines.load(pipeline.root, pipeline.service, earlier)
     google = Google(before, dry_run=True)
     digest = image.rpartition("@")[2]
     for name in before.environment.regions:

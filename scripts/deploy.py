@@ -10,17 +10,20 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.core import known, manifest, options, release
-from scripts.core.cloudrun import CloudRun
-from scripts.core.context import Context, at_commit
-from scripts.core.errors import Failed, Refused
-from scripts.core.git import Commit
-from scripts.core.google import ApiError, Conflict
-from scripts.core.images import Images
-from scripts.core.manifest import Object
-from scripts.core.release import Newer
-from scripts.core.report import Result, Table, short_digest, show
-from scripts.core.state import condition, has_failed
+from scripts.cloud import known_errors
+from scripts.cloud.cloud_run import CloudRun
+from scripts.cloud.google import ApiError, Conflict
+from scripts.command import options
+from scripts.command.terminal import Result, Table, short_digest, show
+from scripts.errors import Failed, Refused
+from scripts.image.images import Images
+from scripts.machine.git import Commit
+from scripts.release import changes as release
+from scripts.release import manifest
+from scripts.release.changes import Newer
+from scripts.release.manifest import Object
+from scripts.release.state import condition, has_failed
+from scripts.service.context import Context, at_commit
 
 _RACES = 8
 
@@ -175,5 +178,5 @@ def _ready(context: Context, region: CloudRun, name: str, *, first: bool) -> Non
     raise Failed(
         f"revision {name} did not start: {ready.get('reason', 'no reason given')}; {serving}",
         f"mend it and commit; what serves: ./ship status {context.where}",
-        evidence=[*says, known.LOG_FOLLOWS, *region.last_log_lines(name)],
+        evidence=[*says, known_errors.LOG_FOLLOWS, *region.last_log_lines(name)],
     )

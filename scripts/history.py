@@ -9,11 +9,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from scripts.core import options
-from scripts.core.context import Context
-from scripts.core.manifest import commit_of, image_of
-from scripts.core.report import Result, Table, ago, short_digest, show
-from scripts.core.state import Event, previous, read_state, to_builtins
+from scripts.command import options
+from scripts.command.terminal import Result, Table, ago, short_digest, show
+from scripts.release.manifest import commit_of, image_of
+from scripts.release.state import Event, previous, read_state, to_builtins
+from scripts.service.context import Context
 from scripts.status import describe
 
 

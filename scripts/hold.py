@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts.core import options, release
-from scripts.core.context import Context, in_every_region, moved
-from scripts.core.report import show
+from scripts.command import options
+from scripts.command.terminal import show
+from scripts.release import changes
+from scripts.service.context import Context, in_every_region, moved
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     context = Context(arguments, root)
     context.confirm(f"Put {context.where} on hold.")
     moves, errors = in_every_region(
-        context, lambda region: region.change(release.held, arguments.name, context.actor())
+        context, lambda region: region.change(changes.held, arguments.name, context.actor())
     )
     said = [f"on hold: {moves[0].after.hold}", f"release it: ./ship resume {context.where}"]
     return show(moved(context, moves, said, errors), arguments.format)

@@ -10,11 +10,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from scripts.core import options
-from scripts.core.config import seconds
-from scripts.core.context import Context
-from scripts.core.logs import SEVERITIES, Entry, Log, revision_of, text_of
-from scripts.core.report import Result, Table, json_text, loggable, show
+from scripts.cloud.logs import SEVERITIES, Entry, Log, revision_of, text_of
+from scripts.command import options
+from scripts.command.terminal import Result, Table, json_text, loggable, show
+from scripts.config.pipelines import seconds
+from scripts.service.context import Context
 
 _EVERY_SECONDS = 1.0
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import msgspec
 
-from scripts.core import manifest, options
-from scripts.core.cloudrun import CloudRun
-from scripts.core.context import Context, at_commit
-from scripts.core.declared import Difference, differences
-from scripts.core.git import Commit
-from scripts.core.images import Images
-from scripts.core.report import Result, Table, short_digest, show
+from scripts.cloud.cloud_run import CloudRun
+from scripts.command import options
+from scripts.command.terminal import Result, Table, short_digest, show
+from scripts.image.images import Images
+from scripts.machine.git import Commit
+from scripts.release import manifest
+from scripts.release.declared import Difference, differences
+from scripts.service.context import Context, at_commit
 
 DIFFERS = 4
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts.core import options, release
-from scripts.core.context import Context, Move, moved
-from scripts.core.report import show
-from scripts.core.state import finished
+from scripts.command import options
+from scripts.command.terminal import show
+from scripts.release import changes
+from scripts.release.state import finished
 from scripts.rollout import still
+from scripts.service.context import Context, Move, moved
 from scripts.smoke import candidate, failure, smoke
 
 
@@ -30,10 +31,10 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     context = Context(arguments, root)
     steps = context.pipeline.environment.rollout.steps
     before = [region.state() for region in context.regions]
-    percents = [release.next_percent(state, steps, arguments.to) for state in before]
+    percents = [changes.next_percent(state, steps, arguments.to) for state in before]
     revision = candidate(before[0])
     for state in before:
-        release.refuse_held(state, context.override)
+        changes.refuse_held(state, context.override)
     context.confirm(f"Promote {revision} to {percents[0]} % in {context.where}.")
     for region, state in zip(context.regions, before, strict=True):
         done = smoke(context, region, state, revision)
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     moves = []
     for region, percent in zip(context.regions, percents, strict=True):
         was, now = region.change(
-            release.step,
+            changes.step,
             revision,
             percent,
             context.actor(),

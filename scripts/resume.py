@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts.core import options, release
-from scripts.core.context import Context, in_every_region, moved
-from scripts.core.report import show
+from scripts.command import options
+from scripts.command.terminal import show
+from scripts.release import changes
+from scripts.service.context import Context, in_every_region, moved
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     context = Context(arguments, root)
     context.confirm(f"Release the hold of {context.where}.")
     moves, errors = in_every_region(
-        context, lambda region: region.change(release.resumed, context.actor())
+        context, lambda region: region.change(changes.resumed, context.actor())
     )
     held = next((move.before.hold for move in moves if move.before.hold), None)
     said = [f"released: {held}" if held else "there was no hold"]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts.core import options, release, traffic
-from scripts.core.cloudrun import CloudRun
-from scripts.core.context import Context, in_every_region, moved
-from scripts.core.report import show
-from scripts.core.state import State
+from scripts.cloud.cloud_run import CloudRun
+from scripts.command import options
+from scripts.command.terminal import show
+from scripts.release import changes, traffic
+from scripts.release.state import State
 from scripts.rollout import still
+from scripts.service.context import Context, in_every_region, moved
 from scripts.smoke import failure, smoke
 
 
@@ -53,11 +54,11 @@ def rollback(context: Context, region: CloudRun) -> tuple[State, State]:
     """
     to: str | None = context.arguments.to or None  # a form's empty field is nothing
     state = region.state(*([to] if to else []))
-    target = release.back_to(state, to)
+    target = changes.back_to(state, to)
     if not state.trusts(target):
         _check(context, region, state, target)
     return region.change(
-        release.rollback,
+        changes.rollback,
         target,
         context.actor(),
         hold=not context.arguments.no_hold,
@@ -69,7 +70,7 @@ def _check(context: Context, region: CloudRun, state: State, target: str) -> Non
     """What has not proved itself is smoke-checked first (I4)."""
     if target not in traffic.tags(state.targets).values():
         # Without a tag it has no URL to be checked at. A tag alone moves no traffic.
-        _, state = region.change(release.tagged, target, context.actor())
+        _, state = region.change(changes.tagged, target, context.actor())
         if context.dry_run:
             return
     done = smoke(context, region, state, target)

@@ -10,14 +10,15 @@ import argparse
 import time
 from pathlib import Path
 
-from scripts.core import options, release
-from scripts.core.config import seconds
-from scripts.core.context import Context, Move, StepTaken, moved
-from scripts.core.errors import Failed, Refused, ShipError, UsageError
-from scripts.core.release import Newer
-from scripts.core.report import Step, show, split
-from scripts.core.state import State, finished
-from scripts.core.traffic import Shares
+from scripts.command import options
+from scripts.command.terminal import Step, show, split
+from scripts.config.pipelines import seconds
+from scripts.errors import Failed, Refused, ShipError, UsageError
+from scripts.release import changes
+from scripts.release.changes import Newer
+from scripts.release.state import State, finished
+from scripts.release.traffic import Shares
+from scripts.service.context import Context, Move, StepTaken, moved
 from scripts.smoke import candidate, check, failure, smoke
 
 _LOOK_SECONDS = 1.0
@@ -59,8 +60,8 @@ def rollout(context: Context, revision: str, newer: Newer = lambda _: False) -> 
     bake = seconds(context.arguments.bake or rules.bake)
     before = [region.state() for region in context.regions]
     for state in before:
-        release.step_aside(state, newer)
-        release.refuse_held(state, context.override)
+        changes.step_aside(state, newer)
+        changes.refuse_held(state, context.override)
     if all(finished(state, revision) for state in before):
         return [
             Move(region=r.region, before=s, after=s)
@@ -71,7 +72,7 @@ def rollout(context: Context, revision: str, newer: Newer = lambda _: False) -> 
     try:
         _check(context, revision)
         for region in context.regions:
-            region.change(release.claim, revision, context.actor(), newer=newer)
+            region.change(changes.claim, revision, context.actor(), newer=newer)
         for percent in steps:
             _step(context, revision, percent, bake, newer)
             _check(context, revision)
@@ -91,7 +92,7 @@ def _step(context: Context, revision: str, percent: int, bake: float, newer: New
     with context.progress.step("rollout", f"{revision} to {percent} %") as step:
         for region in context.regions:
             _, after = region.change(
-                release.step,
+                changes.step,
                 revision,
                 percent,
                 context.actor(),
@@ -128,9 +129,9 @@ def _watch(
         looks += 1
         for region in context.regions:
             state = region.state()
-            release.step_aside(state, newer)
-            release.refuse_held(state, context.override)
-            release.refuse_displaced(state, revision)
+            changes.step_aside(state, newer)
+            changes.refuse_held(state, context.override)
+            changes.refuse_displaced(state, revision)
             if looks % _LOOKS_PER_CHECK == 0:
                 done = check(context, region, state, revision)
                 if done.failed:
@@ -155,7 +156,7 @@ def _back(context: Context, revision: str, before: list[State], error: ShipError
         if stable is None or stable == revision:
             continue
         try:
-            was, now = region.change(release.withdraw, revision, stable, context.actor())
+            was, now = region.change(changes.withdraw, revision, stable, context.actor())
         except ShipError as second:
             return Failed(
                 f"{error.message}; and the traffic could not be moved back: {second.message}",

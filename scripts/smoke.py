@@ -10,14 +10,16 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.core import checks, options, traffic
-from scripts.core.checks import Outcome
-from scripts.core.cloudrun import CloudRun
-from scripts.core.context import Context
-from scripts.core.errors import Failed, Refused, UsageError
-from scripts.core.manifest import commit_of
-from scripts.core.report import Result, Table, show
-from scripts.core.state import State, has_failed
+from scripts.cloud.cloud_run import CloudRun
+from scripts.command import options
+from scripts.command.terminal import Result, Table, show
+from scripts.errors import Failed, Refused, UsageError
+from scripts.release import traffic
+from scripts.release.manifest import commit_of
+from scripts.release.state import State, has_failed
+from scripts.service import checks
+from scripts.service.checks import Outcome
+from scripts.service.context import Context
 
 
 class Smoked(msgspec.Struct, frozen=True, kw_only=True):

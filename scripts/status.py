@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scripts.core import options, traffic
-from scripts.core.context import Context
-from scripts.core.errors import ShipError
-from scripts.core.manifest import Object, commit_of, image_of
-from scripts.core.report import Result, Table, ago, plain_table, rich_table, short_digest, show
-from scripts.core.state import State, finished, has_failed, previous, read_state, to_builtins
+from scripts.command import options
+from scripts.command.terminal import Result, Table, ago, plain_table, rich_table, short_digest, show
+from scripts.errors import ShipError
+from scripts.release import traffic
+from scripts.release.manifest import Object, commit_of, image_of
+from scripts.release.state import State, finished, has_failed, previous, read_state, to_builtins
+from scripts.service.context import Context
 
 _EVERY_SECONDS = 1.0
 

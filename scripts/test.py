@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.core import HOME
+from scripts import HOME
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from scripts.core import HOME
+from scripts import HOME
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

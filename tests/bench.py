@@ -24,8 +24,8 @@ from urllib.parse import urljoin
 
 import requests
 
-from scripts.core import HOME
-from scripts.core.config import ENDPOINT_VARIABLE
+from scripts import HOME
+from scripts.config.pipelines import ENDPOINT_VARIABLE
 from tests import bench_image, bench_scale
 from tests.clients.test_gcloud import Gcloud
 from tests.conftest import LocalCloudRun

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import requests
 
-from scripts.core import HOME
-from scripts.core.config import ENDPOINT_VARIABLE
+from scripts import HOME
+from scripts.config.pipelines import ENDPOINT_VARIABLE
 from tests.conftest import LocalCloudRun
 from tests.history import write_history, write_services
 

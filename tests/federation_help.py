@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 
 from emulator.names import project_number
-from scripts.core import config, federation
-from scripts.core.config import Pipeline
-from scripts.core.federation import Federation, Repository
+from scripts.config import pipelines
+from scripts.config.pipelines import Pipeline
+from scripts.setup import permissions
+from scripts.setup.permissions import Federation, Repository
 
 REPOSITORY = Repository(owner="acme", owner_id=42, name="app", repository_id=4711)
 NUMBERS = {p: project_number(p) for p in ("acme-ops", "acme-staging", "acme-prod")}
@@ -51,12 +52,12 @@ def pipeline(env: str, access: str = "public") -> Pipeline:
         ):
             text = _ENVIRONMENT.format(project=project, access=access, after=after)
             (files / f"{name}.yaml").write_text(text)
-        return config.load(Path(folder), "app", env)
+        return pipelines.load(Path(folder), "app", env)
 
 
-def planned(env: str, issuer: str = federation.ISSUER, access: str = "public") -> Federation:
+def planned(env: str, issuer: str = permissions.ISSUER, access: str = "public") -> Federation:
     """Who may do what in one environment of the example."""
     made = pipeline(env, access)
     after = made.environment.after
     earlier = [pipeline(after, access)] if after else []
-    return federation.plan(REPOSITORY, [made], earlier, NUMBERS, issuer=issuer)
+    return permissions.plan(REPOSITORY, [made], earlier, NUMBERS, issuer=issuer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from scripts.core import federation
+from scripts.setup import permissions
 from tests.conftest import ROOT
 from tests.federation_help import REPOSITORY, planned
 
@@ -36,7 +36,7 @@ def identities() -> str:
     rows = ["| Who | Role | On | For |", "| --- | --- | --- | --- |"]
     for binding in plan.bindings:
         who = known.get(binding.member, "Cloud Run's own agent")
-        if binding.role == federation.IMPERSONATE:
+        if binding.role == permissions.IMPERSONATE:
             who = f"`{binding.member.partition('/attribute.')[2]}`"
         name = (binding.resource.name or binding.resource.project).partition("@")[0]
         role = binding.role.removeprefix("roles/")
@@ -46,7 +46,7 @@ def identities() -> str:
 
 def mapping() -> str:
     """The attribute mapping."""
-    return "\n".join(["```", *(f"{k} = {v}" for k, v in federation.MAPPING.items()), "```"])
+    return "\n".join(["```", *(f"{k} = {v}" for k, v in permissions.MAPPING.items()), "```"])
 
 
 def page(text: str) -> str:

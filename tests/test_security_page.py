@@ -1,4 +1,4 @@
-"""docs/security.md says what scripts/core/federation.py does."""
+"""docs/security.md says what scripts/setup/permissions.py does."""
 
 from __future__ import annotations
 

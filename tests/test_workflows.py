@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.core import config, federation
+from scripts.config import pipelines
+from scripts.setup import permissions
 from tests.conftest import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -107,8 +108,8 @@ def test_shellcheck_finds_nothing() -> None:
 
 def test_hadolint_finds_nothing() -> None:
     files = dockerfiles()
-    for name in config.services(ROOT):
-        assert config.load(ROOT, name, "local").source / "Dockerfile" in files
+    for name in pipelines.services(ROOT):
+        assert pipelines.load(ROOT, name, "local").source / "Dockerfile" in files
     code, said = tool("hadolint", *files)
     assert (code, said) == (0, "")
 
@@ -243,11 +244,11 @@ def test_who_asks_for_an_identity_is_whom_the_condition_lets_in() -> None:
         jobs = [j for j in document["jobs"].values() if "id-token" in (j.get("permissions") or {})]
         if jobs:
             asking[file.name] = (set(document.get("on", document.get(True))), jobs)
-    assert sorted(asking) == sorted(federation.WORKFLOWS)
-    repository = federation.Repository(owner="a", owner_id=1, name="b", repository_id=2)
+    assert sorted(asking) == sorted(permissions.WORKFLOWS)
+    repository = permissions.Repository(owner="a", owner_id=1, name="b", repository_id=2)
     event = repository.conditions()["event"]
-    services = config.services(ROOT)
-    environments = {env for name in services for env in config.environments(ROOT, name)}
+    services = pipelines.services(ROOT)
+    environments = {env for name in services for env in pipelines.environments(ROOT, name)}
     for triggers, jobs in asking.values():
         assert all(f"'{trigger}'" in event for trigger in triggers)
         for job in jobs:

@@ -10,10 +10,10 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from scripts.core.errors import Failed
-from scripts.core.report import Table
+from scripts.command.terminal import Table
 from scripts.demo.load import failed, observed
 from scripts.demo.stage import Ended, Stage
+from scripts.errors import Failed
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,12 +16,14 @@ from typing import IO, Any
 import msgspec
 import requests
 
-from scripts.core import config, scratch, traffic
-from scripts.core.config import ENDPOINT_VARIABLE
-from scripts.core.errors import UsageError
-from scripts.core.report import Table, plain_table, rich_table
-from scripts.core.scratch import local_cloud_run
+from scripts.command.terminal import Table, plain_table, rich_table
+from scripts.config import pipelines
+from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.demo.load import Answer, Load, observed
+from scripts.errors import UsageError
+from scripts.machine import scratch
+from scripts.machine.scratch import local_cloud_run
+from scripts.release import traffic
 
 _SETTLING_SECONDS = 0.1
 _STYLES = {"ship:": "bold red", "  |": "red", "  ->": "yellow"}
@@ -82,7 +84,7 @@ class Stage:
         self._stack.close()
 
     def _clone(self) -> None:
-        from scripts.core import git
+        from scripts.machine import git
 
         git.commit(self._root)
         differ = git.uncommitted(self._root)
@@ -90,7 +92,7 @@ class Stage:
             self.say(f"note: {differ} uncommitted changes are left out: the demo delivers commits")
         source = self._root.resolve().as_uri()
         scratch.git("clone", "--quiet", "--depth", "1", source, str(self.clone))
-        pipeline = config.load(self.clone, None, config.DEFAULT_ENV)
+        pipeline = pipelines.load(self.clone, None, pipelines.DEFAULT_ENV)
         where = pipeline.environment
         self._service, self._source = pipeline.service, pipeline.source
         self._path = (

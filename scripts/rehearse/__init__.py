@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.core import options
-from scripts.core.image import docker_command
-from scripts.core.report import Progress, Result, Table, show
+from scripts.command import options
+from scripts.command.terminal import Progress, Result, Table, show
+from scripts.image import docker_command
 from scripts.rehearse import act, before, workflow
 from scripts.rehearse.world import World
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from scripts.core import git
-from scripts.core.errors import Failed, UsageError
+from scripts.errors import Failed, UsageError
+from scripts.machine import git
 from scripts.rehearse.workflow import Workflow
 
 _OWN_STEPS = ("Set up job", "Complete job")

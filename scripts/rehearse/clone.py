@@ -11,9 +11,10 @@ from pathlib import Path
 
 import yaml
 
-from scripts.core import config, git, scratch
-from scripts.core.config import Pipeline
-from scripts.core.errors import UsageError
+from scripts.config import pipelines
+from scripts.config.pipelines import Pipeline
+from scripts.errors import UsageError
+from scripts.machine import git, scratch
 
 
 class ScratchClone:
@@ -50,7 +51,7 @@ class ScratchClone:
     def _commit(self, subject: str) -> None:
         """Commit the files at hand, with environments that suit a rehearsal."""
         for file in sorted((self.path / "pipelines").glob("*/*.yaml")):
-            if file.stem in ("service", "smoke", config.DEFAULT_ENV):
+            if file.stem in ("service", "smoke", pipelines.DEFAULT_ENV):
                 continue
             said = yaml.safe_load(file.read_text())
             said["rollout"] = {**said.get("rollout", {}), "bake": self._bake}
@@ -67,20 +68,22 @@ class ScratchClone:
 
 
 def _declared(root: Path) -> list[tuple[str, list[str]]]:
-    return [(service, config.environments(root, service)) for service in config.services(root)]
+    return [
+        (service, pipelines.environments(root, service)) for service in pipelines.services(root)
+    ]
 
 
-def pipelines(root: Path) -> list[Pipeline]:
+def all_pipelines(root: Path) -> list[Pipeline]:
     """Every service in every environment but the local one.
 
     Raises:
         UsageError: there is none, or one of them is not right.
     """
     found = [
-        config.load(root, service, env)
-        for service in config.services(root)
-        for env in config.environments(root, service)
-        if env != config.DEFAULT_ENV
+        pipelines.load(root, service, env)
+        for service in pipelines.services(root)
+        for env in pipelines.environments(root, service)
+        if env != pipelines.DEFAULT_ENV
     ]
     if not found:
         raise UsageError("pipelines/ has no environment but local: there is nothing to rehearse")

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import requests
 
-from scripts.core.errors import Failed
-from scripts.core.federation import Account, Binding, Resource
+from scripts.errors import Failed
+from scripts.setup.permissions import Account, Binding, Resource
 
 _OWNER = "user:owner@localhost"
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from scripts.core.errors import UsageError, did_you_mean
+from scripts.errors import UsageError, did_you_mean
 
 FOLDER = Path(".github/workflows")
 _EXPRESSION = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")

@@ -1,6 +1,6 @@
 """What a rehearsal happens in: a scratch clone, a scratch Cloud Run that enforces IAM, identities.
 
-The identities are those of scripts/core/federation.py, made as `ship bootstrap` makes them.
+The identities are those of scripts/setup/permissions.py, made as `ship bootstrap` makes them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from typing import Any
 
 import msgspec
 
-from scripts.core import HOME, config, federation, git, scratch
-from scripts.core.bootstrap import cloud, steps
-from scripts.core.config import ENDPOINT_VARIABLE, Pipeline
-from scripts.core.errors import Failed
-from scripts.core.federation import Federation, Repository
-from scripts.core.google import Google
-from scripts.rehearse.clone import ScratchClone, pipelines
+from scripts import HOME
+from scripts.cloud.google import Google
+from scripts.config import pipelines as config
+from scripts.config.pipelines import ENDPOINT_VARIABLE, Pipeline
+from scripts.errors import Failed
+from scripts.machine import git, scratch
+from scripts.rehearse.clone import ScratchClone, all_pipelines
 from scripts.rehearse.owner import Owner
 from scripts.rehearse.workflow import Job, Workflow
+from scripts.setup import cloud, permissions, steps
+from scripts.setup.permissions import Federation, Repository
 
 _NUMBERS = {"owner_id": 1001, "repository_id": 2002}  # as the local issuer has them
 
@@ -54,7 +56,7 @@ class World:
             root, self.clone, branch=ref.removeprefix("refs/heads/"), repository=name,
             builder=builder, bake=bake,
         )  # fmt: skip
-        self.pipelines = pipelines(self.clone)
+        self.pipelines = all_pipelines(self.clone)
         self.environments = sorted({p.env for p in self.pipelines})
         self.access: dict[str, Federation] = {}
 
@@ -226,9 +228,9 @@ class World:
         for env in self.environments:
             ours = [p for p in here if p.env == env]
             google = Google(ours[0], token=self.owner.token)
-            projects = [federation.home(here), *(p.environment.project for p in ours)]
+            projects = [permissions.home(here), *(p.environment.project for p in ours)]
             numbers = cloud.numbers(google, projects)
-            access = federation.plan(self.repository, ours, config.earlier(ours), numbers)
+            access = permissions.plan(self.repository, ours, config.earlier(ours), numbers)
             found = cloud.look(google, access, ours)
             for step in steps.plan(access, ours, found):
                 cloud.do(google, step)

@@ -12,8 +12,9 @@ from typing import Any
 import requests
 
 from emulator.names import project_number
-from scripts.core import config, federation
-from scripts.core.federation import Binding, Federation
+from scripts.config import pipelines
+from scripts.setup import permissions
+from scripts.setup.permissions import Binding, Federation
 from tests.conftest import LocalCloudRun
 from tests.federation_help import REPOSITORY
 from tests.identity_help import Owner
@@ -154,11 +155,11 @@ class Team:
 
     def access(self, env: str) -> Federation:
         """Who may do what in an environment, as federation.py says."""
-        pipeline = config.load(self.project.folder, NAME, env)
+        pipeline = pipelines.load(self.project.folder, NAME, env)
         after = pipeline.environment.after
-        earlier = [config.load(self.project.folder, NAME, after)] if after else []
+        earlier = [pipelines.load(self.project.folder, NAME, after)] if after else []
         numbers = {name: project_number(name) for name in (OPS, STAGING, PRODUCTION)}
-        return federation.plan(REPOSITORY, [pipeline], earlier, numbers)
+        return permissions.plan(REPOSITORY, [pipeline], earlier, numbers)
 
 
 @contextmanager

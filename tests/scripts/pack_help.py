@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.core.image.pack import PackedImage, host_platform, pack
+from scripts.image.packing.pack import PackedImage, host_platform, pack
 
 DOCKERFILE = """\
 FROM python:3.13-slim-trixie AS dependencies

@@ -18,8 +18,9 @@ import pytest
 import requests
 from google.oauth2.credentials import Credentials
 
-from scripts.core import config, federation
-from scripts.core.google import Google
+from scripts.cloud.google import Google
+from scripts.config import pipelines
+from scripts.setup import permissions
 from tests.conftest import ROOT
 from tests.emulator.cloud_run_help import CloudRun
 from tests.scripts.bootstrap_help import ADMIN, IDS, NAME, OPS, STAGING, Team, team_of
@@ -141,10 +142,10 @@ def test_what_others_made_is_kept_and_what_we_have_besides_is_offered_for_remova
 ) -> None:
     team.set_up("staging")
     plan = team.access("staging")
-    project, account = f"projects/{STAGING}", federation.of_account(plan.deployer).path
+    project, account = f"projects/{STAGING}", permissions.of_account(plan.deployer).path
     team.give(project, "roles/run.viewer", "user:colleague@example.com")
     team.give(project, "roles/run.admin", plan.deployer.member)
-    team.give(account, federation.IMPERSONATE, f"principalSet://iam.googleapis.com/"
+    team.give(account, permissions.IMPERSONATE, f"principalSet://iam.googleapis.com/"
               f"{plan.provider.pool_name}/*")  # fmt: skip
     team.give(
         project, "roles/run.admin", plan.deployer.member,
@@ -444,7 +445,7 @@ def test_cloud_build_gets_its_triggers_and_one_identity_that_delivers(team: Team
     [step] = team.set_up("staging", *CLOUD_BUILD)["steps"]
     assert (step["does"], step["what"]) == ("change", "trigger deliver-4711: repositoryEventConfig")
     # The build's account delivers everywhere; who speaks as it here is the test's own affair.
-    team.give(f"projects/{OPS}/serviceAccounts/{email}", federation.IMPERSONATE,
+    team.give(f"projects/{OPS}/serviceAccounts/{email}", permissions.IMPERSONATE,
               f"principalSet://iam.googleapis.com/{team.owner.pool}/*")  # fmt: skip
     file = team.owner.credentials(team.folder / "build.json", team.owner.job(), email)
     for verb, env in (
@@ -475,7 +476,7 @@ def test_a_persons_requests_name_a_quota_project(team: Team) -> None:
     """The one that their credentials name, else bootstrap's; other verbs name none of their own."""
     token = team.owner.token_of(f"serviceAccount:{ADMIN}")
     path = f"/v1/projects/{STAGING}/services/run.googleapis.com"
-    google = Google(config.load(team.project.folder, NAME, "staging"))
+    google = Google(pipelines.load(team.project.folder, NAME, "staging"))
 
     def asked(named: str | None, fallback: str | None) -> str | None:
         google._credentials = Credentials(token=token, quota_project_id=named)  # type: ignore[no-untyped-call]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from scripts.core.errors import Failed, ShipError, UsageError
-from scripts.core.image.buildx import Builder
-from scripts.core.image.registry import Registry
+from scripts.cloud.registry import Registry
+from scripts.errors import Failed, ShipError, UsageError
+from scripts.image.buildx import Builder
 from tests.conftest import LocalCloudRun
 from tests.scripts.docker_help import needs_docker
 

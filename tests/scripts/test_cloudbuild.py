@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.core.errors import UsageError
-from scripts.core.report import Progress
+from scripts.command.terminal import Progress
+from scripts.errors import UsageError
 from scripts.rehearse.cloudbuild import build, runner
 from scripts.rehearse.cloudbuild.place import Place
 from tests.scripts.docker_help import needs_docker

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from scripts.core import config
-from scripts.core.errors import UsageError
-from scripts.core.formats import schema
+from scripts.config import pipelines
+from scripts.config.formats import schema
+from scripts.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,26 +76,26 @@ def test_what_is_wrong_is_named(project: Path, file: str, old: str, new: str, er
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(UsageError) as caught:
-        config.load(project, "app", file if file in ("local", "production") else "local")
+        pipelines.load(project, "app", file if file in ("local", "production") else "local")
     assert caught.value.message.startswith(f"pipelines/app/{error}"), caught.value.message
 
 
 def test_a_missing_file_is_named(project: Path) -> None:
     (project / "pipelines/app/smoke.yaml").unlink()
     with pytest.raises(UsageError, match=r"^pipelines/app/smoke\.yaml: no such file$"):
-        config.load(project, "app", "local")
+        pipelines.load(project, "app", "local")
 
 
 def test_an_unknown_environment_says_which_there_are(project: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        config.load(project, None, "prod")
+        pipelines.load(project, None, "prod")
     assert "no environment 'prod'" in caught.value.message
     assert caught.value.hint == "did you mean 'production'?"
 
 
 def test_an_unknown_service_says_which_there_are(project: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        config.load(project, "web", "local")
+        pipelines.load(project, "web", "local")
     assert "no service 'web'" in caught.value.message
     assert caught.value.hint == "services here: app"
 
@@ -103,22 +103,22 @@ def test_an_unknown_service_says_which_there_are(project: Path) -> None:
 def test_two_services_must_be_told_apart(project: Path) -> None:
     shutil.copytree(project / "pipelines/app", project / "pipelines/api")
     with pytest.raises(UsageError, match="name the service: api, app"):
-        config.load(project, None, "local")
+        pipelines.load(project, None, "local")
 
 
 def test_the_commit_is_checked_even_where_no_check_says_so(project: Path) -> None:
     (project / "pipelines/app/smoke.yaml").write_text("")
-    checks = config.load(project, "app", "local").checks
+    checks = pipelines.load(project, "app", "local").checks
     assert [check.expect.commit for check in checks] == ["commit"]
 
 
 @pytest.mark.parametrize("root", [ROOT, ROOT / "tests"], ids=["ours", "tests"])
 def test_the_schema_takes_what_the_types_take(root: Path) -> None:
     schema_file = json.loads((ROOT / "pipelines/schema.json").read_text())
-    assert config.services(root)
-    for name in config.services(root):
-        for env in config.environments(root, name):
-            config.load(root, name, env)
+    assert pipelines.services(root)
+    for name in pipelines.services(root):
+        for env in pipelines.environments(root, name):
+            pipelines.load(root, name, env)
             path = root / "pipelines" / name / f"{env}.yaml"
             jsonschema.validate(yaml.safe_load(path.read_text()), schema_file)
 

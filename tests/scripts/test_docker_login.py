@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.core.errors import UsageError
-from scripts.core.image import docker_login
+from scripts.errors import UsageError
+from scripts.image import docker_login
 from tests.conftest import LocalCloudRun
 from tests.identity_help import DEPLOYER, PROJECT, Owner, repository
 from tests.scripts.conftest import Project

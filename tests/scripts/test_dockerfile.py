@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.core.errors import UsageError
-from scripts.core.image import shellwords
-from scripts.core.image.dockerfile import DockerfileError, parse, read
+from scripts.errors import UsageError
+from scripts.image.packing import shellwords
+from scripts.image.packing.dockerfile import DockerfileError, parse, read
 
 TEXT = """\
 # syntax=docker/dockerfile:1

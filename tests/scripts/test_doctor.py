@@ -21,9 +21,10 @@ import requests
 
 from emulator.identity import calls
 from emulator.recorder import VARIABLE
-from scripts.core import config, known
-from scripts.core.doctor import access
-from scripts.core.doctor.case import Case
+from scripts.cloud import known_errors
+from scripts.config import pipelines
+from scripts.doctor import access
+from scripts.doctor.case import Case
 from tests.conftest import LocalCloudRun
 from tests.emulator.registry_help import Client
 from tests.scripts.bootstrap_help import ADMIN, NAME, OPS, STAGING, Team
@@ -537,7 +538,7 @@ def test_a_delivery_uses_no_other_permission(
         "deliver", "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=patient.speak_as("DEPLOYER")
     )
     assert ended.returncode == 0, ended.stderr
-    case = Case(patient.project.folder, config.load(patient.project.folder, NAME, "staging"))
+    case = Case(patient.project.folder, pipelines.load(patient.project.folder, NAME, "staging"))
     case.account = patient.variables["DEPLOYER"]
     needed = {need.permission for need in access.needs_of(case, case.plan())}
     # To speak as the deployer is what the provider and the roles are looked at for.
@@ -653,7 +654,7 @@ def test_the_words_of_a_policy_that_forbids_all_users(patient: Patient) -> None:
             json={"policy": {"bindings": [binding]}},
             timeout=20,
         )
-    found = known.explain(answer.json()["error"]["message"])
+    found = known_errors.explain(answer.json()["error"]["message"])
     assert found is not None
     assert found.name == "org-policy"
     assert "forbids allUsers" in found.says

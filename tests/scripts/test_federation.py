@@ -16,9 +16,9 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from emulator.identity.roles import ROLES
-from scripts.core import federation
-from scripts.core.errors import UsageError
-from scripts.core.federation import Account, Federation
+from scripts.errors import UsageError
+from scripts.setup import permissions
+from scripts.setup.permissions import Account, Federation
 from tests.conftest import LocalCloudRun
 from tests.federation_help import NUMBERS, REPOSITORY, pipeline, planned
 from tests.identity_help import Owner
@@ -44,7 +44,7 @@ class Door:
             self.make(f"without-{name}", " && ".join(rest))
         for plan in self.plans.values():
             for binding in plan.bindings:
-                if binding.role == federation.IMPERSONATE:
+                if binding.role == permissions.IMPERSONATE:
                     self.owner.grant(binding.resource.path, binding.role, binding.member)
 
     def make(self, name: str, condition: str) -> None:
@@ -109,7 +109,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         {"environment": "staging"},
         {"environment": "production", "event_name": "workflow_dispatch"},
         {"event_name": "workflow_dispatch", "workflow_ref": DELIVER.replace("deliver", "rollback")
-         + federation.BRANCH},
+         + permissions.BRANCH},
         # Renamed by its owner: the numbers stay.
         {"repository": "acme/renamed"},
         # The form of the subject in repositories made since June 2026, and one over Google's limit.
@@ -140,7 +140,7 @@ def test_the_main_branch_of_this_repository_gets_in(door: Door, claims: dict[str
         ("event", {"event_name": "issue_comment"}),
         ("event", {"event_name": "workflow_run"}),
         # Another workflow of this repository, and one of another repository.
-        ("workflow", {"workflow_ref": f"acme/app/.github/workflows/docs.yml@{federation.BRANCH}"}),
+        ("workflow", {"workflow_ref": f"acme/app/.github/workflows/docs.yml@{permissions.BRANCH}"}),
         ("workflow", {"job_workflow_ref": "evil/x/.github/workflows/deliver.yml@refs/heads/main"}),
         # Claims that are not there.
         ("owner", {"repository_owner_id": None}),
@@ -232,7 +232,7 @@ def test_tokens_that_are_not_githubs_or_not_for_us(door: Door) -> None:
         (door.token({}, name, audience="https://github.com/acme"), "audience in ID Token"),
         (door.token({}, name, f"https://iam.googleapis.com/{door.name('x')}"), "audience in ID"),
         (door.token({"iat": 1_700_000_000, "exp": 1_700_000_300}, name), "stale to sign-in"),
-        (door.token({"iss": federation.ISSUER}, name), "does not match the expected one"),
+        (door.token({"iss": permissions.ISSUER}, name), "does not match the expected one"),
         (jwt.encode(claims, key, "RS256", header), "Unable to verify the ID Token signature"),
         (jwt.encode(claims, None, "none", header), "Unable to verify the ID Token signature"),
     ):
@@ -251,22 +251,22 @@ def test_the_roles_of_production() -> None:
     plan = planned("production")
     region = "projects/acme-prod/locations/us-central1"
     images = "projects/acme-ops/locations/us-central1/repositories/services"
-    assert roles(plan, plan.pusher.member) == {(federation.ARTIFACT_WRITER, images)}
+    assert roles(plan, plan.pusher.member) == {(permissions.ARTIFACT_WRITER, images)}
     assert roles(plan, plan.deployer.member) == {
-        (federation.ARTIFACT_READER, images),
-        (federation.RUN_DEVELOPER, f"{region}/services/app"),
-        (federation.RUN_VIEWER, "projects/acme-prod"),
-        (federation.RUN_VIEWER, "projects/acme-staging"),
-        (federation.LOGS, "projects/acme-prod"),
+        (permissions.ARTIFACT_READER, images),
+        (permissions.RUN_DEVELOPER, f"{region}/services/app"),
+        (permissions.RUN_VIEWER, "projects/acme-prod"),
+        (permissions.RUN_VIEWER, "projects/acme-staging"),
+        (permissions.LOGS, "projects/acme-prod"),
         (
-            federation.ACT_AS,
+            permissions.ACT_AS,
             "projects/acme-prod/serviceAccounts/app-runtime@acme-prod.iam.gserviceaccount.com",
         ),
     }
     [runtime] = plan.runtimes
     assert roles(plan, runtime.member) == set()
     agent = f"service-{NUMBERS['acme-prod']}@serverless-robot-prod.iam.gserviceaccount.com"
-    assert roles(plan, f"serviceAccount:{agent}") == {(federation.ARTIFACT_READER, images)}
+    assert roles(plan, f"serviceAccount:{agent}") == {(permissions.ARTIFACT_READER, images)}
     assert plan.environment_variables == {
         "DEPLOYER": "deploy-production-4711@acme-prod.iam.gserviceaccount.com"
     }
@@ -284,7 +284,7 @@ def test_no_identity_of_ours_can_change_who_may_do_what() -> None:
         for binding in plan.bindings:
             held = ROLES[binding.role]
             assert not {p for p in held if "setIamPolicy" in p or p.endswith("actAs")} or (
-                binding.role == federation.ACT_AS and binding.resource.kind == "account"
+                binding.role == permissions.ACT_AS and binding.resource.kind == "account"
             )
             if binding.resource.kind == "project":
                 verbs = {p.rpartition(".")[2] for p in held}
@@ -310,10 +310,10 @@ def test_secrets_and_smoke_checks_of_a_private_service() -> None:
     }  # fmt: skip
     private = msgspec.structs.replace(staging.environment, access="private")
     changed = msgspec.structs.replace(staging, overlay=overlay, environment=private)
-    plan = federation.plan(REPOSITORY, [changed], [], NUMBERS)
+    plan = permissions.plan(REPOSITORY, [changed], [], NUMBERS)
     [runtime] = plan.runtimes
     assert roles(plan, runtime.member) == {
-        (federation.SECRET_ACCESSOR, f"projects/{name}")
+        (permissions.SECRET_ACCESSOR, f"projects/{name}")
         for name in (
             "acme-staging/secrets/key",
             "acme-staging/secrets/file",
@@ -321,13 +321,13 @@ def test_secrets_and_smoke_checks_of_a_private_service() -> None:
         )
     }
     service = "projects/acme-staging/locations/us-central1/services/app"
-    assert (federation.RUN_INVOKER, service) in roles(plan, plan.deployer.member)
+    assert (permissions.RUN_INVOKER, service) in roles(plan, plan.deployer.member)
 
 
 def test_without_an_account_to_run_as_it_says_what_to_add() -> None:
     bare = msgspec.structs.replace(pipeline("staging"), overlay={})
     with pytest.raises(UsageError) as refused:
-        federation.plan(REPOSITORY, [bare], [], NUMBERS)
+        permissions.plan(REPOSITORY, [bare], [], NUMBERS)
     assert "pipelines/app/staging.yaml: no serviceAccountName" in refused.value.message
     assert "app-runtime@acme-staging.iam.gserviceaccount.com" in str(refused.value.hint)
 
@@ -336,7 +336,7 @@ def test_names_of_accounts_fit_whatever_the_environment_is_called() -> None:
     for env in ("qa", "production", "a-very-long-name-of-an-environment", "Eins_Zwei", "eins-zwei"):
         named = msgspec.structs.replace(pipeline("staging"), env=env)
         wide = msgspec.structs.replace(REPOSITORY, repository_id=1234567890)
-        account = federation.plan(wide, [named], [], NUMBERS).deployer
+        account = permissions.plan(wide, [named], [], NUMBERS).deployer
         assert 6 <= len(account.id) <= 30
         assert account.id.replace("-", "").isalnum()
         assert account.id.islower()

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import requests
 
-from scripts.core import git
-from scripts.core.context import Context
-from scripts.core.errors import Refused, UsageError
-from scripts.core.images import Images
+from scripts.errors import Refused, UsageError
+from scripts.image.images import Images
+from scripts.machine import git
+from scripts.service.context import Context
 from tests.scripts.conftest import Project
 
 OCI = "application/vnd.oci.image.manifest.v1+json"

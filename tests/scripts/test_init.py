@@ -18,10 +18,11 @@ import pytest
 import requests
 import yaml
 
-from scripts.core import config, manifest
-from scripts.core.declared import differences
-from scripts.core.init import adopt, tree, triggers
+from scripts.config import pipelines
+from scripts.init import adopt, tree, triggers
 from scripts.rehearse.cloudbuild import build
+from scripts.release import manifest
+from scripts.release.declared import differences
 from tests.conftest import ROOT, LocalCloudRun
 from tests.emulator.cloud_run_help import CloudRun, service
 from tests.scripts.conftest import DOCKERFILE, SERVER
@@ -139,15 +140,15 @@ def test_nothing_is_left_to_find_and_replace(fork: Fork) -> None:
     for name, text in fork.files().items():
         assert "acme" not in text, name
         assert "us-central1" not in text or name.endswith("schema.json"), name
-    for env in config.environments(fork.folder, "orders"):
-        config.load(fork.folder, "orders", env)
+    for env in pipelines.environments(fork.folder, "orders"):
+        pipelines.load(fork.folder, "orders", env)
     production = fork.yaml("orders/production.yaml")
     assert production["project"] == "orders-production"
     assert production["regions"] == ["europe-west1"]
     assert production["registry"] == "europe-west1-docker.pkg.dev/orders-staging/services"
     account = production["overlay"]["spec"]["template"]["spec"]["serviceAccountName"]
     assert account == "orders-runtime@orders-production.iam.gserviceaccount.com"
-    assert config.load(fork.folder, "orders", "local").source == fork.folder / "app"
+    assert pipelines.load(fork.folder, "orders", "local").source == fork.folder / "app"
     assert "git remote add origin https://github.com/shopco/orders.git" in said
     comment = "# the digest that served there, never a rebuild"
     assert comment in (fork.folder / "pipelines/orders/production.yaml").read_text()
@@ -174,13 +175,13 @@ def test_environments_come_and_go(fork: Fork) -> None:
         "init", "orders", "--environments", "test,live", "--project", "test=orders-test1",
         "--project", "live=orders-live1", "--region", "europe-west1,us-east1",
     )  # fmt: skip
-    assert config.environments(fork.folder, "orders") == ["live", "local", "test"]
-    live = config.load(fork.folder, "orders", "live").environment
+    assert pipelines.environments(fork.folder, "orders") == ["live", "local", "test"]
+    live = pipelines.load(fork.folder, "orders", "live").environment
     assert (live.after, live.regions) == ("test", ["europe-west1", "us-east1"])
     assert fork.jobs() == {"build": None, "test": ("build", None, True), "live": (
         ["build", "test"], "${{ needs.test.outputs.outcome == 'delivered' }}", False)}  # fmt: skip
     fork.done("init", "--environments", "live")
-    assert config.load(fork.folder, "orders", "live").environment.after is None
+    assert pipelines.load(fork.folder, "orders", "live").environment.after is None
     assert fork.jobs() == {"build": None, "live": ("build", None, False)}
     fork.done("init", "--environments", "live,more,last", "--project", "more=orders-more",
               "--project", "last=orders-last")  # fmt: skip
@@ -376,7 +377,7 @@ def test_a_service_that_runs_is_adopted(fork: Fork, local_cloud_run: LocalCloudR
     adopt = ["init", "--from-service", name, "--region", "us-central1",
              "--project", "shipway-local", "--env", "local"]  # fmt: skip
     fork.done(*adopt, SHIPWAY_ENDPOINT=url)
-    assert config.services(fork.folder) == [name]
+    assert pipelines.services(fork.folder) == [name]
     written = fork.yaml(f"{name}/service.yaml")
     assert written["metadata"] == {
         "name": name,
@@ -433,7 +434,7 @@ def test_a_service_of_google_s_is_adopted_as_production(fork: Fork) -> None:
         tree.stage(fork.folder, scratch, before, after)
         tree.put(fork.folder, scratch, before, after)
     assert [*fork.jobs()] == ["build", "production"]
-    made = config.load(fork.folder, "web", "production")
+    made = pipelines.load(fork.folder, "web", "production")
     assert made.environment.registry == "europe-west1-docker.pkg.dev/acme-ops/images"
     assert (made.environment.access, made.environment.confirm) == ("private", True)
     assert [check.path for check in made.checks] == ["/version", "/ready"]
@@ -444,7 +445,7 @@ def test_a_service_of_google_s_is_adopted_as_production(fork: Fork) -> None:
                      "--project", "staging=acme-before")  # fmt: skip
     assert "+after: staging" in said
     assert [*fork.jobs()] == ["build", "staging", "production"]
-    assert config.load(fork.folder, "web", "staging").environment.after is None
+    assert pipelines.load(fork.folder, "web", "staging").environment.after is None
     assert "nothing to change" in fork.done("init")
 
 

@@ -9,8 +9,8 @@ import re
 
 import pytest
 
-from scripts.core import known
-from scripts.core.errors import Failed
+from scripts.cloud import known_errors
+from scripts.errors import Failed
 
 CONTEXT = {
     "where": "app --env staging",
@@ -213,7 +213,7 @@ TEXTS = [
 def test_it_is_named_and_mended(name: str, text: str, says: str, mend: str) -> None:
     # However the lines are broken.
     for shown in (text, text.replace(" ", "\n      "), f"#12 ERROR: {text}"):
-        found = known.explain(shown, **CONTEXT)
+        found = known_errors.explain(shown, **CONTEXT)
         assert found is not None
         assert found.name == name
         assert says in found.says
@@ -222,16 +222,16 @@ def test_it_is_named_and_mended(name: str, text: str, says: str, mend: str) -> N
 
 
 def test_every_error_of_the_table_is_tried() -> None:
-    assert {name for name, *_ in TEXTS} == {one.name for one in known.TABLE}
+    assert {name for name, *_ in TEXTS} == {one.name for one in known_errors.TABLE}
 
 
 def test_what_is_not_known_is_not_guessed() -> None:
-    assert known.explain("it rained") is None
+    assert known_errors.explain("it rained") is None
 
 
 def test_who_is_not_known_is_said_in_words() -> None:
     text = next(text for name, text, *_ in TEXTS if name == "permission-denied")
-    found = known.explain(text)
+    found = known_errors.explain(text)
     assert found is not None
     assert found.says.startswith("whoever asks lacks")
     assert not re.search(r"[{}]", found.says + found.mend)
@@ -240,7 +240,12 @@ def test_who_is_not_known_is_said_in_words() -> None:
 def test_what_a_service_says_itself_is_no_word_of_googles() -> None:
     line = next(text for name, text, *_ in TEXTS if name == "permission-denied")
     answered = Failed("app-1 did not pass its smoke checks", evidence=["500", line])
-    logged = Failed("revision app-1 did not start", evidence=["it ended", known.LOG_FOLLOWS, line])
+    logged = Failed(
+        "revision app-1 did not start", evidence=["it ended", known_errors.LOG_FOLLOWS, line]
+    )
     for error in (answered, logged):
-        assert known.explain_error(error) is None
-    assert known.explain_error(Failed("docker buildx build failed", evidence=[line])) is not None
+        assert known_errors.explain_error(error) is None
+    assert (
+        known_errors.explain_error(Failed("docker buildx build failed", evidence=[line]))
+        is not None
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from scripts.core import federation
+from scripts.setup import permissions
 from tests.scripts.bootstrap_help import NAME, PRODUCTION, STAGING, Team, team_of
 
 
@@ -49,15 +49,15 @@ def test_a_commit_goes_to_production_and_back(team: Team) -> None:
 
 NEEDED = [
     # The role, on what kind of thing, whose; and what says so when it is not there.
-    (federation.IMPERSONATE, "push", "iam.serviceAccounts.getAccessToken"),
-    (federation.IMPERSONATE, "deploy", "iam.serviceAccounts.getAccessToken"),
-    (federation.ARTIFACT_WRITER, "push", "artifactregistry.repositories"),
-    (federation.ARTIFACT_READER, "deploy", "artifactregistry.repositories.downloadArtifacts"),
-    (federation.RUN_DEVELOPER, "deploy", "run.services.update"),
-    (federation.RUN_INVOKER, "deploy", "403"),
-    (federation.RUN_VIEWER, "deploy", "PERMISSION_DENIED: Permission 'run."),
-    (federation.ACT_AS, "deploy", "iam.serviceaccounts.actAs"),
-    (federation.LOGS, "deploy", "logging.logEntries.list"),
+    (permissions.IMPERSONATE, "push", "iam.serviceAccounts.getAccessToken"),
+    (permissions.IMPERSONATE, "deploy", "iam.serviceAccounts.getAccessToken"),
+    (permissions.ARTIFACT_WRITER, "push", "artifactregistry.repositories"),
+    (permissions.ARTIFACT_READER, "deploy", "artifactregistry.repositories.downloadArtifacts"),
+    (permissions.RUN_DEVELOPER, "deploy", "run.services.update"),
+    (permissions.RUN_INVOKER, "deploy", "403"),
+    (permissions.RUN_VIEWER, "deploy", "PERMISSION_DENIED: Permission 'run."),
+    (permissions.ACT_AS, "deploy", "iam.serviceaccounts.actAs"),
+    (permissions.LOGS, "deploy", "logging.logEntries.list"),
 ]
 
 
@@ -76,7 +76,7 @@ def test_without_one_of_its_roles_a_delivery_fails(
     ]
     assert taken
     settled.project.commit()
-    if whose == "deploy" and role not in (federation.IMPERSONATE, federation.LOGS):
+    if whose == "deploy" and role not in (permissions.IMPERSONATE, permissions.LOGS):
         settled.done("staging", "build", build=True)
         if env == "production":
             settled.done("staging", "deliver")
@@ -85,7 +85,7 @@ def test_without_one_of_its_roles_a_delivery_fails(
         if whose == "push":
             ended = settled.ship(env, "build", build=True)
         else:
-            ended = settled.ship(env, "logs" if role == federation.LOGS else "deliver")
+            ended = settled.ship(env, "logs" if role == permissions.LOGS else "deliver")
         settled.give(binding.resource.path, binding.role, binding.member)
         assert ended.returncode != 0, binding
         assert said in ended.stderr, ended.stderr
@@ -135,7 +135,7 @@ def test_a_deployer_touches_nothing_else(settled: Team) -> None:
             ("POST", f"{base}/serviceAccounts/{plan.deployer.email}:setIamPolicy", policy),
             ("PUT", f"{owner.url}/v1/projects/{PRODUCTION}/locations/us-central1/services/{NAME}",
              mine),
-            ("POST", f"{owner.url}/v1/{federation.of_account(plan.runtimes[0]).path}"
+            ("POST", f"{owner.url}/v1/{permissions.of_account(plan.runtimes[0]).path}"
              ":generateAccessToken", {"scope": ["x"]}),
         ]  # fmt: skip
         for method, url, body in asked:

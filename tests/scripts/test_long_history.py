@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripts.core.config import ENDPOINT_VARIABLE
+from scripts.config.pipelines import ENDPOINT_VARIABLE
 from tests.conftest import LocalCloudRun
 from tests.history import write_history
 from tests.scripts.conftest import Project

@@ -10,7 +10,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.core import config, manifest
+from scripts.config import pipelines
+from scripts.release import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -75,8 +76,8 @@ def _shuffled(value: Any, chance: random.Random) -> Any:
 @given(st.randoms(use_true_random=False), st.sampled_from(["local", "staging", "production"]))
 def test_the_same_input_renders_the_same_bytes(chance: random.Random, env: str) -> None:
     """Whatever order the keys of the files stand in."""
-    pipeline = config.load(ROOT / "tests", "app", env)
-    other = config.Pipeline(
+    pipeline = pipelines.load(ROOT / "tests", "app", env)
+    other = pipelines.Pipeline(
         service=pipeline.service,
         env=env,
         root=pipeline.root,
@@ -95,7 +96,7 @@ def test_the_same_input_renders_the_same_bytes(chance: random.Random, env: str) 
 
 def test_what_is_rendered() -> None:
     """I2: the image by digest, the commit as a label; I1: no word of traffic."""
-    pipeline = config.load(ROOT / "tests", "app", "production")
+    pipeline = pipelines.load(ROOT / "tests", "app", "production")
     image = "host/project/services/app@sha256:00"
     made = manifest.render(pipeline, commit=COMMIT, image=image, revision="app-0123456")
     template = made["spec"]["template"]

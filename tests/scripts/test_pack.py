@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.core.image.pack import host_platform
+from scripts.image.packing.pack import host_platform
 from tests.scripts.pack_help import config_of, contents, members, packed, write_app, write_wheel
 
 

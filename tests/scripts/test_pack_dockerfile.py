@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.core.errors import Failed, UsageError
-from scripts.core.image.dockerfile import DockerfileError
-from scripts.core.image.pack import PackedImage
+from scripts.errors import Failed, UsageError
+from scripts.image.packing.dockerfile import DockerfileError
+from scripts.image.packing.pack import PackedImage
 from tests.scripts.pack_help import config_of, contents, members, packed, write_app
 
 

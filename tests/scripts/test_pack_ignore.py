@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.core.image.dockerignore import Ignore, read, walk
+from scripts.image.packing.dockerignore import Ignore, read, walk
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripts.core.declared import declared, differences
+from scripts.release.declared import declared, differences
 from tests.scripts.conftest import Project
 
 FILES: dict[str, Any] = {

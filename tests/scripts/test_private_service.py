@@ -18,8 +18,8 @@ import jwt
 import pytest
 import requests
 
-from scripts.core import checks
-from scripts.core.formats import Check, Expect
+from scripts.config.formats import Check, Expect
+from scripts.service import checks
 from tests.conftest import LocalCloudRun
 from tests.identity_help import (
     DEPLOYER,

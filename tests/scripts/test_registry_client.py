@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import requests
 
-from scripts.core.errors import Failed, ShipError, UsageError
-from scripts.core.image.machine import host_platform
-from scripts.core.image.pack import PackedImage
-from scripts.core.image.registry import Registry
+from scripts.cloud.registry import Registry
+from scripts.errors import Failed, ShipError, UsageError
+from scripts.image.packing.pack import PackedImage
+from scripts.machine.platform import host_platform
 from tests.conftest import LocalCloudRun
 from tests.scripts.pack_help import packed, write_app
 

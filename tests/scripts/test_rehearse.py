@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.core.errors import UsageError
+from scripts.errors import UsageError
 from scripts.rehearse import workflow
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE

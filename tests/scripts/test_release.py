@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from scripts.core import release, state, traffic
-from scripts.core.errors import Refused, UsageError
-from scripts.core.release import Actor
-from scripts.core.state import State
+from scripts.errors import Refused, UsageError
+from scripts.release import changes, state, traffic
+from scripts.release.changes import Actor
+from scripts.release.state import State
 
 ACTOR = Actor(by="somebody", at="2026-01-02T03:04:05Z", why="because")
 
@@ -44,7 +44,7 @@ class Releases(RuleBasedStateMachine):
 
     @initialize()
     def first_release(self) -> None:
-        self._write(release.deployed(None, declared("app-0"), "app-0", "sha-0", ACTOR))
+        self._write(changes.deployed(None, declared("app-0"), "app-0", "sha-0", ACTOR))
         self.revisions.append(revision("app-0"))
 
     def _write(self, service: dict[str, Any]) -> None:
@@ -61,24 +61,24 @@ class Releases(RuleBasedStateMachine):
         name = f"app-{len(self.revisions)}"
         before = self.state
         self._write(
-            release.deployed(before, declared(name), name, f"sha-{len(self.revisions)}", ACTOR)
+            changes.deployed(before, declared(name), name, f"sha-{len(self.revisions)}", ACTOR)
         )
         self.revisions.append(revision(name, ready))
         assert self.state.shares == before.shares, "a deploy moves no traffic"
         if ready == "True":
-            self._write(release.apply(self.state, release.claim(self.state, name, ACTOR)))
+            self._write(changes.apply(self.state, changes.claim(self.state, name, ACTOR)))
 
     @rule(to=st.none() | st.integers(1, 100))
     def promote(self, to: int | None) -> None:
         before = self.state
         try:
-            percent = release.next_percent(before, [10, 50, 100], to)
-            change = release.step(before, before.candidate or "", percent, ACTOR, verb="promote")
+            percent = changes.next_percent(before, [10, 50, 100], to)
+            change = changes.step(before, before.candidate or "", percent, ACTOR, verb="promote")
         except (Refused, UsageError):
             return
         assert before.hold is None, "I7"
         assert before.candidate in before.ready, "I4"
-        self._write(release.apply(before, change))
+        self._write(changes.apply(before, change))
         after = self.state
         assert after.shares.get(before.candidate, 0) >= before.shares.get(before.candidate, 0)
 
@@ -86,12 +86,12 @@ class Releases(RuleBasedStateMachine):
     def rollback(self) -> None:
         before = self.state
         try:
-            target = release.back_to(before, None)
+            target = changes.back_to(before, None)
         except (Refused, UsageError):
             return
         assert before.trusts(target), "I4"
-        change = release.rollback(before, target, ACTOR, hold=True, verb="rollback")
-        self._write(release.apply(before, change))
+        change = changes.rollback(before, target, ACTOR, hold=True, verb="rollback")
+        self._write(changes.apply(before, change))
         after = self.state
         assert after.shares == {target: 100}
         assert target in before.ready, "I4"
@@ -103,14 +103,14 @@ class Releases(RuleBasedStateMachine):
     def hold(self) -> None:
         before = self.state
         if before.hold is None:
-            self._write(release.apply(before, release.held(before, "h", ACTOR)))
+            self._write(changes.apply(before, changes.held(before, "h", ACTOR)))
             assert self.state.shares == before.shares
 
     @precondition(lambda self: self.state.hold)
     @rule()
     def resume(self) -> None:
         before = self.state
-        self._write(release.apply(before, release.resumed(before, ACTOR)))
+        self._write(changes.apply(before, changes.resumed(before, ACTOR)))
         assert self.state.hold is None
         assert self.state.shares == before.shares
 
@@ -148,17 +148,17 @@ TestReleases.settings = settings(max_examples=60, stateful_step_count=25, deadli
 def test_a_share_is_never_taken_away_by_a_step() -> None:
     """Somebody promoted the release by hand while its rollout was at an earlier step."""
     now = served(("app-2", 20), ("app-9", 80))
-    change = release.step(now, "app-9", 50, ACTOR, verb="rollout")
+    change = changes.step(now, "app-9", 50, ACTOR, verb="rollout")
     assert not change.moves
 
 
 def test_what_shipway_made_is_known_to_be_good_only_when_it_was_found_so() -> None:
     """I4: a first revision serves before its checks; failing them, it is nothing to go back to."""
     now = served(("app-2", 50), ("app-9", 50))
-    change = release.step(now, "app-9", 100, ACTOR, verb="rollout")
+    change = changes.step(now, "app-9", 100, ACTOR, verb="rollout")
     assert change.known_good == ["app-9", "app-2"], "others' revision has served well"
     now = served(("app-2", 50), ("app-9", 50), ours=("app-2", "app-9"))
-    change = release.step(now, "app-9", 100, ACTOR, verb="rollout")
+    change = changes.step(now, "app-9", 100, ACTOR, verb="rollout")
     assert change.known_good == ["app-9"]
 
 
@@ -186,12 +186,12 @@ def served(
 
 def test_while_two_serve_a_rollback_goes_to_the_stable_one_not_to_the_one_before_it() -> None:
     now = served(("app-2", 90), ("app-9", 10), known_good='["app-2", "app-1"]')
-    assert release.back_to(now, None) == "app-2"
+    assert changes.back_to(now, None) == "app-2"
 
 
 def test_a_finished_release_rolls_back_to_the_one_before_it() -> None:
     now = served(("app-9", 100), known_good='["app-9", "app-2", "app-1"]')
-    assert release.back_to(now, None) == "app-2"
+    assert changes.back_to(now, None) == "app-2"
 
 
 def test_a_hold_that_nobody_can_read_still_holds() -> None:
@@ -200,17 +200,17 @@ def test_a_hold_that_nobody_can_read_still_holds() -> None:
     now.service["metadata"]["annotations"]["shipway/hold"] = "{broken"
     now = state.read_state(now.service, [revision("app-9"), revision("app-2")], "app")
     with pytest.raises(Refused, match="unreadable"):
-        release.step(now, "app-9", 10, ACTOR, verb="promote")
+        changes.step(now, "app-9", 10, ACTOR, verb="promote")
 
 
 def test_a_hold_is_overridden_by_its_name_only() -> None:
     """I7."""
     now = served(("app-2", 100))
-    held = release.apply(now, release.held(now, "incident-42", ACTOR))
+    held = changes.apply(now, changes.held(now, "incident-42", ACTOR))
     now = state.read_state(held, [revision("app-9"), revision("app-2")], "app")
     with pytest.raises(Refused, match="incident-42"):
-        release.step(now, "app-9", 10, ACTOR, verb="promote", override="incident-41")
-    change = release.step(now, "app-9", 10, ACTOR, verb="promote", override="incident-42")
+        changes.step(now, "app-9", 10, ACTOR, verb="promote", override="incident-41")
+    change = changes.step(now, "app-9", 10, ACTOR, verb="promote", override="incident-42")
     assert change.targets
     assert traffic.shares(change.targets) == {"app-2": 90, "app-9": 10}
 
@@ -218,14 +218,14 @@ def test_a_hold_is_overridden_by_its_name_only() -> None:
 def test_a_displaced_release_neither_gets_traffic_nor_moves_it_back() -> None:
     now = served(("app-2", 100), candidate="app-9")
     with pytest.raises(Refused, match="no longer under way"):
-        release.step(now, "app-8", 10, ACTOR, verb="rollout")
-    assert not release.withdraw(now, "app-8", "app-2", ACTOR).moves
+        changes.step(now, "app-8", 10, ACTOR, verb="rollout")
+    assert not changes.withdraw(now, "app-8", "app-2", ACTOR).moves
 
 
 def test_a_displaced_release_that_fails_gives_up_its_own_share_only() -> None:
     """I5: what the newer release has stays."""
     now = served(("app-2", 70), ("app-8", 20), ("app-9", 10), candidate="app-9")
-    change = release.withdraw(now, "app-8", "app-2", ACTOR)
+    change = changes.withdraw(now, "app-8", "app-2", ACTOR)
     assert change.targets
     assert traffic.shares(change.targets) == {"app-2": 90, "app-9": 10}
 
@@ -237,18 +237,18 @@ def test_a_good_commit_delivered_again_is_what_a_rollback_goes_to() -> None:
         ours=("app-2", "app-9"),
     )  # fmt: skip
     assert now.stable == "app-2"
-    assert release.back_to(now, None) == "app-2"
+    assert changes.back_to(now, None) == "app-2"
 
 
 def test_a_rollback_typed_twice_goes_back_once() -> None:
     """I6: two people, or one in a hurry."""
     now = served(("app-9", 100), known_good='["app-9", "app-2", "app-1"]')
-    assert release.back_to(now, None) == "app-2"
-    service = release.apply(now, release.rollback(now, "app-2", ACTOR, hold=True, verb="rollback"))
+    assert changes.back_to(now, None) == "app-2"
+    service = changes.apply(now, changes.rollback(now, "app-2", ACTOR, hold=True, verb="rollback"))
     names = ("app-1", "app-2", "app-9")
     now = state.read_state(service, [revision(name) for name in names], "app")
-    assert release.back_to(now, None) == "app-2"
-    assert not release.rollback(now, "app-2", ACTOR, hold=True, verb="rollback").moves
+    assert changes.back_to(now, None) == "app-2"
+    assert not changes.rollback(now, "app-2", ACTOR, hold=True, verb="rollback").moves
 
 
 def test_a_template_goes_back_exactly_as_it_was_read() -> None:
@@ -256,8 +256,8 @@ def test_a_template_goes_back_exactly_as_it_was_read() -> None:
     now = served(("app-2", 100))
     template = {"metadata": {"name": "x", "annotations": {"b": "1", "a": "2"}}, "spec": {"z": []}}
     now.service["spec"]["template"] = template
-    change = release.step(now, "app-9", 10, ACTOR, verb="promote")
-    assert release.apply(now, change)["spec"]["template"] == template
+    change = changes.step(now, "app-9", 10, ACTOR, verb="promote")
+    assert changes.apply(now, change)["spec"]["template"] == template
 
 
 def test_what_others_put_on_the_service_is_kept_by_a_deploy() -> None:
@@ -265,7 +265,7 @@ def test_what_others_put_on_the_service_is_kept_by_a_deploy() -> None:
     now = served(("app-2", 100))
     now.service["metadata"]["annotations"]["acme.example/team"] = "web"
     now.service["metadata"]["labels"] = {"cost-center": "7"}
-    written = release.deployed(now, declared("app-9"), "app-9", "sha-9", ACTOR)
+    written = changes.deployed(now, declared("app-9"), "app-9", "sha-9", ACTOR)
     assert written["metadata"]["annotations"]["acme.example/team"] == "web"
     assert written["metadata"]["labels"] == {"cost-center": "7", "commit-sha": "app-9"}
 
@@ -274,7 +274,7 @@ def test_what_others_put_on_the_service_is_kept_by_a_deploy() -> None:
 def test_where_nothing_ready_serves_a_release_takes_everything(percent: int) -> None:
     now = served(("app-2", 100))
     now = state.read_state(now.service, [revision("app-2", "False"), revision("app-9")], "app")
-    change = release.step(now, "app-9", percent, ACTOR, verb="rollout")
+    change = changes.step(now, "app-9", percent, ACTOR, verb="rollout")
     assert change.targets
     assert traffic.shares(change.targets) == {"app-9": 100}
 
@@ -282,7 +282,7 @@ def test_where_nothing_ready_serves_a_release_takes_everything(percent: int) -> 
 def test_the_history_is_kept_short() -> None:
     now = served(("app-2", 100))
     for _ in range(100):
-        written = release.apply(now, release.resumed(now, ACTOR))
+        written = changes.apply(now, changes.resumed(now, ACTOR))
         now = state.read_state(written, [revision("app-2")], "app")
     assert len(now.log) == 30
     assert now.log[-1].by == "somebody"

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from scripts.core import config, git, summary
-from scripts.core.context import Context
+from scripts.command import run_page
+from scripts.config import pipelines
+from scripts.machine import git
+from scripts.service.context import Context
 from tests.conftest import ROOT
 from tests.scripts.conftest import Project
 
@@ -240,7 +242,7 @@ def test_the_log_of_a_workflow_holds_no_command_of_a_subject(run: Run) -> None:
     ],
 )
 def test_no_text_is_a_command_of_the_runner(text: str, made: str) -> None:
-    assert summary.inert(text) == made
+    assert run_page.inert(text) == made
 
 
 @pytest.mark.parametrize(
@@ -252,12 +254,12 @@ def test_no_text_is_a_command_of_the_runner(text: str, made: str) -> None:
     ],
 )
 def test_a_workflow_command_is_escaped_as_github_says(title: str, message: str, made: str) -> None:
-    assert summary.annotation(title, message) == made
+    assert run_page.annotation(title, message) == made
 
 
 @pytest.mark.parametrize("lines", [["```"], ["`````", "```"], ["~~~", "    x"], ["a\rb```\n````"]])
 def test_no_line_closes_its_block(lines: list[str]) -> None:
-    shown = html(summary.block([*lines, "<b>"]) + "\n\nafter")
+    shown = html(run_page.block([*lines, "<b>"]) + "\n\nafter")
     assert shown.count("<pre>") == 1
     assert "&lt;b&gt;" in shown
     assert shown.endswith("<p>after</p>\n")
@@ -277,8 +279,8 @@ def test_a_revision_of_google_s_is_linked_in_its_console() -> None:
     """Where another address answers in Google's place, the console does not show it."""
     arguments = argparse.Namespace(dry_run=True, reason=None)
     shown = [
-        summary.console_url(
-            Context(arguments, ROOT, config.load(ROOT / "tests", "app", env)), "us-central1"
+        run_page.console_url(
+            Context(arguments, ROOT, pipelines.load(ROOT / "tests", "app", env)), "us-central1"
         )
         for env in ("production", "local")
     ]

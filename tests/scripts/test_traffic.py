@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.core import traffic
+from scripts.release import traffic
 
 REVISIONS = ["app-1111111", "app-2222222", "app-3333333", "app-00004-foo"]
 TAGS = ["sha-1111111", "beta", "preview-7"]

@@ -1,7 +1,7 @@
 """A Cloud Build file, run on this machine against a scratch local Cloud Run that enforces IAM.
 
-Its account may do what scripts/core/federation.py says of Cloud Build: a build is one identity from
-its first step to its last.
+Its account may do what scripts/setup/permissions.py says of Cloud Build: a build is one identity
+from its first step to its last.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.core import federation, git, scratch
-from scripts.core.errors import UsageError
-from scripts.core.federation import Account, Federation
-from scripts.core.report import Progress, Result, Table, show
+from scripts.command.terminal import Progress, Result, Table, show
+from scripts.errors import UsageError
+from scripts.machine import git, scratch
 from scripts.rehearse import before
 from scripts.rehearse.cloudbuild import build as files
 from scripts.rehearse.cloudbuild import metadata, place, runner
 from scripts.rehearse.cloudbuild.build import Build
 from scripts.rehearse.workflow import Workflow
 from scripts.rehearse.world import World
+from scripts.setup import permissions
+from scripts.setup.permissions import Account, Federation
 
 
 def rehearse(
@@ -99,7 +100,7 @@ def _read(
 
 def _triggers(world: World) -> list[Federation]:
     """Who may do what where Cloud Build delivers, environment by environment."""
-    return [federation.for_cloud_build(a, world.repository) for a in world.access.values()]
+    return [permissions.for_cloud_build(a, world.repository) for a in world.access.values()]
 
 
 def _let_in(world: World, build: Build) -> Account:
@@ -142,7 +143,7 @@ def _built_in(world: World, workspace: Path, file: str) -> dict[str, str]:
     Source: https://cloud.google.com/build/docs/configuring-builds/substitute-variable-values
     """
     sha = git.commit(workspace).sha
-    project = federation.home(world.pipelines)
+    project = permissions.home(world.pipelines)
     name = f"{world.repository.owner}/{world.repository.name}"
     return {
         "PROJECT_ID": project,

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from scripts.core.errors import UsageError
-from scripts.core.yamlfile import YamlFile
+from scripts.config.yamlfile import YamlFile
+from scripts.errors import UsageError
 from scripts.rehearse.cloudbuild.substitutions import Substitutions
 
 WORKSPACE = "/workspace"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from scripts.core.errors import UsageError
+from scripts.errors import UsageError
 from scripts.rehearse.cloudbuild.build import HOME, WORKSPACE, Build, Step, Volume
 
 _SOCKET = "/var/run/docker.sock"

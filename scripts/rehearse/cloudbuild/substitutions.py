@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.core.errors import UsageError, did_you_mean
+from scripts.errors import UsageError, did_you_mean
 
 BUILT_IN = (
     "PROJECT_ID", "PROJECT_NUMBER", "BUILD_ID", "LOCATION", "TRIGGER_NAME", "COMMIT_SHA",

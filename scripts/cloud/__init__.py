@@ -1,0 +1,1 @@
+"""Google over REST: sessions, Cloud Run, logs, images in a registry, ID tokens."""

@@ -1,0 +1,121 @@
+"""Log entries of a service, through Cloud Logging's entries.list.
+
+Source: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from scripts.cloud.google import Google
+from scripts.config.pipelines import Pipeline
+
+Entry = dict[str, Any]
+
+SEVERITIES = (
+    *("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING"),
+    *("ERROR", "CRITICAL", "ALERT", "EMERGENCY"),
+)
+_LARGEST_PAGE = 1000
+# Entries arrive late and out of order: a request's when it is answered, with the time it came at.
+_LATE = timedelta(seconds=10)
+
+
+class Log:
+    """The log of a service in every region of an environment.
+
+    Args:
+        google: the APIs as the environment reaches them.
+        pipeline: the service's files.
+        revision: only entries of this revision.
+        severity: only entries of this severity and worse ones.
+    """
+
+    def __init__(
+        self,
+        google: Google,
+        pipeline: Pipeline,
+        *,
+        revision: str | None = None,
+        severity: str | None = None,
+    ) -> None:
+        self._google = google
+        self._project = pipeline.environment.project
+        regions = pipeline.environment.regions
+        conditions = [
+            'resource.type="cloud_run_revision"',
+            f'resource.labels.service_name="{pipeline.service}"',
+            "(" + " OR ".join(f'resource.labels.location="{region}"' for region in regions) + ")",
+        ]
+        if revision:
+            conditions.append(f'resource.labels.revision_name="{revision}"')
+        if severity:
+            conditions.append(f"severity>={severity}")
+        self._filter = " AND ".join(conditions)
+
+    def newest(self, start: datetime, limit: int) -> list[Entry]:
+        """The newest `limit` entries since `start`, oldest first."""
+        found: list[Entry] = []
+        for page in self._pages(start, "timestamp desc", limit):
+            found += page
+            if len(found) >= limit:
+                break
+        return found[:limit][::-1]
+
+    def follow(self, start: datetime, seen: list[Entry]) -> Iterator[list[Entry]]:
+        """Entries since `start` that are not among `seen`, each once. Never ends: ask for more.
+
+        Each time it asks again from the newest entry on, and from a little before it.
+        """
+        known = {entry["insertId"]: entry["timestamp"] for entry in seen}
+        while True:
+            newest = max(map(datetime.fromisoformat, known.values()), default=start)
+            since = max(start, newest - _LATE)
+            fresh = []
+            for page in self._pages(since, "timestamp asc", _LARGEST_PAGE):
+                fresh += [entry for entry in page if entry["insertId"] not in known]
+            known |= {entry["insertId"]: entry["timestamp"] for entry in fresh}
+            # What is older than this is not asked for any more.
+            known = {i: t for i, t in known.items() if datetime.fromisoformat(t) >= since}
+            yield fresh
+
+    def _pages(self, start: datetime, order: str, size: int) -> Iterator[list[Entry]]:
+        moment = start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        body: dict[str, Any] = {
+            "resourceNames": [f"projects/{self._project}"],
+            "filter": f'{self._filter} AND timestamp>="{moment}"',
+            "orderBy": order,
+            "pageSize": min(size, _LARGEST_PAGE),
+        }
+        while True:
+            answer = self._google.query("logging", "/v2/entries:list", body)
+            yield answer.get("entries") or []
+            if not answer.get("nextPageToken"):
+                return
+            body["pageToken"] = answer["nextPageToken"]
+
+
+def revision_of(entry: Entry) -> str:
+    """The revision that an entry is about."""
+    return str(((entry.get("resource") or {}).get("labels") or {}).get("revision_name", ""))
+
+
+def text_of(entry: Entry) -> str:
+    """What an entry says, for people: its text, its message, or the request it is about."""
+    if "httpRequest" in entry and not entry.get("jsonPayload"):
+        return _request(entry["httpRequest"])
+    payload = entry.get("jsonPayload") or entry.get("protoPayload") or {}
+    message = entry.get("textPayload") or payload.get("message")
+    return str(message or (json.dumps(payload, ensure_ascii=False) if payload else ""))
+
+
+def _request(request: dict[str, Any]) -> str:
+    url = urlsplit(str(request.get("requestUrl", "")))
+    path = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
+    latency = str(request.get("latency", "")).removesuffix("s")
+    took = f" in {float(latency) * 1000:.0f} ms" if latency else ""
+    return f"{request.get('status', '')} {request.get('requestMethod', '')} {path}{took}"

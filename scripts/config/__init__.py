@@ -1,0 +1,1 @@
+"""What pipelines/ says: formats, defaults, and reading and editing YAML."""

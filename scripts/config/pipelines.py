@@ -1,0 +1,225 @@
+"""What pipelines/<service>/ says, read and checked: manifest, smoke checks, one environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scripts.config import knative
+from scripts.config.formats import COMMIT_CHECK, Check, Environment
+from scripts.config.yamlfile import YamlFile
+from scripts.errors import UsageError, did_you_mean
+
+ENDPOINT_VARIABLE = "SHIPWAY_ENDPOINT"
+DEFAULT_ENV = "local"
+
+
+class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the files say of one service in one environment."""
+
+    service: str
+    env: str
+    root: Path
+    """The folder that holds pipelines/ and the service's own folder."""
+    environment: Environment
+    overlay: dict[str, Any]
+    """The overlay as it is written, nulls included."""
+    manifest: dict[str, Any]
+    """service.yaml as it is written."""
+    checks: list[Check]
+
+    @property
+    def source(self) -> Path:
+        """The folder that is built: <service>/, or what the manifest's annotation says."""
+        annotations = self.manifest["metadata"].get("annotations") or {}
+        return self.root / str(annotations.get("shipway/source", self.service))
+
+    @property
+    def where(self) -> str:
+        """What to type after a verb to mean this service here: "app --env staging"."""
+        return self.service if self.env == DEFAULT_ENV else f"{self.service} --env {self.env}"
+
+    @property
+    def endpoint(self) -> str | None:
+        """The address that stands in for Google's, if any."""
+        given = os.environ.get(ENDPOINT_VARIABLE, "")
+        if given and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?", given):
+            raise UsageError(
+                f"{ENDPOINT_VARIABLE}={given}: not an address such as http://127.0.0.1:8787"
+            )
+        return given.rstrip("/") or self.environment.endpoint
+
+    @property
+    def repository(self) -> str:
+        """The image's name without tag: HOST/PROJECT/REPOSITORY/SERVICE."""
+        host, _, path = self.environment.registry.partition("/")
+        if self.endpoint:
+            host = self.endpoint.partition("://")[2]
+        return f"{host}/{path}/{self.service}"
+
+
+def seconds(duration: str) -> float:
+    """A duration of the files ("90s", "5m", "1h") in seconds.
+
+    Raises:
+        UsageError: it is not written like that.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
+    if not match:
+        raise UsageError(f"'{duration}' is no duration: write for example 90s, 5m or 1h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def services(root: Path) -> list[str]:
+    """The names of the services that pipelines/ declares, sorted."""
+    return sorted(p.parent.name for p in (root / "pipelines").glob("*/service.yaml"))
+
+
+def environments(root: Path, service: str) -> list[str]:
+    """The names of a service's environments, sorted."""
+    folder = root / "pipelines" / service
+    return sorted(p.stem for p in folder.glob("*.yaml") if p.stem not in ("service", "smoke"))
+
+
+def having(root: Path, env: str) -> list[str]:
+    """The names of the services that have an environment, sorted."""
+    return [service for service in services(root) if env in environments(root, service)]
+
+
+def load(root: Path, service: str | None, env: str) -> Pipeline:
+    """Read and check pipelines/<service>/: manifest, smoke checks and one environment.
+
+    Args:
+        root: the folder that holds pipelines/.
+        service: its name; None where there is only one.
+        env: the environment's name.
+
+    Raises:
+        UsageError: names the file, line and key that is wrong, or what is there instead.
+    """
+    name = _service(root, service)
+    known = environments(root, name)
+    if env not in known:
+        raise UsageError(
+            f"no environment '{env}': pipelines/{name}/{env}.yaml does not exist",
+            did_you_mean(env, known, "environments here"),
+        )
+    manifest = _manifest(root, name)
+    environment, overlay = _environment(root, name, env, known)
+    return Pipeline(
+        service=name,
+        env=env,
+        root=root,
+        environment=environment,
+        overlay=overlay,
+        manifest=manifest,
+        checks=_checks(root, name),
+    )
+
+
+def earlier(pipelines: Sequence[Pipeline]) -> list[Pipeline]:
+    """What `after` names for each of them: where a commit has to have served before.
+
+    Raises:
+        UsageError: a file is wrong.
+    """
+    return [
+        load(pipeline.root, pipeline.service, pipeline.environment.after)
+        for pipeline in pipelines
+        if pipeline.environment.after is not None
+    ]
+
+
+def _service(root: Path, service: str | None) -> str:
+    known = services(root)
+    if not known:
+        raise UsageError(
+            f"no pipelines/<service>/service.yaml under {root}", "run this in a fork of Shipway"
+        )
+    if service is None:
+        if len(known) > 1:
+            raise UsageError(f"name the service: {', '.join(known)}")
+        return known[0]
+    if service not in known:
+        raise UsageError(
+            f"no service '{service}': pipelines/{service}/service.yaml does not exist",
+            did_you_mean(service, known, "services here"),
+        )
+    return service
+
+
+def _file(root: Path, *parts: str) -> YamlFile:
+    relative = Path("pipelines", *parts)
+    return YamlFile(root / relative, str(relative))
+
+
+def _manifest(root: Path, name: str) -> dict[str, Any]:
+    file = _file(root, name, "service.yaml")
+    service = file.decode(knative.Service)
+    data: dict[str, Any] = file.data
+    for key in ("apiVersion", "kind", "metadata", "spec"):
+        if key not in data:
+            raise file.error([], f"missing key '{key}'")
+    declared = service.metadata.name if service.metadata else None
+    if declared != name:
+        raise file.error(
+            ["metadata", "name"], f"says '{declared}', but the folder is pipelines/{name}/"
+        )
+    if not re.fullmatch(r"[a-z](?:[a-z0-9-]{0,47}[a-z0-9])?", name):
+        raise file.error(
+            ["metadata", "name"],
+            "lower-case letters, digits and hyphens, at most 49 characters (Cloud Run's rule)",
+        )
+    template = service.spec.template if service.spec else None
+    containers = template.spec.containers if template and template.spec else None
+    if not containers:
+        raise file.error(["spec", "template", "spec"], "missing key 'containers'")
+    if not any(container.image == "app" for container in containers):
+        raise file.error(
+            ["spec", "template", "spec", "containers", 0, "image"],
+            "one container must run the placeholder image 'app': the commit's own",
+        )
+    return data
+
+
+def _environment(
+    root: Path, name: str, env: str, known: list[str]
+) -> tuple[Environment, dict[str, Any]]:
+    file = _file(root, name, f"{env}.yaml")
+    environment = file.decode(Environment)
+    steps = environment.rollout.steps
+    for index, (earlier, later) in enumerate(pairwise(steps), 1):
+        if later <= earlier:
+            raise file.error(
+                ["rollout", "steps", index], f"{later} does not come after {earlier}: steps rise"
+            )
+    if environment.after is not None and environment.after not in known:
+        raise file.error(
+            ["after"],
+            f"no environment '{environment.after}'",
+            did_you_mean(environment.after, known, "environments here"),
+        )
+    return environment, file.data.get("overlay") or {}
+
+
+def _checks(root: Path, name: str) -> list[Check]:
+    file = _file(root, name, "smoke.yaml")
+    if file.data is None:
+        return [COMMIT_CHECK]
+    checks = file.decode(list[Check])
+    for index, check in enumerate(checks):
+        if check.path.split("?")[0] == "/healthz":
+            raise file.error(
+                [index, "path"],
+                "Google's front end answers /healthz itself: a service is never asked",
+                "check another path, such as /health",
+            )
+    if not any(check.expect.commit for check in checks):
+        checks.insert(0, COMMIT_CHECK)
+    return checks

@@ -1,0 +1,232 @@
+"""YAML files read into typed objects, with errors that name file, line, key and what was meant."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import msgspec
+import yaml
+
+from scripts.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MOST_NODES = 20_000
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_MESSAGE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<at>(?:key in )?\$[^`]*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
+
+
+class YamlFile:
+    """One YAML document and where each of its keys stands.
+
+    Args:
+        path: the file.
+        name: how errors name it (by default the path itself).
+
+    Raises:
+        UsageError: the file is missing, unreadable, no YAML, or names a key twice.
+    """
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self.name = name or str(path)
+        try:
+            self.text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UsageError(f"{self.name}: no such file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{self.name}: cannot be read: {error}") from None
+        try:
+            loader = _Loader(self.text)
+            try:
+                self.root = loader.get_single_node()
+                if self.root is not None:
+                    self._refuse_what_explodes(self.root)
+                    self._refuse_doubled_keys(self.root)
+                self.data: Any = (
+                    loader.construct_document(self.root) if self.root is not None else None
+                )
+            finally:
+                loader.dispose()
+        except yaml.YAMLError as error:
+            raise UsageError(self._syntax(error)) from None
+
+    def _syntax(self, error: yaml.YAMLError) -> str:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        if "cannot start any token" in problem and "\t" in self.text:
+            problem = "a tab, where YAML takes spaces only"
+        return f"{self.name}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {problem}"
+
+    def _refuse_what_explodes(self, root: yaml.Node) -> None:
+        """Aliases may make a small file endless, or as good as that."""
+        seen = 0
+        todo = [root]
+        while todo:
+            node = todo.pop()
+            seen += 1
+            if seen > _MOST_NODES:
+                raise UsageError(f"{self.name}: too large: its aliases repeat it without end")
+            if isinstance(node, yaml.MappingNode):
+                todo += [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                todo += node.value
+
+    def _refuse_doubled_keys(self, node: yaml.Node) -> None:
+        if isinstance(node, yaml.MappingNode):
+            seen: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                if key.value in seen:
+                    raise UsageError(
+                        f"{self.name}:{line}: {key.value}: this key stands twice"
+                        f" (first in line {seen[key.value]})"
+                    )
+                seen[key.value] = line
+                self._refuse_doubled_keys(value)
+        elif isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                self._refuse_doubled_keys(item)
+
+    def line(self, path: list[str | int], *, of_key: str | None = None) -> int:
+        """The line (from 1) of the value at `path`, or of the key `of_key` inside it."""
+        node = self.root
+        line = 1
+        for step in [*path, *([of_key] if of_key is not None else [])]:
+            if isinstance(node, yaml.MappingNode):
+                found = next((kv for kv in node.value if kv[0].value == str(step)), None)
+                if found is None:
+                    break
+                line, node = found[0].start_mark.line + 1, found[1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+                if step >= len(node.value):
+                    break
+                node = node.value[step]
+                line = node.start_mark.line + 1
+        return line
+
+    def error(self, path: list[str | int], what: str, hint: str | None = None) -> UsageError:
+        """An error about the value at `path`, naming file, line and key."""
+        return UsageError(f"{self.name}:{self.line(path)}: {dotted(path)}: {what}", hint)
+
+    def decode(self, type_: type[T], data: Any = None, at: list[str | int] | None = None) -> T:
+        """The document (or a part of it, found at `at`) as `type_`.
+
+        Raises:
+            UsageError: a key is unknown, missing or of the wrong type; names file, line and key.
+        """
+        value = self.data if data is None else data
+        try:
+            return msgspec.convert(value, type_, strict=True)
+        except msgspec.ValidationError as error:
+            raise self._explain(str(error), type_, list(at or []), value) from None
+
+    def _explain(self, message: str, type_: Any, prefix: list[str | int], value: Any) -> UsageError:
+        match = _MESSAGE.match(message)
+        what = match["what"] if match else message
+        path, found_type = _walk(match["at"] if match else None, type_, value)
+        unknown = _UNKNOWN.match(what)
+        if unknown:
+            key = unknown[1]
+            meant = did_you_mean(key, fields(_plain_type(found_type)))
+            where = [*prefix, *path]
+            line = self.line(where, of_key=key)
+            return UsageError(f"{self.name}:{line}: {dotted([*where, key])}: unknown key; {meant}")
+        return self.error([*prefix, *path], _plain(what, found_type))
+
+
+def dotted(path: list[str | int]) -> str:
+    """A path as people write it: `rollout.steps[0]`."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.lstrip(".") or "the file"
+
+
+def _description(type_: Any) -> str | None:
+    """What an `Annotated[..., Meta(description=...)]` says of its form, `| None` or not."""
+    for candidate in (type_, *get_args(type_)):
+        for meta in getattr(candidate, "__metadata__", ()):
+            if meta.description:
+                return str(meta.description)
+    return None
+
+
+def fields(type_: Any) -> list[str]:
+    """The keys that a type takes, as they are written in YAML."""
+    for candidate in (type_, *get_args(type_)):
+        if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
+            return [field.encode_name for field in msgspec.structs.fields(candidate)]
+    return []
+
+
+def _walk(at: str | None, type_: Any, value: Any) -> tuple[list[str | int], Any]:
+    """Follow msgspec's `$.a[0].b` through the value and the types; `[...]` is a mapping's key."""
+    path: list[str | int] = []
+    for name, index in _STEP.findall(at or ""):
+        type_ = _plain_type(type_)
+        if index == "...":
+            # msgspec does not say which key of a mapping: it is the first whose value does not fit.
+            inner = get_args(type_)[-1]
+            key = next((k for k, v in value.items() if not _fits(v, inner)), None)
+            if key is None:
+                break
+            path.append(key)
+            type_, value = inner, value[key]
+        elif index:
+            path.append(int(index))
+            type_ = (get_args(type_) or (Any,))[0]
+            value = value[int(index)] if isinstance(value, list) else None
+        else:
+            path.append(name)
+            if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+                field = {f.encode_name: f for f in msgspec.structs.fields(type_)}.get(name)
+                type_ = field.type if field else Any
+            value = value.get(name) if isinstance(value, dict) else None
+    return path, type_
+
+
+def _fits(value: Any, type_: Any) -> bool:
+    try:
+        msgspec.convert(value, type_, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _plain_type(type_: Any) -> Any:
+    """Strip `Annotated[...]` and `... | None` off a type."""
+    while True:
+        arguments = get_args(type_)
+        if hasattr(type_, "__metadata__"):
+            type_ = arguments[0]
+        elif type(None) in arguments:
+            type_ = next(a for a in arguments if a is not type(None))
+        else:
+            return type_
+
+
+def _plain(what: str, type_: Any) -> str:
+    """msgspec's words in the words of YAML, with what the type says of itself."""
+    missing = re.match(r"Object missing required field `(.+)`", what)
+    if missing:
+        return f"missing key '{missing[1]}'"
+    value = re.match(r"Invalid enum value '?(.*?)'?$", what)
+    if value:
+        known = [str(choice) for choice in get_args(_plain_type(type_))]
+        return f"unknown value '{value[1]}'; {did_you_mean(value[1], known)}"
+    if "matching regex" in what:
+        return f"not of the right form: {_description(type_) or what}"
+    what = re.sub(r"`([\w| ]+) \| null`", r"`\1`", what).replace("int | str", "str")
+    for python, plain in (("array", "a list"), ("object", "a mapping"), ("str", "text")):
+        what = what.replace(f"`{python}`", plain)
+    for python, plain in (
+        ("int", "a whole number"),
+        ("bool", "true or false"),
+        ("null", "nothing"),
+    ):
+        what = what.replace(f"`{python}`", plain)
+    if re.search("Expected text, got (a whole|true|`float)", what):
+        what += " (put it in quotes)"
+    return what[0].lower() + what[1:]

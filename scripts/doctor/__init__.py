@@ -1,0 +1,135 @@
+"""Say why a delivery would not work, before it does not.
+
+Looks at files, network, clock, credentials, Docker, APIs, registry, image, service, secrets,
+permissions, accounts, provider and roles. Each line: ok, or what is wrong and the one command that
+mends it. It only reads: where Cloud Run has to be asked whether a write would be taken, it is asked
+with dryRun. Lines that say skipped are no fault: these credentials may not look there.
+The exit code is 0 when nothing is wrong, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from scripts.command import options
+from scripts.command.terminal import Progress, Result, Table, show
+from scripts.config import pipelines
+from scripts.doctor import access, cloud, here
+from scripts.doctor.case import Case, Named
+from scripts.doctor.finding import Finding, skipped, wrong
+from scripts.errors import ShipError, UsageError
+from scripts.service.context import Context
+from scripts.setup.permissions import Federation
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.common(parser)
+    options.repository(parser)
+    parser.add_argument(
+        "--trigger", choices=["github", "cloud-build"], default="github", help="what delivers"
+    )
+    parser.set_defaults(dry_run=True)
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    progress = Progress()
+    findings: list[Finding] = []
+    with progress.step("doctor", "looking") as step:
+        for finding in examine(arguments, root):
+            findings.append(finding)
+        bad = sum(finding.state == "wrong" for finding in findings)
+        step.done(f"{bad} of {len(findings)} findings are wrong" if bad else "nothing is wrong")
+    return show(report(arguments, findings), arguments.format)
+
+
+def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
+    """Every check, in an order in which one builds on another; a cause is told once."""
+    try:
+        pipeline = pipelines.load(root, arguments.service, arguments.env)
+    except UsageError as error:
+        if not _is_there(arguments, root):
+            raise
+        yield wrong("files", error.message, error.hint or "mend the file, and type this again")
+        return
+    named = Named(arguments.repository, arguments.owner_id, arguments.repository_id)
+    case = Case(root, pipeline, named, by_cloud_build=arguments.trigger == "cloud-build")
+    told: set[str] = set()
+    for finding in _checks(case, Context(arguments, root, pipeline)):
+        if finding.known == "api-disabled" and finding.check != "apis" and "apis" in told:
+            yield skipped(finding.check, f"cannot be looked at: {finding.found}")
+            continue
+        if finding.state == "wrong":
+            told.add(finding.check)
+        yield finding
+
+
+def _is_there(arguments: argparse.Namespace, root: Path) -> bool:
+    """Whether the service and the environment that were named have files, well formed or not."""
+    named = [arguments.service] if arguments.service else pipelines.services(root)
+    return len(named) == 1 and arguments.env in pipelines.environments(root, named[0])
+
+
+def _checks(case: Case, context: Context) -> Iterator[Finding]:
+    yield from here.files(case)
+    yield from here.docker(case)
+    reached = True
+    for finding in (*here.network(case), *here.credentials(case)):
+        yield finding
+        reached = reached and (finding.check == "clock" or finding.state != "wrong")
+    if not reached:
+        return
+    if not case.takes_credentials:
+        yield from cloud.image(case, context)
+        yield from cloud.services(case)
+        return
+    yield from cloud.projects(case)
+    plan, why = _plan(case)
+    if plan:
+        yield from cloud.apis(case, plan)
+    yield from cloud.registry(case)
+    yield from cloud.image(case, context)
+    yield from cloud.services(case)
+    yield from cloud.secrets(case)
+    yield from access.allowed(case, plan)
+    if plan:
+        yield from access.accounts(case, plan)
+    if plan is None or case.unnumbered:
+        yield from access.unplanned(case, why)
+        return
+    yield from access.provider(case, plan)
+    yield from access.bindings(case, plan)
+    yield from access.variables(case, plan)
+
+
+def _plan(case: Case) -> tuple[Federation | None, str]:
+    """Who should be allowed what; None where that cannot be told, and why."""
+    try:
+        return case.plan(), ""
+    except ShipError as error:
+        return None, error.message
+
+
+def report(arguments: argparse.Namespace, findings: list[Finding]) -> Result:
+    """The result: a line for each finding; 1 where one is wrong."""
+    bad = [finding for finding in findings if finding.state == "wrong"]
+    mends = list(dict.fromkeys(finding.mend for finding in bad))
+    return Result(
+        data={
+            "environment": arguments.env,
+            "ok": not bad,
+            "findings": [msgspec.to_builtins(finding) for finding in findings],
+        },
+        table=Table(
+            columns=["CHECK", "STATE", "FOUND"],
+            rows=[
+                [one.check, one.state, f"{one.found} -> {one.mend}" if one.mend else one.found]
+                for one in findings
+            ],
+            notes=["", "what mends it, in this order:", *mends] if mends else [],
+        ),
+        code=1 if bad else 0,
+    )

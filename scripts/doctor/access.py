@@ -1,0 +1,230 @@
+"""Who is there and may what: accounts, permissions, the provider, and the roles that were given."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from scripts.cloud.google import NotFound
+from scripts.config import pipelines
+from scripts.doctor.case import Case, grant
+from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
+from scripts.errors import ShipError
+from scripts.setup import cloud, github, permissions, steps
+from scripts.setup.permissions import Binding, Federation, Provider, Resource
+
+
+class Need(NamedTuple):
+    """What a delivery asks for: on what, which permission, the role that has it, and what for."""
+
+    resource: Resource
+    permission: str
+    role: str
+    why: str
+
+
+def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
+    """Every service account is there."""
+    missing = []
+    for account in plan.accounts:
+        try:
+            case.read(permissions.of_account(account))
+        except NotFound:
+            missing.append(f"{account.email} ({account.purpose})")
+        except ShipError as error:
+            yield of_error("accounts", error, case.context(), looking=True)
+            return
+    if missing:
+        yield wrong("accounts", f"not there: {'; '.join(missing)}", _bootstrap(case))
+    else:
+        yield ok("accounts", ", ".join(account.email for account in plan.accounts))
+
+
+def allowed(case: Case, plan: Federation | None) -> Iterator[Finding]:
+    """These credentials have every permission that a delivery by them will use."""
+    needs = needs_of(case, plan)
+    missing: list[Need] = []
+    for resource in dict.fromkeys(need.resource for need in needs):
+        wanted = [need for need in needs if need.resource == resource]
+        try:
+            held = case.may(resource, [need.permission for need in wanted])
+        except ShipError as error:
+            if isinstance(error, NotFound):
+                missing += wanted
+                continue
+            yield of_error("permissions", error, case.context())
+            return
+        missing += [need for need in wanted if need.permission not in held]
+    who = case.account or "whoever asks"
+    kind = "serviceAccount" if who.endswith("gserviceaccount.com") else "user"
+    planned = plan is not None and who in (plan.pusher.email, plan.deployer.email)
+    for need in missing:
+        mend = _bootstrap(case) if planned else grant(need.resource, need.role, f"{kind}:{who}")
+        found = f"{who} lacks {need.permission} on {need.resource.path}: {need.why}"
+        yield wrong("permissions", found, mend, "permission-denied")
+    if not missing:
+        yield ok("permissions", f"{who} has all {len(needs)} that a delivery asks for")
+
+
+def needs_of(case: Case, plan: Federation | None) -> list[Need]:
+    """What a delivery asks for, of the pusher, of the deployer, or of a person who is both."""
+    environment = case.environment
+    images, services = case.images, case.services
+    project = Resource(kind="project", project=environment.project)
+    write, read = permissions.ARTIFACT_WRITER, permissions.ARTIFACT_READER
+    pull = "artifactregistry.repositories.downloadArtifacts"
+    push = [
+        Need(images, "artifactregistry.repositories.uploadArtifacts", write, "pushes images"),
+        Need(images, pull, write, "reads back what was pushed"),
+    ]
+    developer, viewer = permissions.RUN_DEVELOPER, permissions.RUN_VIEWER
+    deploy = [
+        *(Need(one, "run.services.get", developer, "reads the service") for one in services),
+        *(Need(one, "run.services.update", developer, "deploys it") for one in services),
+        Need(project, "run.revisions.list", viewer, "lists revisions"),
+        Need(project, "run.revisions.get", viewer, "waits for a revision to start"),
+        Need(project, "logging.logEntries.list", permissions.LOGS, "shows log lines of failures"),
+        Need(images, pull, read, "Cloud Run asks it of whoever deploys"),
+    ]
+    try:
+        runs_as = permissions.of_account(permissions.runtime(case.pipeline))
+    except ShipError:
+        pass  # the files' own finding
+    else:
+        deploy.append(
+            Need(runs_as, "iam.serviceAccounts.actAs", permissions.ACT_AS, "deploys what runs so")
+        )
+    if environment.access == "private":
+        invoker = permissions.RUN_INVOKER
+        deploy += [Need(one, "run.routes.invoke", invoker, "checks it") for one in services]
+    if environment.after:
+        before = pipelines.load(case.root, case.pipeline.service, environment.after)
+        there = Resource(kind="project", project=before.environment.project)
+        why = f"sees that a digest has served in {environment.after}"
+        deploy += [
+            Need(there, permission, viewer, why)
+            for permission in ("run.services.get", "run.revisions.list")
+        ]
+    is_pusher = plan is not None and case.account == plan.pusher.email
+    is_deployer = plan is not None and case.account == plan.deployer.email
+    if is_pusher and not is_deployer:
+        return push
+    # In Cloud Build one identity is both.
+    if (is_deployer and not is_pusher) or environment.after:
+        return deploy
+    return list({(need.resource, need.permission): need for need in [*deploy, *push]}.values())
+
+
+def provider(case: Case, plan: Federation) -> Iterator[Finding]:
+    """The workload identity provider is there, and lets in this repository's jobs alone."""
+    wanted = plan.provider
+    if not plan.by_jobs:
+        yield ok("provider", "not needed: builds of Cloud Build speak as their account themselves")
+        return
+    try:
+        found = case.google.get("iam", f"/v1/{wanted.name}")
+        pool = case.google.get("iam", f"/v1/{wanted.pool_name}")
+    except NotFound:
+        yield wrong("provider", f"there is no {wanted.name}", _bootstrap(case), "no-provider")
+        return
+    except ShipError as error:
+        yield of_error("provider", error, case.context(), looking=True)
+        return
+    for what, one in (("provider", found), ("pool", pool)):
+        if one.get("state") != "ACTIVE" or one.get("disabled"):
+            state = "disabled" if one.get("disabled") else str(one.get("state")).lower()
+            yield wrong("provider", f"the {what} {one['name']} is {state}", _bootstrap(case))
+            return
+    problems = [*_differences(wanted, found)]
+    for problem in problems:
+        yield wrong("provider", problem, _bootstrap(case), "attribute-condition")
+    if not problems and case.repository:
+        of = case.repository
+        yield ok(
+            "provider",
+            f"lets in jobs of {of.owner}/{of.name} (repository {of.repository_id}, owner"
+            f" {of.owner_id}) on {permissions.BRANCH} alone",
+        )
+
+
+def _differences(wanted: Provider, found: dict[str, Any]) -> Iterator[str]:
+    """What a provider has otherwise than it should, a sentence each."""
+    issuer = (found.get("oidc") or {}).get("issuerUri")
+    if issuer != wanted.issuer:
+        yield f"the provider takes tokens of {issuer}, and not of {wanted.issuer}"
+    if found.get("attributeMapping") != wanted.mapping:
+        yield "the provider maps other attributes than the roles are given to"
+    has = _parts(found.get("attributeCondition", ""))
+    should = _parts(wanted.condition)
+    lacking, extra = [p for p in should if p not in has], [p for p in has if p not in should]
+    if lacking:
+        instead = f", but: {' && '.join(extra)}" if extra else ""
+        yield f"the provider's condition does not say {' && '.join(lacking)}{instead}"
+    elif extra:
+        yield f"the provider's condition also asks for {' && '.join(extra)}"
+
+
+def _parts(condition: str) -> list[str]:
+    return [" ".join(part.split()) for part in condition.split("&&") if part.strip()]
+
+
+def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
+    """Every role that was planned is given, where it was planned."""
+    policies: dict[Resource, dict[str, Any]] = {}
+    missing: list[Binding] = []
+    for binding in plan.bindings:
+        if binding.resource not in policies:
+            try:
+                policies[binding.resource] = cloud.policy(case.google, binding.resource)
+            except NotFound:
+                policies[binding.resource] = {}
+            except ShipError as error:
+                yield of_error("roles", error, case.context(), looking=True)
+                return
+        if not steps.given(policies[binding.resource].get("bindings") or [], binding):
+            missing.append(binding)
+    for binding in missing:
+        who = binding.member.rpartition("/attribute.")[2]
+        found = f"{who} has no {binding.role} on {binding.resource.path}: {binding.why}"
+        yield wrong("roles", found, _bootstrap(case))
+    if not missing:
+        yield ok("roles", f"all {len(plan.bindings)} are given")
+
+
+def variables(case: Case, plan: Federation) -> Iterator[Finding]:
+    """The variables that the workflows read are set at GitHub, where gh can tell."""
+    assert case.repository is not None
+    if not plan.by_jobs:
+        return
+    if not github.has_gh():
+        yield skipped("variables", "gh, which reads GitHub's variables, is not installed")
+        return
+    try:
+        missing = github.missing(
+            case.repository,
+            case.pipeline.env,
+            plan.repository_variables,
+            plan.environment_variables,
+        )
+    except ShipError as error:
+        yield skipped("variables", error.message)
+        return
+    for command in missing:
+        yield wrong("variables", "GitHub does not know it yet", shlex.join(command))
+    if not missing:
+        yield ok("variables", "GitHub has all that the workflows read")
+
+
+def unplanned(case: Case, why: str) -> Iterator[Finding]:
+    """What cannot be looked at while it is not known which repository or project this is."""
+    if why:
+        yield skipped("access", f"accounts, provider and roles are not looked at: {why}")
+    else:
+        number = f"the number of project {case.unnumbered[0]} is not for these credentials to see"
+        yield skipped("access", f"provider and roles are not looked at: {number}")
+
+
+def _bootstrap(case: Case) -> str:
+    more = " --trigger cloud-build --connection NAME" if case.by_cloud_build else ""
+    return f"./ship bootstrap --env {case.pipeline.env}{more}"

@@ -1,0 +1,146 @@
+"""What the checks know of each other's findings: the files, who asks, the plan of access."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scripts.cloud.google import Google
+from scripts.config import pipelines as config
+from scripts.config.pipelines import Pipeline
+from scripts.errors import ShipError, UsageError
+from scripts.setup import github, permissions, steps
+from scripts.setup.permissions import Binding, Federation, Repository, Resource
+
+
+class Named(NamedTuple):
+    """The repository at GitHub as the command line names it, as far as it does."""
+
+    repository: str | None = None
+    owner_id: int | None = None
+    repository_id: int | None = None
+
+
+class Case:
+    """One examination.
+
+    Attributes:
+        account: whose the credentials are; None until that is known, or where there are none.
+        numbers: project ID -> number, as far as they could be read.
+        repository: at GitHub; None where that is not known.
+        unknown: why it is not.
+        by_cloud_build: whether Cloud Build delivers, and not the jobs of GitHub.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        pipeline: Pipeline,
+        named: Named = Named(),  # noqa: B008  (it never changes)
+        *,
+        by_cloud_build: bool = False,
+    ) -> None:
+        self.root = root
+        self.by_cloud_build = by_cloud_build
+        self.pipeline = pipeline
+        self.environment = pipeline.environment
+        # Nothing is ever written (I10).
+        self.google = Google(pipeline, dry_run=True)
+        self.account: str | None = None
+        self.numbers: dict[str, str] = {}
+        self.repository: Repository | None = None
+        self.unknown = ""
+        try:
+            self.repository = _repository(root, named)
+        except ShipError as error:
+            self.unknown = error.message
+
+    @property
+    def takes_credentials(self) -> bool:
+        """Whether anybody has to be allowed anything here."""
+        return self.environment.credentials != "none"
+
+    @property
+    def images(self) -> Resource:
+        """The repository of Artifact Registry."""
+        return permissions.images(self.pipeline)
+
+    @property
+    def services(self) -> list[Resource]:
+        """The service in each region."""
+        return permissions.services(self.pipeline)
+
+    @property
+    def projects(self) -> list[str]:
+        """The environment's project, and the one that holds the images."""
+        return list(dict.fromkeys([self.environment.project, self.images.project]))
+
+    @property
+    def pipelines(self) -> list[Pipeline]:
+        """Every service that has the environment.
+
+        Raises:
+            UsageError: a file is wrong.
+        """
+        env = self.pipeline.env
+        return [config.load(self.root, name, env) for name in config.having(self.root, env)]
+
+    def context(self) -> dict[str, str]:
+        """What `known.explain` may name, and the projects' numbers with their IDs."""
+        named = {
+            "where": self.pipeline.where,
+            "env": self.pipeline.env,
+            "project": self.environment.project,
+            "service": self.pipeline.service,
+            **{number: name for name, number in self.numbers.items()},
+        }
+        return {**named, "account": self.account} if self.account else named
+
+    @property
+    def unnumbered(self) -> list[str]:
+        """The projects whose number could not be read: what it stands in cannot be compared."""
+        return [project for project in self.projects if project not in self.numbers]
+
+    def plan(self) -> Federation:
+        """Who should be allowed what in this environment.
+
+        Raises:
+            UsageError: the repository's numbers are not known, or files are wrong.
+        """
+        if self.repository is None:
+            raise UsageError(self.unknown)
+        pipelines = self.pipelines
+        numbers = {**dict.fromkeys(self.projects, "0"), **self.numbers}
+        access = permissions.plan(self.repository, pipelines, config.earlier(pipelines), numbers)
+        if self.by_cloud_build:
+            return permissions.for_cloud_build(access, self.repository)
+        return access
+
+    def read(self, resource: Resource) -> dict[str, Any]:
+        """Read a resource."""
+        return self.google.get(resource.api, f"/v1/{resource.path}")
+
+    def may(self, resource: Resource, permissions: list[str]) -> set[str]:
+        """Which permissions these credentials have on a resource, whether it is there or not."""
+        path = f"/v1/{resource.path}:testIamPermissions"
+        answer = self.google.query(resource.api, path, {"permissions": permissions})
+        return set(answer.get("permissions") or [])
+
+
+def grant(resource: Resource, role: str, member: str) -> str:
+    """The gcloud command that gives a role on a resource."""
+    binding = Binding(role=role, resource=resource, member=member, why="")
+    return steps.policy_command("add", binding)
+
+
+def _repository(root: Path, named: Named) -> Repository:
+    """The repository at GitHub: as named, else a job's variables tell it, else origin and gh.
+
+    Source: https://docs.github.com/en/actions/reference/workflows-and-actions/variables.
+    """
+    if not any(named):
+        ids = [os.environ.get(f"GITHUB_REPOSITORY_{name}", "") for name in ("OWNER_ID", "ID")]
+        owner_id, repository_id = (int(text) if text.isdecimal() else None for text in ids)
+        named = Named(os.environ.get("GITHUB_REPOSITORY"), owner_id, repository_id)
+    return github.repository(root, *named)

@@ -1,0 +1,205 @@
+"""What can be looked at in the projects: APIs, registry, image, service, secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from scripts.cloud.google import ApiError, NotFound
+from scripts.doctor.case import Case
+from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
+from scripts.errors import ShipError
+from scripts.image.images import Images
+from scripts.machine import git
+from scripts.release import manifest
+from scripts.release.state import condition
+from scripts.service.context import Context
+from scripts.setup import permissions, wanted
+from scripts.setup.permissions import Federation, Resource
+
+
+def projects(case: Case) -> Iterator[Finding]:
+    """The projects are there; learns their numbers, which the plan of access is made of."""
+    for project in case.projects:
+        try:
+            # The one API that is always enabled.
+            path = f"/v1/projects/{project}/services/run.googleapis.com"
+            number = str(case.google.get("serviceusage", path)["name"]).split("/")[1]
+        except ShipError as error:
+            # Whoever may view anything in a project may read its number there.
+            try:
+                path = f"/v1/projects/{project}"
+                number = str(case.google.get("cloudresourcemanager", path)["projectNumber"])
+            except ShipError:
+                context = {**case.context(), "project": project}
+                yield of_error("project", error, context, looking=True)
+                continue
+        case.numbers[project] = number
+        yield ok("project", f"{project} is number {number}")
+
+
+def apis(case: Case, plan: Federation) -> Iterator[Finding]:
+    """Every API that is used is enabled."""
+    for project, wanted_ in wanted.apis(plan, case.pipelines).items():
+        names = [f"projects/{project}/services/{name}" for name in wanted_]
+        path = f"/v1/projects/{project}/services:batchGet"
+        try:
+            found = case.google.get("serviceusage", path, names=names)["services"]
+        except ShipError as error:
+            context = {**case.context(), "project": project}
+            yield of_error("apis", error, context, looking=True)
+            continue
+        off = [one["config"]["name"] for one in found if one.get("state") != "ENABLED"]
+        if off:
+            yield wrong(
+                "apis",
+                f"not enabled in {project}: {', '.join(off)}",
+                f"gcloud services enable {' '.join(off)} --project {project}",
+                "api-disabled",
+            )
+        else:
+            yield ok("apis", f"all {len(found)} that are used are enabled in {project}")
+
+
+def registry(case: Case) -> Iterator[Finding]:
+    """The repository that images are pushed to."""
+    images = case.images
+    try:
+        found = case.read(images)
+    except NotFound:
+        yield wrong(
+            "registry",
+            f"there is no repository {case.environment.registry}",
+            f"./ship bootstrap --env {case.pipeline.env}",
+            "no-repository",
+        )
+        return
+    except ShipError as error:
+        yield of_error("registry", error, case.context(), looking=True)
+        return
+    if found.get("format") != "DOCKER":
+        yield wrong(
+            "registry",
+            f"{case.environment.registry} holds {found.get('format')}, and no Docker images",
+            f"name another one in pipelines/{case.pipeline.service}/{case.pipeline.env}.yaml",
+        )
+        return
+    tags = (found.get("dockerConfig") or {}).get("immutableTags")
+    yield ok("registry", f"{case.environment.registry}{', tags never move' if tags else ''}")
+
+
+def image(case: Case, context: Context) -> Iterator[Finding]:
+    """The image of the newest commit, if it has one: it is for the platform that is taken."""
+    images = Images(context)
+    try:
+        commit = git.commit(case.root)
+        found = images.find(commit)
+    except ShipError as error:
+        yield of_error("image", error, case.context())
+        return
+    if found is None:
+        yield ok("image", f"commit {commit.short} has none yet")
+    elif images.platform not in found.resolved.platforms:
+        has = ", ".join(found.resolved.platforms) or "nothing"
+        yield wrong(
+            "image",
+            f"the image of commit {commit.short} is for {has}, and not for {images.platform}:"
+            " usually it was built on an Arm laptop",
+            f"make a new commit, then ./ship deliver {case.pipeline.where}: it builds for"
+            f" {images.platform} anywhere",
+            "wrong-platform",
+        )
+    else:
+        yield ok("image", f"the image of commit {commit.short} is for {images.platform}")
+
+
+def services(case: Case) -> Iterator[Finding]:
+    """The service in each region: it is there, and its newest revision started."""
+    for resource in case.services:
+        region = resource.location
+        try:
+            found = case.read(resource)
+        except NotFound:
+            yield _absent(case, region)
+            continue
+        except ShipError as error:
+            yield of_error("service", error, case.context(), looking=True)
+            continue
+        yield _state(case, region, found)
+        yield from _opening(case, resource, found)
+
+
+def _absent(case: Case, region: str) -> Finding:
+    where = f"{case.pipeline.service} in {case.environment.project}, {region}"
+    if not case.takes_credentials:
+        return ok("service", f"there is no {where} yet: the first delivery makes it")
+    return wrong(
+        "service",
+        f"there is no {where}: a deployer may not make one",
+        f"./ship bootstrap --env {case.pipeline.env}",
+    )
+
+
+def _state(case: Case, region: str, service: dict[str, Any]) -> Finding:
+    [container, *_] = service["spec"]["template"]["spec"]["containers"]
+    if container.get("image") == wanted.PLACEHOLDER:
+        return ok("service", f"{case.pipeline.service} waits for its first delivery, {region}")
+    ready = condition(service, "Ready")
+    if ready.get("status") != "False":
+        return ok("service", f"{case.pipeline.service} is there, {region}")
+    message = ready.get("message", "it says no reason")
+    failed = ShipError(message, f"./ship logs {case.pipeline.where}")
+    return of_error("service", failed, case.context())
+
+
+def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterator[Finding]:
+    """Whether the service may be open to everybody, by a write that Cloud Run only tries."""
+    metadata = service["metadata"]
+    annotations = metadata.get("annotations") or {}
+    is_open = annotations.get(manifest.INVOKER_CHECK) == "true"
+    if case.environment.access != "public" or is_open:
+        return
+    opened = {**metadata, "annotations": {**annotations, manifest.INVOKER_CHECK: "true"}}
+    sent = {**service, "metadata": opened}
+    del sent["status"]
+    try:
+        case.google.write("PUT", "run", f"/v1/{resource.path}", sent, dryRun="all")
+    except ApiError as error:
+        yield of_error("access", error, case.context())
+    else:
+        yield ok("access", "the service may be open to everybody")
+
+
+def secrets(case: Case) -> Iterator[Finding]:
+    """Every secret that the manifest names is there, and has a value."""
+    named = permissions.secrets(case.pipeline)
+    for secret in named:
+        name, project = secret.name, secret.project
+        add = f"gcloud secrets versions add {name} --project={project} --data-file=-"
+        try:
+            case.read(secret)
+        except NotFound:
+            yield wrong(
+                "secrets",
+                f"there is no secret {name} in {project}",
+                f"./ship bootstrap --env {case.pipeline.env}",
+            )
+            continue
+        except ShipError as error:
+            yield of_error("secrets", error, case.context(), looking=True)
+            continue
+        try:
+            version = case.google.get("secretmanager", f"/v1/{secret.path}/versions/latest")
+        except NotFound:
+            yield wrong("secrets", f"{name} has no value", add, "secret-missing")
+            continue
+        except ShipError as error:
+            yield of_error("secrets", error, case.context(), looking=True)
+            continue
+        if version.get("state") == "ENABLED":
+            yield ok("secrets", f"{name} has a value")
+        else:
+            state = str(version.get("state", "")).lower()
+            yield wrong("secrets", f"the newest value of {name} is {state}", add)
+    if not named:
+        yield skipped("secrets", "the manifest names none")

@@ -1,0 +1,133 @@
+"""What can be looked at on this machine: files, network, clock, credentials, Docker."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import requests
+
+from scripts.cloud import known_errors
+from scripts.cloud.google import unreachable
+from scripts.doctor.case import Case
+from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
+from scripts.errors import ShipError
+from scripts.machine import git
+from scripts.setup import permissions
+
+# Google refuses what was signed ten minutes away from its own time, and GitHub's tokens after one.
+_SKEW_SECONDS = 30
+_TIMEOUT = 10
+
+
+def files(case: Case) -> Iterator[Finding]:
+    """The environment's files have been read by now: what they lack, and what is not committed."""
+    pipeline = case.pipeline
+    where = f"pipelines/{pipeline.service}"
+    yield ok("files", f"{where}/service.yaml, smoke.yaml, {pipeline.env}.yaml are well formed")
+    if not (pipeline.source / "Dockerfile").is_file():
+        yield wrong(
+            "files",
+            f"there is no {pipeline.source.name}/Dockerfile to build {pipeline.service} from",
+            f"write it, or name the folder in {where}/service.yaml (annotation shipway/source)",
+        )
+    if case.takes_credentials:
+        try:
+            runs_as = permissions.runtime(pipeline).email
+        except ShipError as error:
+            yield wrong("files", error.message, error.hint or "")
+        else:
+            yield ok("files", f"{pipeline.service} runs as {runs_as}")
+    try:
+        commit = git.commit(case.root)
+        changed = git.uncommitted(case.root)
+    except ShipError as error:
+        yield wrong("git", error.message, error.hint or "")
+        return
+    left_out = f"; {changed} uncommitted changes are left out" if changed else ""
+    yield ok("git", f"commit {commit.short} would be delivered{left_out}")
+
+
+def network(case: Case) -> Iterator[Finding]:
+    """Google answers, and its clock agrees with this one."""
+    google = case.google
+    host = case.pipeline.endpoint or f"https://{case.environment.registry.partition('/')[0]}"
+    # One address of each host: the local Cloud Run is a single one.
+    asked = {urlsplit(url).netloc: url for url in (f"{host}/v2/", google.url("run", "/"))}
+    skew = None
+    for name, url in asked.items():
+        try:
+            answer = google.http.get(url, timeout=_TIMEOUT, allow_redirects=False)
+        except requests.exceptions.RequestException as error:
+            silent = unreachable(url, error)
+            is_local = urlsplit(url).scheme == "http"
+            mend = silent.hint if is_local else f"look at the network and its proxy: curl -v {url}"
+            yield wrong("network", silent.message, mend or "")
+            continue
+        if date := answer.headers.get("Date"):
+            skew = time.time() - parsedate_to_datetime(date).timestamp()
+        yield ok("network", f"{name} answers")
+    if skew is None:
+        yield skipped("clock", "nobody told the time")
+    elif abs(skew) > _SKEW_SECONDS:
+        late = "ahead of" if skew > 0 else "behind"
+        yield wrong(
+            "clock",
+            f"this machine's clock is {abs(skew):.0f} s {late} Google's: tokens are refused",
+            "sudo timedatectl set-ntp true",
+            "clock",
+        )
+    else:
+        yield ok("clock", "agrees with Google's")
+
+
+def credentials(case: Case) -> Iterator[Finding]:
+    """There are some, they are good, and whose they are."""
+    if not case.takes_credentials:
+        yield ok("credentials", f"{case.pipeline.env} takes none")
+        return
+    try:
+        case.account = case.google.account()
+    except ShipError as error:
+        yield of_error("credentials", error, case.context())
+        return
+    yield ok("credentials", f"they are good: {case.account or 'an identity that has no e-mail'}")
+
+
+def docker(case: Case) -> Iterator[Finding]:
+    """The engine and buildx, where the environment's images are built with them."""
+    if case.environment.after:
+        yield ok("docker", f"not needed: the image comes from {case.environment.after}")
+        return
+    if case.environment.builder != "docker":
+        yield ok("docker", "not needed: images are packed without it")
+        return
+    for words, what in (
+        (["docker", "version", "--format", "{{.Server.Version}}"], "engine"),
+        (["docker", "buildx", "version"], "buildx"),
+    ):
+        try:
+            done = subprocess.run(
+                words, capture_output=True, text=True, check=False, timeout=_TIMEOUT
+            )
+        except FileNotFoundError:
+            install = "install Docker with buildx: https://docs.docker.com/engine/install/"
+            yield wrong("docker", "docker is not installed", install, "no-docker")
+            return
+        except subprocess.TimeoutExpired:
+            yield wrong("docker", f"{' '.join(words)} hangs", "restart Docker", "no-docker")
+            return
+        said = (done.stdout + done.stderr).strip()
+        if done.returncode == 0 and done.stdout.strip():
+            yield ok("docker", f"{what} {done.stdout.split()[-2 if what == 'buildx' else 0]}")
+            continue
+        found = known_errors.explain(said) or known_errors.explain(_FALLBACK[what])
+        assert found is not None
+        yield wrong("docker", found.says, found.mend, found.name)
+        return
+
+
+_FALLBACK = {"engine": "no Docker engine answers", "buildx": "docker has no buildx"}

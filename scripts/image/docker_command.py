@@ -1,0 +1,104 @@
+"""Runs docker: what it says is told as it says it, and a failure is said in one line."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+
+from scripts.errors import Failed, ShipError, UsageError
+from scripts.image.docker_credential import TOKEN
+
+_STEP = re.compile(r"#\d+ \[.+\] ")  # "#7 [stage-1 2/4] COPY …" of `--progress plain`
+_LINES = 20  # of the output, shown when a build fails
+
+
+def run(
+    command: list[str],
+    environment: Mapping[str, str],
+    reference: str = "",
+    progress: Callable[[str], None] = lambda _line: None,
+) -> list[str]:
+    """Run a docker command, and end it when the caller is interrupted.
+
+    Args:
+        command: as words; nothing secret is among them.
+        environment: its environment variables, all of them.
+        reference: the image that it is to push.
+        progress: told each step of a build.
+
+    Returns:
+        What it said.
+
+    Raises:
+        UsageError: Docker or buildx is not installed, or no engine answers.
+        Failed: it fails; its last lines are the evidence.
+    """
+    said: list[str] = []
+    try:
+        process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except FileNotFoundError:
+        raise UsageError(
+            "docker is not installed", "install Docker with buildx, or build with --builder pack"
+        ) from None
+    with process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                said.append(line.rstrip())
+                if _STEP.match(line):
+                    progress(line.rstrip())
+        except BaseException:
+            process.terminate()  # an interrupted build does not go on and push
+            raise
+    if process.returncode:
+        raise failure(process.returncode, said, environment, reference)
+    return said
+
+
+def failure(
+    code: int, said: list[str], environment: Mapping[str, str], reference: str = ""
+) -> ShipError:
+    """What went wrong, from what docker said last."""
+    lines = said[-_LINES:]
+    text = "\n".join(lines)
+    host = reference.partition("/")[0]
+    if re.search(r"Cannot connect to the Docker daemon|daemon running\?|docker\.sock", text):
+        return UsageError(
+            "no Docker engine answers", "start Docker, or build with --builder pack", evidence=lines
+        )
+    if re.search(r"buildx. is not a docker command|unknown (?:flag: --progress|command)", text):
+        return UsageError(
+            "docker has no buildx", "https://docs.docker.com/go/buildx/", evidence=lines
+        )
+    if reference and re.search(r"denied|unauthorized|401 |403 ", text, re.IGNORECASE):
+        hint = f"docker login {host}"
+        if TOKEN in environment:
+            hint = "whoever pushes needs roles/artifactregistry.writer on the repository"
+        return Failed(f"{host} does not let Docker push to {reference}", hint, evidence=lines)
+    return Failed(f"docker buildx build failed with exit code {code}", evidence=lines)
+
+
+def engine_answers() -> bool:
+    """Whether a Docker engine answers, with buildx beside it."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        return all(
+            subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+            for command in (
+                ["docker", "version", "--format", "{{.Server.Version}}"],
+                ["docker", "buildx", "version"],
+            )
+        )
+    except subprocess.TimeoutExpired:
+        return False

@@ -1,0 +1,82 @@
+"""Docker logged in for one build, without `docker login` and without a token in any file (I9)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from scripts.errors import UsageError
+from scripts.image import docker_credential as credential
+
+_HELPER = "shipway"  # Docker runs docker-credential-shipway
+
+
+@contextmanager
+def environment(host: str, token: str | None) -> Iterator[dict[str, str]]:
+    """The environment for docker, in which it is logged in to a registry.
+
+    Everything else is as the user has it: contexts, builders, plugins, logins to other registries.
+
+    Args:
+        host: the registry, as an image's reference begins.
+        token: an access token; None leaves the user's own login.
+
+    Raises:
+        UsageError: the user's config.json cannot be read.
+    """
+    if token is None:
+        yield dict(os.environ)
+        return
+    users = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    with TemporaryDirectory(prefix="shipway-docker-") as name:
+        folder = Path(name)
+        for entry in users.iterdir() if users.is_dir() else ():
+            if entry.name != "config.json":
+                (folder / entry.name).symlink_to(entry)
+        config = _config(users / "config.json", host)
+        (folder / "config.json").write_text(json.dumps(config))
+        programs = folder / "shipway"
+        programs.mkdir()
+        helper = programs / f"docker-credential-{_HELPER}"
+        command = shlex.join([sys.executable, "-I", "-S", str(Path(credential.__file__))])
+        helper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        helper.chmod(0o700)
+        yield {
+            **os.environ,
+            "DOCKER_CONFIG": name,
+            # Builders that are made, or chosen, meanwhile stay the user's.
+            "BUILDX_CONFIG": os.environ.get("BUILDX_CONFIG") or str(users / "buildx"),
+            "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            credential.HOST: host,
+            credential.TOKEN: token,
+            credential.CONFIG: str(users / "config.json"),
+        }
+
+
+def _config(file: Path, host: str) -> dict[str, Any]:
+    """The user's config.json with our helper for `host`, and without the logins that it holds.
+
+    The helper reads those where they are: nothing that lets somebody in is written a second time.
+    """
+    try:
+        config = json.loads(file.read_bytes()) if file.is_file() else {}
+        logins = config.pop("auths", {})
+        helpers = config.get("credHelpers", {})
+        # With a store for all, what is listed is only names: the store has the logins.
+        held = {} if config.get("credsStore") else logins
+        ours = {
+            name if "docker.io/" in name else credential.host(name)
+            for name, entry in held.items()
+            if entry
+        }
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UsageError(f"{file}: not a Docker configuration: {error}") from None
+    config["credHelpers"] = {**dict.fromkeys(ours, _HELPER), **helpers, host: _HELPER}
+    return dict(config)

@@ -1,0 +1,1 @@
+"""Packs an image without Docker, from the Dockerfile."""

@@ -1,0 +1,228 @@
+"""Reads a Dockerfile into stages of instructions. Syntax only: `stages` says what they do.
+
+Source: Dockerfile reference, "Format", "Parser directives", "FROM", "ARG".
+The parser is our own: `dockerfile-parse` knows no here-documents, no flags, no `${X:-default}`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.errors import UsageError
+from scripts.image.packing import shellwords
+
+_INSTRUCTIONS = re.compile(
+    "ADD|ARG|CMD|COPY|ENTRYPOINT|ENV|EXPOSE|FROM|HEALTHCHECK|LABEL|MAINTAINER|ONBUILD|RUN|SHELL"
+    "|STOPSIGNAL|USER|VOLUME|WORKDIR"
+)
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z]+)\s*=\s*(\S+)\s*")
+_FLAG = re.compile(r"--([a-z]+)(?:=(\S*))?(?:\s+|$)")
+_HERE_DOCUMENT = re.compile(r"(?:^|\s)\d*<<-?\s*[\"']?[A-Za-z_]")
+
+
+class DockerfileError(UsageError):
+    """A Dockerfile that cannot be read, or asks for what the pack builder cannot do.
+
+    The message begins with `FILE:LINE: `.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        line: int,
+        message: str,
+        hint: str | None = None,
+        *,
+        evidence: list[str] | None = None,
+    ) -> None:
+        super().__init__(f"{file}:{line}: {message}", hint, evidence=evidence)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction.
+
+    name: in capitals. line: of its first line, from 1. value: what follows the name and the flags,
+    continuation lines joined. flags: as written, `--mount=a --mount=b` is (("mount", "a"), …).
+    """
+
+    file: str
+    line: int
+    name: str
+    value: str
+    flags: tuple[tuple[str, str], ...] = ()
+    escape: str = "\\"
+
+    @property
+    def text(self) -> str:
+        """The instruction on one line."""
+        flags = [f"--{name}={value}" if value else f"--{name}" for name, value in self.flags]
+        return " ".join([self.name, *flags, self.value])
+
+    def error(
+        self, message: str, hint: str | None = None, *, evidence: list[str] | None = None
+    ) -> DockerfileError:
+        """An error about this instruction, which the message quotes, shortened."""
+        quoted = self.text if len(self.text) <= 60 else f"{self.text[:59].rstrip()}…"
+        return DockerfileError(
+            self.file, self.line, f"{quoted}: {message}", hint, evidence=evidence
+        )
+
+    def exec_form(self) -> list[str] | None:
+        """The value as a JSON list of strings; None where it is not one (the shell form)."""
+        if not self.value.startswith("["):
+            return None
+        try:
+            parsed = json.loads(self.value)
+        except ValueError:
+            return None
+        if isinstance(parsed, list) and all(isinstance(word, str) for word in parsed):
+            return parsed
+        return None
+
+    def raw_words(self) -> list[str]:
+        """The value's words with their quotes and variables."""
+        try:
+            return shellwords.split(self.value, self.escape)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def expand(self, text: str, variables: Mapping[str, str]) -> str:
+        """`text` of this instruction, unquoted and with its variables replaced."""
+        try:
+            return shellwords.expand(text, variables, self.escape)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def words(self, variables: Mapping[str, str]) -> list[str]:
+        """The words of either form, unquoted and with their variables replaced."""
+        words = self.exec_form()
+        if words is None:
+            words = self.raw_words()
+        return [self.expand(word, variables) for word in words]
+
+    def pairs(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """The `KEY=value` pairs of ENV, LABEL and the like; also the old form `KEY value`."""
+        words = self.raw_words()
+        if words and "=" not in words[0]:
+            key, _, value = self.value.partition(" ")
+            if not value.strip():
+                raise self.error("a value is missing")
+            return {key: self.expand(value.strip(), variables)}
+        pairs = {}
+        for word in words:
+            key, equals, value = word.partition("=")
+            if not equals or not key:
+                raise self.error(f"{word} is not of the form KEY=value")
+            pairs[self.expand(key, variables)] = self.expand(value, variables)
+        return pairs
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its FROM, the image or stage it starts from (as written), and what follows."""
+
+    start: Instruction
+    base: str
+    name: str | None
+    instructions: list[Instruction] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Dockerfile:
+    """`arguments` are the ARGs before the first FROM; `stages` has at least one."""
+
+    arguments: list[Instruction]
+    stages: list[Stage]
+
+
+def read(path: Path, file: str) -> Dockerfile:
+    """Read the Dockerfile at `path`; `file` is what errors call it.
+
+    Raises UsageError where there is none, DockerfileError with file and line where it is malformed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{file}: there is no such Dockerfile") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read: {error}") from None
+    return parse(text, file)
+
+
+def parse(text: str, file: str) -> Dockerfile:
+    """Read a Dockerfile's text; `file` is what errors call it."""
+    dockerfile = Dockerfile([], [])
+    for instruction in _instructions(text, file):
+        if instruction.name == "FROM":
+            dockerfile.stages.append(_stage(instruction))
+        elif dockerfile.stages:
+            dockerfile.stages[-1].instructions.append(instruction)
+        elif instruction.name == "ARG":
+            dockerfile.arguments.append(instruction)
+        else:
+            raise instruction.error("only ARG may come before the first FROM")
+    if not dockerfile.stages:
+        raise DockerfileError(file, 1, "there is no FROM")
+    return dockerfile
+
+
+def _stage(start: Instruction) -> Stage:
+    words = start.value.split()
+    if len(words) == 3 and words[1].lower() == "as":
+        return Stage(start, words[0], words[2].lower())
+    if len(words) != 1:
+        raise start.error("this should read FROM image, or FROM image AS name")
+    return Stage(start, words[0], None)
+
+
+def _instructions(text: str, file: str) -> Iterator[Instruction]:
+    lines = text.removeprefix("\ufeff").splitlines()
+    escape = _escape_character(lines)
+    first, collected = 0, ""
+    for number, line in enumerate(lines, start=1):
+        # Comments and empty lines are dropped even between a line and its continuation.
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        first = first or number
+        stripped = line.rstrip()
+        if stripped.endswith(escape):
+            collected += stripped[:-1]
+            continue
+        yield _instruction(file, first, (collected + line).strip(), escape)
+        first, collected = 0, ""
+    if collected.strip():
+        yield _instruction(file, first, collected.strip(), escape)
+
+
+def _escape_character(lines: list[str]) -> str:
+    for line in lines:
+        match = _DIRECTIVE.fullmatch(line.strip())
+        if not match:
+            break
+        if match[1].lower() == "escape":
+            return match[2]
+    return "\\"
+
+
+def _instruction(file: str, line: int, text: str, escape: str) -> Instruction:
+    name, *rest = text.split(None, 1)
+    value = rest[0] if rest else ""
+    flags = []
+    if not _INSTRUCTIONS.fullmatch(name.upper()):
+        raise DockerfileError(file, line, f"{name} is not a Dockerfile instruction")
+    while match := _FLAG.match(value):
+        flags.append((match[1], match[2] or ""))
+        value = value[match.end() :]
+    instruction = Instruction(file, line, name.upper(), value.strip(), tuple(flags), escape)
+    if not instruction.value:
+        raise instruction.error("a value is missing")
+    if instruction.name in ("RUN", "COPY", "ADD") and _HERE_DOCUMENT.search(instruction.value):
+        raise instruction.error(
+            "the pack builder does not read here-documents; build with --builder docker"
+        )
+    return instruction

@@ -1,0 +1,149 @@
+"""Layers: a tar file of a stage's entries, the same bytes every time, kept in the cache.
+
+Source: OCI image specification, "Image Layer Filesystem Changeset".
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from scripts.image.packing.tree import Entry, Tree
+
+# Part of every cache key: change it when the same input is to give other bytes than before.
+FORMAT = 1
+_DAY = 86_400  # seconds
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer: the digest and size (bytes) of the compressed file at `path`; its diff_id is the
+    digest of the tar file in it. `reused` where it came out of the cache."""
+
+    digest: str
+    diff_id: str
+    size: int
+    path: Path
+    reused: bool = False
+
+
+def key_of(*parts: object) -> str:
+    """A cache key: 64 hex digits that stand for `parts` (anything JSON can hold)."""
+    return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
+
+
+def listed(tree: Tree) -> list[object]:
+    """What identifies a tree's entries, for a key."""
+    return [
+        [path, e.kind, e.mode, e.identity, e.uid, e.gid, e.time] for path, e in sorted(tree.items())
+    ]
+
+
+def layer(entries: Tree, cache: Path) -> Layer:
+    """The layer of `entries`, from the cache if it holds one."""
+    record = cache / "layers" / f"{key_of('layer', listed(entries))}.json"
+    blobs = cache / "blobs"
+    try:
+        known = json.loads(record.read_bytes())
+        path = blobs / known["digest"].removeprefix("sha256:")
+        if path.stat().st_size == known["size"]:
+            return Layer(**known, path=path, reused=True)
+    except (FileNotFoundError, ValueError):
+        pass  # not made yet, or lost; then it is made now
+    blobs.mkdir(parents=True, exist_ok=True)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(cache) as folder:
+        made = _write(entries, folder / "layer")
+        # The blob before the record that names it: a kill between leaves a blob nobody asks for.
+        path = blobs / made.digest.removeprefix("sha256:")
+        made.path.replace(path)
+        known = {name: value for name, value in asdict(made).items() if name[0] in "ds"}
+        (folder / "record").write_text(json.dumps(known))
+        (folder / "record").replace(record)
+    return Layer(made.digest, made.diff_id, made.size, path)
+
+
+@contextmanager
+def scratch(cache: Path) -> Any:
+    """A folder of one's own in the cache, on the disk that results are renamed to.
+
+    Folders that a killed build left behind a day ago or earlier are removed on the way.
+    """
+    folder = cache / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        try:
+            if time.time() - old.stat().st_mtime > _DAY:
+                shutil.rmtree(old, ignore_errors=True)
+        except FileNotFoundError:
+            continue  # its own build has just removed it
+    mine = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        yield mine
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def _write(entries: Tree, path: Path) -> Layer:
+    with path.open("wb") as file:
+        compressed = _Hashing(file)
+        # No name and no time in the header: the file is the same whenever it is made.
+        with gzip.GzipFile(filename="", mode="wb", fileobj=compressed, mtime=0) as zipped:
+            plain = _Hashing(zipped)
+            with tarfile.open(fileobj=plain, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+                for name, entry in sorted(entries.items()):
+                    _add(tar, name, entry)
+        file.flush()
+        os.fsync(file.fileno())
+    return Layer(compressed.digest, plain.digest, compressed.size, path)
+
+
+def _add(tar: tarfile.TarFile, name: str, entry: Entry) -> None:
+    info = tarfile.TarInfo(name)
+    info.mode, info.mtime = entry.mode, entry.time
+    info.uid, info.gid = entry.uid, entry.gid
+    if entry.kind == "file" and entry.source is not None:
+        contents = entry.source.read_bytes()
+        info.size = len(contents)
+        tar.addfile(info, io.BytesIO(contents))
+        return
+    info.type = tarfile.DIRTYPE if entry.kind == "folder" else tarfile.SYMTYPE
+    info.linkname = entry.identity if entry.kind == "link" else ""
+    tar.addfile(info)
+
+
+class _Hashing(io.RawIOBase):
+    """Passes bytes on, and counts and hashes them."""
+
+    def __init__(self, target: IO[bytes] | gzip.GzipFile) -> None:
+        self._target = target
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, chunk: Any) -> int:
+        self._target.write(chunk)
+        self._hash.update(chunk)
+        self.size += len(chunk)
+        return len(chunk)
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+Progress = Callable[[str], None]

@@ -1,0 +1,332 @@
+"""A fork's names: what the files say now, and the same files with other answers. Pure.
+
+Each fact stands in one place: the service's name is its folder's in pipelines/ (and
+the manifest's), a project is in its environment's file. Only values change: comments stay.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+import yaml
+
+from scripts.config import yamledit
+from scripts.init import triggers
+from scripts.init.tree import Files
+from scripts.release.manifest import SOURCE
+
+LOCAL = "local"
+SAMPLE_SERVICE = "app"
+SAMPLE_PROJECTS = ("acme-staging", "acme-prod", "acme-ops")
+_NO_OWNER = re.compile(r"@OWNER(?=/)")
+_ACCOUNT = ["overlay", "spec", "template", "spec", "serviceAccountName"]
+_LONGEST_ACCOUNT = 30
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """What the files are to say."""
+
+    service: str
+    source: str
+    projects: dict[str, str]
+    """Environment -> project id, in the order in which a commit meets them; without local."""
+    regions: list[str] | None = None
+    """None: as they are."""
+    registry: str | None = None
+    repository: str | None = None
+
+
+class Fork:
+    """One service of the repository, as its files name it now.
+
+    Args:
+        files: what `tree.read` found.
+        service: the service's name.
+    """
+
+    def __init__(self, files: Files, service: str) -> None:
+        self.files = files
+        self.service = service
+        self._folder = f"pipelines/{service}"
+        annotations = self._get("service", ["metadata", "annotations"]) or {}
+        self.source = str(annotations.get(SOURCE, service))
+        self.projects = {
+            env: str(self._get(env, ["project"])) for env in self._in_order(self._environments())
+        }
+
+    def _environments(self) -> list[str]:
+        names = [path.rpartition("/")[2].removesuffix(".yaml") for path in self.files
+                 if path.rpartition("/")[0] == self._folder and path.endswith(".yaml")]  # fmt: skip
+        return sorted(name for name in names if name not in ("service", "smoke", LOCAL))
+
+    def _in_order(self, names: list[str]) -> list[str]:
+        """Each environment after the one that a commit meets first."""
+        ordered: list[str] = []
+        while len(ordered) < len(names):
+            rest = [name for name in names if name not in ordered]
+            ready = [n for n in rest if self._get(n, ["after"]) not in rest]
+            ordered += ready or rest
+        return ordered
+
+    def _get(self, file: str, path: list[str | int]) -> Any:
+        return yamledit.get(self.files.get(f"{self._folder}/{file}.yaml", ""), path)
+
+    @property
+    def regions(self) -> list[str] | None:
+        """The regions of every environment; None where they differ."""
+        regions: list[str] | None = self._same("regions")
+        return regions
+
+    @property
+    def registry(self) -> str | None:
+        """The registry of every environment; None where they differ."""
+        registry: str | None = self._same("registry")
+        return registry
+
+    def _same(self, key: str) -> Any:
+        found = [self._get(env, [key]) for env in self.projects]
+        return found[0] if found and all(one == found[0] for one in found) else None
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the files still carry the sample's projects."""
+        return any(project in SAMPLE_PROJECTS for project in self.projects.values())
+
+    def default_registry(self, projects: list[str], regions: list[str] | None) -> str | None:
+        """The registry for these projects and regions, unless the files name one that fits."""
+        host, _, rest = (self.registry or "").partition("/")
+        project, _, name = rest.partition("/")
+        if not project and (self.projects or not projects or not regions):
+            return None
+        if project in SAMPLE_PROJECTS or not project:
+            project = projects[0] if projects else project
+        old = (self.regions or [""])[0]
+        if regions and (not host or host == f"{old}-docker.pkg.dev"):
+            host = f"{regions[0]}-docker.pkg.dev"
+        return f"{host}/{project}/{name or 'services'}"
+
+    def says(self, answers: Answers) -> tuple[Files, dict[str, str]]:
+        """The files with other answers.
+
+        Returns:
+            The files, and which of them comes from which: new path -> old path.
+        """
+        folder = f"pipelines/{answers.service}"
+        made: Files = {}
+        renamed: dict[str, str] = {}
+        kept = {"service", "smoke", LOCAL, *answers.projects}
+        for path, text in self.files.items():
+            parent, _, name = path.rpartition("/")
+            if parent != self._folder or not name.endswith(".yaml"):
+                inside = path.startswith(f"{self._folder}/")
+                new = f"{folder}{path.removeprefix(self._folder)}" if inside else path
+                made[new] = text
+                if new != path:
+                    renamed[new] = path
+                continue
+            env = name.removesuffix(".yaml")
+            if env not in kept:
+                continue
+            new = f"{folder}/{name}"
+            if new != path:
+                renamed[new] = path
+            if env == "service":
+                text = self._manifest(text, answers)
+            elif env == LOCAL:
+                text = follow_regions(text, answers)
+            elif env != "smoke":
+                text = self._environment(text, env, answers)
+            made[new] = text
+        before: str | None = None
+        for env, project in answers.projects.items():
+            if f"{folder}/{env}.yaml" not in made:
+                made[f"{folder}/{env}.yaml"] = self._new(project, before, answers)
+            before = env
+        made = triggers.moved(_owned(made, answers.repository), self.source, answers.source)
+        return with_triggers(made, answers.service), renamed
+
+    def _manifest(self, text: str, answers: Answers) -> str:
+        text = yamledit.replace(text, ["metadata", "name"], yamledit.scalar(answers.service))
+        return with_source(text, answers)
+
+    def _environment(self, text: str, env: str, answers: Answers) -> str:
+        project, old = answers.projects[env], self.projects[env]
+        text = yamledit.replace(text, ["project"], yamledit.scalar(project))
+        text = with_regions(text, answers.regions)
+        if answers.registry and yamledit.get(text, ["registry"]) != answers.registry:
+            text = yamledit.replace(text, ["registry"], answers.registry)
+        after = yamledit.get(text, ["after"])
+        earlier = list(answers.projects)[: list(answers.projects).index(env)]
+        if after is None and earlier and earlier[-1] not in self.projects:
+            line = f"after: {earlier[-1]} # the digest that served there"
+            text = yamledit.insert_after(text, ["registry"], line)
+        elif after is not None and after not in answers.projects:
+            text = (
+                yamledit.replace(text, ["after"], earlier[-1])
+                if earlier
+                else yamledit.remove(text, ["after"])
+            )
+        account = yamledit.get(text, _ACCOUNT)
+        if account:
+            name, _, domain = str(account).partition("@")
+            if name == runtime_account(self.service):
+                name = runtime_account(answers.service)
+            if domain == f"{old}.iam.gserviceaccount.com":
+                domain = f"{project}.iam.gserviceaccount.com"
+            text = yamledit.replace(text, _ACCOUNT, f"{name}@{domain}")
+        return text
+
+    def _new(self, project: str, before: str | None, answers: Answers) -> str:
+        first = next(iter(self.projects), None)
+        access = (self._get(first, ["access"]) if first else None) or "private"
+        regions = answers.regions or (self._get(first, ["regions"]) if first else None)
+        registry = answers.registry or (self._get(first, ["registry"]) if first else None)
+        return environment(
+            project=project, regions=regions or [], registry=str(registry), after=before,
+            access=access, account=f"{runtime_account(answers.service)}@{project}",
+        )  # fmt: skip
+
+
+def with_triggers(files: Files, service: str) -> Files:
+    """The files with the triggers' jobs for the service's environments; for one service only."""
+    there = [path for path in files if re.fullmatch(r"pipelines/[^/]+/service\.yaml", path)]
+    if there != [f"pipelines/{service}/service.yaml"]:
+        return files
+    made = Fork(files, service)
+    after = {env: yamledit.get(files[f"pipelines/{service}/{env}.yaml"], ["after"])
+             for env in made.projects}  # fmt: skip
+    return triggers.follow(files, after)
+
+
+def runtime_account(service: str) -> str:
+    """The name of the service account that a service runs as.
+
+    Source: https://cloud.google.com/iam/docs/service-accounts-create (6 to 30 characters)
+    """
+    suffix = "-runtime"
+    return service[: _LONGEST_ACCOUNT - len(suffix)].rstrip("-") + suffix
+
+
+def with_source(text: str, answers: Answers) -> str:
+    """The manifest, saying which folder it delivers where that is not the one of its name."""
+    path = ["metadata", "annotations", SOURCE]
+    there = yamledit.get(text, path)
+    wanted = answers.source if answers.source != answers.service else None
+    if there == wanted:
+        return text
+    if there is not None and wanted is not None:
+        return yamledit.replace(text, path, yamledit.scalar(wanted))
+    if wanted is None:
+        only = len(yamledit.get(text, path[:-1])) == 1
+        return yamledit.remove(text, path[:-1] if only else path)
+    note = "# the folder that is built"
+    annotations = yamledit.get(text, path[:-1])
+    if not annotations:
+        line = f"annotations: {{{SOURCE}: {yamledit.scalar(wanted)}}} {note}"
+        return yamledit.insert_after(text, ["metadata", "name"], line)
+    first = next(iter(annotations))
+    line = f"{SOURCE}: {yamledit.scalar(wanted)} {note}"
+    made = yamledit.insert_after(text, [*path[:-1], first], line)
+    if _says(made, path, wanted):
+        return made
+    # They stand on one line: JSON is YAML too.
+    return yamledit.replace(text, path[:-1], json.dumps({**annotations, SOURCE: wanted}))
+
+
+def _says(text: str, path: list[str], wanted: str) -> bool:
+    try:
+        return bool(yamledit.get(text, path) == wanted)
+    except yaml.YAMLError:
+        return False
+
+
+def with_regions(text: str, regions: list[str] | None) -> str:
+    """An environment's file with these regions; None leaves them."""
+    if regions and yamledit.get(text, ["regions"]) != regions:
+        return yamledit.replace(text, ["regions"], yamledit.flow(regions))
+    return text
+
+
+def follow_regions(text: str, answers: Answers) -> str:
+    """The local environment keeps its project, and its registry's: only regions follow."""
+    old = yamledit.get(text, ["regions"]) or [""]
+    text = with_regions(text, answers.regions)
+    registry = str(yamledit.get(text, ["registry"]))
+    host = f"{old[0]}-docker.pkg.dev/"
+    if answers.regions and registry.startswith(host):
+        new = f"{answers.regions[0]}-docker.pkg.dev/{registry.removeprefix(host)}"
+        text = yamledit.replace(text, ["registry"], new)
+    return text
+
+
+def environment(
+    *,
+    project: str,
+    regions: list[str],
+    registry: str,
+    after: str | None = None,
+    access: str = "private",
+    access_note: str = "",
+    account: str | None = None,
+) -> str:
+    """A new environment's file.
+
+    Args:
+        project: its project's id.
+        regions: in the order in which they are released.
+        registry: HOST/PROJECT/REPOSITORY.
+        after: the environment that a commit serves in first; None for the first one.
+        access: who may invoke the service.
+        access_note: a comment beside it.
+        account: the service account that the service runs as, NAME@PROJECT or its whole address.
+    """
+    lines = [
+        "# yaml-language-server: $schema=../schema.json",
+        f"project: {yamledit.scalar(project)}",
+        f"regions: {yamledit.flow(regions)}",
+        f"registry: {registry}",
+    ]
+    if after:
+        lines.append(f"after: {yamledit.scalar(after)} # the digest that served there")
+    lines.append(f"access: {access}{f' # {access_note}' if access_note else ''}")
+    if after:
+        lines += ["confirm: true # a change from a terminal asks once", "rollout:",
+                  "  steps: [10, 50, 100]", "  bake: 5m"]  # fmt: skip
+    else:
+        lines += ["rollout:", "  steps: [100]"]
+    if account:
+        whole = account if account.endswith(".com") else f"{account}.iam.gserviceaccount.com"
+        lines += ["overlay:", "  spec:", "    template:", "      spec:",
+                  f"        serviceAccountName: {whole}"]  # fmt: skip
+    return "\n".join([*lines, ""])
+
+
+LOCAL_FILE = """\
+# yaml-language-server: $schema=../schema.json
+# The local Cloud Run, as `./ship up` serves it: one more environment, not a mode.
+project: shipway-local
+regions: [{region}]
+registry: {region}-docker.pkg.dev/shipway-local/services
+access: public
+endpoint: http://127.0.0.1:8787 # answers in the place of Google's APIs and of the registry
+credentials: none
+builder: pack # no Docker needed; --builder docker uses it where it is
+platform: host # this machine's own: packed dependencies are this machine's
+rollout:
+  steps: [10, 50, 100]
+  bake: 0s
+"""
+
+
+def _owned(files: Files, repository: str | None) -> Files:
+    """The files with the repository's owner in the place of the sample's."""
+    if repository is None:
+        return files
+    owner = repository.partition("/")[0]
+    return {
+        path: _NO_OWNER.sub(f"@{owner}", text) if path.endswith("CODEOWNERS") else text
+        for path, text in files.items()
+    }

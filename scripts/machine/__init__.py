@@ -1,0 +1,1 @@
+"""This machine: the git clone, scratch copies, the virtual environment."""

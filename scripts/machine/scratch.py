@@ -1,0 +1,194 @@
+"""A scratch clone and a scratch local Cloud Run: where `demo`, `trial` and `rehearse` play.
+
+Nothing of them outlives the folder that they are given.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts import HOME
+from scripts.config.pipelines import ENDPOINT_VARIABLE
+from scripts.errors import Failed, UsageError
+
+_GRACE_SECONDS = 30
+
+
+def git(*arguments: str, cwd: Path | None = None) -> str:
+    """Run git in a scratch clone; what it prints.
+
+    Raises:
+        UsageError: it fails.
+    """
+    # Nobody's name, hooks or signing key: these commits are nobody's work.
+    settings = ["user.name=shipway", "user.email=shipway@localhost", "commit.gpgsign=false",
+                "core.hooksPath=/dev/null", "advice.detachedHead=false"]  # fmt: skip
+    flags = [word for setting in settings for word in ("-c", setting)]
+    done = subprocess.run(
+        ["git", *flags, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UsageError(f"git {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until what is being started or ended has been."""
+    seen: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        seen.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if seen and signal.SIG_IGN not in before.values():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def ship(
+    *arguments: str, cwd: Path, url: str, stderr: int | None = None, **env: str
+) -> Iterator[subprocess.Popen[str]]:
+    """One command of this program in a scratch clone, on a local Cloud Run; ended when it is left.
+
+    Args:
+        arguments: the verb and its options.
+        cwd: the clone.
+        url: the local Cloud Run's.
+        stderr: as subprocess takes it.
+        env: more environment variables; "" takes one away.
+    """
+    variables = {**os.environ, ENDPOINT_VARIABLE: url, **env}
+    process: subprocess.Popen[str] | None = None
+    try:
+        with deferred():
+            process = subprocess.Popen(
+                [sys.executable, str(HOME / "scripts"), *arguments],
+                cwd=cwd,
+                env={name: value for name, value in variables.items() if env.get(name) != ""},
+                stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace",
+                # A group of its own: whoever started it ends it, and all that it started.
+                start_new_session=True,
+            )  # fmt: skip
+        yield process
+    finally:
+        if process:
+            with deferred():
+                _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and all that it started: politely, and for good."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=_GRACE_SECONDS)
+        except (ProcessLookupError, PermissionError):
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream:
+            stream.close()
+
+
+@contextmanager
+def local_cloud_run(
+    folder: Path, *, ports: Sequence[str] = ("0",), runtime: str = "process", iam: str = "none"
+) -> Iterator[LocalCloudRun]:
+    """A local Cloud Run that is gone afterwards.
+
+    Args:
+        folder: where it keeps its state; made.
+        ports: which ports to try, in this order; "0" is any free one.
+        runtime: what runs instances: "process" or "docker".
+        iam: "enforce" where callers need a permission for what they do, else "none".
+
+    Raises:
+        Failed: it does not start; why is the evidence.
+    """
+    started = LocalCloudRun(folder, runtime, iam)
+    try:
+        started.start(ports)
+        yield started
+    finally:
+        with deferred():
+            started.stop()
+
+
+class LocalCloudRun:
+    """A local Cloud Run in a process of its own; `url` is its API's."""
+
+    def __init__(self, folder: Path, runtime: str, iam: str) -> None:
+        self.folder = folder
+        self.runtime = runtime
+        self.iam = iam
+        self.url = ""
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, ports: Sequence[str]) -> None:
+        """Start it at the first of the ports that is free."""
+        log = self.folder.with_suffix(".log")
+        for port in ports:
+            with deferred(), log.open("w") as stderr:
+                self.process = subprocess.Popen(
+                    [sys.executable, str(HOME / "scripts"), "up", "--port", port,
+                     "--state", str(self.folder), "--runtime", self.runtime, "--iam", self.iam],
+                    stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True,
+                )  # fmt: skip
+            assert self.process.stdout
+            self.url = self.process.stdout.readline().strip()
+            if self.url:
+                return
+            self.stop()
+        raise Failed(
+            "the local Cloud Run did not start",
+            "./ship up says why",
+            evidence=log.read_text(errors="replace").splitlines()[-5:],
+        )
+
+    def wait(self) -> None:
+        """Wait until somebody ends it."""
+        if self.process:
+            self.process.wait()
+
+    def stop(self) -> None:
+        """End it and its instances, and take away the images that its engine pulled from it."""
+        if self.process is None:
+            return
+        # It ends its instances itself; only then may its group be killed.
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            _end(self.process)
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.process = None
+        if self.runtime == "docker" and self.url:
+            _forget_images(self.url.partition("://")[2])
+
+
+def _forget_images(host: str) -> None:
+    """Take a registry's images out of the Docker engine; that registry is gone for good."""
+    listed = subprocess.run(
+        ["docker", "image", "ls", "--quiet", "--no-trunc", f"{host}/*/*/*"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = sorted(set(listed.stdout.split()))
+    if found:
+        subprocess.run(
+            ["docker", "image", "rm", "--force", *found], capture_output=True, check=False
+        )

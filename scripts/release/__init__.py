@@ -1,0 +1,1 @@
+"""What decides: traffic, state and changes. Pure: no I/O, no clock."""

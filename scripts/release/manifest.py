@@ -1,0 +1,155 @@
+"""From what git declares to what Cloud Run is asked for. Pure: same input, same bytes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Collection
+from typing import Any
+
+from scripts.config.pipelines import Pipeline
+
+Object = dict[str, Any]
+
+COMMIT_LABEL = "commit-sha"
+MANAGER_LABEL = "managed-by"
+MANAGER = "shipway"
+PLACEHOLDER = "app"
+SOURCE = "shipway/source"
+"""The annotation of service.yaml that names the folder which is built; it is not sent."""
+
+# Whether Cloud Run checks a caller's IAM at all.
+# Source: https://cloud.google.com/run/docs/securing/managing-access#invoker_check
+INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
+
+
+def overlay(base: Any, over: Any) -> Any:
+    """Merge `over` over `base`; neither is changed.
+
+    Mappings merge key by key and null takes a key away. Lists whose items all have a `name`
+    merge by name, new names last; any other list, and any scalar, is replaced.
+
+    Args:
+        base: the value from service.yaml.
+        over: the value from an environment's overlay.
+    """
+    if isinstance(base, dict) and isinstance(over, dict):
+        merged = {key: copy.deepcopy(value) for key, value in base.items() if key not in over}
+        for key, value in over.items():
+            if value is not None:
+                merged[key] = overlay(base.get(key), value)
+        return {key: merged[key] for key in [*base, *over] if key in merged}
+    if _named(base) and _named(over):
+        items = {item["name"]: copy.deepcopy(item) for item in base}
+        for item in over:
+            items[item["name"]] = overlay(items.get(item["name"]), item)
+        return list(items.values())
+    return _without_nulls(over)
+
+
+def _named(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, dict) and "name" in item for item in value)
+    )
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def revision_name(service: str, commit: str, taken: Collection[str] = ()) -> str:
+    """The name of a commit's revision: <service>-<sha7>, and -2, -3 … for what is taken.
+
+    Args:
+        service: the service's name.
+        commit: full commit SHA.
+        taken: names that failed to start: Cloud Run never starts a failed revision again.
+    """
+    first = f"{service}-{commit[:7]}"
+    names = [first, *(f"{first}-{number}" for number in range(2, len(taken) + 2))]
+    return next(name for name in names if name not in taken)
+
+
+def tag(commit: str) -> str:
+    """The tag of a commit's revision: sha-<sha7>."""
+    return f"sha-{commit[:7]}"
+
+
+def is_own(tag: str | None) -> bool:
+    """Whether a tag is one that Shipway gives: those of commits, and those of checks."""
+    return bool(tag) and bool(re.fullmatch(r"sha-[0-9a-f]{7}|check-[a-z0-9-]+", str(tag)))
+
+
+def render(pipeline: Pipeline, *, commit: str, image: str, revision: str) -> Object:
+    """The service that git declares: service.yaml, the environment's overlay, the image.
+
+    Args:
+        pipeline: the service's files.
+        commit: full commit SHA; becomes the label `commit-sha`.
+        image: image reference by digest; takes the place of the placeholder `app`.
+        revision: the name of the revision.
+
+    Returns:
+        A Knative Service without traffic or status: releases decide the one, Cloud Run the other.
+    """
+    service: Object = overlay(pipeline.manifest, pipeline.overlay)
+    labels = {COMMIT_LABEL: commit, MANAGER_LABEL: MANAGER}
+    metadata = service["metadata"]
+    metadata["namespace"] = pipeline.environment.project
+    metadata["labels"] = {**metadata.get("labels", {}), **labels}
+    annotations = metadata.setdefault("annotations", {})
+    annotations.pop(SOURCE, None)
+    annotations[INVOKER_CHECK] = "true" if pipeline.environment.access == "public" else "false"
+    template = service["spec"].setdefault("template", {})
+    template_metadata = template.setdefault("metadata", {})
+    template_metadata["name"] = revision
+    template_metadata["labels"] = {**template_metadata.get("labels", {}), **labels}
+    for container in template["spec"]["containers"]:
+        if container.get("image") == PLACEHOLDER:
+            container["image"] = image
+    rendered: Object = canonical(service)
+    return rendered
+
+
+def canonical(value: Any) -> Any:
+    """The same value with every mapping's keys sorted, so that equal input prints equal bytes."""
+    if isinstance(value, dict):
+        return {key: canonical(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [canonical(item) for item in value]
+    return value
+
+
+def to_bytes(value: Object) -> bytes:
+    """A manifest as the bytes that are shown and sent: JSON, sorted, two spaces."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def is_managed(resource: Object) -> bool:
+    """Whether a service or revision was made by Shipway."""
+    labels = resource.get("metadata", {}).get("labels") or {}
+    return bool(labels.get(MANAGER_LABEL) == MANAGER)
+
+
+def image_of(revision: Object) -> str:
+    """The image reference of a revision: its serving container's, not a sidecar's."""
+    return str(serving_container(revision.get("spec", {})).get("image", ""))
+
+
+def serving_container(spec: Object) -> Object:
+    """Which of a revision's containers takes the requests: the one with a port, or the first."""
+    containers: list[Object] = spec.get("containers") or [{}]
+    return next((c for c in containers if c.get("ports")), containers[0])
+
+
+def commit_of(revision: Object) -> str:
+    """The commit that a revision was built from, or "" where nobody said."""
+    labels = revision.get("metadata", {}).get("labels") or {}
+    return str(labels.get(COMMIT_LABEL, ""))

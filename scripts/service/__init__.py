@@ -1,0 +1,1 @@
+"""One service in its regions: what the verbs that release share."""

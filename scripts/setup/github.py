@@ -1,0 +1,121 @@
+"""The repository at GitHub: its numbers, and the variables that the workflows read.
+
+Everything goes through `gh`, with the person's own login, or is printed for pasting.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.errors import Failed, UsageError
+from scripts.machine import git
+from scripts.setup.permissions import Repository
+
+
+def repository(
+    root: Path, named: str | None, owner_id: int | None, repository_id: int | None
+) -> Repository:
+    """The repository that delivers: what was named, or the remote `origin`; its numbers from `gh`.
+
+    Raises:
+        UsageError: it cannot be told which one, or what its numbers are.
+    """
+    name = named or git.origin(root).removeprefix("https://github.com/")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+", name):
+        raise UsageError(
+            "which repository at GitHub delivers? The remote origin is none of github.com",
+            "--repository OWNER/NAME",
+        )
+    owner, _, short = name.partition("/")
+    if owner_id is None or repository_id is None:
+        document = _numbers(name)
+        owner_id, repository_id = int(document["owner"]["id"]), int(document["id"])
+    return Repository(owner=owner, owner_id=owner_id, name=short, repository_id=repository_id)
+
+
+def _numbers(name: str) -> Any:
+    hint = (
+        "--repository-id N --owner-id N: the fields id and owner.id of"
+        f" https://api.github.com/repos/{name}"
+    )
+    if not has_gh():
+        raise UsageError(f"gh is not installed, so the numbers of {name} are not known", hint)
+    ended = _gh("api", f"repos/{name}")
+    if ended.returncode != 0:
+        raise UsageError(f"gh cannot read {name}: {_last(ended)}", hint)
+    return json.loads(ended.stdout)
+
+
+def has_gh() -> bool:
+    """Whether GitHub's command line is installed."""
+    return shutil.which("gh") is not None
+
+
+def commands(
+    repository: Repository, env: str, shared: Mapping[str, str], own: Mapping[str, str]
+) -> list[list[str]]:
+    """The commands that set the variables: the repository's, then the GitHub Environment's."""
+    name = f"{repository.owner}/{repository.name}"
+
+    def set_(variable: str, value: str, *more: str) -> list[str]:
+        return ["gh", "variable", "set", variable, f"--body={value}", f"--repo={name}", *more]
+
+    return [
+        *(set_(variable, value) for variable, value in shared.items()),
+        *(set_(variable, value, f"--env={env}") for variable, value in own.items()),
+    ]
+
+
+def missing(
+    repository: Repository, env: str, shared: Mapping[str, str], own: Mapping[str, str]
+) -> list[list[str]]:
+    """The commands that are still needed: what is set already is left alone.
+
+    Raises:
+        Failed: gh cannot read the repository's variables.
+    """
+    name = f"{repository.owner}/{repository.name}"
+    needed = []
+    if _gh("api", f"repos/{name}/environments/{env}").returncode != 0:
+        # Only where there is none: this call would take the rules of one that is there away.
+        needed.append(["gh", "api", "--method=PUT", f"repos/{name}/environments/{env}", "--silent"])
+    there = _variables(name)
+    there_env = {} if needed else _variables(name, f"--env={env}")
+    return [
+        *needed,
+        *commands(
+            repository,
+            env,
+            {k: v for k, v in shared.items() if there.get(k) != v},
+            {k: v for k, v in own.items() if there_env.get(k) != v},
+        ),
+    ]
+
+
+def run(command: list[str]) -> None:
+    """Run one of the commands; raises Failed."""
+    ended = _gh(*command[1:])
+    if ended.returncode != 0:
+        raise Failed(f"{' '.join(command[:4])}: {_last(ended)}", "gh auth status")
+
+
+def _variables(name: str, *more: str) -> dict[str, str]:
+    ended = _gh("variable", "list", f"--repo={name}", "--json=name,value", *more)
+    if ended.returncode != 0:
+        raise Failed(f"gh cannot read the variables of {name}: {_last(ended)}", "gh auth status")
+    return {entry["name"]: entry["value"] for entry in json.loads(ended.stdout or "[]")}
+
+
+def _gh(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["gh", *words], capture_output=True, text=True, check=False, timeout=60)
+
+
+def _last(ended: subprocess.CompletedProcess[str]) -> str:
+    lines = ended.stderr.strip().splitlines()
+    return lines[-1] if lines else f"it ended with {ended.returncode}"

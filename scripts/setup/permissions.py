@@ -1,0 +1,432 @@
+"""Who may do what in Google Cloud for this repository: the one place that says so.
+
+The bootstrap makes it, the documentation shows it and the tests try to get past it. Nothing here
+sends a request.
+
+Sources: https://cloud.google.com/iam/docs/workload-identity-federation-with-deployment-pipelines
+(conditions, mapping, members), https://docs.github.com/en/actions/reference/security/oidc (claims),
+https://cloud.google.com/run/docs/deploying#permissions_required_to_deploy and
+https://cloud.google.com/artifact-registry/docs/access-control (roles, and where they can be given).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from scripts.config.pipelines import Pipeline
+from scripts.errors import UsageError
+from scripts.release import manifest
+
+ISSUER = "https://token.actions.githubusercontent.com"
+POOL = "shipway"
+BRANCH = "refs/heads/main"
+WORKFLOWS = ("deliver.yml", "promote.yml", "rollback.yml", "resume.yml")
+
+ARTIFACT_READER = "roles/artifactregistry.reader"
+ARTIFACT_WRITER = "roles/artifactregistry.writer"
+IMPERSONATE = "roles/iam.workloadIdentityUser"
+ACT_AS = "roles/iam.serviceAccountUser"
+LOGS = "roles/logging.viewer"
+LOG_WRITER = "roles/logging.logWriter"
+RUN_DEVELOPER = "roles/run.developer"
+RUN_INVOKER = "roles/run.invoker"
+RUN_VIEWER = "roles/run.viewer"
+SECRET_ACCESSOR = "roles/secretmanager.secretAccessor"  # noqa: S105  (a role)
+
+# Numbers in the place of names, which somebody else can take over. The subject is not GitHub's
+# `sub`: that holds names, has another form in repositories made since June 2026, and may be longer
+# than the 127 bytes that Google takes. This one leads from an audit log to the run.
+# `job` holds the repository because a pool may have a provider for each of several repositories.
+MAPPING = {
+    "google.subject": "assertion.repository_id + '/' + assertion.run_id",
+    "attribute.job": (
+        "assertion.repository_id"
+        " + (has(assertion.environment) ? '/environment/' + assertion.environment : '/main')"
+    ),
+}
+
+
+class Repository(msgspec.Struct, frozen=True, kw_only=True):
+    """A repository at GitHub. `owner_id` and `repository_id` are its numbers, for ever."""
+
+    owner: str
+    owner_id: int
+    name: str
+    repository_id: int
+
+    def conditions(self) -> dict[str, str]:
+        """What a job's token must say, each part by its name; all of it must hold."""
+        files = ", ".join(
+            f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'" for name in WORKFLOWS
+        )
+        return {
+            "owner": f"assertion.repository_owner_id == '{self.owner_id}'",
+            "repository": f"assertion.repository_id == '{self.repository_id}'",
+            "branch": f"assertion.ref == '{BRANCH}'",
+            "event": "assertion.event_name in ['push', 'workflow_dispatch']",
+            "workflow": f"assertion.job_workflow_ref in [{files}]",
+        }
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """The workload identity provider that takes the tokens of one repository's jobs."""
+
+    project: str
+    number: str
+    """The number of the project that the pool is in."""
+    id: str
+    condition: str
+    pool: str = POOL
+    issuer: str = ISSUER
+    mapping: dict[str, str] = msgspec.field(default_factory=lambda: dict(MAPPING))
+
+    @property
+    def pool_name(self) -> str:
+        """The pool, as members of policies write it."""
+        return f"projects/{self.number}/locations/global/workloadIdentityPools/{self.pool}"
+
+    @property
+    def name(self) -> str:
+        """What the GitHub variable WORKLOAD_IDENTITY_PROVIDER holds."""
+        return f"{self.pool_name}/providers/{self.id}"
+
+    def jobs(self, where: str) -> str:
+        """The member that means the jobs whose mapped attribute `job` is `where`."""
+        return f"principalSet://iam.googleapis.com/{self.pool_name}/attribute.job/{where}"
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """A service account, and what it is for."""
+
+    email: str
+    purpose: str
+
+    @property
+    def id(self) -> str:
+        """The part before the @: 6 to 30 characters."""
+        return self.email.partition("@")[0]
+
+    @property
+    def project(self) -> str:
+        """The project that it belongs to."""
+        return self.email.partition("@")[2].partition(".")[0]
+
+    @property
+    def member(self) -> str:
+        """How policies name it."""
+        return f"serviceAccount:{self.email}"
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """What a role is given on."""
+
+    kind: Literal["project", "repository", "account", "service", "secret"]
+    project: str
+    name: str = ""
+    location: str = ""
+
+    @property
+    def api(self) -> str:
+        """The API that it is a resource of."""
+        return {
+            "project": "cloudresourcemanager",
+            "repository": "artifactregistry",
+            "account": "iam",
+            "service": "run",
+            "secret": "secretmanager",
+        }[self.kind]
+
+    @property
+    def path(self) -> str:
+        """Its name in Google's APIs."""
+        base = f"projects/{self.project}"
+        return {
+            "project": base,
+            "repository": f"{base}/locations/{self.location}/repositories/{self.name}",
+            "account": f"{base}/serviceAccounts/{self.name}",
+            "service": f"{base}/locations/{self.location}/services/{self.name}",
+            "secret": f"{base}/secrets/{self.name}",
+        }[self.kind]
+
+
+class Binding(msgspec.Struct, frozen=True, kw_only=True):
+    """One role for one member on one resource, and what it is needed for."""
+
+    role: str
+    resource: Resource
+    member: str
+    why: str
+
+
+class Federation(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about access that one environment of a repository needs."""
+
+    provider: Provider
+    pusher: Account
+    deployer: Account
+    runtimes: list[Account]
+    bindings: list[Binding]
+    by_jobs: bool = True
+    """Whether jobs of GitHub speak as the accounts, and not a build of Cloud Build."""
+
+    @property
+    def accounts(self) -> list[Account]:
+        """Every service account."""
+        return list(dict.fromkeys([self.pusher, self.deployer, *self.runtimes]))
+
+    @property
+    def repository_variables(self) -> dict[str, str]:
+        """The GitHub variables that the whole repository has."""
+        return {"WORKLOAD_IDENTITY_PROVIDER": self.provider.name, "PUSHER": self.pusher.email}
+
+    @property
+    def environment_variables(self) -> dict[str, str]:
+        """The GitHub variables of this environment."""
+        return {"DEPLOYER": self.deployer.email}
+
+
+def home(pipelines: Sequence[Pipeline]) -> str:
+    """The project that holds pool and pusher: the one that holds the images.
+
+    Raises:
+        UsageError: there is more than one.
+    """
+    projects = sorted({images(p).project for p in pipelines})
+    if len(projects) > 1:
+        raise UsageError(
+            f"images are kept in several projects ({', '.join(projects)})",
+            "give every environment of every service a registry in the same project",
+        )
+    return projects[0]
+
+
+def plan(
+    repository: Repository,
+    pipelines: Sequence[Pipeline],
+    earlier: Sequence[Pipeline],
+    numbers: Mapping[str, str],
+    *,
+    issuer: str = ISSUER,
+) -> Federation:
+    """Everything about access for one environment, as data.
+
+    Args:
+        repository: at GitHub.
+        pipelines: every service of the repository in that environment.
+        earlier: what `after` names for them: where a commit has to have served before.
+        numbers: project ID -> project number, of `home` and of the environment's projects.
+        issuer: of the jobs' tokens.
+
+    Raises:
+        UsageError: the files name no account to run as, or spread over several projects.
+    """
+    where = home(pipelines)
+    env = pipelines[0].env
+    projects = sorted({p.environment.project for p in pipelines})
+    if len(projects) > 1:
+        raise UsageError(
+            f"environment '{env}' is in several projects ({', '.join(projects)})",
+            "its services have one deployer: name one project in every file of this environment",
+        )
+    provider = Provider(
+        project=where,
+        number=numbers[where],
+        id=f"github-{repository.repository_id}",
+        condition=" && ".join(repository.conditions().values()),
+        issuer=issuer,
+    )
+    pusher = _account(where, "push", repository, "pushes images from the main branch")
+    deployer = _account(
+        projects[0], f"deploy-{env}", repository, f"delivers to {env}, promotes and rolls back"
+    )
+    runtimes = {p.service: runtime(p) for p in pipelines}
+    bindings = [
+        Binding(
+            role=IMPERSONATE,
+            resource=of_account(pusher),
+            member=provider.jobs(f"{repository.repository_id}/main"),
+            why="builds: it has no GitHub Environment, and speaks as the pusher",
+        ),
+        Binding(
+            role=IMPERSONATE,
+            resource=of_account(deployer),
+            member=provider.jobs(f"{repository.repository_id}/environment/{env}"),
+            why=f"delivers: it is in the GitHub Environment {env}, and speaks as the deployer",
+        ),
+    ]
+    for pipeline in pipelines:
+        bindings += _for_service(pipeline, pusher, deployer, runtimes[pipeline.service], numbers)
+    for pipeline in earlier:
+        bindings.append(
+            Binding(
+                role=RUN_VIEWER,
+                resource=Resource(kind="project", project=pipeline.environment.project),
+                member=deployer.member,
+                why=f"sees that a digest has served in {pipeline.env}",
+            )
+        )
+    return Federation(
+        provider=provider,
+        pusher=pusher,
+        deployer=deployer,
+        runtimes=list({a.email: a for a in runtimes.values()}.values()),
+        bindings=list(dict.fromkeys(bindings)),
+    )
+
+
+def for_cloud_build(access: Federation, repository: Repository) -> Federation:
+    """The same for Cloud Build, where one build is one identity: pusher and deployer in one.
+
+    Source: https://cloud.google.com/build/docs/securing-builds/configure-user-specified-service-accounts
+    (the role that writes the build's log).
+    """
+    home_ = access.provider.project
+    builder = _account(home_, "build", repository, "builds and delivers in Cloud Build")
+    replaced = {access.pusher.member, access.deployer.member}
+    bindings = [
+        Binding(
+            role=LOG_WRITER,
+            resource=Resource(kind="project", project=home_),
+            member=builder.member,
+            why="writes the build's log",
+        ),
+        *(
+            msgspec.structs.replace(b, member=builder.member) if b.member in replaced else b
+            for b in access.bindings
+            if b.role != IMPERSONATE
+        ),
+    ]
+    return msgspec.structs.replace(
+        access, pusher=builder, deployer=builder, bindings=bindings, by_jobs=False
+    )
+
+
+def _for_service(
+    pipeline: Pipeline,
+    pusher: Account,
+    deployer: Account,
+    runs_as: Account,
+    numbers: Mapping[str, str],
+) -> list[Binding]:
+    """The roles that one service in one environment needs."""
+    env = pipeline.environment
+    project = Resource(kind="project", project=env.project)
+    registry = images(pipeline)
+
+    def given(role: str, resource: Resource, who: str, why: str) -> Binding:
+        return Binding(role=role, resource=resource, member=who, why=why)
+
+    found = [
+        given(ARTIFACT_WRITER, registry, pusher.member, "pushes images, and reads them back"),
+        given(ARTIFACT_READER, registry, deployer.member, "Cloud Run asks it of whoever deploys"),
+        given(RUN_VIEWER, project, deployer.member, "lists revisions: a list is the project's"),
+        given(LOGS, project, deployer.member, "shows the last log lines of what failed"),
+        given(ACT_AS, of_account(runs_as), deployer.member, "deploys what runs as this account"),
+    ]
+    if registry.project != env.project:
+        agent = f"service-{numbers[env.project]}@serverless-robot-prod.iam.gserviceaccount.com"
+        member = f"serviceAccount:{agent}"
+        found.append(given(ARTIFACT_READER, registry, member, "Cloud Run pulls across projects"))
+    for service in services(pipeline):
+        found.append(given(RUN_DEVELOPER, service, deployer.member, "deploys and moves traffic"))
+        if env.access == "private":
+            found.append(given(RUN_INVOKER, service, deployer.member, "makes the smoke checks"))
+    for secret in secrets(pipeline):
+        found.append(given(SECRET_ACCESSOR, secret, runs_as.member, "reads it when it starts"))
+    return found
+
+
+def runtime(pipeline: Pipeline) -> Account:
+    """The account that a service runs as, which its files name.
+
+    Raises:
+        UsageError: they name none, so that it would run as the project's default account.
+    """
+    named = _template(pipeline)["spec"].get("serviceAccountName")
+    if not named:
+        raise UsageError(
+            f"pipelines/{pipeline.service}/{pipeline.env}.yaml: no serviceAccountName in the"
+            " overlay: the service would run as the project's default account, which may be able"
+            " to change everything",
+            "add spec.template.spec.serviceAccountName:"
+            f" {pipeline.service}-runtime@{pipeline.environment.project}.iam.gserviceaccount.com",
+        )
+    if not re.fullmatch(r"[a-z0-9-]+@[a-z0-9-]+\.iam\.gserviceaccount\.com", named):
+        raise UsageError(
+            f"pipelines/{pipeline.service}/{pipeline.env}.yaml: '{named}' is no service account:"
+            " NAME@PROJECT.iam.gserviceaccount.com"
+        )
+    return Account(email=named, purpose=f"{pipeline.service} runs as it")
+
+
+def secrets(pipeline: Pipeline) -> list[Resource]:
+    """The secrets that a service's manifest names, by name.
+
+    A name may be an alias of another project's secret.
+    Source: https://cloud.google.com/run/docs/configuring/services/secrets
+    """
+    names = set()
+    template = _template(pipeline)
+    for container in template["spec"].get("containers") or []:
+        for variable in container.get("env") or []:
+            reference = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
+            names.add(reference.get("name"))
+    for volume in template["spec"].get("volumes") or []:
+        names.add((volume.get("secret") or {}).get("secretName"))
+    annotations = (template.get("metadata") or {}).get("annotations") or {}
+    elsewhere = {}
+    for entry in str(annotations.get("run.googleapis.com/secrets", "")).split(","):
+        alias, _, path = entry.strip().partition(":")
+        if match := re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", path):
+            elsewhere[alias] = Resource(kind="secret", project=match[1], name=match[2])
+    project = pipeline.environment.project
+    return [
+        elsewhere.get(name, Resource(kind="secret", project=project, name=name))
+        for name in sorted(filter(None, names))
+    ]
+
+
+def of_account(account: Account) -> Resource:
+    """A service account as a resource on which roles are given."""
+    return Resource(kind="account", project=account.project, name=account.email)
+
+
+def services(pipeline: Pipeline) -> list[Resource]:
+    """A service in each of its regions."""
+    return [
+        Resource(
+            kind="service",
+            project=pipeline.environment.project,
+            location=region,
+            name=pipeline.service,
+        )
+        for region in pipeline.environment.regions
+    ]
+
+
+def images(pipeline: Pipeline) -> Resource:
+    """The repository of Artifact Registry that holds a service's images."""
+    host, project, name = pipeline.environment.registry.split("/")
+    location = host.removesuffix("-docker.pkg.dev")
+    return Resource(kind="repository", project=project, location=location, name=name)
+
+
+def _template(pipeline: Pipeline) -> dict[str, Any]:
+    merged = manifest.overlay(pipeline.manifest, pipeline.overlay)
+    template: dict[str, Any] = merged["spec"]["template"]
+    return template
+
+
+def _account(project: str, what: str, repository: Repository, purpose: str) -> Account:
+    """An account of this repository: several may share a project."""
+    end = f"-{repository.repository_id}"
+    name = re.sub(r"[^a-z0-9]+", "-", what.lower())
+    if name != what or len(name + end) > 30:
+        digest = hashlib.sha256(what.encode()).hexdigest()[:4]
+        name = f"{name[: 30 - len(end) - 5].rstrip('-')}-{digest}"
+    return Account(email=f"{name}{end}@{project}.iam.gserviceaccount.com", purpose=purpose)

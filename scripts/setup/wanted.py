@@ -1,0 +1,280 @@
+"""What an environment needs to be there before `deliver` works, as data. Nothing is sent here.
+
+Sources: Google's discovery documents of the APIs named below, and
+https://cloud.google.com/artifact-registry/docs/repositories/cleanup-policy.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from scripts.config.pipelines import Pipeline
+from scripts.setup import permissions
+from scripts.setup.permissions import Account, Federation, Resource
+
+Document = dict[str, Any]
+
+# Google's sample. It only has to be there, so that roles can be given on the service: the first
+# delivery takes its place. Source: https://cloud.google.com/run/docs/quickstarts/deploy-container
+PLACEHOLDER = "us-docker.pkg.dev/cloudrun/container/hello"
+INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
+
+_HOME_APIS = ("artifactregistry", "cloudresourcemanager", "iam", "iamcredentials")
+_ENV_APIS = ("cloudresourcemanager", "iam", "iamcredentials", "logging", "run")
+_DAYS_KEPT = 30
+
+
+class Write(msgspec.Struct, frozen=True, kw_only=True):
+    """One request that changes something."""
+
+    method: str
+    api: str
+    path: str
+    body: Document
+    params: dict[str, str] = {}
+
+
+class Thing(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that has to be there."""
+
+    kind: str
+    name: str
+    project: str
+    api: str
+    path: str
+    """Where it is read."""
+    create: Write
+    gcloud: tuple[str, ...]
+    """The commands that make it, as they are typed."""
+    settings: Document = {}
+    """What it has to say of itself, where it is there already; the keys are an update's mask."""
+    changed: tuple[str, ...] = ()
+    """The commands that make it say so."""
+
+
+def apis(plan: Federation, pipelines: Sequence[Pipeline]) -> dict[str, list[str]]:
+    """Project -> the APIs that have to be enabled there."""
+    trigger = ("sts",) if plan.by_jobs else ("cloudbuild", "logging")
+    found: dict[str, set[str]] = {plan.provider.project: {*_HOME_APIS, *trigger}}
+    for pipeline in pipelines:
+        found.setdefault(pipeline.environment.project, set()).update(_ENV_APIS)
+    for binding in plan.bindings:
+        if binding.resource.kind == "secret":
+            found.setdefault(binding.resource.project, set()).add("secretmanager")
+    return {project: [f"{n}.googleapis.com" for n in sorted(names)] for project, names in
+            sorted(found.items())}  # fmt: skip
+
+
+def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
+    """All that has to be there besides APIs and roles, in the order in which it can be made."""
+    repositories = {b.resource for b in plan.bindings if b.role == permissions.ARTIFACT_WRITER}
+    secrets = {b.resource for b in plan.bindings if b.resource.kind == "secret"}
+    places = {plan.provider.project, *(p.environment.project for p in pipelines)}
+    return [
+        *map(_repository, sorted(repositories, key=lambda r: r.path)),
+        *(_pool_and_provider(plan) if plan.by_jobs else []),
+        # An account of a project that is none of ours is its owner's to make.
+        *(_account(account) for account in plan.accounts if account.project in places),
+        *map(_secret, sorted(secrets, key=lambda r: r.path)),
+        *(_service(p, region) for p in pipelines for region in p.environment.regions),
+    ]
+
+
+def cleanup_policies() -> Document:
+    """What nothing names any more goes. A tagged image stays: that is what immutable tags mean.
+
+    Source: `gcloud artifacts repositories create --help` (--immutable-tags).
+    """
+    return {
+        "delete-untagged": {
+            "id": "delete-untagged",
+            "action": "DELETE",
+            "condition": {"tagState": "UNTAGGED", "olderThan": f"{_DAYS_KEPT * 86400}s"},
+        },
+    }
+
+
+def _repository(resource: Resource) -> Thing:
+    parent = f"/v1/projects/{resource.project}/locations/{resource.location}/repositories"
+    where = f"--location={resource.location} --project={resource.project}"
+    condition = {"tagState": "untagged", "olderThan": f"{_DAYS_KEPT}d"}
+    policies = [{"name": "delete-untagged", "action": {"type": "Delete"}, "condition": condition}]
+    return Thing(
+        kind="images",
+        name=resource.path,
+        project=resource.project,
+        api="artifactregistry",
+        path=f"/v1/{resource.path}",
+        create=Write(
+            method="POST",
+            api="artifactregistry",
+            path=parent,
+            params={"repositoryId": resource.name},
+            body={
+                "format": "DOCKER",
+                "description": "Images that Shipway delivers",
+                "dockerConfig": {"immutableTags": True},
+                "cleanupPolicies": cleanup_policies(),
+            },
+        ),
+        gcloud=(
+            f"gcloud artifacts repositories create {resource.name} --repository-format=docker"
+            f" --immutable-tags --description='Images that Shipway delivers' {where}",
+            f"printf %s {shlex.quote(json.dumps(policies))} |"
+            f" gcloud artifacts repositories set-cleanup-policies {resource.name}"
+            f" --policy=/dev/stdin --no-dry-run {where}",
+        ),
+    )
+
+
+def _pool_and_provider(plan: Federation) -> list[Thing]:
+    provider = plan.provider
+    pools = f"/v1/projects/{provider.project}/locations/global/workloadIdentityPools"
+    where = f"--location=global --project={provider.project}"
+    pool = Thing(
+        kind="pool",
+        name=provider.pool,
+        project=provider.project,
+        api="iam",
+        path=f"{pools}/{provider.pool}",
+        create=Write(
+            method="POST",
+            api="iam",
+            path=pools,
+            params={"workloadIdentityPoolId": provider.pool},
+            body={"displayName": "Shipway", "description": "Jobs that deliver"},
+        ),
+        gcloud=(
+            f"gcloud iam workload-identity-pools create {provider.pool} --display-name=Shipway"
+            f" --description='Jobs that deliver' {where}",
+        ),
+    )
+    settings: Document = {
+        "attributeMapping": provider.mapping,
+        "attributeCondition": provider.condition,
+        "oidc": {"issuerUri": provider.issuer},
+    }
+    mapping = ",".join(f"{name}={text}" for name, text in provider.mapping.items())
+    flags = (
+        f" --workload-identity-pool={provider.pool} --issuer-uri={provider.issuer}"
+        f" --attribute-mapping={quoted(mapping)}"
+        f" --attribute-condition={quoted(provider.condition)} {where}"
+    )
+    base = f"{pools}/{provider.pool}/providers"
+    named = "gcloud iam workload-identity-pools providers"
+    return [
+        pool,
+        Thing(
+            kind="provider",
+            name=provider.id,
+            project=provider.project,
+            api="iam",
+            path=f"{base}/{provider.id}",
+            create=Write(
+                method="POST",
+                api="iam",
+                path=base,
+                params={"workloadIdentityPoolProviderId": provider.id},
+                body={"displayName": "GitHub", **settings},
+            ),
+            gcloud=(f"{named} create-oidc {provider.id} --display-name=GitHub{flags}",),
+            settings=settings,
+            changed=(f"{named} update-oidc {provider.id}{flags}",),
+        ),
+    ]
+
+
+def _account(account: Account) -> Thing:
+    base = f"/v1/projects/{account.project}/serviceAccounts"
+    fields = {"displayName": f"Shipway: {account.purpose}"[:100]}
+    return Thing(
+        kind="account",
+        name=account.email,
+        project=account.project,
+        api="iam",
+        path=f"{base}/{account.email}",
+        create=Write(
+            method="POST",
+            api="iam",
+            path=base,
+            body={"accountId": account.id, "serviceAccount": fields},
+        ),
+        gcloud=(
+            f"gcloud iam service-accounts create {account.id} --project={account.project}"
+            f" --display-name={quoted(fields['displayName'])}",
+        ),
+    )
+
+
+def _secret(resource: Resource) -> Thing:
+    return Thing(
+        kind="secret",
+        name=resource.name,
+        project=resource.project,
+        api="secretmanager",
+        path=f"/v1/{resource.path}",
+        create=Write(
+            method="POST",
+            api="secretmanager",
+            path=f"/v1/projects/{resource.project}/secrets",
+            params={"secretId": resource.name},
+            body={"replication": {"automatic": {}}},
+        ),
+        gcloud=(
+            f"gcloud secrets create {resource.name} --replication-policy=automatic"
+            f" --project={resource.project}",
+        ),
+    )
+
+
+def _service(pipeline: Pipeline, region: str) -> Thing:
+    """A service that runs Google's sample until the first delivery, open or not as declared.
+
+    To create one is a permission on the whole project, and to open one is a change of policy:
+    whoever sets the project up may do both, and the deployer needs neither.
+    """
+    project, name = pipeline.environment.project, pipeline.service
+    parent = f"/v1/projects/{project}/locations/{region}/services"
+    is_open = pipeline.environment.access == "public"
+    account = permissions.runtime(pipeline).email
+    body: Document = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name,
+            "namespace": project,
+            "annotations": {INVOKER_CHECK: str(is_open).lower()},
+        },
+        "spec": {
+            "template": {
+                "metadata": {"annotations": {"autoscaling.knative.dev/maxScale": "1"}},
+                "spec": {"serviceAccountName": account, "containers": [{"image": PLACEHOLDER}]},
+            }
+        },
+    }
+    where = f"--region={region} --project={project}"
+    check = "--no-invoker-iam-check" if is_open else "--invoker-iam-check"
+    return Thing(
+        kind="service",
+        name=f"{name} in {region}",
+        project=project,
+        api="run",
+        path=f"{parent}/{name}",
+        create=Write(method="POST", api="run", path=parent, body=body),
+        gcloud=(
+            f"gcloud run deploy {name} --image={PLACEHOLDER} --service-account={account}"
+            f" --max-instances=1 {check} {where}",
+        ),
+        settings={INVOKER_CHECK: str(is_open).lower()},
+        changed=(f"gcloud run services update {name} {check} {where}",),
+    )
+
+
+def quoted(text: str) -> str:
+    """A word of a command as a shell takes it; in double quotes where that reads better."""
+    return f'"{text}"' if "'" in text and not set(text) & set('"$`\\!') else shlex.quote(text)

@@ -1,0 +1,129 @@
+"""Try the last commit out: would it deliver? On a scratch local Cloud Run, gone afterwards.
+
+What it is based on is delivered first, then the commit itself, through its rollout with its smoke
+checks; then it is rolled back. Where the base cannot be delivered the commit is tried alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from scripts.command import options, terminal
+from scripts.command.terminal import Result, Table, show
+from scripts.errors import ShipError, UsageError
+from scripts.image import docker_command
+from scripts.machine import git
+from scripts.machine.git import Commit
+from scripts.trial.steps import Row, Trial
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "service", nargs="?", help="its folder's name in pipelines/; needed if many"
+    )
+    parser.add_argument(
+        "--onto",
+        metavar="COMMIT",
+        help="what is delivered before it (default: where it parted from origin/main,"
+        " or its first parent)",
+    )
+    parser.add_argument(
+        "--builder", choices=["docker", "pack"], help="default: docker where an engine answers"
+    )
+    parser.add_argument(
+        "--runtime", choices=["docker", "process"], help="default: docker with --builder docker"
+    )
+    options.bake(parser)
+    parser.add_argument(
+        "--format", choices=["table", "json"], default="table", help="of the result"
+    )
+
+
+def run(arguments: argparse.Namespace, root: Path) -> int:
+    progress = terminal.Progress()
+    head = git.commit(root)
+    onto = _onto(root, head, arguments.onto, progress)
+    builder = arguments.builder or ("docker" if docker_command.engine_answers() else "pack")
+    runtime = arguments.runtime or ("docker" if builder == "docker" else "process")
+    if (builder, runtime) == ("pack", "docker"):
+        raise UsageError(
+            "--runtime docker cannot run what --builder pack makes: it holds no operating system",
+            "leave --runtime out, or --builder docker",
+        )
+    differ = git.uncommitted(root)
+    if differ:
+        progress.line(
+            f"note: {differ} uncommitted change{'s are' if differ > 1 else ' is'} left out:"
+            f" commit {head.short} is what counts"
+        )
+    with TemporaryDirectory(prefix="shipway-trial-") as folder:
+        trial = Trial(
+            root, Path(folder), head, progress,
+            service=arguments.service, builder=builder, runtime=runtime, bake=arguments.bake,
+        )  # fmt: skip
+        try:
+            stopped = trial.play(onto)
+        finally:
+            # From here on it tidies up: a second Ctrl-C must not keep it from that.
+            _undisturbed()
+            trial.close()
+    show(_result(head, onto, builder, trial.rows, stopped), arguments.format)
+    if stopped:
+        raise stopped
+    return 0
+
+
+def _undisturbed() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _onto(
+    root: Path, head: Commit, asked: str | None, progress: terminal.Progress
+) -> Commit | None:
+    """What is delivered before the commit; None where there is nothing, and that is said.
+
+    Raises:
+        UsageError: what was asked for is no commit, or none that the commit comes after.
+    """
+    if asked is not None:
+        try:
+            onto = git.commit(root, asked)
+        except UsageError as error:
+            raise UsageError(error.message.replace("--commit", "--onto"), error.hint) from None
+        if onto.sha == head.sha or git.is_newer(root, onto.sha, head.sha):
+            raise UsageError(f"--onto {asked}: {head.short} does not come after it")
+        return onto
+    found = git.merge_base(root, "origin/main", head.sha)
+    if found in (None, head.sha):
+        found = git.parent(root, head.sha)
+    if found is None:
+        progress.line(f"note: nothing is known that {head.short} comes after: it is tried alone")
+        return None
+    return git.commit(root, found)
+
+
+def _result(
+    head: Commit, onto: Commit | None, builder: str, rows: list[Row], stopped: ShipError | None
+) -> Result:
+    would = f"{head.short} would {'not deliver' if stopped else 'deliver'}"
+    return Result(
+        data={
+            "commit": head.sha,
+            "onto": onto.sha if onto else "",
+            "builder": builder,
+            "passed": stopped is None,
+            "steps": [
+                {"step": r.step, "passed": r.passed, "result": r.result, "seconds": r.seconds}
+                for r in rows
+            ],
+        },
+        table=Table(
+            columns=["STEP", "RESULT", "TOOK"],
+            rows=[[row.step, row.result, f"{row.seconds:.1f} s"] for row in rows],
+            notes=[would],
+        ),
+    )
