@@ -17,7 +17,7 @@ FASTAPI = "tests/services/fastapi/requirements"  # of a service that the tests d
 
 def _install(session: nox.Session) -> None:
     if session.virtualenv.is_sandboxed:  # `./ship check` brings an environment that has it all
-        session.install("--quiet", "--require-hashes", "-r", "requirements-dev.txt")
+        session.install("--quiet", "--require-hashes", "-r", "requirements/dev.txt")
 
 
 @nox.session(python=PYTHONS)
@@ -71,9 +71,9 @@ def lock(session: nox.Session) -> None:
     """Write the lock files from the .in files; `-- --upgrade` takes the newest of everything."""
     session.install("--quiet", "uv")
     for name in (
-        "requirements",
-        "requirements-local",
-        "requirements-dev",
+        "requirements/deliver",
+        "requirements/local",
+        "requirements/dev",
         "app/requirements",
         FASTAPI,
     ):

@@ -34,7 +34,7 @@ PINS = {
 
 pytestmark = pytest.mark.skipif(
     not (TOOLS / "zizmor").exists(),
-    reason="left out: the tools of requirements-dev.txt are missing",
+    reason="left out: the tools of requirements/dev.txt are missing",
 )
 
 

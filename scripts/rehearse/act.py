@@ -113,7 +113,7 @@ def _program() -> Path:
     if not found.is_file():
         raise UsageError(
             f"act is not installed in {sys.prefix}",
-            "unset SHIPWAY_VENV, or install what requirements-dev.txt names there",
+            "unset SHIPWAY_VENV, or install what requirements/dev.txt names there",
         )
     return found
 

@@ -63,13 +63,11 @@ class Fork:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("scripts", "emulator", ".github"):
+        for name in ("scripts", "emulator", "requirements", ".github"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc"))
         follow_the_sample(folder)
         for name in ("ship", ".gitignore", "pyproject.toml"):
             shutil.copy2(ROOT / name, folder / name)
-        for lockfile in ROOT.glob("requirements*.txt"):
-            shutil.copy2(lockfile, folder)
         self.write("pipelines/shop/service.yaml", MANIFEST.format(name="shop"))
         self.write("pipelines/shop/smoke.yaml", SMOKE)
         self.write("pipelines/shop/local.yaml", LOCAL.format(endpoint="http://127.0.0.1:8787"))

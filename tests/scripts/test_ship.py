@@ -26,7 +26,7 @@ def clone(tmp_path: Path) -> Path:
     """A fresh clone's launcher and what it needs, without a virtual environment."""
     folder = tmp_path / "clone"
     folder.mkdir()
-    for name in ("ship", "requirements.txt", "requirements-dev.txt", "scripts", "pipelines"):
+    for name in ("ship", "requirements", "scripts", "pipelines"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -106,7 +106,7 @@ def test_no_network_for_the_first_set_up(clone: Path) -> None:
         ended = ship(clone, "status", PYTHON=sys.executable)
         assert ended.returncode == 2
         assert "ship: setting up its Python packages in" in ended.stderr
-        assert "ship: could not install what requirements.txt names" in ended.stderr
+        assert "ship: could not install what deliver.txt names" in ended.stderr
         assert "is the network up" in ended.stderr
         assert "Traceback" not in ended.stderr
 
@@ -115,7 +115,7 @@ def test_an_environment_whose_python_is_gone_is_made_again(clone: Path) -> None:
     venv = clone / ".shipway" / "venv"
     (venv / "bin").mkdir(parents=True)
     (venv / "bin" / "python").symlink_to("/nowhere/python3")
-    shutil.copy(clone / "requirements.txt", venv / "has-requirements.txt")
+    shutil.copy(clone / "requirements" / "deliver.txt", venv / "has-deliver.txt")
     ended = ship(clone, "status", PYTHON=sys.executable)
     assert "setting up its Python packages" in ended.stderr
 
