@@ -1,14 +1,15 @@
 """Run a workflow of GitHub or Cloud Build on this machine, against a scratch local Cloud Run.
 
-It is the real file, with its jobs, conditions and outputs; tokens come from a local issuer, images
-go into a local registry. WORKFLOW is deliver (the default), ci, promote or rollback, run with
-act; or a file such as cloudbuild/deliver.yaml, run step by step.
+It runs the real file with its jobs, conditions and outputs. Tokens come from a local issuer, images
+go into a local registry. WORKFLOW is deliver (the default), ci, promote, rollback or resume, run
+with act; or a file such as cloudbuild/deliver.yaml, run step by step.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_input,
         metavar="NAME=VALUE",
-        help="what is typed into the Run workflow form; a substitution",
+        help="a value of the Run workflow form, or a substitution",
     )
     parser.add_argument(
         "--actions",
@@ -39,7 +40,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="checked-out actions, as FOLDER/OWNER/NAME (default: act fetches them from GitHub)",
     )
     parser.add_argument(
-        "--ref", type=_ref, default="refs/heads/main", help="what it runs on (default: %(default)s)"
+        "--ref",
+        type=_ref,
+        default="refs/heads/main",
+        help="the branch that it runs on (default: %(default)s)",
     )
     parser.add_argument(
         "--bake", type=options.duration, default="0s", metavar="TIME",
@@ -48,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.builder(parser)
     parser.add_argument(
         "--format", choices=["table", "json"], default="table",
-        help="of the result; json tells what the services are afterwards",
+        help="of the result; json contains the services as they are afterwards",
     )  # fmt: skip
 
 
@@ -73,24 +77,24 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     builder = _builder(arguments.builder)
     with TemporaryDirectory(prefix="shipway-rehearsal-") as scratch:
         folder = Path(scratch)
-        progress.line(_told(rehearsed, builder, arguments))
+        progress.line(_begins(rehearsed, builder, arguments))
         world = World(root, folder, builder=builder, bake=arguments.bake, ref=arguments.ref)
         before.check(world, rehearsed)
         with world:
             before.prepare(world, rehearsed, progress)
-            copy = folder / "workflows" / rehearsed.name
-            copy.parent.mkdir()
-            copy.write_text(
-                rehearsed.copy(
-                    world.variables_of,
-                    lambda job: world.token_request(job, rehearsed.name, rehearsed.event),
-                )
-            )
+            copies = folder / "workflows"
+            copies.mkdir()
+            for file, text in rehearsed.copies(
+                f"./{os.path.relpath(copies, world.clone)}",
+                world.variables_of,
+                lambda job: world.token_request(job, rehearsed.file, rehearsed.event),
+            ).items():
+                (copies / file).write_text(text)
             event = folder / "event.json"
             event.write_text(json.dumps(world.event(rehearsed)))
             ends = act.run(
                 rehearsed,
-                copy,
+                copies / rehearsed.file,
                 world.clone,
                 event,
                 environment=world.environment,
@@ -121,16 +125,16 @@ def _builder(wanted: str | None) -> str:
     return wanted or ("docker" if docker_command.engine_answers() else "pack")
 
 
-def _told(rehearsed: workflow.Workflow, builder: str, arguments: argparse.Namespace) -> str:
+def _begins(rehearsed: workflow.Workflow, builder: str, arguments: argparse.Namespace) -> str:
     images = (
         "built by Docker" if builder == "docker" else "packed, because no Docker engine answers"
     )
     if arguments.builder == "pack":
         images = "packed"
-    others = f"those in {arguments.actions}" if arguments.actions else "fetched from GitHub"
+    others = f"read from {arguments.actions}" if arguments.actions else "fetched from GitHub"
     return (
-        f"rehearsing {rehearsed.name}: images are {images}; bakes take {arguments.bake};"
-        f" the actions of others are {others}; nobody has to approve"
+        f"rehearsing {rehearsed.file}: images are {images}; bakes take {arguments.bake};"
+        f" third-party actions are {others}; no approval is asked for"
     )
 
 

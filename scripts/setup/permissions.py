@@ -25,7 +25,10 @@ from scripts.release import manifest
 ISSUER = "https://token.actions.githubusercontent.com"
 POOL = "shipway"
 BRANCH = "refs/heads/main"
-WORKFLOWS = ("deliver.yml", "promote.yml", "rollback.yml", "resume.yml")
+DELIVER, DELIVER_TO = "deliver.yml", "deliver-to.yml"  # the first calls the second
+# The files that a run starts from, and the files whose jobs get an identity.
+WORKFLOWS = (DELIVER, "promote.yml", "rollback.yml", "resume.yml")
+JOB_WORKFLOWS = (DELIVER_TO, *WORKFLOWS)
 
 ARTIFACT_READER = "roles/artifactregistry.reader"
 ARTIFACT_WRITER = "roles/artifactregistry.writer"
@@ -63,17 +66,29 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     repository_id: int
 
     def conditions(self) -> dict[str, str]:
-        """What a job's token must say, each part by its name; all of it must hold."""
-        files = ", ".join(
-            f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'" for name in WORKFLOWS
-        )
+        """Return what a job's token must say, each part by its name; all parts must hold.
+
+        A token names two files: `workflow_ref` is the one that the run started from, and
+        `job_workflow_ref` is the one that the job is in. They differ if the first calls the second
+        as a reusable workflow. Both are checked: without the first, any workflow of this repository
+        could call deliver-to.yml; without the second, deliver.yml could call any file.
+        https://docs.github.com/en/actions/how-tos/secure-your-work/security-harden-deployments/oidc-with-reusable-workflows
+        """
         return {
             "owner": f"assertion.repository_owner_id == '{self.owner_id}'",
             "repository": f"assertion.repository_id == '{self.repository_id}'",
             "branch": f"assertion.ref == '{BRANCH}'",
             "event": "assertion.event_name in ['push', 'workflow_dispatch']",
-            "workflow": f"assertion.job_workflow_ref in [{files}]",
+            "workflow": f"assertion.workflow_ref in [{_files(WORKFLOWS)}]",
+            "job": f"assertion.job_workflow_ref in [{_files(JOB_WORKFLOWS)}]",
         }
+
+
+def _files(names: Sequence[str]) -> str:
+    """Return workflow files of the repository, as tokens name them on the main branch."""
+    return ", ".join(
+        f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'" for name in names
+    )
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):

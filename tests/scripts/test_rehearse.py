@@ -17,12 +17,14 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from scripts.errors import UsageError
 from scripts.rehearse import workflow
+from scripts.setup.permissions import DELIVER_TO
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE
 from tests.scripts.docker_help import needs_docker
@@ -202,6 +204,32 @@ def test_another_branch_is_refused(forked: Fork) -> None:
     assert "on hold" not in done.stderr
 
 
+OTHER = """
+name: Other
+on:
+  workflow_dispatch:
+permissions: {}
+jobs:
+  production:
+    uses: ./.github/workflows/deliver-to.yml
+    permissions: {contents: read, id-token: write}
+    with:
+      environment: production
+      digest: sha256:0000000000000000000000000000000000000000000000000000000000000000
+"""
+
+
+def test_another_workflow_that_calls_the_same_file_is_refused(tmp_path: Path) -> None:
+    """The condition names the file that the run starts from, not only the one with the job."""
+    fork = Fork(tmp_path)
+    fork.write(".github/workflows/other.yml", OTHER)
+    fork.commit("another caller", health="ok")
+    done = fork.rehearse("other")
+    assert done.returncode == 1
+    assert jobs(done) == {"production": "failure"}
+    assert "rejected by the attribute condition" in done.stderr
+
+
 def test_a_job_without_the_permission_gets_no_token(tmp_path: Path) -> None:
     fork = Fork(tmp_path)
     file = fork.folder / ".github/workflows/rollback.yml"
@@ -275,7 +303,7 @@ def test_an_action_that_is_not_there(forked: Fork, tmp_path: Path) -> None:
         cwd=forked.folder, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2
-    assert f"--actions {tmp_path}: no " in done.stderr
+    assert f"--actions {tmp_path}: actions/attest-build-provenance is not in" in done.stderr
     assert "git clone https://github.com/" in done.stderr
 
 
@@ -288,7 +316,7 @@ def test_actions_that_cannot_be_fetched(forked: Fork) -> None:
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "ship: act could not fetch the actions of others from GitHub" in done.stderr
+    assert "ship: act could not fetch third-party actions from GitHub" in done.stderr
     assert "  | Unable to clone https://github.com/google-github-actions/auth" in done.stderr
     assert "--actions FOLDER" in done.stderr
 
@@ -302,6 +330,7 @@ def test_actions_that_cannot_be_fetched(forked: Fork) -> None:
         (["rollback", "--input", "env=staging"], "did you mean 'environment'?"),
         (["rollback", "--input", "environment=qa"], "production, staging"),
         (["deliver", "--ref", "main"], "refs/heads/main"),
+        (["deliver-to"], "deliver-to.yml runs only when another workflow calls it"),
     ],
 )
 def test_bad_input(forked: Fork, words: list[str], said: str) -> None:
@@ -312,22 +341,53 @@ def test_bad_input(forked: Fork, words: list[str], said: str) -> None:
 
 def test_the_copy_differs_in_what_act_lacks_only() -> None:
     real = workflow.load(ROOT, "deliver", {})
-    copied = yaml.load(real.copy(lambda job: {}, lambda job: {}), Loader=workflow._Loader)
-    for job in real.data["jobs"].values():
-        job.pop("concurrency", None)
-        job.setdefault("env", {})
-    assert copied == real.data
-    again = real.copy(lambda job: {"DEPLOYER": f"it's {job.environment}"}, lambda job: {"A": "b"})
-    assert (
-        "${{ 'it''s production' }}"
-        in yaml.load(again, Loader=workflow._Loader)["jobs"]["production"]["steps"][1]["with"][
-            "service_account"
-        ]
+    copies = copied(real, {}, {})
+    called = [name for name in copies if name != "deliver.yml"]
+    assert [f"staging.{DELIVER_TO}", f"production.{DELIVER_TO}"] == called
+    files = [real.data, real.called["staging"].data, real.called["production"].data]
+    for original, copy in zip(files, copies.values(), strict=True):
+        for id_, job in original["jobs"].items():
+            job.pop("concurrency", None)
+            job.pop("name", None)
+            if "uses" in job:
+                job["uses"] = f"./../copies/{id_}.{DELIVER_TO}"
+            else:
+                job.setdefault("env", {})
+        assert copy == {**original, "name": "Deliver"}
+
+
+def test_a_copy_has_its_environments_variables_and_access_to_the_issuer() -> None:
+    real = workflow.load(ROOT, "deliver", {})
+    copies = copied(real, {"DEPLOYER": "it's {}"}, {"A": "b"})
+    job = copies[f"production.{DELIVER_TO}"]["jobs"]["deliver"]
+    assert job["steps"][1]["with"]["service_account"] == "${{ 'it''s production' }}"
+    assert job["env"] == {"A": "b"}
+    assert "env" not in copies["deliver.yml"]["jobs"]["production"]
+
+
+def test_a_called_job_has_no_right_that_its_caller_lacks() -> None:
+    real = workflow.load(ROOT, "deliver", {})
+    assert {job.id: job.tokens for job in real.jobs} == {
+        "build": True, "staging": True, "production": True,
+    }  # fmt: skip
+    real.data["jobs"]["staging"]["permissions"] = {"contents": "read"}
+    real.called["production"].data["jobs"]["deliver"]["permissions"] = {"contents": "read"}
+    assert {job.id: job.tokens for job in real.jobs} == {
+        "build": True, "staging": False, "production": False,
+    }  # fmt: skip
+
+
+def copied(real: workflow.Workflow, variables: dict[str, str], env: dict[str, str]) -> Any:
+    made = real.copies(
+        "./../copies",
+        lambda job: {k: v.format(job.environment) for k, v in variables.items()},
+        lambda job: env,
     )
+    return {name: yaml.load(text, Loader=workflow._Loader) for name, text in made.items()}
 
 
 def test_no_workflow_at_all(tmp_path: Path) -> None:
     (tmp_path / ".github/workflows").mkdir(parents=True)
     (tmp_path / ".github/workflows/a.yml").write_text("- 1\n")
-    with pytest.raises(UsageError, match=r"a\.yml: no workflow"):
+    with pytest.raises(UsageError, match=r"a\.yml: not a workflow"):
         workflow.load(tmp_path, "a", {})

@@ -79,7 +79,7 @@ def _workflow(file: str, substitutions: Mapping[str, str]) -> Workflow:
     name = f"{Path(file).stem}.yml"
     env = substitutions.get("_ENVIRONMENT")
     data: dict[str, Any] = {"on": {"workflow_dispatch": {}} if env else {"push": {}}, "jobs": {}}
-    return Workflow(name=name, data=data, inputs={"environment": env} if env else {})
+    return Workflow(file=name, data=data, inputs={"environment": env} if env else {})
 
 
 def _read(
