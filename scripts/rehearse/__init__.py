@@ -79,9 +79,13 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         folder = Path(scratch)
         progress.line(_begins(rehearsed, builder, arguments))
         world = World(root, folder, builder=builder, bake=arguments.bake, ref=arguments.ref)
-        before.check(world, rehearsed)
+        env = inputs.get("environment")
+        before.check(world, env)
         with world:
-            before.prepare(world, rehearsed, progress)
+            if rehearsed.event == "pull_request":
+                world.take_up()
+            else:
+                before.prepare(world, Path(rehearsed.file).stem, env, progress)
             copies = folder / "workflows"
             copies.mkdir()
             for file, text in rehearsed.copies(

@@ -8,32 +8,32 @@ from __future__ import annotations
 
 from scripts.command.terminal import Progress
 from scripts.errors import UsageError, did_you_mean
-from scripts.rehearse.workflow import Workflow
 from scripts.rehearse.world import World
 
 
-def check(world: World, workflow: Workflow) -> None:
+def check(world: World, env: str | None) -> None:
     """Check that the environment of the inputs is one of pipelines/.
 
     Raises:
         UsageError: it is not.
     """
-    env = workflow.inputs.get("environment")
     if env is not None and env not in world.environments:
         known = did_you_mean(env, world.environments, "environments of pipelines/")
         raise UsageError(f"--input environment={env}: no such environment", known)
 
 
-def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
+def prepare(world: World, name: str, env: str | None, progress: Progress) -> None:
     """Bring the services to the state in which the workflow begins.
+
+    Args:
+        world: The world of the rehearsal.
+        name: The workflow, such as "deliver".
+        env: The environment that it is started for; None for all of them.
+        progress: Gets each line of progress.
 
     Raises:
         Failed: the previous commit cannot be delivered.
     """
-    if workflow.event == "pull_request":
-        world.take_up()
-        return
-    env = workflow.inputs.get("environment")
     services = sorted({p.service for p in world.pipelines if env in (None, p.env)})
     with progress.step("before", "deliver the previous commit") as step:
         for service in services:
@@ -41,14 +41,14 @@ def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
         world.take_up()
         if env:
             for service in services:
-                _prepare(world, workflow.file, service, env)
+                _prepare(world, name, service, env)
         step.done("the previous commit is delivered" + (f"; {env} is prepared" if env else ""))
 
 
-def _prepare(world: World, workflow: str, service: str, env: str) -> None:
-    last = "deploy" if workflow == "promote.yml" else "deliver"
+def _prepare(world: World, name: str, service: str, env: str) -> None:
+    last = "deploy" if name == "promote" else "deliver"
     _deliver(world, service, _way(world, service, env), last=last)
-    if workflow == "resume.yml":
+    if name == "resume":
         world.ship("rollback", service, "--env", env, environment=env)
 
 
