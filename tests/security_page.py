@@ -11,7 +11,7 @@ from tests.federation_help import REPOSITORY, planned
 PAGE = ROOT / "docs" / "security.md"
 
 _STOPS = {
-    "owner": "a repository whose owner's name and own name were taken over",
+    "owner": "someone who took over the name of the owner or of the repository",
     "repository": "every other repository, also forks",
     "branch": "every other branch, tags, pull requests",
     "event": "events that a stranger causes on main: `pull_request_target`, comments, other runs",

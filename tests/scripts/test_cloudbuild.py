@@ -141,7 +141,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"steps": [{**STEP, "timeout": "20s"}], "timeout": "10s"}, "longer than the build's"),
     ({"steps": [STEP], "timeout": "86401s"}, "at most 24 hours"),
     ({"steps": [{**STEP, "volumes": [ONE]}]}, "used by one step only"),
-    ({"steps": [{**STEP, "volumes": [{**ONE, "path": "/workspace"}]}] * 2}, "is not an allowed path"),
+    ({"steps": [{**STEP, "volumes": [{**ONE, "path": "/workspace"}]}] * 2}, "not an allowed path"),
     ({"steps": [{**STEP, "secretEnv": ["S"]}]}, "S is not in availableSecrets"),
     ({"steps": [STEP], "availableSecrets": {"secretManager": [
         {"versionName": "projects/p/secrets/s/versions/1", "env": "S"}]}}, "no step uses S"),

@@ -30,7 +30,7 @@ DELIVER, DELIVER_TO = f"{FILES}/deliver.yml@{MAIN}", f"{FILES}/deliver-to.yml@{M
 
 
 class Door:
-    """A local token service with the pool, its provider, and the accounts of two environments."""
+    """A local token service with the pool, its providers, and the accounts of two environments."""
 
     def __init__(self, url: str) -> None:
         self.owner = Owner(url)
@@ -84,7 +84,7 @@ class Door:
         return self.exchange(self.token(claims, name), name)
 
     def speaks_as(self, account: Account, claims: dict[str, Any]) -> int:
-        """The status with which a job is answered that wants to speak as an account."""
+        """Return the status of a job's request for an access token of an account."""
         entered = self.knock(claims)
         assert entered.ok, entered.text
         answer = requests.post(
@@ -182,10 +182,10 @@ def test_each_part_of_the_condition_stops_a_token(
         {"repository_id": None},
     ],
 )
-def test_what_several_parts_stop(door: Door, claims: dict[str, Any]) -> None:
+def test_several_parts_stop_a_token(door: Door, claims: dict[str, Any]) -> None:
     refused = door.knock(claims)
     assert refused.status_code == 400, refused.text
-    # Without a number there is nothing to map either.
+    # Without the number the mapping fails, too.
     expected = "invalid_grant" if "repository_id" in claims and not claims["repository_id"] else ""
     assert refused.json()["error"] == (expected or "unauthorized_client")
 
@@ -225,7 +225,7 @@ def test_productions_deployer_needs_its_environment(door: Door) -> None:
 
 
 def test_another_repository_of_the_same_pool_speaks_as_none(door: Door) -> None:
-    """Members are the pool's, whichever provider let them in."""
+    """Members belong to the pool, so that the provider does not matter."""
     other = msgspec.structs.replace(REPOSITORY, repository_id=9, name="other")
     door.make("github-9", " && ".join(other.conditions().values()))
     claims = {
@@ -242,7 +242,7 @@ def test_another_repository_of_the_same_pool_speaks_as_none(door: Door) -> None:
     assert answer.status_code == 403
 
 
-def test_tokens_that_are_not_githubs_or_not_for_us(door: Door) -> None:
+def test_tokens_of_another_issuer_or_for_another_audience(door: Door) -> None:
     """Wrong audience, expired, signed by another key, unsigned."""
     name = door.provider.id
     good = door.token({}, name)
@@ -269,7 +269,7 @@ def roles(plan: Federation, member: str) -> set[tuple[str, str]]:
 
 
 def test_the_roles_of_production() -> None:
-    """All of them, so that one more is a decision and not an accident."""
+    """The complete list, so that a new role is a decision and not an accident."""
     plan = planned("production")
     region = "projects/acme-prod/locations/us-central1"
     images = "projects/acme-ops/locations/us-central1/repositories/services"
@@ -313,8 +313,8 @@ def test_each_need_names_a_role_that_gives_its_permission() -> None:
     assert {(need.role, need.resource) for need in needs} <= given
 
 
-def test_no_identity_of_ours_can_change_who_may_do_what() -> None:
-    """Nor read a secret that is not its own, nor touch a service that is not."""
+def test_no_identity_can_change_who_may_do_what() -> None:
+    """Nor act as an account other than the service's; roles on a whole project only read."""
     for env in ("staging", "production"):
         plan = planned(env)
         for binding in plan.bindings:
@@ -360,7 +360,7 @@ def test_secrets_and_smoke_checks_of_a_private_service() -> None:
     assert (permissions.RUN_INVOKER, service) in roles(plan, plan.deployer.member)
 
 
-def test_without_an_account_to_run_as_it_says_what_to_add() -> None:
+def test_a_missing_account_to_run_as_is_reported() -> None:
     bare = msgspec.structs.replace(pipeline("staging"), overlay={})
     with pytest.raises(UsageError) as refused:
         permissions.plan(REPOSITORY, [bare], [], NUMBERS)
@@ -368,7 +368,7 @@ def test_without_an_account_to_run_as_it_says_what_to_add() -> None:
     assert "app-runtime@acme-staging.iam.gserviceaccount.com" in str(refused.value.hint)
 
 
-def test_names_of_accounts_fit_whatever_the_environment_is_called() -> None:
+def test_names_of_accounts_fit_every_name_of_an_environment() -> None:
     for env in ("qa", "production", "a-very-long-name-of-an-environment", "Eins_Zwei", "eins-zwei"):
         named = msgspec.structs.replace(pipeline("staging"), env=env)
         wide = msgspec.structs.replace(REPOSITORY, repository_id=1234567890)

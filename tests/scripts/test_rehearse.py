@@ -1,7 +1,7 @@
 """The real workflows, run with act against a scratch local Cloud Run that enforces IAM.
 
-In the place of the actions of others stand those of tests/actions/: no internet is needed. What
-they stand for is not tested here.
+Stand-ins in tests/actions/ replace third-party actions, so that the tests need no internet. The
+real actions are not tested here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ overlay:
       spec:
         serviceAccountName: shop-runtime@acme-{env}.iam.gserviceaccount.com
 """
-# What this project's own checks and tests are is not the point: a fork has its own.
+# A fork has its own checks and tests.
 NOXFILE = """
 import nox
 
@@ -61,7 +61,7 @@ TEST = "def test_it():\n    assert True\n"
 
 
 class Fork:
-    """A fork with a small service of its own, and the workflows as they are."""
+    """A fork with a small service of its own, and the real workflows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -108,25 +108,25 @@ class Fork:
             words += ["--builder", "pack"]
         return subprocess.run(
             [sys.executable, str(ROOT / "scripts"), *words],
-            cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "somebody", **env},
+            cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "someone", **env},
             capture_output=True, text=True, check=False, timeout=240,
         )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Fork:
-    """One fork for the tests that leave it as it is."""
+    """One fork for all tests that do not change it."""
     return Fork(tmp_path_factory.mktemp("fork"))
 
 
 def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """Job -> result, as the table says."""
+    """Return job -> result from the table."""
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
     return {row[0]: row[1] for row in rows if len(row) > 1 and row[0] != "rehearsed"}
 
 
 def test_deliver(forked: Fork) -> None:
-    """Built once, to staging, the same digest to production; nobody else's identity used (I2)."""
+    """One build, then the same digest in staging and production, with their own identities (I2)."""
     done = forked.rehearse()
     assert done.returncode == 0, done.stderr
     assert jobs(done) == {"build": "success", "staging": "success", "production": "success"}
@@ -166,7 +166,7 @@ def test_promote_to_a_percentage(forked: Fork) -> None:
     assert "0 %     35 %" in done.stderr
 
 
-def test_rollback_and_what_was_typed_is_no_shell(forked: Fork) -> None:
+def test_rollback_runs_no_shell_in_user_input(forked: Fork) -> None:
     made = Path(tempfile.gettempdir(), f"made-{uuid.uuid4().hex[:8]}")
     reason = f"--yes $(touch {made}) `touch {made}`; touch {made} \" ' & touch {made}"
     inputs = ("--input", "environment=production", "--input", f"reason={reason}")
@@ -174,7 +174,7 @@ def test_rollback_and_what_was_typed_is_no_shell(forked: Fork) -> None:
     assert done.returncode == 0, done.stderr
     assert jobs(done) == {"rollback": "success"}
     assert "on hold" in done.stderr
-    assert "by somebody, 2" in done.stderr
+    assert "by someone, 2" in done.stderr
     assert reason in done.stderr
     assert not made.exists()
 
@@ -194,7 +194,7 @@ def test_resume(forked: Fork) -> None:
 
 
 def test_another_branch_is_refused(forked: Fork) -> None:
-    """The provider's condition: whatever a branch's workflow says, it gets no identity."""
+    """The provider's condition: a workflow of a branch gets no identity."""
     inputs = ("--input", "environment=production")
     done = forked.rehearse("rollback", *inputs, "--ref", "refs/heads/mine")
     assert done.returncode == 1
@@ -250,7 +250,7 @@ def test_deliver_with_docker(forked: Fork) -> None:
 
 @needs_docker
 def test_ci(forked: Fork) -> None:
-    """Checks, tests, and the trial delivery with the image that Docker built."""
+    """Checks, tests, and the trial delivery of an image that Docker built."""
     done = forked.rehearse("ci")
     assert done.returncode == 0, done.stderr
     assert jobs(done) == {"check": "success", "trial": "success"}
@@ -258,7 +258,7 @@ def test_ci(forked: Fork) -> None:
 
 
 def test_a_commit_that_adds_an_environment(tmp_path: Path) -> None:
-    """What was there before it has nowhere to go: the commit itself is delivered first."""
+    """The previous commit lacks the environment, so that the commit itself is delivered first."""
     fork = Fork(tmp_path)
     fork.write("pipelines/shop/qa.yaml", ENVIRONMENT.format(env="qa", after="after: staging"))
     fork.commit("one more", health="ok")
@@ -273,7 +273,7 @@ def test_nothing_is_left_in_the_repository(forked: Fork) -> None:
 
 @pytest.mark.parametrize("at", ["before", "job"])
 def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
-    """Ended while a container is waited for: before the workflow runs, and in one of its steps."""
+    """Interrupted while it waits for a container: before the workflow, and in one of its steps."""
     fork = Fork(tmp_path / "fork")
     (scratch := tmp_path / "tmp").mkdir()
     os.mkfifo(began := tmp_path / "began")
@@ -282,7 +282,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
     fork.write("shop/server.py", server)
     fork.commit("it never listens", health="ok")
     if at == "before":
-        fork.commit("nor does this", health="ok", note="another")
+        fork.commit("another that never listens", health="ok", note="another")
     words = ["rehearse", "--builder", "pack", "--actions", str(ROOT / "tests" / "actions")]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts"), *words],
@@ -297,7 +297,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
     assert list(scratch.iterdir()) == []
 
 
-def test_an_action_that_is_not_there(forked: Fork, tmp_path: Path) -> None:
+def test_a_missing_action(forked: Fork, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts"), "rehearse", "--actions", str(tmp_path)],
         cwd=forked.folder, capture_output=True, text=True, check=False, timeout=120,
@@ -386,7 +386,7 @@ def copied(real: workflow.Workflow, variables: dict[str, str], env: dict[str, st
     return {name: yaml.load(text, Loader=workflow._Loader) for name, text in made.items()}
 
 
-def test_no_workflow_at_all(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_workflow(tmp_path: Path) -> None:
     (tmp_path / ".github/workflows").mkdir(parents=True)
     (tmp_path / ".github/workflows/a.yml").write_text("- 1\n")
     with pytest.raises(UsageError, match=r"a\.yml: not a workflow"):
