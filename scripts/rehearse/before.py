@@ -6,7 +6,7 @@ for `rollback` it is delivered; for `resume` it is delivered and rolled back.
 
 from __future__ import annotations
 
-from scripts.command.terminal import Progress
+from scripts.command.progress import Progress
 from scripts.errors import UsageError, did_you_mean
 from scripts.rehearse.world import World
 
@@ -19,7 +19,7 @@ def check(world: World, env: str | None) -> None:
     """
     if env is not None and env not in world.environments:
         known = did_you_mean(env, world.environments, "environments of pipelines/")
-        raise UsageError(f"--input environment={env}: no such environment", known)
+        raise UsageError(f"there is no environment '{env}'", known)
 
 
 def prepare(world: World, name: str, env: str | None, progress: Progress) -> None:
