@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.command.terminal import Progress
+from scripts.command.progress import Progress
 from scripts.errors import UsageError
 from scripts.rehearse import cloudbuild
 from scripts.rehearse.cloudbuild import build, runner
@@ -31,15 +31,15 @@ class Lines(Progress):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.printed: list[str] = []
 
     def line(self, text: str) -> None:
-        self.told.append(text)
+        self.printed.append(text)
 
     def of(self, step: str) -> list[str]:
         """Return the output of a step."""
         start = f"{step}: "
-        mine = [line.removeprefix(start) for line in self.told if line.startswith(start)]
+        mine = [line.removeprefix(start) for line in self.printed if line.startswith(start)]
         return [line for line in mine if not line.startswith(("starts: ", "left out: "))]
 
 
@@ -177,7 +177,7 @@ def test_steps_wait_for_what_they_name_and_run_side_by_side(tmp_path: Path) -> N
         "timeout": "20s",
     }
     ends, lines = run(tmp_path, document)
-    assert {end.status for end in ends.values()} == {"SUCCESS"}, lines.told
+    assert {end.status for end in ends.values()} == {"SUCCESS"}, lines.printed
 
 
 def test_a_failure_ends_the_build_and_what_runs_beside_it(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_secrets(tmp_path: Path) -> None:
     }
     ends, lines = run(tmp_path, document, secrets={"TOKEN": "hunter2"})
     assert [end.status for end in ends.values()] == ["SUCCESS", "SUCCESS"]
-    assert "hunter2" not in "\n".join(lines.told)
+    assert "hunter2" not in "\n".join(lines.printed)
 
 
 def test_only_the_entry_points_of_googles_builders_are_known(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_step_runs_in_its_own_image(tmp_path: Path) -> None:
             {"versionName": "projects/p/secrets/s/versions/1", "env": "TOKEN"}]},
     }  # fmt: skip
     ends, lines = run(tmp_path, document, docker=True, secrets={"TOKEN": "once"})
-    assert lines.of("args") == ["/workspace/builder/homeonce"], lines.told
+    assert lines.of("args") == ["/workspace/builder/homeonce"], lines.printed
     assert ends["args"].where == f"in {IMAGE}"
     assert ends["slow"].status == "TIMEOUT"
     command = ["docker", "ps", "--quiet", "--filter", "name=shipway-rehearsal-"]
