@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from scripts.cloud.registry import Registry
+from scripts.config.image_reference import ImageReference
 from scripts.errors import Failed, ShipError, UsageError
 from scripts.image.buildx import Builder
 from tests.conftest import LocalCloudRun
@@ -25,7 +26,7 @@ def build(
     return Builder(os.environ).build(
         context,
         dockerfile=context / "Dockerfile",
-        repository=repository,
+        repository=ImageReference.parse(repository),
         platform="linux/amd64",
         commit=COMMIT,
         earlier=earlier,

@@ -75,7 +75,7 @@ def test_a_release_that_fails_its_checks_gets_no_traffic(served: Project) -> Non
     assert f"{served.revision(bad)} did not pass its smoke checks" in ended.stderr
     assert "field status is 'broken', expected 'ok'" in ended.stderr
     assert '"status": "broken"' in ended.stderr, "the body is the evidence"
-    assert "the service serves what it did before" in ended.stderr
+    assert f"traffic is unchanged: {next(iter(before))} 100 %" in ended.stderr
     assert f"./ship status {served.name}" in ended.stderr
     assert served.shares() == before
     assert served.revision(bad) not in {answer.revision for answer in answers}
@@ -112,9 +112,9 @@ def test_a_release_that_never_starts_shows_its_log(served: Project) -> None:
     assert ended.returncode == 1
     assert "did not start: HealthCheckContainerError" in ended.stderr
     assert "no database" in ended.stderr
-    assert "serves what it did before" in ended.stderr
+    assert f"traffic is unchanged: {next(iter(before))} 100 %" in ended.stderr
     assert served.shares() == before
-    # What never started stands in nobody's way: not of the next release, nor of a rollback.
+    # A revision that never started blocks neither the next release nor a rollback.
     good = served.commit(start="listen")
     served.done("deliver")
     assert served.shares() == {served.revision(good): 100}

@@ -175,5 +175,5 @@ def test_a_commit_is_pushed_with_a_workflows_identity(
     project.commit()
     again = project.ship("build", "--env", "staging", **variables)
     assert again.returncode == 0, again.stderr
-    assert "are used again" in again.stderr
+    assert "reusing layers of commit" in again.stderr
     assert "ya29." not in refused.stderr + again.stderr + again.stdout

@@ -45,8 +45,8 @@ def test_an_older_commit_steps_aside(two: Two, how: list[str]) -> None:
     ended = project.ship("deliver", "--commit", two.older, *how)
     assert ended.returncode == 0, ended.stderr
     assert (
-        f"{two.older[:7]} steps aside: {two.newer[:7]} is newer and serves 100 % in local;"
-        f" to go back on purpose: ./ship rollback {project.name}"
+        f"{two.older[:7]} steps aside: {two.newer[:7]} is newer and serves 100 % in local."
+        f" To go back on purpose: ./ship rollback {project.name}"
     ) in ended.stdout
     assert version(project) == before
     assert not has_image(project, two.older)
@@ -90,7 +90,7 @@ def test_what_is_under_way_without_traffic_counts(served: Project) -> None:
     served.done("deploy")
     before = version(served)
     ended = served.ship("deliver", "--commit", older)
-    assert f"{newer[:7]} is newer and is under way in local" in ended.stdout
+    assert f"{newer[:7]} is newer and is being released in local" in ended.stdout
     assert version(served) == before
 
 

@@ -120,7 +120,7 @@ def test_what_differs_is_named_by_its_path(
 def test_a_service_that_is_not_there_would_be_made(project: Project) -> None:
     ended = project.ship("plan")
     assert ended.returncode == 4, ended.stderr
-    assert f"{project.name} does not exist in us-central1: a deploy makes it" in ended.stdout
+    assert f"{project.name} does not exist in us-central1: a deploy creates it" in ended.stdout
 
 
 def test_from_no_change_to_a_change_and_back(served: Project) -> None:
