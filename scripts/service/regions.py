@@ -11,7 +11,7 @@ from scripts.command import run_page
 from scripts.command.record import Moved
 from scripts.command.results import Result, Table
 from scripts.command.words import by_share, split
-from scripts.errors import Failed, ShipError
+from scripts.errors import Failed, Refused, ShipError, UsageError
 from scripts.release.state import State
 from scripts.service.context import Context
 
@@ -54,12 +54,7 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
             *done,
             *(f"not tried in {name}" for name in self.skipped),
         ]
-        raise type(first)(
-            f"{region}: {first.message} ({'; '.join(rest)})",
-            first.hint,
-            evidence=first.evidence,
-            service_says=first.service_says,
-        )
+        raise _joined(f"{region}: {first.message} ({'; '.join(rest)})", [first])
 
 
 def in_every_region(
@@ -99,17 +94,23 @@ def in_every_region(
 
 def _nowhere(errors: Mapping[str, ShipError], skipped: list[str]) -> ShipError:
     """Return one error for a failure in every region that was tried."""
-    first = next(iter(errors.values()))
     if len(errors) + len(skipped) == 1:
-        return first
+        return next(iter(errors.values()))
     parts = [f"{region}: {error.message}" for region, error in errors.items()]
     parts += [f"not tried in {region}" for region in skipped]
-    alike = all(type(error) is type(first) for error in errors.values())
-    return (type(first) if alike else Failed)(
-        "; ".join(parts),
-        first.hint,
-        evidence=[line for error in errors.values() for line in error.evidence],
-        service_says=[line for error in errors.values() for line in error.service_says],
+    return _joined("; ".join(parts), [*errors.values()])
+
+
+def _joined(message: str, errors: list[ShipError]) -> ShipError:
+    """Return one error with the hint of the first one, and the exit code where all agree on one."""
+    kinds = [
+        kind for kind in (Refused, UsageError) if all(isinstance(error, kind) for error in errors)
+    ]
+    return (kinds[0] if kinds else Failed)(
+        message,
+        errors[0].hint,
+        evidence=[line for error in errors for line in error.evidence],
+        service_says=[line for error in errors for line in error.service_says],
     )
 
 
