@@ -105,21 +105,6 @@ def test_rollback_finds_the_last_known_good_revision_and_holds(second: Project) 
     assert second.shares() == {second.revision(third): 100}
 
 
-def test_promote_under_a_hold_takes_its_name(candidate: Project) -> None:
-    """I7."""
-    new, old = names(candidate)
-    candidate.done("hold", "--name", "incident-42", "--reason", "paying customers")
-    for override in ([], ["--override", "incident-41"]):
-        ended = candidate.ship("promote", *override)
-        assert ended.returncode == 3
-        assert f"{candidate.name} is on hold: incident-42" in ended.stderr
-        assert "--override incident-42" in ended.stderr
-        assert candidate.shares() == {old: 100}
-    candidate.done("promote", "--override", "incident-42")
-    assert candidate.shares() == {old: 90, new: 10}
-    assert candidate.done("status")["regions"][0]["hold"]["name"] == "incident-42"
-
-
 def test_a_hold_is_overridden_by_its_name_only(second: Project) -> None:
     """I7."""
     second.done("hold", "--name", "incident-42", "--reason", "paying customers")
@@ -128,6 +113,22 @@ def test_a_hold_is_overridden_by_its_name_only(second: Project) -> None:
     assert second.ship("deliver", "--override", "incident-42").returncode == 0
     assert second.shares() == {second.revision(commit): 100}
     assert second.done("status")["regions"][0]["hold"]["name"] == "incident-42"
+
+
+def test_promote_under_a_hold_is_refused_unless_it_names_the_hold(candidate: Project) -> None:
+    """I7."""
+    new, old = names(candidate)
+    candidate.done("hold", "--name", "incident-42", "--reason", "paying customers")
+    before = candidate.service()
+    for words in ((), ("--to", "35"), ("--all",), ("--override", "another")):
+        ended = candidate.ship("promote", *words)
+        assert ended.returncode == 3
+        assert "is on hold: incident-42" in ended.stderr
+        assert f"./ship resume {candidate.name}" in ended.stderr
+    assert candidate.service() == before
+    candidate.done("promote", "--override", "incident-42")
+    assert candidate.shares() == {old: 90, new: 10}
+    assert candidate.done("status")["regions"][0]["hold"]["name"] == "incident-42"
 
 
 def test_a_hold_set_in_the_middle_stops_the_next_step(candidate: Project) -> None:
