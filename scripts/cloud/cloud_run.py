@@ -154,7 +154,7 @@ class CloudRun:
         if state is None:
             raise Failed(
                 f"there is no service {self.name} in {self.project}, {self.region}",
-                f"./ship deliver {self.pipeline.where} makes its first release",
+                f"For its first release: ./ship deliver {self.pipeline.where}",
             )
         return state
 

@@ -95,7 +95,7 @@ def refuse_displaced(state: State, candidate: str) -> None:
     if state.candidate not in (None, candidate):
         raise Refused(
             f"{candidate} is no longer being released: {state.candidate} has taken its place",
-            f"see ./ship status {state.where}",
+            f"To see what is live: ./ship status {state.where}",
         )
 
 
@@ -122,7 +122,7 @@ def require_candidate(state: State) -> str:
     if state.candidate is None:
         raise Refused(
             f"no release of {state.name} is under way",
-            f"./ship deliver {state.where} starts one; --revision names another revision",
+            f"To start one: ./ship deliver {state.where}",
         )
     return state.candidate
 
@@ -226,7 +226,7 @@ def choose_percent(states: list[State], steps: list[int], to: int | None) -> int
     if not current:
         raise Refused(
             f"nothing to promote: no release of {states[0].name} is under way",
-            f"./ship deliver {states[0].where} starts one",
+            f"To start one: ./ship deliver {states[0].where}",
         )
     if to is None:
         return next((step for step in steps if step > min(current)), 100)
@@ -264,7 +264,7 @@ def choose_target(state: State, to: str | None) -> str:
     if target is None:
         raise Refused(
             f"nothing to roll back to: no other revision of {state.name} is known to be good",
-            f"./ship history {state.where} lists the revisions; choose one with --to REVISION",
+            f"To choose one: --to REVISION; ./ship history {state.where} lists the revisions",
         )
     return target
 

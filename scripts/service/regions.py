@@ -163,7 +163,9 @@ def report(context: Context, acted: Acted, notes: list[str], title: str | None =
     ]
     notes = [*notes, *acted.lines]
     if context.dry_run:
-        notes.append("dry run: nothing was written; this is what would change")
+        changes = any(move.changed for move in moves)
+        would = "nothing was written; this is what would change"
+        notes.append(f"dry run: {would if changes else 'nothing would change'}")
     return Result(
         data={
             "service": context.pipeline.service,

@@ -44,7 +44,7 @@ def test_an_unknown_option_and_a_missing_value(project: Project) -> None:
 def test_a_percentage_as_people_paste_it(project: Project) -> None:
     ended = project.ship("promote", "--to= 50 %")
     assert "percentage" not in ended.stderr
-    assert "makes its first release" in ended.stderr
+    assert "For its first release: ./ship deliver" in ended.stderr
 
 
 @pytest.mark.parametrize("percent", ["0", "101", "-5", "ten", "3.5"])
