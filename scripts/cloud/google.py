@@ -52,7 +52,7 @@ class Google:
     """Google's APIs as one environment reaches them.
 
     Args:
-        pipeline: says endpoint and credentials.
+        pipeline: names endpoint and credentials.
         dry_run: refuse everything except reads (I10).
         token: an access token to use instead of the environment's credentials.
     """
@@ -330,12 +330,12 @@ def _usable_credentials() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """Return google-auth's message, and Google's own from the answer that goes with it."""
-    said = str(error.args[0]) if error.args else type(error).__name__
+    message = str(error.args[0]) if error.args else type(error).__name__
     try:
         answered = json.loads(error.args[1])["error"]["message"]
     except (IndexError, KeyError, TypeError, ValueError):
-        return said
-    return f"{said}: {answered}"
+        return message
+    return f"{message}: {answered}"
 
 
 def unreachable(url: str, error: Exception) -> Unreachable:

@@ -218,9 +218,11 @@ class Registry:
         if answer.status_code == 404:
             return None
         digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
-        said = reference if ":" in reference else answer.headers.get("Docker-Content-Digest")
-        if said and said != digest:
-            raise Failed(f"{self._host}/{repository}: asked for {said}, got the bytes of {digest}")
+        expected = reference if ":" in reference else answer.headers.get("Docker-Content-Digest")
+        if expected and expected != digest:
+            raise Failed(
+                f"{self._host}/{repository}: asked for {expected}, got the bytes of {digest}"
+            )
         return digest, answer.headers.get("Content-Type", "").partition(";")[0], answer.json()
 
     def _config(self, repository: str, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -314,11 +316,11 @@ class _Again(Exception):
 def _refusal(method: str, answer: requests.Response) -> Failed | UsageError:
     try:
         errors = answer.json()["errors"]
-        said = "; ".join(f"{error['code']}: {error.get('message', '')}" for error in errors)
+        detail = "; ".join(f"{error['code']}: {error.get('message', '')}" for error in errors)
     except (ValueError, KeyError, TypeError):
-        said = answer.text[:500].strip()
+        detail = answer.text[:500].strip()
     parts = urlsplit(answer.url)
-    message = f"{parts.netloc}: {method} {parts.path}: {answer.status_code} {said}".rstrip()
+    message = f"{parts.netloc}: {method} {parts.path}: {answer.status_code} {detail}".rstrip()
     if answer.status_code in (401, 403):
         hint = (
             "pushing needs roles/artifactregistry.writer on the repository, reading needs .reader"

@@ -1,4 +1,4 @@
-"""A late commit steps aside for a newer one, as the clone's history tells which is newer.
+"""A late commit steps aside for a newer one, by the clone's history.
 
 Where the clone does not know a commit, a delivery goes on: a shallow clone must not stop releases.
 """

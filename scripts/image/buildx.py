@@ -32,11 +32,11 @@ class Builder:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        said = docker_command.run(["docker", "buildx", "inspect"], environment)
-        found = [re.match(r"Driver:\s+(\S+)", line) for line in said]
+        output = docker_command.run(["docker", "buildx", "inspect"], environment)
+        found = [re.match(r"Driver:\s+(\S+)", line) for line in output]
         self.driver = next((match[1] for match in found if match), "")
         if not self.driver:  # it prints the reason, and exits with 0
-            raise docker_command.failure(0, said, environment)
+            raise docker_command.failure(0, output, environment)
 
     @property
     def is_engine(self) -> bool:

@@ -36,7 +36,7 @@ def run(
         UsageError: Docker or buildx is not installed, or no engine answers.
         Failed: it fails; its last lines are the evidence.
     """
-    said: list[str] = []
+    output: list[str] = []
     try:
         process = subprocess.Popen(
             command,
@@ -55,25 +55,25 @@ def run(
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                said.append(line.rstrip())
+                output.append(line.rstrip())
                 if _STEP.match(line):
                     progress(line.rstrip())
         except BaseException:
             process.terminate()  # an interrupted build does not go on and push
             raise
     if process.returncode:
-        raise failure(process.returncode, said, environment, reference)
-    return said
+        raise failure(process.returncode, output, environment, reference)
+    return output
 
 
 def failure(
     code: int,
-    said: list[str],
+    output: list[str],
     environment: Mapping[str, str],
     reference: ImageReference | None = None,
 ) -> ShipError:
     """Return the error that docker's last lines tell of."""
-    lines = said[-_LINES:]
+    lines = output[-_LINES:]
     text = "\n".join(lines)
     if re.search(r"Cannot connect to the Docker daemon|daemon running\?|docker\.sock", text):
         return UsageError(

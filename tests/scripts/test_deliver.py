@@ -31,7 +31,7 @@ def test_a_first_release_serves(project: Project) -> None:
     assert image.partition("@")[2] == done["digest"]
 
 
-def test_what_runs_is_an_image_by_digest_for_this_platform_tagged_with_the_commit(
+def test_the_live_image_is_by_digest_for_this_platform_and_tagged_with_the_commit(
     served: Project,
 ) -> None:
     """I2: read back from the registry."""
@@ -185,7 +185,7 @@ def test_after_a_first_release_that_never_started_the_next_one_serves(project: P
     assert project.shares() == {project.revision(good): 100}
 
 
-def test_what_is_not_committed_is_left_out_and_that_is_said(served: Project) -> None:
+def test_uncommitted_changes_are_left_out_with_a_note(served: Project) -> None:
     (served.folder / served.name / "settings.json").write_text("{broken")
     (served.pipeline / "smoke.yaml").write_text("broken: [")
     ended = served.ship("deliver")
@@ -244,7 +244,7 @@ def test_killed_at_any_moment_a_delivery_leaves_a_whole_plan(served: Project) ->
     assert served.shares() == {served.revision(commit): 100}
 
 
-def test_what_others_put_on_the_service_is_kept(served: Project) -> None:
+def test_tags_and_labels_of_others_are_kept(served: Project) -> None:
     """I8: tags, labels and annotations; and I1: their 'latest' is pinned to what it means now."""
     first = served.shares()
     service = served.service()

@@ -88,7 +88,7 @@ def test_no_image(pushed: Pushed) -> None:
 
 
 @pytest.mark.parametrize("digest", ["latest", "sha256:12", OTHER.upper(), f"{OTHER}0", ""])
-def test_what_is_no_digest(pushed: Pushed, digest: str) -> None:
+def test_text_that_is_not_a_digest(pushed: Pushed, digest: str) -> None:
     error = pushed.refused(digest)
     assert isinstance(error, UsageError)
     assert error.message == f"--digest {digest}: not a digest: sha256: and 64 hexadecimal digits"
@@ -121,14 +121,14 @@ def test_a_digest_whose_commit_has_no_tag(pushed: Pushed) -> None:
 
 
 def test_a_digest_that_the_commits_tag_names_no_longer(pushed: Pushed) -> None:
-    pushed.with_config(pushed.commit.sha, author="somebody else")
+    pushed.with_config(pushed.commit.sha, author="someone else")
     error = pushed.refused(pushed.digest)
     assert "is not the image of commit" in error.message
     assert error.hint == "leave --digest out to deliver the commit's own image"
 
 
 def test_a_tag_that_is_not_this_commits(pushed: Pushed) -> None:
-    """Somebody gave another commit's image this commit's tag."""
+    """Someone gave another commit's image this commit's tag."""
     earlier = pushed.commit.sha
     manifest = pushed.manifest(earlier)
     commit = pushed.project.commit()
@@ -147,7 +147,7 @@ def test_a_tag_that_is_not_this_commits(pushed: Pushed) -> None:
 def test_an_image_of_an_arm_laptop(
     pushed: Pushed, monkeypatch: pytest.MonkeyPatch, index: bool
 ) -> None:
-    """Said as Cloud Run would say it, which is what people search for, and how to mend it."""
+    """The error has Cloud Run's own words, which people search for, and the fix."""
     digest = pushed.with_config(pushed.commit.sha, architecture="arm64", os="linux")
     if index:
         arm = {"mediaType": OCI, "digest": digest, "size": 1}

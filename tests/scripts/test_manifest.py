@@ -95,7 +95,7 @@ def test_the_same_input_renders_the_same_bytes(chance: random.Random, env: str) 
     assert rendered[0] == rendered[1]
 
 
-def test_what_is_rendered() -> None:
+def test_the_rendered_service() -> None:
     """I2: the image by digest, the commit as a label; I1: no word of traffic."""
     pipeline = pipelines.load(ROOT / "tests", "app", "production")
     image = ImageReference.parse("host/project/services/app@sha256:00")

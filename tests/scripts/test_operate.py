@@ -1,4 +1,4 @@
-"""What release managers type: promote, rollback, hold, resume, status, history."""
+"""The commands of a release manager: promote, rollback, hold, resume, status, history."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_nothing_to_promote(served: Project) -> None:
 
 
 def test_rollback_finds_the_last_known_good_revision_and_holds(second: Project) -> None:
-    """I7: the hold stops a later release, whoever asks, until resume."""
+    """I7: the hold stops every later release until resume."""
     new, old = names(second)
     ended = second.ship("rollback", "--reason", "customers see errors")
     assert ended.returncode == 0, ended.stderr
@@ -310,7 +310,7 @@ def test_the_json_document_is_the_only_thing_on_standard_output(second: Project)
         json.loads(ended.stdout)
 
 
-def test_a_commit_that_does_not_start_ends_nobody_elses_rollout(candidate: Project) -> None:
+def test_a_commit_that_does_not_start_ends_no_other_rollout(candidate: Project) -> None:
     new, _ = names(candidate)
     process = _rolling_out(candidate, "2s")
     candidate.commit(start="exit")
@@ -320,7 +320,7 @@ def test_a_commit_that_does_not_start_ends_nobody_elses_rollout(candidate: Proje
     assert candidate.shares() == {new: 100}
 
 
-def test_what_breaks_while_a_step_is_watched_is_noticed_before_its_end(served: Project) -> None:
+def test_a_failure_during_a_step_is_noticed_before_the_bake_ends(served: Project) -> None:
     """I5: long before the bake time is over."""
     before = served.shares()
     server = served.folder / served.name / "server.py"

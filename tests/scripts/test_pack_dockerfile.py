@@ -70,7 +70,7 @@ def test_a_stage_from_a_stage(tmp_path: Path) -> None:
     assert len(image.layers) == 2
 
 
-def test_a_stage_that_nobody_needs_is_left_out(tmp_path: Path) -> None:
+def test_a_stage_that_the_last_one_does_not_need_is_left_out(tmp_path: Path) -> None:
     build(tmp_path, 'FROM x AS tests\nRUN pytest\nFROM x\nCMD ["a"]')
 
 
@@ -155,7 +155,7 @@ def test_refused_with_file_and_line(tmp_path: Path, line: str, message: str) -> 
     assert message in caught.value.message
 
 
-def test_what_the_base_image_has_may_be_removed(tmp_path: Path) -> None:
+def test_files_of_the_base_image_may_be_removed(tmp_path: Path) -> None:
     """It is not in a packed image; what the stage itself put there would have to go."""
     lines = 'FROM x\nCOPY main.py /srv/\nRUN {}\nCMD ["a"]'
     plain = build(tmp_path / "a", lines.format("rm -rf /usr/bin/pip* \\\n /usr/lib/*/pip"))

@@ -156,7 +156,7 @@ def test_without_one_of_its_roles_it_is_refused_by_name(
 
 
 def test_to_open_a_service_takes_more(workflow: Workflow) -> None:
-    """Who may deploy may not decide that everybody gets in."""
+    """Permission to deploy does not include opening a service to everyone."""
     assert workflow.ship("deliver").returncode == 0
     file = workflow.project.pipeline / "staging.yaml"
     file.write_text(file.read_text().replace("access: private", "access: public"))
@@ -184,7 +184,7 @@ def test_credentials_that_cannot_have_an_id_token_say_so(workflow: Workflow) -> 
 
 @pytest.mark.parametrize("verb", ["build", "deliver", "rollback"])
 def test_a_github_variable_that_is_empty(workflow: Workflow, verb: str) -> None:
-    """The action makes credentials then, too: of nobody who has a role."""
+    """The action makes credentials then, too, of an identity without a role."""
     workflow.owner.credentials(workflow.file, workflow.owner.job(), None)
     ended = workflow.ship(verb, GITHUB_ACTIONS="true")
     assert ended.returncode == 2

@@ -14,7 +14,7 @@ from scripts.release import changes, state, traffic
 from scripts.release.changes import Actor
 from scripts.release.state import State
 
-ACTOR = Actor(by="somebody", at="2026-01-02T03:04:05Z", why="because")
+ACTOR = Actor(by="someone", at="2026-01-02T03:04:05Z", why="because")
 
 
 def revision(name: str, ready: str = "True") -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Releases(RuleBasedStateMachine):
         assert self.state.shares == before.shares
 
     @rule(tag=st.sampled_from(["beta", "preview-7"]), data=st.data())
-    def somebody_tags(self, tag: str, data: st.DataObject) -> None:
+    def someone_tags(self, tag: str, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from([r["metadata"]["name"] for r in self.revisions]))
         self.foreign_tags[tag] = name
         self._write(
@@ -146,13 +146,13 @@ TestReleases.settings = settings(max_examples=60, stateful_step_count=25, deadli
 
 
 def test_a_share_is_never_taken_away_by_a_step() -> None:
-    """Somebody promoted the release by hand while its rollout was at an earlier step."""
+    """Someone promoted the release by hand while its rollout was at an earlier step."""
     now = served(("app-2", 20), ("app-9", 80))
     change = changes.step(now, "app-9", 50, ACTOR, verb="rollout")
     assert not change.moves
 
 
-def test_what_shipway_made_is_known_to_be_good_only_when_it_was_found_so() -> None:
+def test_a_revision_of_shipway_is_known_good_only_after_its_checks() -> None:
     """I4: a first revision serves before its checks; failing them, it is nothing to go back to."""
     now = served(("app-2", 50), ("app-9", 50))
     change = changes.step(now, "app-9", 100, ACTOR, verb="rollout")
@@ -194,8 +194,8 @@ def test_a_finished_release_rolls_back_to_the_one_before_it() -> None:
     assert changes.choose_target(now, None) == "app-2"
 
 
-def test_a_hold_that_nobody_can_read_still_holds() -> None:
-    """I7: an annotation that somebody broke is a hold, not none."""
+def test_an_unreadable_hold_still_holds() -> None:
+    """I7: a broken annotation counts as a hold."""
     now = served(("app-2", 100))
     now.service["metadata"]["annotations"]["shipway/hold"] = "{broken"
     now = state.read_state(now.service, [revision("app-9"), revision("app-2")], "app")
@@ -260,7 +260,7 @@ def test_a_template_goes_back_exactly_as_it_was_read() -> None:
     assert changes.apply(now, change)["spec"]["template"] == template
 
 
-def test_what_others_put_on_the_service_is_kept_by_a_deploy() -> None:
+def test_a_deploy_keeps_the_labels_and_annotations_of_others() -> None:
     """I8."""
     now = served(("app-2", 100))
     now.service["metadata"]["annotations"]["acme.example/team"] = "web"
@@ -285,4 +285,4 @@ def test_the_history_is_kept_short() -> None:
         written = changes.apply(now, changes.resume(now, ACTOR))
         now = state.read_state(written, [revision("app-2")], "app")
     assert len(now.log) == 30
-    assert now.log[-1].by == "somebody"
+    assert now.log[-1].by == "someone"

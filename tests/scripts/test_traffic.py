@@ -51,7 +51,7 @@ def test_a_tag_moves_no_traffic_and_no_other_tag(
 
 
 @given(plans(), st.sampled_from(REVISIONS))
-def test_what_follows_the_latest_revision_is_pinned_to_the_one_it_means(
+def test_a_target_that_follows_the_latest_revision_is_pinned_to_its_name(
     plan: list[traffic.Target], latest: str
 ) -> None:
     """I1: targets that others made follow the latest revision are named as they resolve now."""

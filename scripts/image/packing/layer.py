@@ -39,7 +39,6 @@ class Layer:
         reused: whether it came from the cache.
     """
 
-
     digest: str
     diff_id: str
     size: int

@@ -4,8 +4,8 @@ It leaves the base image out: the local Cloud Run starts the command with the ma
 Instructions that need a base image (RUN other than `pip install --target`) are refused with the
 Dockerfile's line.
 
-The same commit packs to the same bytes: entries are sorted, owners and times fixed, and pip's output
-is cached by everything that it depends on.
+The same commit packs to the same bytes: entries are sorted, owners and times fixed, and pip's
+output is cached by everything that it depends on.
 Source: OCI image specification v1.1, "Image Manifest" and "Image Configuration".
 """
 
@@ -139,14 +139,14 @@ def _final_stage(description: Dockerfile, around: Surroundings) -> StageResult:
     result = around.finished[str(last)]
     if not result.config.get("Cmd") and not result.config.get("Entrypoint"):
         raise description.stages[last].start.error(
-            "this stage has neither CMD nor ENTRYPOINT, and the pack builder does not know the base "
-            "image's; add one, or build with --builder docker"
+            "this stage has neither CMD nor ENTRYPOINT, and the pack builder does not know the "
+            "base image's; add one, or build with --builder docker"
         )
     return result
 
 
 def _needed(stages: list[Stage], defaults: dict[str, str]) -> set[int]:
-    """Return the numbers of the stages that the last one needs: not a stage for tests, for example."""
+    """Return the numbers of the stages that the last one needs; a stage for tests is not one."""
     numbers: dict[str, int] = {}
     uses: list[set[int]] = []
     for number, stage in enumerate(stages):

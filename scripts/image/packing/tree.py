@@ -108,7 +108,7 @@ def below(tree: Tree, folder: str) -> Iterator[tuple[str, Entry]]:
 
 
 def matching(tree: Tree, source: str) -> list[str]:
-    """Return the paths that a COPY source matches, sorted: wildcards as in Go's `filepath.Match`."""
+    """Return the sorted paths that a COPY source matches, as Go's `filepath.Match` does."""
     path = inside(source, "")
     if not re.search(r"[*?\[\\]", path):
         return [path] if path in tree or path == "" else []
