@@ -24,7 +24,8 @@ from scripts.release.state import (
     has_failed,
     is_ready,
     read_state,
-    revisions_named,
+    revisions_in_use,
+    revisions_that_matter,
 )
 
 T = TypeVar("T")
@@ -125,12 +126,15 @@ class CloudRun:
         if service is None:
             return None
         if token:
-            known = {revision["metadata"]["name"] for revision in found}
-            wanted = {n for n in revisions if n.startswith(f"{self.name}-")}
-            missing = sorted((revisions_named(service) | wanted) - known)
-            calls = [lambda name=name: self.revision(name) for name in missing]
-            older = self.google.at_once(*calls) if calls else []
-            found = found + [one for one in older if one and _belongs(one, self.name)]
+            asked = {name for name in revisions if name.startswith(f"{self.name}-")}
+            wanted = revisions_that_matter(service) | asked
+        else:
+            # All were read, but someone may have deployed before the service was read.
+            wanted = revisions_in_use(service)
+        missing = sorted(wanted - {revision["metadata"]["name"] for revision in found})
+        calls = [lambda name=name: self.revision(name) for name in missing]
+        more = self.google.at_once(*calls) if calls else []
+        found = found + [one for one in more if one and _belongs(one, self.name)]
         return self._state(service, found, complete=not token)
 
     def _state(self, service: Object, revisions: list[Object], *, complete: bool) -> State:

@@ -201,8 +201,9 @@ class Google:
             # Otherwise google-auth asks Google for the project of federated credentials, whatever
             # the endpoint is.
             os.environ.setdefault("GOOGLE_CLOUD_PROJECT", self._project)
-            self._credentials, _ = google.auth.default(scopes=[_SCOPE])
-            _check_account(self._credentials)
+            credentials, _ = google.auth.default(scopes=[_SCOPE])
+            _check_account(credentials)
+            self._credentials = credentials
         return self._credentials
 
     def _quota_project(self) -> str | None:

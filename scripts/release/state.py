@@ -186,15 +186,23 @@ def read_state(
     )
 
 
-def revisions_named(service: Object) -> set[str]:
-    """Return the revisions that decisions depend on: serving, candidate, known good, latest."""
+def revisions_in_use(service: Object, *, tagged: bool = True) -> set[str]:
+    """Return the names of the candidate and of the revisions with traffic or, if asked, a tag."""
     annotations = service["metadata"].get("annotations") or {}
-    status = service.get("status") or {}
-    targets = [*(service["spec"].get("traffic") or []), *(status.get("traffic") or [])]
-    named = {target.get("revisionName") for target in targets if target.get("percent")}
-    named |= {annotations.get(CANDIDATE), status.get("latestReadyRevisionName")}
-    named |= set(_decode(annotations.get(KNOWN_GOOD), list[str], []))
-    return {name for name in named if name}
+    targets = [
+        *(service["spec"].get("traffic") or []),
+        *((service.get("status") or {}).get("traffic") or []),
+    ]
+    names = {target.get("revisionName") for target in targets if tagged or target.get("percent")}
+    return {name for name in {*names, annotations.get(CANDIDATE)} if name}
+
+
+def revisions_that_matter(service: Object) -> set[str]:
+    """Return the names of the revisions that decisions depend on, except tagged ones."""
+    annotations = service["metadata"].get("annotations") or {}
+    latest = (service.get("status") or {}).get("latestReadyRevisionName")
+    known_good = _decode(annotations.get(KNOWN_GOOD), list[str], [])
+    return {*revisions_in_use(service, tagged=False), *known_good, *([latest] if latest else [])}
 
 
 def _decode(text: str | None, type_: Any, default: Any) -> Any:

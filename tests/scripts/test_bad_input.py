@@ -177,7 +177,7 @@ def test_nothing_to_roll_back_to(served: Project) -> None:
 
 def test_deploying_what_is_not_built(project: Project) -> None:
     shown = error(project.ship("deploy"), 2)
-    assert "is not in" in shown
+    assert "has no image of commit" in shown
     assert f"./ship build {project.name}" in shown
 
 

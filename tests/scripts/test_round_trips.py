@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from scripts.config.pipelines import ENDPOINT_VARIABLE
@@ -67,3 +70,25 @@ def test_status_takes_one_round_trip(candidate: Project) -> None:
         candidate.done("status", **{ENDPOINT_VARIABLE: relay.url})
     assert sorted(shape(candidate, relay)) == ["GET revisions", "GET service"]
     assert relay.in_turn == 1
+
+
+def test_a_deploy_between_the_two_reads_keeps_its_tag(candidate: Project) -> None:
+    """I8: the service is read after someone's deploy, the revisions are read before it."""
+    candidate.done("promote", "--to", "10")
+    third = candidate.commit()
+    candidate.done("build")
+    deployed = threading.Event()
+
+    def deploy_in_between(_method: str, path: str) -> None:
+        if path.endswith(f"/services/{candidate.name}") and not deployed.is_set():
+            while not any("/revisions" in exchange.path for exchange in relay.exchanges):
+                time.sleep(0.01)
+            candidate.done("deploy")
+            deployed.set()
+
+    with Relay(candidate.cloud_run.url, refuse=deploy_in_between) as relay:
+        candidate.done("rollback", **{ENDPOINT_VARIABLE: relay.url})
+    assert deployed.is_set()
+    assert [*candidate.shares().values()] == [100]
+    tags = {t.get("tag"): t["revisionName"] for t in candidate.service()["spec"]["traffic"]}
+    assert tags[f"sha-{third[:7]}"] == candidate.revision(third)
