@@ -38,7 +38,7 @@ def run(options: Options, call: Call) -> int:
     acted = in_every_region(context, lambda region: _roll_back(context, region, options))
     hold = next((move.after.hold for move in acted.moves if move.after.hold), None)
     notes = [f"on hold: {hold}. To release it: ./ship resume {context.where}"] if hold else []
-    if all(move.before is move.after for move in acted.moves):
+    if not acted.errors and all(move.before is move.after for move in acted.moves):
         further = f"./ship history {context.where} lists the revisions"
         notes.insert(
             0,

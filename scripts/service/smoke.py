@@ -83,8 +83,9 @@ def failure(context: Context, done: Smoked) -> Failed:
         for outcome in done.failed
         for line in (f"{outcome.name}: {outcome.problem}", *outcome.evidence)
     ]
+    where = f" in {done.region}" if len(context.regions) > 1 else ""
     return Failed(
-        f"{done.revision} did not pass its smoke checks",
+        f"{done.revision} did not pass its smoke checks{where}",
         f"Fix it and commit. To see what is live: ./ship status {context.where}",
         service_says=answers,
     )

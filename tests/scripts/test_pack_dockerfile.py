@@ -140,7 +140,7 @@ NO_SYSTEM = "the pack builder has no operating system to run this in; build with
         ("COPY ../main.txt /", "../main.txt is not in the build context"),
         ("COPY --from=none /a /b", "there is no stage none above"),
         ("COPY --from=python:3.13 /a /b", "the pack builder does not read images"),
-        ("COPY --chown=app main.py /", "names of users are in the base image"),
+        ("COPY --chown=app main.py /", "user names are in the base image"),
         ("COPY --chmod=u+x main.py /", "--chmod takes an octal number"),
         ("COPY --parents main.py /", "the pack builder does not know --parents"),
         ("COPY main.py", "this should read COPY source"),
@@ -180,7 +180,7 @@ def test_no_command_at_all(tmp_path: Path) -> None:
 
 def test_dependencies_for_another_machine(tmp_path: Path) -> None:
     app = write_app(tmp_path / "app")
-    with pytest.raises(DockerfileError, match="and not for linux/s390x; build with --builder dock"):
+    with pytest.raises(DockerfileError, match="not for linux/s390x; build with --builder dock"):
         packed(app, tmp_path / "cache", platform="linux/s390x")
 
 
