@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
-from emulator.registry import images, urls
+from emulator.registry import images
 from emulator.registry.errors import OciError
 from emulator.registry.names import checked_digest, checked_name, checked_tag, is_digest
 from emulator.registry.repositories import Repositories
@@ -47,10 +45,6 @@ class Registry:
         self._storage = Storage(root)
         self.rules = repositories
         self._uploads = Uploads(self._storage.uploads)
-
-    def routes(self) -> list[web.RouteDef]:
-        """The routes of `/v2/` and of the registry's paths below it, for an aiohttp application."""
-        return urls.routes(self)
 
     def image(self, reference: str, platforms: Collection[str]) -> images.Image:
         """The image that `reference` names, for one of `platforms`: see `images.read`."""
