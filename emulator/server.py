@@ -12,9 +12,16 @@ from pathlib import Path
 from aiohttp import web
 
 from emulator import pages, recorder, routes, store
-from emulator.builds.triggers import Triggers
+from emulator.builds import urls as build_urls
+from emulator.builds.models import Triggers
+from emulator.builds.responses import Responses as BuildResponses
 from emulator.errors import ApiError, invalid
-from emulator.faults import Faults
+from emulator.faults import urls as fault_urls
+from emulator.faults.models import Faults
+from emulator.faults.responses import Responses as FaultResponses
+from emulator.identity import urls as identity_urls
+from emulator.identity.guard import Guard
+from emulator.identity.issuers import keys_of
 from emulator.identity.models import Identity
 from emulator.instances.docker import DockerRuntime
 from emulator.instances.pool import Instances
@@ -27,14 +34,16 @@ from emulator.monitoring.models import Metrics
 from emulator.names import Key
 from emulator.operations import Operations
 from emulator.ports import Ports
+from emulator.projects import urls as project_urls
 from emulator.projects.models import Projects
-from emulator.projects.urls import ProjectResponses
+from emulator.projects.responses import Responses as ProjectResponses
 from emulator.registry import ArtifactResponses, Artifacts, Registry, Repositories
 from emulator.registry import urls as registry_urls
+from emulator.router.batches import RequestBatches
 from emulator.router.router import Router
-from emulator.router.served import Ledger
 from emulator.routes import Handler, On
 from emulator.run import urls as run_urls
+from emulator.run.directory import Directory
 from emulator.run.models import Admin
 from emulator.run.reconcile import Reconciler
 from emulator.run.resources import Resources
@@ -76,23 +85,33 @@ class Emulator:
         self._logs = logs = Logs(self.folder / "logs")
         operations = Operations(store.Store(self.folder / "operations"))
         faults = Faults()
-        made = Projects(store.Store(self.folder / "projects"))
-        repositories = Repositories(store.Store(self.folder / "repositories"), made.is_made)
+        projects = Projects(store.Store(self.folder / "projects"), faults)
+        repositories = Repositories(store.Store(self.folder / "repositories"), projects.is_made)
         registry = Registry(self.folder / "registry", repositories)
         self._ports = Ports()
         documents = store.Store(self.folder / "run")
         resources = Resources(documents)
+        services = Directory(resources)
         secrets = Secrets(self.folder / "secrets")
         is_there = {On.REPOSITORY: repositories.is_there, On.SECRET: secrets.exists}
         identity = Identity(
             self.folder / "identity",
-            resources,
-            made,
-            operations,
+            self.url,
+            services=services,
+            projects=projects,
+            faults=faults,
+            is_there=lambda kind, project, name: is_there[kind](project, name),
+            keys_of=keys_of,
+            enforced=self._enforced,
+        )
+        guard = Guard(
+            identity.access,
+            identity.rules,
+            identity.deployers,
+            services,
+            projects,
             faults,
             self.url,
-            lambda kind, project, name: is_there[kind](project, name),
-            enforced=self._enforced,
         )
         runtime = WithSecrets(await self._runtime(identity), secrets, identity.may_read_secret)
         self._instances = Instances(
@@ -102,9 +121,9 @@ class Emulator:
             self._idle,
         )
         metrics = Metrics()
-        self._ledger = Ledger(logs.requests, metrics.requests)
+        self._batches = RequestBatches(logs.requests, metrics.requests)
         self._router = Router(
-            self._instances, self._ports, documents, identity.invoker, self._ledger
+            self._instances, self._ports, documents, identity.invoker.check, self._batches
         )
         self._reconciler = Reconciler(
             resources,
@@ -121,17 +140,18 @@ class Emulator:
             logs_url=self._logs_url,
         )
         await self._reconciler.resume()
+        on_faults = FaultResponses(faults)
         self.application = application = web.Application(
-            middlewares=[*recorder.middlewares(), faults.skew, _errors, identity.guard],
+            middlewares=[*recorder.middlewares(), on_faults.set_date, _errors, guard.check],
             client_max_size=16 * 1024**2,
         )
         routes.add(
             application,
             [
-                *logging_urls.routes(logs, self._ledger.flush),
-                *monitoring_urls.routes(metrics, self._ledger.flush),
+                *logging_urls.routes(logs, self._batches.flush),
+                *monitoring_urls.routes(metrics, self._batches.flush),
                 *registry_urls.routes(registry),
-                *identity.routes(),
+                *identity_urls.routes(identity, operations),
                 *registry_urls.artifact_routes(
                     ArtifactResponses(
                         Artifacts(registry, repositories),
@@ -142,9 +162,9 @@ class Emulator:
                 ),
                 *run_urls.routes(admin),
                 *secret_urls.routes(secrets, identity.forget_secret),
-                *ProjectResponses(made, operations, faults, identity.own).routes(),
-                *Triggers(store.Store(self.folder / "builds")).routes(),
-                *faults.routes(),
+                *project_urls.routes(ProjectResponses(projects, operations, identity.policies.own)),
+                *build_urls.routes(BuildResponses(Triggers(store.Store(self.folder / "builds")))),
+                *fault_urls.routes(on_faults),
                 *pages.routes(resources, logs, self.url),
             ],
         )
@@ -167,7 +187,7 @@ class Emulator:
         await self._runner.cleanup()
         await self._reconciler.close()
         await asyncio.gather(self._router.close(), self._instances.close())
-        self._ledger.flush()
+        self._batches.flush()
         self._logs.flush()
         self._ports.close()
         os.close(self._lock)

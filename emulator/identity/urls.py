@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from emulator.identity import github
-from emulator.identity.exchange import Exchange
+from emulator.identity.local_responses import LocalResponses
+from emulator.identity.models import Identity
 from emulator.identity.responses import Responses
+from emulator.identity.token_responses import TokenResponses
+from emulator.operations import Operations
 from emulator.routes import OPEN, Asks, On, Route, policy_routes
 
 _PROJECT = "/v1/projects/{project:[^/:]+}"
@@ -23,28 +26,29 @@ _OF_REPOSITORY = f"{_OF_PROJECT}/locations/{{location}}/repositories/{{repositor
 _OF_SECRET = f"{_OF_PROJECT}/secrets/{{name}}"
 
 
-def routes(answer: Responses, exchange: Exchange) -> list[Route]:
+def routes(identity: Identity, operations: Operations) -> list[Route]:
     """Return the routes of everything about identity."""
+    answer = Responses(identity, operations)
     return [
-        *_tokens(exchange),
+        *_tokens(TokenResponses(identity)),
         *_accounts(answer),
         *_federation(answer),
         *_policies(answer),
-        *_local(answer),
+        *_local(LocalResponses(identity)),
     ]
 
 
-def _tokens(exchange: Exchange) -> list[Route]:
-    """Whoever sends one of the first four gets a token for something else, or only a public key."""
+def _tokens(answer: TokenResponses) -> list[Route]:
+    """The first four need no token: they return public keys, or check what they are sent."""
     access = Asks("iam.serviceAccounts.getAccessToken", On.ACCOUNT)
     identity = Asks("iam.serviceAccounts.getOpenIdToken", On.ACCOUNT)
     return [
-        Route("POST", "/v1/token", exchange.token, OPEN),
-        Route("GET", "/oauth2/v3/certs", exchange.keys, OPEN),
-        Route("POST", "/tokeninfo", exchange.token_info, OPEN),
-        Route("GET", "/v2/token", exchange.docker_token, OPEN),
-        Route("POST", f"{_ACCOUNT}:generateAccessToken", exchange.generate_access_token, access),
-        Route("POST", f"{_ACCOUNT}:generateIdToken", exchange.generate_id_token, identity),
+        Route("POST", "/v1/token", answer.token, OPEN),
+        Route("GET", "/oauth2/v3/certs", answer.keys, OPEN),
+        Route("POST", "/tokeninfo", answer.token_info, OPEN),
+        Route("GET", "/v2/token", answer.docker_token, OPEN),
+        Route("POST", f"{_ACCOUNT}:generateAccessToken", answer.generate_access_token, access),
+        Route("POST", f"{_ACCOUNT}:generateIdToken", answer.generate_id_token, identity),
     ]
 
 
@@ -97,7 +101,7 @@ def _policies(answer: Responses) -> list[Route]:
     ]
 
 
-def _local(answer: Responses) -> list[Route]:
+def _local(answer: LocalResponses) -> list[Route]:
     """The local issuer, and tokens for the user of this local Cloud Run."""
     return [
         Route("GET", f"{github.PATH}/.well-known/openid-configuration", answer.discovery, OPEN),

@@ -17,7 +17,7 @@ from emulator.instances import probes
 from emulator.instances.command import Command, NoCommand, command
 from emulator.instances.launch import Launch, StartFailed, never_listened
 from emulator.instances.lines import Lines, ending
-from emulator.instances.orphans import Ledger
+from emulator.instances.process_groups import ProcessGroups
 from emulator.instances.python import bare_python
 from emulator.instances.runtime import Image
 from emulator.instances.unpack import UnsafeLayer, unpack
@@ -97,11 +97,11 @@ class ProcessRuntime:
         self._images = folder / "images"
         self._python = folder / "python"
         self._ports = ports
-        self._ledger = Ledger(Store(folder / "processes"))
+        self._groups = ProcessGroups(Store(folder / "processes"))
         self._unpacking: dict[str, asyncio.Lock] = {}
         self._setpriv = shutil.which("setpriv")
         shutil.rmtree(self._images / "new", ignore_errors=True)
-        self._ledger.end_leftovers(self._images)
+        self._groups.end_leftovers(self._images)
 
     async def start(self, launch: Launch, image: Image, log: RevisionLog) -> ProcessInstance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
@@ -178,11 +178,11 @@ class ProcessRuntime:
         except OSError as error:
             log.system("ERROR", f"The command cannot be started: {error}")
             raise never_listened() from error
-        self._ledger.add(process.pid)
+        self._groups.add(process.pid)
         instance = ProcessInstance(process, port, log)
 
         async def forget() -> None:
-            self._ledger.remove(process.pid)
+            self._groups.remove(process.pid)
 
         instance.on_exit.append(forget)
         return instance

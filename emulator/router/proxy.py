@@ -14,12 +14,12 @@ from yarl import URL
 from emulator.instances.runtime import Instance
 from emulator.router import headers
 
-# Servers close idle connections, gunicorn after 2 seconds: let go of ours before that.
+# Servers close idle connections, gunicorn after 2 seconds: ours are closed before that.
 _KEEP_IDLE = 1.0
 _LONGEST_HEADER = 64 * 1024
 _CHUNK = 64 * 1024
 
-# May be sent again on a new connection when a kept one turns out to be closed.
+# Sent again on a new connection if a kept one turns out to be closed.
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -27,7 +27,7 @@ _Opening = AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse[bool]]
 
 
 class InstanceGone(Exception):
-    """The instance could not be reached, and nothing of the request has been sent to it."""
+    """The instance could not be reached; nothing of the request was sent to it."""
 
 
 class BadInstance(Exception):
@@ -35,7 +35,7 @@ class BadInstance(Exception):
 
 
 class _Attempt:
-    """Whether anything of a request has been sent to an instance."""
+    """Whether a part of a request was sent to an instance."""
 
     sent = False
 
@@ -56,9 +56,12 @@ class Proxy:
     async def forward(
         self, request: web.BaseRequest, instance: Instance, timeout: float
     ) -> web.StreamResponse:
-        """Answer `request` with what `instance` answers, within `timeout` seconds.
+        """Send a request to an instance, and its answer back, within `timeout` seconds.
 
-        Raises InstanceGone, BadInstance and, before the answer has begun, TimeoutError.
+        Raises:
+            InstanceGone: The instance could not be reached.
+            BadInstance: The instance broke the connection.
+            TimeoutError: The time was over before the answer began.
         """
         response: web.StreamResponse | None = None
         attempt = _Attempt()

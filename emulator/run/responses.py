@@ -13,14 +13,13 @@ from emulator.errors import ApiError, invalid
 from emulator.names import Key
 from emulator.routes import may
 from emulator.run import documents, selectors
+from emulator.run.directory import Directory
 from emulator.run.models import Admin
 from emulator.run.operations import Operations
 from emulator.run.policies import Policies
-from emulator.run.resources import Resources
 
 Document = dict[str, Any]
 
-_DEFAULT_REGION = "us-central1"
 _REGION = re.compile(r"[a-z]+-[a-z]+\d+")
 _PARAMETERS = {
     "alt",
@@ -49,6 +48,7 @@ class Responses:
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
+        self._directory = Directory(admin.resources)
         self._policies = Policies(admin)
         self._operations = Operations(admin.resources)
 
@@ -158,7 +158,7 @@ class Responses:
             return project, None
         if region is not None and not _REGION.fullmatch(region):
             raise ApiError("NOT_FOUND", f"Location '{region}' does not exist.")
-        return project, region or region_of(request, self._admin.resources, project)
+        return project, region or self._directory.region_of(request.host, project)
 
     def _key(self, request: web.Request, name: str | None = None) -> Key:
         project, region = self._place(request)
@@ -186,15 +186,6 @@ class Responses:
                 "items": [show(document) for document in shown],
             }
         )
-
-
-def region_of(request: web.Request, resources: Resources, project: str) -> str:
-    """The region of a request whose path has none: in its host's name, as in Google's."""
-    found = re.match(r"([a-z]+-[a-z]+\d+)-", request.host)
-    if found:
-        return found[1]
-    regions = {key.region for key in resources.services if key.project == project}
-    return regions.pop() if len(regions) == 1 else _DEFAULT_REGION
 
 
 async def _body(request: web.Request) -> Document:

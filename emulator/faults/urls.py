@@ -1,0 +1,17 @@
+"""Which requests start and end faults."""
+
+from __future__ import annotations
+
+from emulator.faults.responses import Responses
+from emulator.routes import OPEN, Route
+
+_FAULTS = "/_local/faults"
+
+
+def routes(answer: Responses) -> list[Route]:
+    """Return the routes of faults."""
+    return [
+        Route("GET", _FAULTS, answer.list_faults, OPEN),
+        Route("POST", _FAULTS, answer.start, OPEN),
+        Route("DELETE", f"{_FAULTS}/{{name}}", answer.end, OPEN),
+    ]
