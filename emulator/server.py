@@ -31,7 +31,12 @@ from emulator.operations import Operations
 from emulator.ports import Ports
 from emulator.projects.models import Projects
 from emulator.projects.urls import ProjectResponses
-from emulator.registry import ArtifactResponses, Artifacts, Registry, Repositories
+from emulator.registry import images
+from emulator.registry import urls as registry_urls
+from emulator.registry.artifact_responses import ArtifactResponses
+from emulator.registry.artifacts import Artifacts
+from emulator.registry.models import Registry
+from emulator.registry.repositories import Repositories
 from emulator.router.router import Router
 from emulator.router.served import Ledger
 from emulator.run import urls as run_urls
@@ -96,12 +101,11 @@ class Emulator:
             enforced=self._enforced,
         )
         runtime = WithSecrets(await self._runtime(identity), secrets, identity.may_read_secret)
-        self._instances = Instances(
-            runtime,
-            lambda reference: registry.image(reference, runtime.platforms),
-            logs,
-            self._idle,
-        )
+
+        def find_image(reference: str) -> images.Image:
+            return images.read(registry, reference, runtime.platforms)
+
+        self._instances = Instances(runtime, find_image, logs, self._idle)
         metrics = Metrics()
         self._ledger = Ledger(logs.requests, metrics.requests)
         self._router = Router(
@@ -111,8 +115,7 @@ class Emulator:
             resources,
             self._instances,
             self._router,
-            registry.image,
-            runtime.platforms,
+            find_image,
             lambda launch: check(secrets, identity.may_read_secret, launch),
         )
         admin = Admin(
@@ -130,7 +133,7 @@ class Emulator:
             [
                 *logging_urls.routes(logs, self._ledger.flush),
                 *monitoring_urls.routes(metrics, self._ledger.flush),
-                *registry.routes(),
+                *registry_urls.routes(registry),
                 *identity.routes(),
                 *ArtifactResponses(
                     Artifacts(registry, repositories),

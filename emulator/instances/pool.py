@@ -13,7 +13,7 @@ from emulator.instances.runtime import Image, Instance, Runtime
 from emulator.instances.scaling import Pool
 from emulator.logging.models import Logs, RevisionLog
 from emulator.names import Key
-from emulator.registry import ImageNotFound, WrongPlatform
+from emulator.registry.images import ImageNotFound, WrongPlatform
 
 # Cloud Run sends SIGKILL 10 seconds after SIGTERM.
 # Source: https://cloud.google.com/run/docs/container-contract#instance-shutdown.

@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import copy
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from emulator.instances.launch import Launch, StartFailed
 from emulator.instances.pool import Instances
 from emulator.names import Key
-from emulator.registry import Image, ImageNotFound, WrongPlatform
+from emulator.registry.images import Image, ImageNotFound, WrongPlatform
 from emulator.router.frontend import revisions_of
 from emulator.router.router import Router
 from emulator.router.split import Split
@@ -40,8 +40,8 @@ _log = logging.getLogger("emulator.run")
 class Reconciler:
     """Watches over every service.
 
-    `find_image(reference, platforms)` looks into the registry; `check_secrets(launch)` raises
-    StartFailed when a revision's secrets cannot be read.
+    `find_image(reference)` looks into the registry; `check_secrets(launch)` raises StartFailed
+    when a revision's secrets cannot be read.
     """
 
     def __init__(
@@ -49,15 +49,14 @@ class Reconciler:
         resources: Resources,
         instances: Instances,
         router: Router,
-        find_image: Callable[[str, Collection[str]], Image],
-        platforms: Collection[str],
+        find_image: Callable[[str], Image],
         check_secrets: Callable[[Launch], None],
     ) -> None:
         self._resources = resources
         self._instances = instances
         self._router = router
         self._find_image = find_image
-        self._platforms = platforms
+
         self._check_secrets = check_secrets
         self._wanted: dict[Key, asyncio.Event] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
@@ -238,7 +237,7 @@ class Reconciler:
         except StartFailed as failure:
             return failure
         try:
-            image = await asyncio.to_thread(self._find_image, container.image, self._platforms)
+            image = await asyncio.to_thread(self._find_image, container.image)
         except ImageNotFound:
             return StartFailed("ContainerMissing", f"Image '{container.image}' not found.")
         except WrongPlatform as error:

@@ -15,7 +15,8 @@ from typing import Any
 import requests
 from aiohttp import web
 
-from emulator.registry import Registry
+from emulator.registry import urls
+from emulator.registry.models import Registry
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -35,7 +36,7 @@ def serving(registry: Registry) -> Iterator[str]:
         return web.json_response({"entries": []})
 
     app = web.Application()
-    app.add_routes(registry.routes())
+    app.add_routes(urls.routes(registry))
     app.add_routes([web.post("/v2/entries:list", entries)])  # as the local Cloud Run has
     runner = web.AppRunner(app, shutdown_timeout=1)
     loop = asyncio.new_event_loop()

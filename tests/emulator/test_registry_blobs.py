@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.registry import Registry
+from emulator.registry.models import Registry
 from tests.emulator.registry_help import Client, code_of, digest_of, files_below, serving, until
 
 

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from emulator.registry import ImageNotFound, Registry, WrongPlatform
+from emulator.registry import images
+from emulator.registry.images import ImageNotFound, WrongPlatform
+from emulator.registry.models import Registry
 from tests.conftest import LocalCloudRun
 from tests.emulator.registry_help import INDEX, Client, digest_of, files_below, serving, until
 
@@ -40,7 +42,7 @@ def test_by_tag_and_by_digest_whatever_the_host(client: Client, registry: Regist
         f"localhost/{NAME}:wrong-tag@{digest}",
     ]
     for reference in references:
-        image = registry.image(reference, ["linux/amd64"])
+        image = images.read(registry, reference, ["linux/amd64"])
         assert image.digest == digest
         assert image.platform == "linux/amd64"
         assert image.config["config"]["Env"] == ["A=1"]
@@ -49,7 +51,7 @@ def test_by_tag_and_by_digest_whatever_the_host(client: Client, registry: Regist
 
 def test_no_tag_means_latest(client: Client, registry: Registry) -> None:
     digest = client.image("latest")["digest"]
-    assert registry.image(f"h/{NAME}", ["linux/amd64"]).digest == digest
+    assert images.read(registry, f"h/{NAME}", ["linux/amd64"]).digest == digest
 
 
 def push_index(client: Client) -> str:
@@ -61,29 +63,29 @@ def push_index(client: Client) -> str:
 
 def test_an_index_stands_for_what_fits(client: Client, registry: Registry) -> None:
     index = push_index(client)
-    image = registry.image(f"h/{NAME}:multi", {"linux/amd64"})
+    image = images.read(registry, f"h/{NAME}:multi", {"linux/amd64"})
     assert (image.digest, image.platform) == (index, "linux/amd64")
     assert image.layers[0].read_bytes() == b"a layer for linux/amd64"
-    both = registry.image(f"h/{NAME}@{index}", {"linux/amd64", "linux/arm64"})
+    both = images.read(registry, f"h/{NAME}@{index}", {"linux/amd64", "linux/arm64"})
     assert both.platform == "linux/arm64"
 
 
 def test_wrong_platform(client: Client, registry: Registry) -> None:
     push_index(client)
     with pytest.raises(WrongPlatform) as caught:
-        registry.image(f"h/{NAME}:multi", ["windows/amd64", "unknown/unknown"])
+        images.read(registry, f"h/{NAME}:multi", ["windows/amd64", "unknown/unknown"])
     assert caught.value.media_type == INDEX
     assert caught.value.offered == ("linux/arm64", "linux/amd64")
     client.image("arm", platform="linux/arm64")
     with pytest.raises(WrongPlatform) as caught:
-        registry.image(f"h/{NAME}:arm", ["linux/amd64"])
+        images.read(registry, f"h/{NAME}:arm", ["linux/amd64"])
     assert caught.value.media_type.endswith("image.manifest.v1+json")
 
 
 def test_something_that_is_no_image(client: Client, registry: Registry) -> None:
     client.manifest({"mediaType": "application/vnd.acme+json", "layers": []}, "thing")
     with pytest.raises(WrongPlatform):
-        registry.image(f"h/{NAME}:thing", ["linux/amd64"])
+        images.read(registry, f"h/{NAME}:thing", ["linux/amd64"])
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_something_that_is_no_image(client: Client, registry: Registry) -> None:
 def test_not_found(client: Client, registry: Registry, reference: str) -> None:
     client.image("v1")
     with pytest.raises(ImageNotFound) as caught:
-        registry.image(reference, ["linux/amd64"])
+        images.read(registry, reference, ["linux/amd64"])
     assert caught.value.reference == reference
 
 
@@ -108,7 +110,7 @@ def test_kept_over_a_restart(client: Client, registry: Registry, tmp_path: Path)
     digest = client.image("v1")["digest"]
     client("POST", "/blobs/uploads/")  # never finished
     again = Registry(tmp_path / "registry")
-    assert again.image(f"h/{NAME}:v1", ["linux/amd64"]).digest == digest
+    assert images.read(again, f"h/{NAME}:v1", ["linux/amd64"]).digest == digest
     assert list((tmp_path / "registry/uploads").iterdir()) == []
 
 
@@ -116,7 +118,7 @@ WRITER = """
 import itertools, json, sys
 from hashlib import sha256
 from pathlib import Path
-from emulator.registry import Registry
+from emulator.registry.models import Registry
 registry = Registry(Path(sys.argv[1]))
 print("ready", flush=True)
 for number in itertools.count():
@@ -144,9 +146,9 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         writer.wait(timeout=10)
         writer.stdout.close()
         registry = Registry(root)
-        assert "number" in registry.image("h/acme/app:moving", ["linux/amd64"]).config
+        assert "number" in images.read(registry, "h/acme/app:moving", ["linux/amd64"]).config
         for digest in registry.digests("acme/app"):
-            registry.image(f"h/acme/app@{digest}", ["linux/amd64"])
+            images.read(registry, f"h/acme/app@{digest}", ["linux/amd64"])
         for blob in (root / "blobs/sha256").glob("*/*"):
             assert digest_of(blob.read_bytes()) == f"sha256:{blob.name}"
             json.loads(blob.read_bytes())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.registry import Registry
+from emulator.registry.models import Registry
 from tests.emulator.registry_help import INDEX, LAYER, MANIFEST, Client, code_of, digest_of, serving
 
 
