@@ -43,6 +43,7 @@ from emulator.run import urls as run_urls
 from emulator.run.models import Admin
 from emulator.run.reconcile import Reconciler
 from emulator.run.resources import Resources
+from emulator.run.starting import Starter
 from emulator.secrets import urls as secret_urls
 from emulator.secrets.models import Secrets
 from emulator.secrets.variables import WithSecrets, check
@@ -111,13 +112,12 @@ class Emulator:
         self._router = Router(
             self._instances, self._ports, documents, identity.invoker, self._ledger
         )
-        self._reconciler = Reconciler(
-            resources,
+        starter = Starter(
             self._instances,
-            self._router,
             find_image,
             lambda launch: check(secrets, identity.may_read_secret, launch),
         )
+        self._reconciler = Reconciler(resources, self._instances, self._router, starter)
         admin = Admin(
             resources,
             changed=self._reconciler.changed,

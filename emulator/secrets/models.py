@@ -10,7 +10,6 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +190,6 @@ class Secrets:
             out.write(value)
             out.flush()
             os.fsync(out.fileno())
-
-
-# Whether a service account may read a secret ("projects/NUMBER/secrets/NAME").
-MayAccess = Callable[[str, str], bool]
 
 
 def _in_state(version: Document) -> ApiError:
