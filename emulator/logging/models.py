@@ -20,7 +20,7 @@ from emulator.logging.files import Files, newest_first
 from emulator.logging.filters import Filter
 from emulator.logging.matching import SEVERITIES, Entry
 from emulator.names import Key
-from emulator.router.served import Served
+from emulator.served import Served
 
 _count = itertools.count()
 # Cloud Logging's limit for one entry; a longer line is cut.

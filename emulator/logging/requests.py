@@ -18,7 +18,7 @@ import msgspec
 
 from emulator import clock
 from emulator.logging.matching import Entry
-from emulator.router.served import Served
+from emulator.served import Served
 
 
 def document(batch: list[Served], batch_id: str) -> bytes:

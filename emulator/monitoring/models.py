@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from emulator.monitoring.distribution import Distribution
 from emulator.names import Key
-from emulator.router.served import Served
+from emulator.served import Served
 
 # Seconds: how long each second is kept apart, how long each minute, and how many slots are taken
 # before older ones are put together.

@@ -7,11 +7,11 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-import msgspec
 from aiohttp import web
 
 from emulator.instances.launch import Launch
 from emulator.names import Key
+from emulator.served import Served
 
 # Put on a request on its way: the revision that is to answer it, and its trace.
 LAUNCH = web.RequestKey("LAUNCH", Launch)
@@ -21,30 +21,6 @@ TRACE = web.RequestKey("TRACE", str)
 _CALLER_GONE = 499
 # Requests are told this many seconds after they were answered, or when somebody asks.
 _PATIENCE = 0.5
-
-
-class Served(msgspec.Struct, array_like=True, gc=False):
-    """A request that a revision answered, or would have.
-
-    received: in seconds since the epoch.
-    seconds: until the answer was complete.
-    request_size: of the body, in bytes; None where the request does not say.
-    response_size: in bytes, headers and all.
-    """
-
-    received: float
-    seconds: float
-    method: str
-    host: str
-    path: str
-    version: tuple[int, int]
-    status: int
-    request_size: int | None
-    response_size: int
-    user_agent: str | None
-    referer: str | None
-    remote: str | None
-    trace: str | None
 
 
 Listener = Callable[[Key, str, list[Served]], None]
