@@ -1,4 +1,4 @@
-"""entries.list on the wire.
+"""The wire format of entries.list.
 
 Source: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list.
 """
@@ -21,7 +21,7 @@ _KNOWN = {"resourceNames", "projectIds", "filter", "orderBy", "pageSize", "pageT
 
 
 class Responses:
-    """The handlers of Cloud Logging's API."""
+    """The handlers of Cloud Logging's API. `refresh()` completes the logs before each read."""
 
     def __init__(self, logs: Logs, refresh: Callable[[], None]) -> None:
         self._logs = logs
@@ -73,7 +73,7 @@ def _size(asked: object) -> int:
 
 
 def _token(last: Entry) -> str:
-    """The token of the page after the one that `last` ends."""
+    """Return the token of the page that follows the entry `last`."""
     return base64.urlsafe_b64encode("/".join(place(last)).encode()).decode()
 
 
