@@ -1,4 +1,4 @@
-"""timeSeries.list on the wire.
+"""The wire format of timeSeries.list.
 
 Source: https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.timeSeries/list.
 """
@@ -15,10 +15,10 @@ from multidict import MultiMapping
 
 from emulator import clock
 from emulator.errors import ApiError, invalid
-from emulator.monitoring import filters, series
+from emulator.monitoring import aggregation, filters
+from emulator.monitoring.aggregation import Aggregation, Line, Value
 from emulator.monitoring.distribution import Distribution
 from emulator.monitoring.models import Metrics
-from emulator.monitoring.series import Aggregation, Line, Value
 
 _KNOWN = {
     *("filter", "interval.startTime", "interval.endTime", "view", "pageSize", "pageToken"),
@@ -30,7 +30,7 @@ _LARGEST_PAGE = 100_000  # points
 
 
 class Responses:
-    """The handlers of Cloud Monitoring's API. `refresh` makes the counts complete."""
+    """The handlers of Cloud Monitoring's API. `refresh()` completes the counts before each read."""
 
     def __init__(self, metrics: Metrics, refresh: Callable[[], None]) -> None:
         self._metrics = metrics
@@ -42,7 +42,7 @@ class Responses:
         for unknown in query.keys() - _KNOWN - _COMMON:
             raise invalid(f'Unknown name "{unknown}": Cannot bind query parameter.', unknown)
         wanted = filters.parse(query.get("filter", ""))
-        if wanted.metric not in (series.COUNT, series.LATENCIES):
+        if wanted.metric not in (aggregation.COUNT, aggregation.LATENCIES):
             message = f'Cannot find metric(s) that match type = "{wanted.metric}".'
             raise ApiError("NOT_FOUND", message)
         end = _moment(query, "interval.endTime")
@@ -52,7 +52,7 @@ class Responses:
         self._refresh()
         project = request.match_info["project"]
         found = [s for s in self._metrics.series(project) if wanted.matches(s.labels)]
-        lines = series.lines(found, wanted.metric, start, end, _aggregation(query))
+        lines = aggregation.lines(found, wanted.metric, start, end, _aggregation(query))
         with_points = query.get("view", "FULL") == "FULL"
         lines, token = _page(lines, query, with_points=with_points)
         answer: dict[str, Any] = {}
@@ -92,7 +92,7 @@ def _moment(query: MultiMapping[str], name: str) -> float:
 def _page(
     lines: list[Line], query: MultiMapping[str], *, with_points: bool
 ) -> tuple[list[Line], str]:
-    """As many whole series as a page of `pageSize` points holds, one at least."""
+    """Return the whole series that fit a page of `pageSize` points (at least one), and a token."""
     size, token = query.get("pageSize", "") or "0", query.get("pageToken", "") or "0"
     if not size.isdecimal() or not token.isdecimal():
         raise invalid("The page size or token is not valid.", "pageToken")
@@ -118,7 +118,7 @@ def _document(metric: str, line: Line, *, with_points: bool) -> dict[str, Any]:
         "valueType": kinds[type(next(iter(line.points.values())))],
     }
     if with_points:
-        # The most recent first.
+        # The most recent points come first.
         document["points"] = [
             {
                 "interval": {"startTime": _time(start), "endTime": _time(end)},
