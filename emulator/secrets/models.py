@@ -1,7 +1,7 @@
 """Secrets and their versions, on disk.
 
-What is known of a secret is a JSON document; each version's value is a file of its own that only
-the owner can read, and is nowhere else: not in the document, not in memory, not in a listing.
+A secret is a JSON document. The value of each version is a file of its own that only the owner can
+read. It is nowhere else: not in the document, in memory or in a listing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ LATEST = "latest"
 
 
 class Secrets:
-    """The secrets of every project, in `folder`; projects go by ID or by number."""
+    """The secrets of every project, in `folder`. A project is named by its ID or its number.
+
+    Every method that raises an error raises ApiError; the docstrings name its status.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._store = Store(folder)
@@ -37,7 +40,7 @@ class Secrets:
             self._secrets[document["project"], document["id"]] = document
 
     def create(self, project: str, name: str, body: Document) -> Document:
-        """Make a secret without a version; raises ApiError (INVALID_ARGUMENT, ALREADY_EXISTS)."""
+        """Create a secret without a version; raise INVALID_ARGUMENT or ALREADY_EXISTS."""
         if not _NAME.fullmatch(name):
             raise invalid(
                 "must use only letters, digits, dashes and underscores, at most 255 of them.",
@@ -67,21 +70,21 @@ class Secrets:
         return self.get(project, name)
 
     def get(self, project: str, name: str) -> Document:
-        """One secret; raises ApiError NOT_FOUND."""
+        """Return one secret; raise NOT_FOUND."""
         secret: Document = self._known(project, name)["secret"]
         return secret
 
     def all(self, project: str) -> list[Document]:
-        """A project's secrets, by name."""
+        """Return a project's secrets, sorted by name."""
         number = project_number(project)
         return [d["secret"] for (of, _), d in sorted(self._secrets.items()) if of == number]
 
     def exists(self, project: str, name: str) -> bool:
-        """Whether there is such a secret."""
+        """Return whether the secret exists."""
         return (project_number(project), name) in self._secrets
 
     def patch(self, project: str, name: str, body: Document, mask: str) -> Document:
-        """Change the fields that `mask` names; raises ApiError (NOT_FOUND, INVALID_ARGUMENT)."""
+        """Change the fields that `mask` names; raise NOT_FOUND or INVALID_ARGUMENT."""
         document = self._known(project, name)
         secret = dict(document["secret"])
         for field in filter(None, mask.split(",")):
@@ -94,7 +97,7 @@ class Secrets:
         return secret
 
     def delete(self, project: str, name: str) -> None:
-        """Remove a secret with its versions; raises ApiError NOT_FOUND."""
+        """Delete a secret with its versions; raise NOT_FOUND."""
         document = self._known(project, name)
         for number in range(1, len(document["versions"]) + 1):
             self._value_file(document, number).unlink(missing_ok=True)
@@ -102,7 +105,7 @@ class Secrets:
         del self._secrets[document["project"], name]
 
     def add_version(self, project: str, name: str, body: Document) -> Document:
-        """Give a secret a new value; raises ApiError (NOT_FOUND, INVALID_ARGUMENT)."""
+        """Add a version with a new value; raise NOT_FOUND or INVALID_ARGUMENT."""
         document = self._known(project, name)
         value, checked = _value(body)
         versions: list[Document] = document["versions"]
@@ -114,17 +117,17 @@ class Secrets:
             "etag": f'"{clock.next_version()}"',
             **({"clientSpecifiedPayloadChecksum": True} if checked else {}),
         }
-        # First, so that no version is known that has no value.
+        # The value first, so that every listed version has one.
         self._write_value(document, len(versions) + 1, value)
         self._keep({**document, "versions": [*versions, version]})
         return version
 
     def versions(self, project: str, name: str) -> list[Document]:
-        """A secret's versions, newest first; raises ApiError NOT_FOUND."""
+        """Return a secret's versions, newest first; raise NOT_FOUND."""
         return [*reversed(self._known(project, name)["versions"])]
 
     def version(self, project: str, name: str, version: str) -> Document:
-        """One version, by its number or `latest`; raises ApiError NOT_FOUND."""
+        """Return one version, by its number or `latest`; raise NOT_FOUND."""
         known = self._secrets.get((project_number(project), name))
         versions: list[Document] = known["versions"] if known else []
         number = str(len(versions)) if version == LATEST else version
@@ -140,7 +143,11 @@ class Secrets:
         return versions[int(number) - 1]
 
     def set_state(self, project: str, name: str, version: str, state: str) -> Document:
-        """Make a version ENABLED, DISABLED or DESTROYED, which is for good; raises ApiError."""
+        """Make a version ENABLED, DISABLED or DESTROYED, which is final.
+
+        Raises:
+            ApiError: NOT_FOUND, or FAILED_PRECONDITION for a version that is destroyed.
+        """
         found = self.version(project, name, version)
         if found["state"] == "DESTROYED" and state != "DESTROYED":
             raise _in_state(found)
@@ -156,7 +163,7 @@ class Secrets:
         return changed
 
     def value(self, project: str, name: str, version: str) -> tuple[str, bytes]:
-        """A version's full name and its value; raises ApiError (NOT_FOUND, FAILED_PRECONDITION)."""
+        """Return a version's full name and its value; raise NOT_FOUND or FAILED_PRECONDITION."""
         known = self.version(project, name, version)
         if known["state"] != "ENABLED":
             raise _in_state(known)
@@ -198,7 +205,7 @@ def _in_state(version: Document) -> ApiError:
 
 
 def _value(body: Any) -> tuple[bytes, bool]:
-    """The value in a request to add a version, and whether it came with a checksum."""
+    """Return the value in a request to add a version, and whether the request has a checksum."""
     payload = body.get("payload") if isinstance(body, dict) else None
     if not isinstance(payload, dict) or not isinstance(payload.get("data", ""), str):
         raise invalid("The payload is required.", "payload")
