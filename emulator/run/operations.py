@@ -1,9 +1,9 @@
-"""Long-running operations: every write of a service is one, until the service settles.
+"""Long-running operations: each write of a service is one, until the service settles.
 
 The service's annotation `run.googleapis.com/operation-id` names the operation of its last write;
-gcloud waits for that one instead of asking for the service again and again. The discovery document
-run.v1 says what an operation looks like; that a failed one has code 9 is known from the errors of
-clients of v2, not from a document.
+gcloud waits for it instead of polling the service. The discovery document run.v1 defines the shape
+of an operation. The code 9 of a failed one is known from the errors of clients of v2, not from a
+document.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Document = dict[str, Any]
 
 _FAILED_PRECONDITION = 9
 _NOT_FOUND = 5
-# Cloud Run waits for as long as it likes; gcloud asks for 30 seconds at a time.
+# Seconds. Cloud Run may wait for less than a client asks; gcloud asks for 30 seconds at a time.
 _LONGEST = 60.0
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
 class Operations:
-    """Operations as clients read them, and wait for them."""
+    """Operations, for clients to read and wait for."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
     def get(self, project: str, region: str, name: str) -> Document:
-        """One operation; raises ApiError NOT_FOUND."""
+        """Return one operation; raise ApiError NOT_FOUND."""
         key = self._resources.operations.get(name)
         if key is None or key[:2] != (project, region):
             raise ApiError("NOT_FOUND", f"Operation '{name}' does not exist.")
@@ -55,7 +55,7 @@ class Operations:
         return {**operation, "response": response}
 
     async def wait(self, project: str, region: str, name: str, body: Any) -> Document:
-        """The operation once it is done, or as it is when the body's `timeout` is over."""
+        """Return the operation once it is done, or unfinished after the body's `timeout`."""
         timeout = body.get("timeout", "") if isinstance(body, dict) else ""
         found = _DURATION.fullmatch(timeout or f"{_LONGEST}s") if isinstance(timeout, str) else None
         if found is None:

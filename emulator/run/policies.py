@@ -1,4 +1,4 @@
-"""IAM policies of services: kept and given back. `emulator.identity` enforces them.
+"""The IAM policies of services: stores and returns them. `emulator.identity` enforces them.
 
 Source: https://cloud.google.com/run/docs/reference/rest/v1/Policy.
 """
@@ -23,12 +23,16 @@ class Policies:
         self._resources = admin.resources
 
     def get(self, key: Key) -> Document:
-        """The policy of a service; raises ApiError NOT_FOUND."""
+        """Return the policy of a service; raise ApiError NOT_FOUND."""
         self._admin.service(key)
         return self._resources.policy(key)
 
     def set(self, key: Key, body: Any) -> Document:
-        """Replace the policy; raises ApiError (ABORTED when its etag is not current)."""
+        """Replace the policy of a service and return the new one.
+
+        Raises:
+            ApiError: INVALID_ARGUMENT, NOT_FOUND, or ABORTED (the etag is not the current one).
+        """
         current = self.get(key)
         policy = body.get("policy") if isinstance(body, dict) else None
         if not isinstance(policy, dict):
@@ -47,7 +51,7 @@ class Policies:
         return stored
 
     def test(self, body: Any, may: Callable[[str], bool]) -> Document:
-        """Which of the permissions asked about the caller has, as `may(permission)` says.
+        """Return those of the body's permissions that the caller has, by `may(permission)`.
 
         The service need not exist: gcloud asks before it creates one.
         """

@@ -1,4 +1,4 @@
-"""The Admin API on the wire: from a request's path and body to the models and back."""
+"""The wire format of the Admin API: from a request's path and body to the models and back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PARAMETERS = {
     "quotaUser",
     "resourceVersion",
     "watch",
-    # Of deletes:
+    # Only in deletes:
     "apiVersion",
     "kind",
     "orphanDependents",
@@ -54,15 +54,15 @@ class Responses:
     # Services
 
     async def list_services(self, request: web.Request) -> web.Response:
-        """All services of a project, in one region or (`locations/-`) in all."""
+        """List the services of a project, in one region or (`locations/-`) in all."""
         return self._list(request, "Service", self._admin.services(*self._place(request)))
 
     async def get_service(self, request: web.Request) -> web.Response:
-        """One service."""
+        """Return one service."""
         return web.json_response(self._admin.service(self._key(request)))
 
     async def create_service(self, request: web.Request) -> web.Response:
-        """Make a service; its name is in the body."""
+        """Create a service. Its name is in the body."""
         body = await _body(request)
         metadata = body.get("metadata")
         name = metadata.get("name") if isinstance(metadata, dict) else None
@@ -72,7 +72,7 @@ class Responses:
         return web.json_response(self._admin.create(key, body, dry_run=_dry_run(request)))
 
     async def replace_service(self, request: web.Request) -> web.Response:
-        """Write a service that exists."""
+        """Replace a service."""
         body = await _body(request)
         key = self._key(request)
         return web.json_response(self._admin.replace(key, body, dry_run=_dry_run(request)))
@@ -85,24 +85,24 @@ class Responses:
     # Revisions, and the read-only halves of a service
 
     async def list_revisions(self, request: web.Request) -> web.Response:
-        """Revisions, newest first."""
+        """List the revisions, newest first."""
         project, region = self._place(request)
         found = self._admin.revisions(project, region)
         return self._list(request, "Revision", found, lambda it: self._admin.shown(project, it))
 
     async def get_revision(self, request: web.Request) -> web.Response:
-        """One revision."""
+        """Return one revision."""
         return web.json_response(self._admin.revision(self._key(request)))
 
     async def delete_revision(self, request: web.Request) -> web.Response:
-        """Delete a revision that nothing points at."""
+        """Delete a revision that is not in use."""
         self._admin.delete_revision(self._key(request), dry_run=_dry_run(request))
         return _success()
 
     def list_of(
         self, kind: str, view: Callable[[Document], Document]
     ) -> Callable[[web.Request], Any]:
-        """A handler that lists every service's `view`, of type `kind`."""
+        """Return a handler that lists the `view` of every service, of type `kind`."""
 
         async def handler(request: web.Request) -> web.Response:
             services = self._admin.services(*self._place(request))
@@ -111,7 +111,7 @@ class Responses:
         return handler
 
     def one_of(self, view: Callable[[Document], Document]) -> Callable[[web.Request], Any]:
-        """A handler that answers with one service's `view`."""
+        """Return a handler that answers with the `view` of one service."""
 
         async def handler(request: web.Request) -> web.Response:
             return web.json_response(view(self._admin.service(self._key(request))))
@@ -121,11 +121,11 @@ class Responses:
     # Operations
 
     async def get_operation(self, request: web.Request) -> web.Response:
-        """One operation, as it is now."""
+        """Return one operation in its current state."""
         return web.json_response(self._operations.get(*self._key(request)))
 
     async def wait_for_operation(self, request: web.Request) -> web.Response:
-        """`:wait`: one operation, once it is done."""
+        """`:wait`: return one operation once it is done."""
         body = await _body(request)
         return web.json_response(await self._operations.wait(*self._key(request), body))
 
@@ -147,10 +147,10 @@ class Responses:
         may = request.get("may", lambda _permission: True)
         return web.json_response(self._policies.test(body, may))
 
-    # What requests have in common
+    # Parts that several requests share
 
     def _place(self, request: web.Request) -> tuple[str, str | None]:
-        """The project and region that a request is about; None for every region."""
+        """Return a request's project and region; None stands for every region."""
         _check_parameters(request)
         project = self._admin.resources.project_id(request.match_info["project"])
         region = request.match_info.get("region")
@@ -189,7 +189,7 @@ class Responses:
 
 
 def region_of(request: web.Request, resources: Resources, project: str) -> str:
-    """The region of a request whose path has none: in its host's name, as in Google's."""
+    """Return the region of a request whose path has none: the host's name has it, as at Google."""
     found = re.match(r"([a-z]+-[a-z]+\d+)-", request.host)
     if found:
         return found[1]

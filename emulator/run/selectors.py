@@ -22,7 +22,7 @@ _EXISTS = re.compile(rf"(!?)\s*({_NAME})")
 
 
 def select(documents: list[Document], selector: str) -> list[Document]:
-    """The documents whose labels satisfy a selector such as `a=b,c!=d,e in (f,g),!h`."""
+    """Return the documents whose labels match a selector such as `a=b,c!=d,e in (f,g),!h`."""
     # Commas inside brackets separate values, not requirements.
     parts = [part.strip() for part in re.split(r",(?![^(]*\))", selector) if part.strip()]
     tests = [_test(part) for part in parts]
@@ -48,9 +48,10 @@ def _test(part: str) -> _Test:
 
 
 def page(documents: list[Document], limit: str, token: str) -> tuple[list[Document], str]:
-    """One page of a list and the token of the next, "" after the last.
+    """Return one page of a list and the token of the next page, "" after the last.
 
-    The token names the last document given, so that a page stays right while others come and go.
+    The token names the last document of the page, so that new or deleted documents do not shift
+    the next page.
     """
     try:
         size = int(limit or 0)
