@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from emulator.errors import ApiError, invalid
 from emulator.names import project_number
+from emulator.routes import OPEN, Route
 
 Document = dict[str, Any]
 
@@ -73,12 +74,12 @@ class Faults:
             ],
         )
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         """The paths by which faults begin and end."""
         return [
-            web.get("/_local/faults", self._list),
-            web.post("/_local/faults", self._begin),
-            web.delete("/_local/faults/{name}", self._end),
+            Route("GET", "/_local/faults", self._list, OPEN),
+            Route("POST", "/_local/faults", self._begin, OPEN),
+            Route("DELETE", "/_local/faults/{name}", self._end, OPEN),
         ]
 
     @web.middleware

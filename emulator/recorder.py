@@ -1,7 +1,8 @@
 """Writes down what the APIs were asked and answered, to check it against Google's documents.
 
-Off unless SHIPWAY_RECORD names a file. Each line is a JSON object; headers are left out but for the
-user agent, and so are tokens and secret values, whose type stays.
+Off unless SHIPWAY_RECORD names a file. Each line is a JSON object: the request, the permission that
+it asks for, and the answer. Of the headers only the user agent is kept; of tokens and secret values
+only the type.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+
+from emulator import routes
 
 VARIABLE = "SHIPWAY_RECORD"
 
@@ -60,6 +63,7 @@ def _write(file: Path, request: web.Request, body: bytes, response: web.StreamRe
         "path": request.rel_url.raw_path,
         "query": parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True),
         "agent": request.headers.get("User-Agent", ""),
+        "permission": asks.permission if (asks := routes.asked(request)) else "",
         "request": _readable(body, request.content_type),
         "status": response.status,
         "response": _readable(

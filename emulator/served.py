@@ -1,18 +1,22 @@
-"""A request that a revision answered: the router makes the record, logs and metrics store it."""
+"""A request that a revision answered: what the front ends report to logging and monitoring."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
+
+from emulator.names import Key
 
 
 class Served(msgspec.Struct, array_like=True, gc=False):
-    """A request that a revision answered or should have answered.
+    """A request that a revision answered, or would have answered.
 
     Attributes:
         received: When it came, in seconds since the epoch.
-        seconds: How long the complete answer took.
-        request_size: The size of the body in bytes; None if the request does not say.
-        response_size: The size of the answer in bytes, with headers.
+        seconds: How long it took until the answer was complete.
+        request_size: Bytes of the body; None where the request does not say.
+        response_size: Bytes of the answer, with its headers.
     """
 
     received: float
@@ -28,3 +32,7 @@ class Served(msgspec.Struct, array_like=True, gc=False):
     referer: str | None
     remote: str | None
     trace: str | None
+
+
+Listener = Callable[[Key, str, list[Served]], None]
+"""Takes a revision, the name of its service, and the requests."""

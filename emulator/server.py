@@ -7,16 +7,14 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 
-from emulator import pages, recorder, store
+from emulator import pages, recorder, routes, store
 from emulator.builds.triggers import Triggers
 from emulator.errors import ApiError, invalid
 from emulator.faults import Faults
-from emulator.identity.calls import REPOSITORY, SECRET
 from emulator.identity.models import Identity
 from emulator.instances.docker import DockerRuntime
 from emulator.instances.pool import Instances
@@ -39,6 +37,7 @@ from emulator.registry.models import Registry
 from emulator.registry.repositories import Repositories
 from emulator.router.router import Router
 from emulator.router.served import Ledger
+from emulator.routes import Handler, On
 from emulator.run import urls as run_urls
 from emulator.run.models import Admin
 from emulator.run.reconcile import Reconciler
@@ -49,7 +48,6 @@ from emulator.secrets.models import Secrets
 from emulator.secrets.variables import WithSecrets, check
 
 _log = logging.getLogger("emulator")
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PortInUse(Exception):
@@ -90,7 +88,7 @@ class Emulator:
         documents = store.Store(self.folder / "run")
         resources = Resources(documents)
         secrets = Secrets(self.folder / "secrets")
-        is_there = {REPOSITORY: repositories.is_there, SECRET: secrets.exists}
+        is_there = {On.REPOSITORY: repositories.is_there, On.SECRET: secrets.exists}
         identity = Identity(
             self.folder / "identity",
             resources,
@@ -129,25 +127,28 @@ class Emulator:
             middlewares=[*recorder.middlewares(), faults.skew, _errors, identity.guard],
             client_max_size=16 * 1024**2,
         )
-        application.add_routes(
+        routes.add(
+            application,
             [
                 *logging_urls.routes(logs, self._ledger.flush),
                 *monitoring_urls.routes(metrics, self._ledger.flush),
                 *registry_urls.routes(registry),
                 *identity.routes(),
-                *ArtifactResponses(
-                    Artifacts(registry, repositories),
-                    repositories,
-                    operations,
-                    identity.forget_repository,
-                ).routes(),
+                *registry_urls.artifact_routes(
+                    ArtifactResponses(
+                        Artifacts(registry, repositories),
+                        repositories,
+                        operations,
+                        identity.forget_repository,
+                    )
+                ),
                 *run_urls.routes(admin),
                 *secret_urls.routes(secrets, identity.forget_secret),
                 *ProjectResponses(made, operations, faults, identity.own).routes(),
                 *Triggers(store.Store(self.folder / "builds")).routes(),
                 *faults.routes(),
                 *pages.routes(resources, logs, self.url),
-            ]
+            ],
         )
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -187,7 +188,7 @@ def _listener(port: int) -> socket.socket:
 
 
 @web.middleware
-async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer errors as Google's APIs do. The registry has an error format of its own."""
     try:
         return await handler(request)

@@ -15,6 +15,7 @@ from aiohttp import web
 from emulator import clock
 from emulator.errors import ApiError, invalid
 from emulator.names import project_number
+from emulator.routes import Asks, On, Route
 from emulator.store import Store
 
 Document = dict[str, Any]
@@ -36,14 +37,22 @@ class Triggers:
             key = (entry["number"], entry["region"], entry["trigger"]["id"])
             self._known[key] = entry["trigger"]
 
-    def routes(self) -> list[web.RouteDef]:
-        """The routes of triggers."""
+    def routes(self) -> list[Route]:
+        """The routes of triggers.
+
+        Source: https://cloud.google.com/build/docs/iam-roles-permissions#permissions.
+        """
+
+        def asks(verb: str) -> Asks:
+            place = "projects/{project}/locations/{region}"
+            return Asks(f"cloudbuild.builds.{verb}", On.PROJECT, place)
+
         return [
-            web.get(_TRIGGERS, self.list_triggers),
-            web.post(_TRIGGERS, self.create),
-            web.get(_TRIGGER, self.get),
-            web.patch(_TRIGGER, self.patch),
-            web.delete(_TRIGGER, self.delete),
+            Route("GET", _TRIGGERS, self.list_triggers, asks("list")),
+            Route("POST", _TRIGGERS, self.create, asks("create")),
+            Route("GET", _TRIGGER, self.get, asks("get")),
+            Route("PATCH", _TRIGGER, self.patch, asks("update")),
+            Route("DELETE", _TRIGGER, self.delete, asks("update")),
         ]
 
     async def create(self, request: web.Request) -> web.Response:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from emulator import routes
 from emulator.errors import ApiError
 from emulator.faults import INVOKER, TOKEN, Faults
-from emulator.identity import calls
 from emulator.identity.access import Access, Document, denied
 from emulator.identity.accounts import Accounts
-from emulator.identity.calls import Call
 from emulator.identity.invoker import is_open
 from emulator.identity.principals import Principal, project_of
 from emulator.identity.rules import PolicyRules
 from emulator.names import Key, default_service_account, project_number
 from emulator.projects import apis
 from emulator.projects.models import Projects
+from emulator.routes import Asks, Caller, Checks, Handler, On
 from emulator.run.resources import Resources, service_of
 from emulator.run.responses import region_of
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _REGISTRY = "artifactregistry.googleapis.com"
 _EXCHANGE = (
@@ -33,8 +30,6 @@ _EXCHANGE = (
 _PULL = "artifactregistry.repositories.downloadArtifacts"
 _SAMPLES = "cloudrun"
 """The project of Google's sample images, which everybody may pull."""
-MAY = "may"
-"""Where a request keeps `may(permission)`, for handlers that answer testIamPermissions."""
 
 
 class Guard:
@@ -60,46 +55,36 @@ class Guard:
 
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer as `handler` does, or refuse as the API in question would."""
-        resource = request.match_info.route.resource
-        path = resource.canonical if resource is not None else ""
-        if _is_open(path):
+        # Where nothing is served, a caller without a token is told nothing either.
+        asks = routes.asked(request) or routes.CALLER
+        if asks.on is On.NOTHING:
             return await handler(request)
-        if path.startswith("/v2/") and path != "/v2/entries:list":
-            return await self._registry(path, request, handler)
+        if asks.on is On.IMAGE:
+            return await self._registry(asks.permission, request, handler)
         principal = self._access.caller(request.headers.get("Authorization"))
-        call = _call(request, path)
-        if resource is None:
-            # Nothing is served there.
-            return await handler(request)
-        if call is None:
-            if not self._access.enforced:
-                return await handler(request)
-            raise denied("", f"No permission is known for {request.method} {path}.")
-        if call.kind == calls.LOGS:
-            await self._check_logs(principal, call.permission, request)
-            return await handler(request)
-        if call.kind != calls.CALLER:
-            await self._check(principal, call, request, path)
+        if asks.on is On.LOGS:
+            await self._check_logs(principal, asks.permission, request)
+        elif asks.on is not On.CALLER:
+            await self._check(principal, asks, request)
         return await handler(request)
 
-    async def _check(
-        self, principal: Principal, call: Call, request: web.Request, path: str
-    ) -> None:
+    async def _check(self, principal: Principal, asks: Asks, request: web.Request) -> None:
         """Raise ApiError unless the API is enabled, the caller may, and a policy can be set."""
         project = self._project(request)
         if project:
-            self._projects.check_enabled(project, call.api)
-            self._faults.check_quota(call.api, project)
-        chain = self._chain(call.kind, request)
-        request[MAY] = lambda permission: self._access.may(principal, permission, chain)
-        if call.permission and not request[MAY](call.permission):
-            raise denied(call.permission, _words(call, request))
-        if call.permission in ("run.services.create", "run.services.update"):
+            self._projects.check_enabled(project, asks.api)
+            self._faults.check_quota(asks.api, project)
+        chain = self._chain(asks.on, request)
+        caller = Caller(lambda permission: self._access.may(principal, permission, chain))
+        routes.set_caller(request, caller)
+        if asks.permission and not caller.may(asks.permission):
+            raise denied(asks.permission, _words(asks, request))
+        if asks.checks is Checks.DEPLOYMENT:
             await self._check_deployer(principal, request)
-        if path.endswith(":setIamPolicy"):
-            self._rules.check_policy(call.kind, f"projects/{project}", await _body(request))
-        if path.endswith(":testIamPermissions"):
-            self._rules.check_permissions(call.kind, await _body(request))
+        elif asks.checks is Checks.POLICY:
+            self._rules.check_policy(asks.on, f"projects/{project}", await _body(request))
+        elif asks.checks is Checks.PERMISSIONS:
+            self._rules.check_permissions(asks.on, await _body(request))
 
     def _project(self, request: web.Request) -> str | None:
         """The project that pays for a call: whoever is named by the caller, or the resource's."""
@@ -117,26 +102,26 @@ class Guard:
             if not self._access.may(principal, permission, self._access.of_project(project)):
                 raise denied(permission, _denied_on(permission, f"projects/{project}"))
 
-    def _chain(self, kind: str, request: web.Request) -> list[Document]:
+    def _chain(self, on: On, request: web.Request) -> list[Document]:
         """The policies that count for what a request is about."""
         match = request.match_info
-        if kind == calls.ACCOUNT:
+        if on is On.ACCOUNT:
             return self._access.of_account(match["email"])
         project = self._project_id(request)
-        if kind == calls.REPOSITORY:
+        if on is On.REPOSITORY:
             return self._access.of_repository(project, match["repository"])
-        if kind == calls.SECRET:
+        if on is On.SECRET:
             return self._access.of_secret(project, match["name"])
-        if kind == calls.PROJECT:
+        if on is On.PROJECT:
             return self._access.of_project(project)
-        service = self._service(kind, project, request)
+        service = self._service(on, project, request)
         return self._access.of_service(service) if service else self._access.of_project(project)
 
-    def _service(self, kind: str, project: str, request: web.Request) -> Key | None:
+    def _service(self, on: On, project: str, request: web.Request) -> Key | None:
         """The service that a request is about, or whose revision it is about."""
         region = request.match_info.get("region") or region_of(request, self._resources, project)
         key = Key(project, region, request.match_info.get("name", ""))
-        if kind == calls.REVISION:
+        if on is On.REVISION:
             revision = self._resources.revisions.get(key)
             return key.sibling(service_of(revision)) if revision else None
         return key if key in self._resources.services else None
@@ -157,7 +142,7 @@ class Guard:
                 f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it "
                 "may not exist).",
             )
-        service = self._service(calls.SERVICE, project, request)
+        service = self._service(On.SERVICE, project, request)
         current = self._resources.services[service] if service else {}
         self._check_opening(principal, project, service, await _body(request), current)
         permission = "artifactregistry.repositories.downloadArtifacts"
@@ -191,18 +176,14 @@ class Guard:
             raise denied(permission, _denied_on(permission, resource))
 
     async def _registry(
-        self, path: str, request: web.Request, handler: Handler
+        self, permission: str, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """The registry has errors of its own, and tells Docker where to get a token."""
-        if path == "/v2/token":
-            return await handler(request)
         try:
             principal = self._access.caller(request.headers.get("Authorization"))
         except ApiError as error:
             return _oci_error(401, "UNAUTHORIZED", error.message, self._challenge(request))
-        call = _call(request, path)
-        if call is None:
-            # /v2/ itself tells nothing but that this is a registry.
+        if not permission:
             return await handler(request)
         name = request.match_info["name"]
         project = name.partition("/")[0]
@@ -210,9 +191,9 @@ class Guard:
             disabled = apis.disabled(_REGISTRY, project_number(project))
             return _oci_error(403, "DENIED", disabled.message)
         if self._faults.get(TOKEN):
-            return _oci_error(403, "DENIED", _EXCHANGE.format(project, call.permission))
-        if not self._may_in_repository(principal, call.permission, name):
-            return _oci_error(403, "DENIED", _registry_words(call.permission, name, "-"))
+            return _oci_error(403, "DENIED", _EXCHANGE.format(project, permission))
+        if not self._may_in_repository(principal, permission, name):
+            return _oci_error(403, "DENIED", _registry_words(permission, name, "-"))
         mounted = request.query.get("from")
         pull = "artifactregistry.repositories.downloadArtifacts"
         if mounted and not self._may_in_repository(principal, pull, mounted):
@@ -251,21 +232,12 @@ def _must_be_checked(project: str) -> ApiError:
     return ApiError("FAILED_PRECONDITION", message, [detail])
 
 
-def _is_open(path: str) -> bool:
-    return path in calls.OPEN or path.startswith(calls.LOCAL)
-
-
-def _call(request: web.Request, path: str) -> Call | None:
-    method = "GET" if request.method == "HEAD" else request.method
-    return calls.CALLS.get((method, path))
-
-
-def _words(call: Call, request: web.Request) -> str:
+def _words(asks: Asks, request: web.Request) -> str:
     """Google's words for a missing permission; they differ from API to API."""
-    if call.kind == calls.ACCOUNT:
-        return f"Permission '{call.permission}' denied on resource (or it may not exist)."
-    named = call.resource.format_map(request.match_info)
-    return _denied_on(call.permission, named)
+    if asks.on is On.ACCOUNT:
+        return f"Permission '{asks.permission}' denied on resource (or it may not exist)."
+    named = asks.resource.format_map(request.match_info)
+    return _denied_on(asks.permission, named)
 
 
 def _denied_on(permission: str, resource: str) -> str:

@@ -14,7 +14,7 @@ from emulator.identity.accounts import Accounts
 from emulator.identity.exchange import Exchange
 from emulator.identity.federation import Federation
 from emulator.identity.github import Issuer
-from emulator.identity.guard import Guard, Handler
+from emulator.identity.guard import Guard
 from emulator.identity.invoker import Invoker
 from emulator.identity.policies import Policies
 from emulator.identity.principals import service_account
@@ -23,6 +23,7 @@ from emulator.identity.rules import PolicyRules
 from emulator.identity.tokens import AccessTokens, IdTokens
 from emulator.operations import Operations
 from emulator.projects.models import Projects
+from emulator.routes import Handler, On, Route
 from emulator.run.resources import Resources
 from emulator.store import Store
 
@@ -41,7 +42,7 @@ class Identity:
         operations: Operations,
         faults: Faults,
         url: str,
-        is_there: Callable[[str, str, str], bool],
+        is_there: Callable[[On, str, str], bool],
         *,
         enforced: bool,
     ) -> None:
@@ -62,8 +63,8 @@ class Identity:
         self.own = self._answer.own
         self.invoker = Invoker(access, self._ids, resources)
 
-    def routes(self) -> list[web.RouteDef]:
-        """The routes of everything about identity."""
+    def routes(self) -> list[Route]:
+        """Return the routes of everything about identity."""
         return urls.routes(self._answer, self._exchange)
 
     @web.middleware

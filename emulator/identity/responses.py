@@ -9,16 +9,16 @@ from typing import Any
 from aiohttp import web
 
 from emulator.errors import ApiError, invalid
-from emulator.identity import calls, policies
+from emulator.identity import policies
 from emulator.identity.accounts import Accounts
 from emulator.identity.federation import Federation
 from emulator.identity.github import Issuer
-from emulator.identity.guard import MAY
 from emulator.identity.policies import Policies
 from emulator.identity.principals import Principal, checked_email
 from emulator.identity.tokens import HOUR, AccessTokens
 from emulator.names import project_number
 from emulator.operations import Operations
+from emulator.routes import On, may
 
 _PAGE = 50
 
@@ -26,7 +26,7 @@ _PAGE = 50
 class Responses:
     """The handlers of IAM's API, of every policy but services', and of `/_local/`.
 
-    `is_there(resource, project, name)` says whether a repository or secret is there.
+    `is_there(kind, project, name)` says whether a repository or secret is there.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Responses:
         issuer: Issuer,
         tokens: AccessTokens,
         operations: Operations,
-        is_there: Callable[[str, str, str], bool],
+        is_there: Callable[[On, str, str], bool],
     ) -> None:
         self._federation = federation
         self._accounts = accounts
@@ -158,8 +158,7 @@ class Responses:
             if "email" in request.match_info:
                 raise
             return web.json_response({})
-        may = request.get(MAY, lambda _permission: True)
-        held = [permission for permission in asked if may(permission)]
+        held = [*filter(may(request), asked)]
         return web.json_response({"permissions": held} if held else {})
 
     def own(self, project: str, member: str) -> None:
@@ -173,14 +172,14 @@ class Responses:
         if "email" in match:
             self._accounts.check_exists(match["email"])
             return
-        kind = calls.REPOSITORY if "repository" in match else calls.SECRET
+        kind = On.REPOSITORY if "repository" in match else On.SECRET
         name = match.get("repository") or match.get("name")
         if name and not self._is_there(kind, match["project"], name):
             number = project_number(match["project"])
             raise ApiError(
                 "NOT_FOUND",
                 f"Secret [projects/{number}/secrets/{name}] not found."
-                if kind == calls.SECRET
+                if kind is On.SECRET
                 else "Requested entity was not found.",
             )
 

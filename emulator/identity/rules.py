@@ -11,10 +11,10 @@ from typing import Any
 
 from emulator.errors import ApiError, invalid
 from emulator.faults import DOMAINS, Faults
-from emulator.identity import calls
 from emulator.identity.accounts import Accounts
 from emulator.identity.federation import Federation
 from emulator.identity.roles import PERMISSIONS, ROLES
+from emulator.routes import PREFIXES, On
 
 Document = dict[str, Any]
 
@@ -26,12 +26,6 @@ _POOL = re.compile(
     r"principal(?:Set)?://iam\.googleapis\.com/projects/(?P<project>[^/]+)/locations/global"
     r"/workloadIdentityPools/(?P<pool>[^/]+)/.+"
 )
-_OF_KIND = {
-    calls.ACCOUNT: "iam.serviceAccounts.",
-    calls.REPOSITORY: "artifactregistry.",
-    calls.SECRET: "secretmanager.",
-    calls.SERVICE: "run.",
-}
 
 
 class PolicyRules:
@@ -42,19 +36,19 @@ class PolicyRules:
         self._federation = federation
         self._faults = faults
 
-    def check_policy(self, kind: str, resource: str, body: Document) -> None:
-        """Raise ApiError for what a resource of a kind (one of `calls`) does not take."""
+    def check_policy(self, on: On, resource: str, body: Document) -> None:
+        """Raise ApiError for what a kind of resource does not take."""
         policy = body.get("policy")
         bindings = policy.get("bindings") if isinstance(policy, dict) else None
         for binding in bindings if isinstance(bindings, list) else []:
             if isinstance(binding, dict) and binding.get("members"):
-                _check_role(kind, str(binding.get("role")))
+                _check_role(on, str(binding.get("role")))
                 for member in binding["members"]:
                     self._check_member(str(member), resource)
 
-    def check_permissions(self, kind: str, body: Document) -> None:
-        """Raise INVALID_ARGUMENT for a permission that a resource of a kind does not know."""
-        prefix = _OF_KIND.get(kind, "")
+    def check_permissions(self, on: On, body: Document) -> None:
+        """Raise INVALID_ARGUMENT for a permission that a kind of resource does not know."""
+        prefix = _prefix(on)
         for permission in body.get("permissions") or []:
             if permission not in PERMISSIONS or not permission.startswith(prefix):
                 raise ApiError(
@@ -83,8 +77,13 @@ class PolicyRules:
             )
 
 
-def _check_role(kind: str, role: str) -> None:
-    prefix = _OF_KIND.get(kind, "")
+def _prefix(on: On) -> str:
+    """How the permissions on a kind of resource begin: a project takes those of all kinds."""
+    return "" if on is On.PROJECT else PREFIXES[on]
+
+
+def _check_role(on: On, role: str) -> None:
+    prefix = _prefix(on)
     held = ROLES.get(role)
     if held is not None and not any(permission.startswith(prefix) for permission in held):
         raise ApiError("INVALID_ARGUMENT", f"Role {role} is not supported for this resource.")

@@ -18,6 +18,7 @@ from emulator.names import project_number
 from emulator.operations import Operations
 from emulator.projects import apis
 from emulator.projects.models import Projects
+from emulator.routes import CALLER, OPEN, Asks, On, Route
 
 Document = dict[str, Any]
 
@@ -45,20 +46,29 @@ class ProjectResponses:
         self._faults = faults
         self._own = own
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         """The routes of both APIs, the list of Cloud Run's locations, and `/_local/projects`."""
+
+        def asks(permission: str) -> Asks:
+            return Asks(permission, On.PROJECT, "projects/{project}")
+
+        gets_project = asks("resourcemanager.projects.get")
+        lists, gets, enables, disables = (
+            asks(f"serviceusage.services.{verb}") for verb in ("list", "get", "enable", "disable")
+        )
+        locations = asks("run.locations.list")
         return [
-            web.post("/_local/projects", self.make),
-            web.get(f"/v1/projects/{_PROJECT}", self.project),
-            web.get(f"/v3/projects/{_PROJECT}", self.project_v3),
-            web.get(_SERVICES, self.list_services),
-            web.get(f"{_SERVICES}:batchGet", self.batch_get),
-            web.post(f"{_SERVICES}:batchEnable", self.batch_enable),
-            web.get(_SERVICE, self.service),
-            web.post(f"{_SERVICE}:enable", self.enable),
-            web.post(f"{_SERVICE}:disable", self.disable),
-            web.get("/v1/operations/{name}", self.operation),
-            web.get("/v1/projects/{project}/locations", _locations),
+            Route("POST", "/_local/projects", self.make, OPEN),
+            Route("GET", f"/v1/projects/{_PROJECT}", self.project, gets_project),
+            Route("GET", f"/v3/projects/{_PROJECT}", self.project_v3, gets_project),
+            Route("GET", _SERVICES, self.list_services, lists),
+            Route("GET", f"{_SERVICES}:batchGet", self.batch_get, gets),
+            Route("POST", f"{_SERVICES}:batchEnable", self.batch_enable, enables),
+            Route("GET", _SERVICE, self.service, gets),
+            Route("POST", f"{_SERVICE}:enable", self.enable, enables),
+            Route("POST", f"{_SERVICE}:disable", self.disable, disables),
+            Route("GET", "/v1/operations/{name}", self.operation, CALLER),
+            Route("GET", "/v1/projects/{project}/locations", _locations, locations),
         ]
 
     async def make(self, request: web.Request) -> web.Response:

@@ -16,10 +16,6 @@ from emulator.operations import Operations
 from emulator.registry.artifacts import Artifacts, Document
 from emulator.registry.repositories import Repositories, Repository
 
-_LOCATION = "/v1/projects/{project}/locations/{location}"
-_REPOSITORIES = f"{_LOCATION}/repositories"
-_REPOSITORY = f"{_REPOSITORIES}/{{repository:[^/:]+}}"
-_PACKAGE = f"{_REPOSITORY}/packages/{{package}}"
 _PAGE, _LARGEST_PAGE = 100, 1000
 _TYPES, _V1 = "type.googleapis.com", "google.devtools.artifactregistry.v1"
 
@@ -41,27 +37,6 @@ class ArtifactResponses:
         self._repositories = repositories
         self._operations = operations
         self._forget = forget
-
-    def routes(self) -> list[web.RouteDef]:
-        """The routes of Artifact Registry's API."""
-        return [
-            web.get(_REPOSITORIES, self.repositories),
-            web.post(_REPOSITORIES, self.create_repository),
-            web.get(f"{_LOCATION}/operations/{{operation:ar-[^/:]+}}", self.operation),
-            web.get(_REPOSITORY, self.repository),
-            web.patch(_REPOSITORY, self.patch_repository),
-            web.delete(_REPOSITORY, self.delete_repository),
-            web.get(f"{_REPOSITORY}/dockerImages", self.docker_images),
-            web.get(f"{_REPOSITORY}/dockerImages/{{image}}", self.docker_image),
-            web.get(f"{_REPOSITORY}/packages", self.packages),
-            web.get(_PACKAGE, self.package),
-            web.delete(_PACKAGE, self.delete_package),
-            web.get(f"{_PACKAGE}/versions", self.versions),
-            web.get(f"{_PACKAGE}/versions/{{version}}", self.version),
-            web.delete(f"{_PACKAGE}/versions/{{version}}", self.delete_version),
-            web.get(f"{_PACKAGE}/tags", self.tags),
-            web.delete(f"{_PACKAGE}/tags/{{tag}}", self.delete_tag),
-        ]
 
     async def repositories(self, request: web.Request) -> web.Response:
         """`repositories.list`: those that were created."""

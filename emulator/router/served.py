@@ -11,7 +11,7 @@ from aiohttp import web
 
 from emulator.instances.launch import Launch
 from emulator.names import Key
-from emulator.served import Served
+from emulator.served import Listener, Served
 
 # Put on a request on its way: the revision that is to answer it, and its trace.
 LAUNCH = web.RequestKey("LAUNCH", Launch)
@@ -21,9 +21,6 @@ TRACE = web.RequestKey("TRACE", str)
 _CALLER_GONE = 499
 # Requests are told this many seconds after they were answered, or when somebody asks.
 _PATIENCE = 0.5
-
-
-Listener = Callable[[Key, str, list[Served]], None]
 
 
 class Ledger:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from emulator.errors import ApiError, invalid
 from emulator.names import Key
+from emulator.routes import may
 from emulator.run import documents, selectors
 from emulator.run.models import Admin
 from emulator.run.operations import Operations
@@ -144,8 +145,7 @@ class Responses:
         """`:testIamPermissions`."""
         self._key(request)
         body = await _body(request)
-        may = request.get("may", lambda _permission: True)
-        return web.json_response(self._policies.test(body, may))
+        return web.json_response(self._policies.test(body, may(request)))
 
     # Parts that several requests share
 

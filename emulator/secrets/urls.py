@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from emulator.errors import invalid
+from emulator.routes import Asks, On, Route
 from emulator.secrets.crc32c import crc32c
 from emulator.secrets.models import Secrets
 
@@ -24,8 +25,8 @@ _SECRET = f"{_SECRETS}/{{name:[^/:]+}}"
 _VERSION = f"{_SECRET}/versions/{{version:[^/:]+}}"
 
 
-def routes(secrets: Secrets, forget: Callable[[str, str], None]) -> list[web.RouteDef]:
-    """Secret Manager's routes; `forget(project, name)` drops the policy of a deleted secret."""
+def routes(secrets: Secrets, forget: Callable[[str, str], None]) -> list[Route]:
+    """Return the routes. `forget(project, name)` drops the policy of a deleted secret."""
 
     def named(request: web.Request) -> tuple[str, str]:
         return request.match_info["project"], request.match_info["name"]
@@ -78,19 +79,31 @@ def routes(secrets: Secrets, forget: Callable[[str, str], None]) -> list[web.Rou
         }
         return web.json_response({"name": name, "payload": payload})
 
+    of_project = "projects/{project}"
+    of_secret = f"{of_project}/secrets/{{name}}"
+    lists = Asks("secretmanager.secrets.list", On.PROJECT, of_project)
+    creates = Asks("secretmanager.secrets.create", On.PROJECT, of_project)
+
+    def on_secret(permission: str) -> Asks:
+        return Asks(f"secretmanager.{permission}", On.SECRET, of_secret)
+
+    def on_version(verb: str) -> Asks:
+        resource = f"{of_secret}/versions/{{version}}"
+        return Asks(f"secretmanager.versions.{verb}", On.SECRET, resource)
+
     return [
-        web.get(_SECRETS, list_secrets),
-        web.post(_SECRETS, create),
-        web.get(_SECRET, get),
-        web.patch(_SECRET, patch),
-        web.delete(_SECRET, delete),
-        web.post(f"{_SECRET}:addVersion", add_version),
-        web.get(f"{_SECRET}/versions", list_versions),
-        web.get(_VERSION, get_version),
-        web.get(f"{_VERSION}:access", access),
-        web.post(f"{_VERSION}:enable", changes("ENABLED")),
-        web.post(f"{_VERSION}:disable", changes("DISABLED")),
-        web.post(f"{_VERSION}:destroy", changes("DESTROYED")),
+        Route("GET", _SECRETS, list_secrets, lists),
+        Route("POST", _SECRETS, create, creates),
+        Route("GET", _SECRET, get, on_secret("secrets.get")),
+        Route("PATCH", _SECRET, patch, on_secret("secrets.update")),
+        Route("DELETE", _SECRET, delete, on_secret("secrets.delete")),
+        Route("POST", f"{_SECRET}:addVersion", add_version, on_secret("versions.add")),
+        Route("GET", f"{_SECRET}/versions", list_versions, on_secret("versions.list")),
+        Route("GET", _VERSION, get_version, on_version("get")),
+        Route("GET", f"{_VERSION}:access", access, on_version("access")),
+        Route("POST", f"{_VERSION}:enable", changes("ENABLED"), on_version("enable")),
+        Route("POST", f"{_VERSION}:disable", changes("DISABLED"), on_version("disable")),
+        Route("POST", f"{_VERSION}:destroy", changes("DESTROYED"), on_version("destroy")),
     ]
 
 

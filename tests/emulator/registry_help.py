@@ -15,8 +15,10 @@ from typing import Any
 import requests
 from aiohttp import web
 
+from emulator import routes
 from emulator.registry import urls
 from emulator.registry.models import Registry
+from emulator.routes import OPEN, Route
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -36,8 +38,9 @@ def serving(registry: Registry) -> Iterator[str]:
         return web.json_response({"entries": []})
 
     app = web.Application()
-    app.add_routes(urls.routes(registry))
-    app.add_routes([web.post("/v2/entries:list", entries)])  # as the local Cloud Run has
+    # As the local Cloud Run has.
+    others = [Route("POST", "/v2/entries:list", entries, OPEN)]
+    routes.add(app, [*urls.routes(registry), *others])
     runner = web.AppRunner(app, shutdown_timeout=1)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(runner.setup())

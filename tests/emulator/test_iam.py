@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import requests
 
-from emulator.identity import calls
+from emulator import routes
 from emulator.identity.roles import ROLES
+from emulator.routes import On
 from emulator.server import Emulator
 from tests.clients.test_skopeo import write_layout
 from tests.conftest import LocalCloudRun
@@ -349,31 +350,51 @@ def test_policies_and_tokens_survive_a_restart(tmp_path: Path) -> None:
     cloud_run.stop()
 
 
-def test_every_permission_that_a_call_asks_for_is_in_some_role() -> None:
-    asked = {call.permission for call in calls.CALLS.values() if call.permission}
-    assert asked <= frozenset().union(*ROLES.values())
+def asked_by_routes(state: Path) -> dict[tuple[str, str], routes.Asks]:
+    """What each route of the local Cloud Run asks for, by method and path."""
 
-
-def test_every_route_says_which_permission_it_takes(tmp_path: Path) -> None:
-    """A new API is refused as a whole until it has a row: see emulator/identity/calls.py."""
-
-    async def routes() -> set[tuple[str, str]]:
-        emulator = Emulator(tmp_path / "state", idle=1.0, enforced=True)
+    async def read() -> dict[tuple[str, str], routes.Asks]:
+        emulator = Emulator(state, idle=1.0, enforced=True)
         await emulator.start(0)
         found = {
-            (route.method, route.resource.canonical)
-            for route in emulator.application.router.routes()
-            # What takes any method only answers that it does not support it.
-            if route.resource is not None and route.method not in ("HEAD", "*")
+            (route.method, route.resource.canonical): asks
+            for route, asks in routes.every(emulator.application).items()
+            if route.resource is not None and route.method != "HEAD"
         }
         await emulator.close()
         return found
 
-    found = asyncio.run(routes())
-    assert len(found) > 40
-    without = {
-        (method, path)
-        for method, path in found - calls.CALLS.keys()
-        if path not in calls.OPEN and not path.startswith(calls.LOCAL)
+    return asyncio.run(read())
+
+
+def test_routes_ask_for_permissions_that_a_role_has(tmp_path: Path) -> None:
+    asked = asked_by_routes(tmp_path / "state")
+    permissions = {asks.permission for asks in asked.values()} - {""}
+    assert len(permissions) > 40
+    assert permissions <= frozenset().union(*ROLES.values())
+
+
+def test_only_these_routes_need_no_permission(tmp_path: Path) -> None:
+    asked = asked_by_routes(tmp_path / "state")
+    free = {at: asks.on for at, asks in asked.items() if not asks.permission}
+    # Pages, tokens for something else, public keys, and what sets the local Cloud Run up.
+    without_token = {path for (_, path), on in free.items() if on is On.NOTHING}
+    assert {path for path in without_token if not path.startswith("/_local/")} == {
+        "/",
+        "/logs/{project}/{region}/{name}",
+        "/oauth2/v3/certs",
+        "/tokeninfo",
+        "/v1/token",
+        "/v2/token",
     }
-    assert without == {("GET", "/v2/"), ("GET", "/v2/token")}, "the registry's own, for everybody"
+    with_token = {
+        (method, path)
+        for (method, path), on in free.items()
+        # Testing permissions needs none; "*" answers that a method is not supported.
+        if on is not On.NOTHING and method != "*" and not path.endswith(":testIamPermissions")
+    }
+    assert with_token == {
+        ("GET", "/v2/"),
+        ("GET", "/v1/operations/{name}"),
+        ("GET", "/v1/projects/{project}/locations/{location}/operations/{operation}"),
+    }
