@@ -12,6 +12,10 @@ from pathlib import Path
 from aiohttp import web
 
 from emulator import pages, recorder, routes, store
+from emulator.artifacts import urls as artifact_urls
+from emulator.artifacts.models import Artifacts
+from emulator.artifacts.repositories import Repositories
+from emulator.artifacts.responses import Responses as ArtifactResponses
 from emulator.builds.triggers import Triggers
 from emulator.errors import ApiError, invalid
 from emulator.faults import Faults
@@ -31,10 +35,7 @@ from emulator.projects.models import Projects
 from emulator.projects.urls import ProjectResponses
 from emulator.registry import images
 from emulator.registry import urls as registry_urls
-from emulator.registry.artifact_responses import ArtifactResponses
-from emulator.registry.artifacts import Artifacts
 from emulator.registry.models import Registry
-from emulator.registry.repositories import Repositories
 from emulator.router.router import Router
 from emulator.router.served import Ledger
 from emulator.routes import Handler, On
@@ -45,6 +46,7 @@ from emulator.run.resources import Resources
 from emulator.run.starting import Starter
 from emulator.secrets import urls as secret_urls
 from emulator.secrets.models import Secrets
+from emulator.secrets.responses import Responses as SecretResponses
 from emulator.secrets.variables import WithSecrets, check
 
 _log = logging.getLogger("emulator")
@@ -88,7 +90,7 @@ class Emulator:
         documents = store.Store(self.folder / "run")
         resources = Resources(documents)
         secrets = Secrets(self.folder / "secrets")
-        is_there = {On.REPOSITORY: repositories.is_there, On.SECRET: secrets.exists}
+        is_there = {On.REPOSITORY: repositories.exists, On.SECRET: secrets.exists}
         identity = Identity(
             self.folder / "identity",
             resources,
@@ -134,7 +136,7 @@ class Emulator:
                 *monitoring_urls.routes(metrics, self._ledger.flush),
                 *registry_urls.routes(registry),
                 *identity.routes(),
-                *registry_urls.artifact_routes(
+                *artifact_urls.routes(
                     ArtifactResponses(
                         Artifacts(registry, repositories),
                         repositories,
@@ -143,7 +145,7 @@ class Emulator:
                     )
                 ),
                 *run_urls.routes(admin),
-                *secret_urls.routes(secrets, identity.forget_secret),
+                *secret_urls.routes(SecretResponses(secrets, identity.forget_secret)),
                 *ProjectResponses(made, operations, faults, identity.own).routes(),
                 *Triggers(store.Store(self.folder / "builds")).routes(),
                 *faults.routes(),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from emulator.hashes import digest_of
 from emulator.registry.errors import OciError
 from emulator.registry.names import checked_digest, checked_name, checked_tag, is_digest
 from emulator.registry.storage import Storage
@@ -132,7 +132,7 @@ class Registry:
                 that of `contents`.
         """
         checked_name(name)
-        digest = f"sha256:{hashlib.sha256(contents).hexdigest()}"
+        digest = digest_of(contents)
         if is_digest(reference):
             if checked_digest(reference) != digest:
                 detail = {"provided": reference, "actual": digest}
@@ -142,7 +142,7 @@ class Registry:
         parsed = _parsed(contents, media_type)
         self._check_references(name, parsed)
         self._check_tag(name, reference, digest)
-        subject = _digest_of(parsed["subject"]) if parsed.get("subject") else None
+        subject = _digest_in(parsed["subject"]) if parsed.get("subject") else None
         self._storage.add_blob(contents, digest)
         if subject:
             self._storage.write(name, f"{_REFERRERS}/{subject.removeprefix('sha256:')}", digest)
@@ -231,8 +231,8 @@ class Registry:
         blobs = [parsed["config"]] if "config" in parsed else []
         # A layer with its own URLs (a "foreign" layer) is not pushed to registries.
         blobs += [layer for layer in parsed.get("layers", []) if not layer.get("urls")]
-        missing = [d for d in map(_digest_of, blobs) if not self._storage.has(name, _BLOBS, d)]
-        children = map(_digest_of, parsed.get("manifests", []))
+        missing = [d for d in map(_digest_in, blobs) if not self._storage.has(name, _BLOBS, d)]
+        children = map(_digest_in, parsed.get("manifests", []))
         missing += [d for d in children if not self._storage.has(name, _MANIFESTS, d)]
         if missing:
             message = "manifest references a manifest or blob unknown to registry"
@@ -260,7 +260,7 @@ def _parsed(contents: bytes, media_type: str) -> dict[str, Any]:
     return parsed
 
 
-def _digest_of(descriptor: dict[str, Any]) -> str:
+def _digest_in(descriptor: dict[str, Any]) -> str:
     digest = descriptor.get("digest")
     if not isinstance(digest, str):
         raise OciError("MANIFEST_INVALID", "a descriptor without a digest", descriptor)

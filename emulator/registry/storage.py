@@ -21,6 +21,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from emulator import files
+
 
 class Storage:
     """The files under `root`, without knowledge of their meaning. Every method blocks."""
@@ -44,7 +46,7 @@ class Storage:
         place = self.blob(digest)
         place.parent.mkdir(exist_ok=True)
         written.replace(place)
-        _sync_folder(place.parent)
+        files.sync_folder(place.parent)
 
     def add_blob(self, contents: bytes, digest: str) -> None:
         """Write a small blob."""
@@ -83,7 +85,7 @@ class Storage:
             place.unlink()
         except (FileNotFoundError, NotADirectoryError):
             return False
-        _sync_folder(place.parent)
+        files.sync_folder(place.parent)
         return True
 
     def keys(self, name: str, kind: str) -> list[str]:
@@ -102,19 +104,4 @@ class Storage:
         return self._repositories / name / kind / key.removeprefix("sha256:")
 
     def _write(self, place: Path, contents: bytes) -> None:
-        beside = self.uploads / uuid.uuid4().hex
-        with beside.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(place)
-        _sync_folder(place.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename or a deletion last: the entry is in the folder's own file."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files.write(place, contents, beside=self.uploads / uuid.uuid4().hex)

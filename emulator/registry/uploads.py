@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import uuid
 from pathlib import Path
 
+from emulator import files
 from emulator.registry.errors import OciError
 from emulator.registry.storage import Storage
 
@@ -46,7 +46,7 @@ class Upload:
                 {"provided": digest, "actual": actual},
             )
         with self._path.open("rb") as file:
-            os.fsync(file.fileno())
+            files.sync(file)
         storage.adopt_blob(self._path, digest)
 
     def discard(self) -> None:

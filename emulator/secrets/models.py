@@ -6,17 +6,13 @@ read. It is nowhere else: not in the document, in memory or in a listing.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from emulator import clock
+from emulator import clock, files
 from emulator.errors import ApiError, invalid
 from emulator.names import project_number
-from emulator.secrets.crc32c import crc32c
 from emulator.store import Store
 
 Document = dict[str, Any]
@@ -104,10 +100,21 @@ class Secrets:
         self._store.delete(f"known/{document['project']}/{name}.json")
         del self._secrets[document["project"], name]
 
-    def add_version(self, project: str, name: str, body: Document) -> Document:
-        """Add a version with a new value; raise NOT_FOUND or INVALID_ARGUMENT."""
+    def add_version(self, project: str, name: str, value: bytes, *, checked: bool) -> Document:
+        """Add a version with a new value, and return it.
+
+        Args:
+            project: The secret's project.
+            name: The secret's name.
+            value: The value, at most 64 KiB.
+            checked: Whether the client sent the value's checksum.
+
+        Raises:
+            ApiError: NOT_FOUND or INVALID_ARGUMENT.
+        """
         document = self._known(project, name)
-        value, checked = _value(body)
+        if len(value) > _LARGEST:
+            raise invalid("The value is larger than 64 KiB.", "payload.data")
         versions: list[Document] = document["versions"]
         version: Document = {
             "name": f"{document['secret']['name']}/versions/{len(versions) + 1}",
@@ -191,32 +198,9 @@ class Secrets:
     def _write_value(self, document: Document, number: int, value: bytes) -> None:
         file = self._value_file(document, number)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with open(file, "wb", opener=lambda path, _: os.open(path, flags, 0o600)) as out:
-            out.write(value)
-            out.flush()
-            os.fsync(out.fileno())
+        files.write(file, value, mode=0o600)
 
 
 def _in_state(version: Document) -> ApiError:
     name, state = version["name"], version["state"]
     return ApiError("FAILED_PRECONDITION", f"Secret Version [{name}] is in {state} state.")
-
-
-def _value(body: Any) -> tuple[bytes, bool]:
-    """Return the value in a request to add a version, and whether the request has a checksum."""
-    payload = body.get("payload") if isinstance(body, dict) else None
-    if not isinstance(payload, dict) or not isinstance(payload.get("data", ""), str):
-        raise invalid("The payload is required.", "payload")
-    data = payload.get("data", "").replace("-", "+").replace("_", "/")
-    try:
-        value = base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
-    except binascii.Error:
-        raise invalid("Base64 decoding failed.", "payload.data") from None
-    if len(value) > _LARGEST:
-        raise invalid("The value is larger than 64 KiB.", "payload.data")
-    checksum = payload.get("dataCrc32c")
-    if checksum is not None and str(checksum) != str(crc32c(value)):
-        raise invalid("The checksum is not the value's.", "payload.data_crc32c")
-    return value, checksum is not None
