@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
 from typing import NamedTuple
 
-from emulator import clock
+from emulator import clock, fields
 from emulator.errors import ApiError, invalid
 from emulator.logging import matching
 from emulator.logging.matching import Entry
@@ -56,7 +55,7 @@ def parse(text: str) -> Filter:
     return Filter(
         matches=_every([term.matches for term in terms]),
         exact=exact,
-        since=max((_moment(value) for value in bounds), default=""),
+        since=max((clock.rfc3339(clock.moment(value)) for value in bounds), default=""),
     )
 
 
@@ -164,19 +163,11 @@ def _path(field: str) -> tuple[str, ...]:
     steps = [quoted or bare for quoted, bare in _STEP.findall(field)]
     known = 1 if steps[0] in ("labels", "json_payload", "jsonPayload") else len(steps)
     known = min(known, 2) if steps[:2] == ["resource", "labels"] else known
-    return tuple(_camel(step) if n < known else step for n, step in enumerate(steps))
-
-
-def _camel(name: str) -> str:
-    return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
+    return tuple(fields.camel(step) if n < known else step for n, step in enumerate(steps))
 
 
 def _unescaped(found: re.Match[str]) -> str:
     return {"n": "\n", "t": "\t", "r": "\r"}.get(found[1], found[1])
-
-
-def _moment(value: str) -> str:
-    return clock.rfc3339(datetime.fromisoformat(value))
 
 
 def _unsupported(rest: str) -> ApiError:

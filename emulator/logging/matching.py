@@ -14,6 +14,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from emulator import clock
+
 Entry = dict[str, Any]
 
 SEVERITIES = (
@@ -170,10 +172,10 @@ def _number(value: Any) -> float:
 
 
 def _seconds(value: Any) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(value))
-    if not found:
-        raise ValueError("Unreadable duration")
-    return float(found[1])
+    try:
+        return clock.seconds(str(value))
+    except ValueError:
+        raise ValueError("Unreadable duration") from None
 
 
 def _moment(value: Any) -> datetime:

@@ -11,7 +11,6 @@ requests never are.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -45,7 +44,7 @@ def entries(stored: dict[str, Any], project: str) -> Iterator[Entry]:
         }
         entry = {
             "logName": f"projects/{project}/logs/run.googleapis.com%2Frequests",
-            "timestamp": clock.rfc3339(datetime.fromtimestamp(served.received, UTC)),
+            "timestamp": clock.at(served.received),
             "receiveTimestamp": stored["receiveTimestamp"],
             "insertId": f"{stored['insertId']}{number:06d}",
             "severity": _severity(served.status),

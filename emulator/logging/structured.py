@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from datetime import datetime
 from typing import Any
 
 from emulator import clock
@@ -41,7 +40,7 @@ def _structured(payload: dict[str, Any]) -> Entry:
         entry["severity"] = severity
         del payload["severity"]
     with contextlib.suppress(KeyError, TypeError, ValueError):
-        entry["timestamp"] = clock.rfc3339(_aware(payload["time"]))
+        entry["timestamp"] = clock.rfc3339(clock.moment(payload["time"]))
         del payload["time"]
     for field, name, kind in _SPECIAL:
         if payload.get(field) and isinstance(payload[field], kind):
@@ -51,10 +50,3 @@ def _structured(payload: dict[str, Any]) -> Entry:
     else:
         entry["jsonPayload"] = payload
     return entry
-
-
-def _aware(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a time without its zone")
-    return moment

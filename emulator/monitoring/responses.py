@@ -5,9 +5,7 @@ Source: https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.timeSeri
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -66,13 +64,14 @@ class Responses:
 
 def _aggregation(query: MultiMapping[str]) -> Aggregation:
     name = "aggregation.alignmentPeriod"
-    period = re.fullmatch(r"(\d+(?:\.\d+)?)s", query.get(name, "0s"))
-    if not period:
-        raise invalid("Illegal duration format; duration must end with 's'", name)
+    try:
+        period = clock.seconds(query.get(name, "0s"))
+    except ValueError:
+        raise invalid("Illegal duration format; duration must end with 's'", name) from None
     return Aggregation(
         aligner=query.get("aggregation.perSeriesAligner", "ALIGN_NONE"),
         reducer=query.get("aggregation.crossSeriesReducer", "REDUCE_NONE"),
-        period=float(period[1]),
+        period=period,
         group_by=tuple(
             filters.label(field) for field in query.getall("aggregation.groupByFields", ())
         ),
@@ -81,12 +80,9 @@ def _aggregation(query: MultiMapping[str]) -> Aggregation:
 
 def _moment(query: MultiMapping[str], name: str) -> float:
     try:
-        moment = datetime.fromisoformat(query.get(name, ""))
+        return clock.moment(query.get(name, "")).timestamp()
     except ValueError:
         raise invalid(f"Field {name} had an invalid value.", name) from None
-    if moment.tzinfo is None:
-        raise invalid(f"Field {name} had an invalid value.", name)
-    return moment.timestamp()
 
 
 def _page(
@@ -121,7 +117,7 @@ def _document(metric: str, line: Line, *, with_points: bool) -> dict[str, Any]:
         # The most recent points come first.
         document["points"] = [
             {
-                "interval": {"startTime": _time(start), "endTime": _time(end)},
+                "interval": {"startTime": clock.at(start), "endTime": clock.at(end)},
                 "value": _value(line.points[start, end]),
             }
             for start, end in sorted(line.points, reverse=True)
@@ -133,7 +129,3 @@ def _value(value: Value) -> dict[str, Any]:
     if isinstance(value, Distribution):
         return {"distributionValue": value.document()}
     return {"int64Value": str(value)} if isinstance(value, int) else {"doubleValue": value}
-
-
-def _time(seconds: float) -> str:
-    return clock.rfc3339(datetime.fromtimestamp(seconds, UTC))

@@ -1,18 +1,16 @@
-"""List parameters: label selectors and pages.
+"""The parameters of lists: `labelSelector`, and `limit` and `continue` for pages.
 
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#api.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from emulator.errors import invalid
+from emulator.wire import Document, from_token, to_token
 
-Document = dict[str, Any]
 _Test = Callable[[Mapping[str, str]], bool]
 
 _NAME = r"[A-Za-z0-9][\w./-]*"
@@ -55,7 +53,7 @@ def page(documents: list[Document], limit: str, token: str) -> tuple[list[Docume
     """
     try:
         size = int(limit or 0)
-        last = base64.urlsafe_b64decode(token).decode() if token else ""
+        last = from_token(token)
     except ValueError:
         raise invalid("The limit or the continue token is not valid.") from None
     if size < 0:
@@ -70,4 +68,4 @@ def page(documents: list[Document], limit: str, token: str) -> tuple[list[Docume
     shown = documents[start:end]
     if end >= len(documents) or not shown:
         return shown, ""
-    return shown, base64.urlsafe_b64encode(str(shown[-1]["metadata"]["uid"]).encode()).decode()
+    return shown, to_token(str(shown[-1]["metadata"]["uid"]))

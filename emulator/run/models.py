@@ -95,7 +95,7 @@ class Admin:
         found.sort(key=lambda item: str(item["metadata"]["creationTimestamp"]), reverse=True)
         return found
 
-    def create(self, key: Key, body: Any, *, dry_run: bool) -> Document:
+    def create(self, key: Key, body: Document, *, dry_run: bool) -> Document:
         """Create a service; raise INVALID_ARGUMENT or ALREADY_EXISTS."""
         sent = service_rules.service(body, key)
         if key in self.resources.services:
@@ -105,7 +105,7 @@ class Admin:
             raise invalid("must not be set when creating.", "metadata.resourceVersion")
         return self._write(key, self._plan(key, sent, None), dry_run=dry_run)
 
-    def replace(self, key: Key, body: Any, *, dry_run: bool) -> Document:
+    def replace(self, key: Key, body: Document, *, dry_run: bool) -> Document:
         """Replace a service.
 
         Raises:

@@ -9,9 +9,9 @@ document.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
+from emulator import clock
 from emulator.errors import ApiError, invalid
 from emulator.run import conditions
 from emulator.run.conditions import FALSE, UNKNOWN
@@ -23,7 +23,6 @@ _FAILED_PRECONDITION = 9
 _NOT_FOUND = 5
 # Seconds. Cloud Run may wait for less than a client asks; gcloud asks for 30 seconds at a time.
 _LONGEST = 60.0
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
 class Operations:
@@ -54,13 +53,13 @@ class Operations:
         response = {"@type": "type.googleapis.com/google.cloud.run.v1.Service", **service}
         return {**operation, "response": response}
 
-    async def wait(self, project: str, region: str, name: str, body: Any) -> Document:
+    async def wait(self, project: str, region: str, name: str, body: Document) -> Document:
         """Return the operation once it is done, or unfinished after the body's `timeout`."""
-        timeout = body.get("timeout", "") if isinstance(body, dict) else ""
-        found = _DURATION.fullmatch(timeout or f"{_LONGEST}s") if isinstance(timeout, str) else None
-        if found is None:
-            raise invalid("Expected a duration such as '30s'.", "timeout")
-        deadline = asyncio.get_running_loop().time() + min(float(found[1]), _LONGEST)
+        try:
+            seconds = clock.seconds(str(body.get("timeout") or f"{_LONGEST}s"))
+        except ValueError:
+            raise invalid("Expected a duration such as '30s'.", "timeout") from None
+        deadline = asyncio.get_running_loop().time() + min(seconds, _LONGEST)
         while not (operation := self.get(project, region, name))["done"]:
             try:
                 async with asyncio.timeout_at(deadline):

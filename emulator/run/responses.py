@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from typing import Any
 
 from aiohttp import web
 
 from emulator.errors import ApiError, invalid
 from emulator.names import Key
-from emulator.routes import may
-from emulator.run import documents, selectors
+from emulator.routes import Handler, may
+from emulator.run import documents, list_parameters
 from emulator.run.models import Admin
 from emulator.run.operations import Operations
 from emulator.run.policies import Policies
 from emulator.run.resources import Resources
-
-Document = dict[str, Any]
+from emulator.wire import Document, json_object
 
 _DEFAULT_REGION = "us-central1"
 _REGION = re.compile(r"[a-z]+-[a-z]+\d+")
@@ -64,7 +61,7 @@ class Responses:
 
     async def create_service(self, request: web.Request) -> web.Response:
         """Create a service. Its name is in the body."""
-        body = await _body(request)
+        body = await json_object(request, required=True)
         metadata = body.get("metadata")
         name = metadata.get("name") if isinstance(metadata, dict) else None
         if not isinstance(name, str) or not name:
@@ -74,7 +71,7 @@ class Responses:
 
     async def replace_service(self, request: web.Request) -> web.Response:
         """Replace a service."""
-        body = await _body(request)
+        body = await json_object(request, required=True)
         key = self._key(request)
         return web.json_response(self._admin.replace(key, body, dry_run=_dry_run(request)))
 
@@ -100,9 +97,7 @@ class Responses:
         self._admin.delete_revision(self._key(request), dry_run=_dry_run(request))
         return _success()
 
-    def list_of(
-        self, kind: str, view: Callable[[Document], Document]
-    ) -> Callable[[web.Request], Any]:
+    def list_of(self, kind: str, view: Callable[[Document], Document]) -> Handler:
         """Return a handler that lists the `view` of every service, of type `kind`."""
 
         async def handler(request: web.Request) -> web.Response:
@@ -111,7 +106,7 @@ class Responses:
 
         return handler
 
-    def one_of(self, view: Callable[[Document], Document]) -> Callable[[web.Request], Any]:
+    def one_of(self, view: Callable[[Document], Document]) -> Handler:
         """Return a handler that answers with the `view` of one service."""
 
         async def handler(request: web.Request) -> web.Response:
@@ -127,7 +122,7 @@ class Responses:
 
     async def wait_for_operation(self, request: web.Request) -> web.Response:
         """`:wait`: return one operation once it is done."""
-        body = await _body(request)
+        body = await json_object(request, required=True)
         return web.json_response(await self._operations.wait(*self._key(request), body))
 
     # Policies
@@ -138,13 +133,13 @@ class Responses:
 
     async def set_policy(self, request: web.Request) -> web.Response:
         """`:setIamPolicy`."""
-        body = await _body(request)
+        body = await json_object(request, required=True)
         return web.json_response(self._policies.set(self._key(request), body))
 
     async def test_permissions(self, request: web.Request) -> web.Response:
         """`:testIamPermissions`."""
         self._key(request)
-        body = await _body(request)
+        body = await json_object(request, required=True)
         return web.json_response(self._policies.test(body, may(request)))
 
     # Parts that several requests share
@@ -173,8 +168,8 @@ class Responses:
         found: list[Document],
         show: Callable[[Document], Document] = lambda document: document,
     ) -> web.Response:
-        found = selectors.select(found, request.query.get("labelSelector", ""))
-        shown, more = selectors.page(
+        found = list_parameters.select(found, request.query.get("labelSelector", ""))
+        shown, more = list_parameters.page(
             found, request.query.get("limit", ""), request.query.get("continue", "")
         )
         metadata = {"continue": more} if more else {}
@@ -195,16 +190,6 @@ def region_of(request: web.Request, resources: Resources, project: str) -> str:
         return found[1]
     regions = {key.region for key in resources.services if key.project == project}
     return regions.pop() if len(regions) == 1 else _DEFAULT_REGION
-
-
-async def _body(request: web.Request) -> Document:
-    try:
-        body = json.loads(await request.read())
-    except ValueError:
-        raise invalid("Invalid JSON payload received.") from None
-    if not isinstance(body, dict):
-        raise invalid("The request body must be a JSON object.")
-    return body
 
 
 def _check_parameters(request: web.Request) -> None:

@@ -10,13 +10,13 @@ from emulator.names import Key, project_number
 from emulator.run import scale, schema
 from emulator.run.metadata_rules import check_metadata, check_revision_name, check_service_name
 
+Document = dict[str, Any]
+
 _RESERVED_ENV = frozenset({"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"})
 
 
-def service(document: Any, key: Key) -> schema.Service:
+def service(document: Document, key: Key) -> schema.Service:
     """Return a document as the Service `key`; raise a 400 ApiError that names the invalid field."""
-    if not isinstance(document, dict):
-        raise invalid("The request body must be a JSON object.")
     parsed = schema.service(document)
     if parsed.api_version != "serving.knative.dev/v1":
         raise invalid("Expected 'serving.knative.dev/v1'.", "apiVersion")
