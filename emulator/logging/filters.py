@@ -86,7 +86,7 @@ class _Parser:
             self.at += 1
 
     def all_of(self) -> list[_Term | _Comparison]:
-        """Terms joined by AND, up to the end or a closing parenthesis."""
+        """Parse terms joined by AND, up to the end or a closing parenthesis."""
         terms: list[_Term | _Comparison] = []
         self.skip()
         while self.at < len(self.text) and self.text[self.at] != ")":

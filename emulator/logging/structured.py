@@ -22,7 +22,7 @@ _SPECIAL = (
 
 
 def content(text: str) -> Entry:
-    """Return the fields of an entry that a line sets: its payload, and what JSON says besides."""
+    """Return the fields of an entry that a line sets: its payload, and the special fields."""
     if text.startswith("{"):
         try:
             payload = json.loads(text)

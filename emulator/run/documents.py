@@ -22,7 +22,7 @@ API_VERSION = "serving.knative.dev/v1"
 _CALLER = "developer@localhost"
 
 # Annotations that Cloud Run writes itself. A client's values for them are ignored.
-_OURS = (
+_SYSTEM = (
     "serving.knative.dev/creator",
     "serving.knative.dev/lastModifier",
     "run.googleapis.com/ingress-status",
@@ -71,7 +71,7 @@ def put_metadata(document: Document, key: Key, sent: schema.Service) -> None:
     metadata = document["metadata"]
     assert sent.metadata is not None
     creator = metadata["annotations"]["serving.knative.dev/creator"]
-    users = {k: v for k, v in (sent.metadata.annotations or {}).items() if k not in _OURS}
+    users = {k: v for k, v in (sent.metadata.annotations or {}).items() if k not in _SYSTEM}
     urls = metadata["annotations"].get("run.googleapis.com/urls")
     ingress = users.setdefault("run.googleapis.com/ingress", "all")
     metadata["labels"] = {**(sent.metadata.labels or {}), LOCATION_LABEL: key.region}

@@ -208,6 +208,7 @@ def _without_null(value: Any) -> Any:
 
 
 def _refusal(message: str) -> ApiError:
+    """Return the error for a message of msgspec, whose errors have no field for the place."""
     what, _, place = message.partition(" - at `$")
     path = place.rstrip("`").lstrip(".")
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
