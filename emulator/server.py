@@ -12,6 +12,10 @@ from pathlib import Path
 from aiohttp import web
 
 from emulator import pages, recorder, routes, store
+from emulator.artifacts import urls as artifact_urls
+from emulator.artifacts.models import Artifacts
+from emulator.artifacts.repositories import Repositories
+from emulator.artifacts.responses import Responses as ArtifactResponses
 from emulator.builds import urls as build_urls
 from emulator.builds.models import Triggers
 from emulator.builds.responses import Responses as BuildResponses
@@ -37,8 +41,9 @@ from emulator.ports import Ports
 from emulator.projects import urls as project_urls
 from emulator.projects.models import Projects
 from emulator.projects.responses import Responses as ProjectResponses
-from emulator.registry import ArtifactResponses, Artifacts, Registry, Repositories
+from emulator.registry import images
 from emulator.registry import urls as registry_urls
+from emulator.registry.models import Registry
 from emulator.router.batches import RequestBatches
 from emulator.router.router import Router
 from emulator.routes import Handler, On
@@ -47,8 +52,10 @@ from emulator.run.directory import Directory
 from emulator.run.models import Admin
 from emulator.run.reconcile import Reconciler
 from emulator.run.resources import Resources
+from emulator.run.starting import Starter
 from emulator.secrets import urls as secret_urls
 from emulator.secrets.models import Secrets
+from emulator.secrets.responses import Responses as SecretResponses
 from emulator.secrets.variables import WithSecrets, check
 
 _log = logging.getLogger("emulator")
@@ -93,7 +100,7 @@ class Emulator:
         resources = Resources(documents)
         services = Directory(resources)
         secrets = Secrets(self.folder / "secrets")
-        is_there = {On.REPOSITORY: repositories.is_there, On.SECRET: secrets.exists}
+        is_there = {On.REPOSITORY: repositories.exists, On.SECRET: secrets.exists}
         identity = Identity(
             self.folder / "identity",
             self.url,
@@ -114,25 +121,22 @@ class Emulator:
             self.url,
         )
         runtime = WithSecrets(await self._runtime(identity), secrets, identity.may_read_secret)
-        self._instances = Instances(
-            runtime,
-            lambda reference: registry.image(reference, runtime.platforms),
-            logs,
-            self._idle,
-        )
+
+        def find_image(reference: str) -> images.Image:
+            return images.read(registry, reference, runtime.platforms)
+
+        self._instances = Instances(runtime, find_image, logs, self._idle)
         metrics = Metrics()
         self._batches = RequestBatches(logs.requests, metrics.requests)
         self._router = Router(
             self._instances, self._ports, documents, identity.invoker.check, self._batches
         )
-        self._reconciler = Reconciler(
-            resources,
+        starter = Starter(
             self._instances,
-            self._router,
-            registry.image,
-            runtime.platforms,
+            find_image,
             lambda launch: check(secrets, identity.may_read_secret, launch),
         )
+        self._reconciler = Reconciler(resources, self._instances, self._router, starter)
         admin = Admin(
             resources,
             changed=self._reconciler.changed,
@@ -152,7 +156,7 @@ class Emulator:
                 *monitoring_urls.routes(metrics, self._batches.flush),
                 *registry_urls.routes(registry),
                 *identity_urls.routes(identity, operations),
-                *registry_urls.artifact_routes(
+                *artifact_urls.routes(
                     ArtifactResponses(
                         Artifacts(registry, repositories),
                         repositories,
@@ -161,7 +165,7 @@ class Emulator:
                     )
                 ),
                 *run_urls.routes(admin),
-                *secret_urls.routes(secrets, identity.forget_secret),
+                *secret_urls.routes(SecretResponses(secrets, identity.forget_secret)),
                 *project_urls.routes(ProjectResponses(projects, operations, identity.policies.own)),
                 *build_urls.routes(BuildResponses(Triggers(store.Store(self.folder / "builds")))),
                 *fault_urls.routes(on_faults),

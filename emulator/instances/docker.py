@@ -15,9 +15,10 @@ import aiohttp
 
 from emulator.instances import probes
 from emulator.instances.engine import Engine, EngineError, NoEngine, address
-from emulator.instances.launch import Launch, StartFailed, image_settings, never_listened
+from emulator.instances.launch import Launch, image_settings
 from emulator.instances.lines import Lines, ending
 from emulator.instances.runtime import Image
+from emulator.instances.start_failures import image_not_pulled, never_listened
 from emulator.logging.models import RevisionLog
 from emulator.ports import Ports, is_free
 from emulator.registry.names import split_reference
@@ -136,7 +137,7 @@ class DockerRuntime:
         try:
             await self._engine.pull(reference, image.platform)
         except _GONE as error:
-            raise StartFailed("ContainerMissing", f"Image '{launch.image}': {error}") from error
+            raise image_not_pulled(launch.image, error) from error
         for _ in range(_TRIES):
             port = self._ports.free()
             instance = await self._try(launch, image, reference, port, log)

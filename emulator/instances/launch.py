@@ -96,26 +96,6 @@ class Launch:
         }
 
 
-class StartFailed(Exception):
-    """An instance that did not start: `reason` and `message` as a revision's condition says it."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-
-
-def never_listened(details: str = "") -> StartFailed:
-    """The failure of a container that never answers its startup probe, in Cloud Run's words."""
-    message = (
-        "The user-provided container failed to start and listen on the port defined provided by "
-        "the PORT=8080 environment variable within the allocated timeout. This can happen when the "
-        "container port is misconfigured or if the timeout is too short. The health check timeout "
-        "can be extended. Logs for this revision might contain more information."
-    )
-    return StartFailed("HealthCheckContainerError", message + details)
-
-
 def image_settings(config: dict[str, Any]) -> dict[str, Any]:
     """The `config` object of an OCI image configuration (Env, Entrypoint, Cmd, WorkingDir …).
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from emulator.instances import probes
-from emulator.instances.launch import Launch, Probe, StartFailed
+from emulator.instances.launch import Launch, Probe
 from emulator.instances.runtime import Image, Instance, Runtime
 from emulator.instances.scaling import Pool
+from emulator.instances.start_failures import StartFailed, image_not_found
 from emulator.logging.models import Logs, RevisionLog
 from emulator.names import Key
-from emulator.registry import ImageNotFound, WrongPlatform
+from emulator.registry.images import ImageNotFound, WrongPlatform
 
 # Cloud Run sends SIGKILL 10 seconds after SIGTERM.
 # Source: https://cloud.google.com/run/docs/container-contract#instance-shutdown.
@@ -66,7 +67,7 @@ class Instances:
         try:
             image = await asyncio.to_thread(self._find_image, launch.image)
         except (ImageNotFound, WrongPlatform) as error:
-            raise StartFailed("ContainerMissing", f"Image '{launch.image}' not found.") from error
+            raise image_not_found(launch.image) from error
         log = self._logs.of(launch.revision, launch.service)
         instance = await self._runtime.start(launch, image, log)
         if launch.liveness is not None:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from emulator.instances import probes
 from emulator.instances.command import Command, NoCommand, command
-from emulator.instances.launch import Launch, StartFailed, never_listened
+from emulator.instances.launch import Launch
 from emulator.instances.lines import Lines, ending
 from emulator.instances.process_groups import ProcessGroups
 from emulator.instances.python import bare_python
 from emulator.instances.runtime import Image
+from emulator.instances.start_failures import image_not_unpacked, never_listened
 from emulator.instances.unpack import UnsafeLayer, unpack
 from emulator.logging.models import RevisionLog
 from emulator.metadata.server import Identity, MetadataServer, Tokens
@@ -115,9 +116,7 @@ class ProcessRuntime:
             python = await asyncio.to_thread(bare_python, self._python)
             to_run = command(launch, image, root, python)
         except (UnsafeLayer, tarfile.TarError, OSError) as error:
-            raise StartFailed(
-                "ContainerMissing", f"The image cannot be unpacked: {error}"
-            ) from error
+            raise image_not_unpacked(error) from error
         except NoCommand as error:
             log.system("ERROR", str(error))
             raise never_listened() from error

@@ -9,8 +9,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from emulator.instances.launch import Bounds, Launch, StartFailed
+from emulator.instances.launch import Bounds, Launch
 from emulator.instances.runtime import Instance
+from emulator.instances.start_failures import StartFailed
 
 # How long a request waits for room: 3.5 times the average start, or 10 seconds if that is more.
 # Source: https://cloud.google.com/run/docs/about-instance-autoscaling (exceeding max instances).

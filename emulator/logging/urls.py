@@ -1,4 +1,4 @@
-"""Which requests belong to Cloud Logging."""
+"""Cloud Logging's routes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emulator.routes import Asks, On, Route
 
 
 def routes(logs: Logs, refresh: Callable[[], None]) -> list[Route]:
-    """Return Cloud Logging's routes. `refresh` makes the logs complete, before each read."""
+    """Return Cloud Logging's routes. `refresh()` completes the logs before each read."""
     list_entries = Responses(logs, refresh).list_entries
     asks = Asks("logging.logEntries.list", On.LOGS)
     return [Route("POST", "/v2/entries:list", list_entries, asks)]

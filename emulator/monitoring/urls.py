@@ -1,4 +1,4 @@
-"""Which requests belong to Cloud Monitoring."""
+"""Cloud Monitoring's routes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emulator.routes import Asks, On, Route
 
 
 def routes(metrics: Metrics, refresh: Callable[[], None]) -> list[Route]:
-    """Return Cloud Monitoring's routes. `refresh` makes the counts complete, before each read."""
+    """Return Cloud Monitoring's routes. `refresh()` completes the counts before each read."""
     list_time_series = Responses(metrics, refresh).list_time_series
     asks = Asks("monitoring.timeSeries.list", On.PROJECT, "projects/{project}")
     return [Route("GET", "/v3/projects/{project}/timeSeries", list_time_series, asks)]

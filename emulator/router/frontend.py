@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from emulator.errors import NotAllowed
-from emulator.instances.launch import StartFailed
 from emulator.instances.pool import Instances
 from emulator.instances.runtime import Instance
 from emulator.instances.scaling import NoInstance, Pool
+from emulator.instances.start_failures import StartFailed
 from emulator.names import Key
 from emulator.router import refusals, websocket
 from emulator.router.batches import LAUNCH

@@ -1,4 +1,4 @@
-"""From a Revision's document to what the instances room needs to start it."""
+"""Turns a Revision's document into a Launch: all that is needed to start an instance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Document = dict[str, Any]
 
 
 def launch(key: Key, revision: Document) -> Launch:
-    """How to start the revision `key`; its image is by digest once it was resolved."""
+    """Return how to start the revision `key`. Once its image is resolved, it is by digest."""
     spec = revision["spec"]
     container = spec["containers"][ingress_index(spec)]
     limits = container["resources"]["limits"]
@@ -67,7 +67,7 @@ def _secrets(key: Key, revision: Document) -> tuple[SecretVariable, ...]:
 
 
 def _aliases(revision: Document) -> dict[str, str]:
-    """Names for secrets of other projects, `alias:projects/PROJECT/secrets/NAME,…`.
+    """Return the secrets of other projects by alias, `alias:projects/PROJECT/secrets/NAME,…`.
 
     Source: https://cloud.google.com/run/docs/configuring/services/secrets (secrets from other
     projects).

@@ -1,4 +1,4 @@
-"""Which requests belong to the Admin API, in both forms of its URLs."""
+"""The Admin API's routes, in both forms of its URLs."""
 
 from __future__ import annotations
 
