@@ -9,7 +9,8 @@ from emulator.logging import filters
 from emulator.logging.matching import Entry
 from emulator.logging.models import Logs
 from emulator.names import Key
-from emulator.routes import OPEN, Route
+from emulator.permissions import OPEN
+from emulator.routes import Route
 from emulator.run import conditions
 from emulator.run.resources import Resources
 

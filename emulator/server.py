@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
@@ -19,7 +18,7 @@ from emulator.artifacts.responses import Responses as ArtifactResponses
 from emulator.builds import urls as build_urls
 from emulator.builds.models import Triggers
 from emulator.builds.responses import Responses as BuildResponses
-from emulator.errors import ApiError, invalid
+from emulator.errors import ApiError
 from emulator.faults import urls as fault_urls
 from emulator.faults.models import Faults
 from emulator.faults.responses import Responses as FaultResponses
@@ -37,6 +36,7 @@ from emulator.monitoring import urls as monitoring_urls
 from emulator.monitoring.models import Metrics
 from emulator.names import Key
 from emulator.operations import Operations
+from emulator.permissions import On
 from emulator.ports import Ports
 from emulator.projects import urls as project_urls
 from emulator.projects.models import Projects
@@ -46,7 +46,7 @@ from emulator.registry import urls as registry_urls
 from emulator.registry.models import Registry
 from emulator.router.batches import RequestBatches
 from emulator.router.router import Router
-from emulator.routes import Handler, On
+from emulator.routes import Handler
 from emulator.run import urls as run_urls
 from emulator.run.directory import Directory
 from emulator.run.models import Admin
@@ -220,8 +220,6 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.json_response(
             error.body(), status=error.code, headers=headers if refused else None
         )
-    except json.JSONDecodeError:
-        return web.json_response(invalid("Invalid JSON payload received.").body(), status=400)
     except web.HTTPException as error:
         if request.path.startswith("/v2/") or error.status < 400:
             raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from emulator.artifacts.responses import Responses
-from emulator.routes import CALLER, Asks, On, Route
+from emulator.permissions import CALLER, Asks, On
+from emulator.routes import Route
 
 _LOCATION = "/v1/projects/{project}/locations/{location}"
 _REPOSITORIES = f"{_LOCATION}/repositories"

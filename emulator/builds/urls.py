@@ -6,7 +6,8 @@ Source: https://cloud.google.com/build/docs/iam-roles-permissions#permissions.
 from __future__ import annotations
 
 from emulator.builds.responses import Responses
-from emulator.routes import Asks, On, Route
+from emulator.permissions import Asks, On
+from emulator.routes import Route
 
 _TRIGGERS = "/v1/projects/{project}/locations/{region}/triggers"
 _TRIGGER = f"{_TRIGGERS}/{{trigger:[^/:]+}}"

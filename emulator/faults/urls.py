@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from emulator.faults.responses import Responses
-from emulator.routes import OPEN, Route
+from emulator.permissions import OPEN
+from emulator.routes import Route
 
 _FAULTS = "/_local/faults"
 

@@ -17,9 +17,10 @@ from emulator.identity.refusals import denied_on, denied_on_account, denied_on_i
 from emulator.identity.rules import PolicyRules
 from emulator.identity.services import Services
 from emulator.names import Key, project_number
+from emulator.permissions import CALLER, Asks, Checks, On
 from emulator.projects import apis
 from emulator.projects.models import Projects
-from emulator.routes import Asks, Caller, Checks, Handler, On
+from emulator.routes import Caller, Handler
 from emulator.wire import json_object
 
 _REGISTRY = "artifactregistry.googleapis.com"
@@ -55,7 +56,7 @@ class Guard:
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer as `handler` does, or refuse as the API would."""
         # A path that is not served tells a caller without a token nothing.
-        asks = routes.asked(request) or routes.CALLER
+        asks = routes.asked(request) or CALLER
         if asks.on is On.NOTHING:
             return await handler(request)
         if asks.on is On.IMAGE:

@@ -19,8 +19,8 @@ from emulator.identity.principals import service_account
 from emulator.identity.rules import PolicyRules
 from emulator.identity.services import Services
 from emulator.identity.tokens import AccessTokens, IdTokens
+from emulator.permissions import On
 from emulator.projects.models import Projects
-from emulator.routes import On
 from emulator.store import Store
 
 

@@ -12,7 +12,8 @@ from emulator.identity.models import Identity
 from emulator.identity.pools import is_provider_name
 from emulator.identity.principals import checked_email
 from emulator.operations import Operations
-from emulator.routes import On, may
+from emulator.permissions import On
+from emulator.routes import may
 from emulator.wire import json_object, page, page_size
 
 _PAGE = 50

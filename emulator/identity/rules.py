@@ -16,7 +16,7 @@ from emulator.identity.accounts import Accounts
 from emulator.identity.pools import Pools
 from emulator.identity.roles import PERMISSIONS, ROLES
 from emulator.names import project_number
-from emulator.routes import PREFIXES, On
+from emulator.permissions import PREFIXES, On
 
 Document = dict[str, Any]
 

@@ -8,7 +8,8 @@ from emulator.identity.models import Identity
 from emulator.identity.responses import Responses
 from emulator.identity.token_responses import TokenResponses
 from emulator.operations import Operations
-from emulator.routes import OPEN, Asks, On, Route, policy_routes
+from emulator.permissions import OPEN, Asks, On
+from emulator.routes import Route, policy_routes
 
 _PROJECT = "/v1/projects/{project:[^/:]+}"
 _PROJECT_V3 = "/v3/projects/{project:[^/:]+}"

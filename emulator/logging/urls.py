@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from emulator.logging.models import Logs
 from emulator.logging.responses import Responses
-from emulator.routes import Asks, On, Route
+from emulator.permissions import Asks, On
+from emulator.routes import Route
 
 
 def routes(logs: Logs, refresh: Callable[[], None]) -> list[Route]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from emulator.monitoring.models import Metrics
 from emulator.monitoring.responses import Responses
-from emulator.routes import Asks, On, Route
+from emulator.permissions import Asks, On
+from emulator.routes import Route
 
 
 def routes(metrics: Metrics, refresh: Callable[[], None]) -> list[Route]:

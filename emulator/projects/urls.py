@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from emulator.permissions import CALLER, OPEN, Asks, On
 from emulator.projects.responses import Responses, locations
-from emulator.routes import CALLER, OPEN, Asks, On, Route
+from emulator.routes import Route
 
 _PROJECT = "{project:[^/:]+}"
 _SERVICES = f"/v1/projects/{_PROJECT}/services"

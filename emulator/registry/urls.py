@@ -6,10 +6,11 @@ There is no catch-all below `/v2/`, because other APIs have paths there (Cloud L
 
 from __future__ import annotations
 
+from emulator.permissions import Asks, On
 from emulator.registry.blob_responses import BlobResponses
 from emulator.registry.models import Registry
 from emulator.registry.responses import ManifestResponses, answering, unsupported, version
-from emulator.routes import Asks, On, Route
+from emulator.routes import Route
 
 _UPLOADS = "/v2/{name:.+}/blobs/uploads/"
 _UPLOAD = "/v2/{name:.+}/blobs/uploads/{upload}"

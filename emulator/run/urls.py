@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from emulator.routes import Asks, Checks, On, Route, policy_routes
+from emulator.permissions import Asks, Checks, On
+from emulator.routes import Route, policy_routes
 from emulator.run import documents
 from emulator.run.models import Admin
 from emulator.run.responses import Responses

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from emulator.routes import Asks, On, Route
+from emulator.permissions import Asks, On
+from emulator.routes import Route
 from emulator.secrets.responses import Responses
 
 _SECRETS = "/v1/projects/{project}/secrets"

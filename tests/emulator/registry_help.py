@@ -16,9 +16,10 @@ import requests
 from aiohttp import web
 
 from emulator import routes
+from emulator.permissions import OPEN
 from emulator.registry import urls
 from emulator.registry.models import Registry
-from emulator.routes import OPEN, Route
+from emulator.routes import Route
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

@@ -15,7 +15,7 @@ import requests
 
 from emulator import routes
 from emulator.identity.roles import ROLES
-from emulator.routes import On
+from emulator.permissions import Asks, On
 from emulator.server import Emulator
 from tests.clients.test_skopeo import write_layout
 from tests.conftest import LocalCloudRun
@@ -350,10 +350,10 @@ def test_policies_and_tokens_survive_a_restart(tmp_path: Path) -> None:
     cloud_run.stop()
 
 
-def asked_by_routes(state: Path) -> dict[tuple[str, str], routes.Asks]:
+def asked_by_routes(state: Path) -> dict[tuple[str, str], Asks]:
     """What each route of the local Cloud Run asks for, by method and path."""
 
-    async def read() -> dict[tuple[str, str], routes.Asks]:
+    async def read() -> dict[tuple[str, str], Asks]:
         emulator = Emulator(state, idle=1.0, enforced=True)
         await emulator.start(0)
         found = {
