@@ -1,4 +1,4 @@
-"""Pages for people: what is served here, and a revision's log."""
+"""Pages for people: a list of services, and the log of a revision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emulator.routes import Route
 from emulator.run import conditions
 from emulator.run.resources import Resources
 
-# A log's last lines are what people look for.
+# People look for the last lines of a log.
 _LINES = 1000
 
 

@@ -1,4 +1,4 @@
-"""Writes down what the APIs were asked and answered, to check it against Google's documents.
+"""Records requests and answers of the APIs, to check them against Google's documents.
 
 Off unless SHIPWAY_RECORD names a file. Each line is a JSON object: the request, the permission that
 it asks for, and the answer. Of the headers only the user agent is kept; of tokens and secret values
@@ -21,19 +21,19 @@ from emulator import routes
 
 VARIABLE = "SHIPWAY_RECORD"
 
-# What Google writes discovery documents for starts with a version; of that, the registry's requests
-# are the OCI distribution specification's.
+# Paths of APIs with a discovery document start with a version. The registry's do so, too, but
+# belong to the OCI distribution specification.
 _API = re.compile(r"/(apis|v\d\w*)/")
 _REGISTRY = re.compile(r"/v2/(_catalog|token|.+/(manifests|blobs|tags|referrers)/.*)?")
 _SECRET = {
     "accessToken", "access_token", "actor_token", "actorToken", "assertion", "data", "id_token",
     "signedBlob", "signedJwt", "subject_token", "subjectToken", "token",
 }  # fmt: skip
-_MASK = "bWFza2Vk"  # "masked" in base64: the type that the longest-lived of them have
+_MASK = "bWFza2Vk"  # "masked" in base64, which the values of secrets are in
 
 
 def middlewares() -> list[Middleware]:
-    """The recorder as a middleware when SHIPWAY_RECORD names a file; none otherwise."""
+    """Return the recorder as a middleware if SHIPWAY_RECORD names a file."""
     name = os.environ.get(VARIABLE)
     return [_recorder(Path(name))] if name else []
 

@@ -1,4 +1,7 @@
-"""Assembles the rooms into one process: the API's port, the front ends and the instances."""
+"""Puts the rooms together into one process.
+
+Only this file knows all rooms: it gives each of them what it needs from others.
+"""
 
 from __future__ import annotations
 
@@ -62,15 +65,17 @@ _log = logging.getLogger("emulator")
 
 
 class PortInUse(Exception):
-    """The APIs' port cannot be listened on."""
+    """The port of the APIs is in use, or may not be used; the text names it."""
 
 
 class Emulator:
     """A local Cloud Run with its state in one folder.
 
-    `idle` is the number of seconds without a request after which an instance is stopped; `runtime`
-    is what runs instances, "process" or "docker"; `enforced` says whether IAM refuses anybody
-    anything.
+    Args:
+        folder: The folder.
+        idle: The number of seconds without a request after which an instance stops.
+        runtime: What runs instances, "process" or "docker".
+        enforced: Whether callers need permissions.
     """
 
     def __init__(
@@ -83,9 +88,17 @@ class Emulator:
         self._lock = store.lock(folder)
 
     async def start(self, port: int) -> str:
-        """Serve on 127.0.0.1, on a free port when `port` is 0; returns the API's base URL.
+        """Serve the APIs on 127.0.0.1.
 
-        Raises PortInUse and NoEngine.
+        Args:
+            port: The port; 0 chooses a free one.
+
+        Returns:
+            The base URL of the APIs.
+
+        Raises:
+            PortInUse: The port cannot be used.
+            NoEngine: No Docker engine answers, and the runtime is "docker".
         """
         listener = _listener(port)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -187,7 +200,7 @@ class Emulator:
         return f"{self.url}/logs/{revision.path}"
 
     async def close(self) -> None:
-        """Stop serving and every instance; the state stays."""
+        """Stop serving, and stop every instance. The state stays."""
         await self._runner.cleanup()
         await self._reconciler.close()
         await asyncio.gather(self._router.close(), self._instances.close())
@@ -211,7 +224,7 @@ def _listener(port: int) -> socket.socket:
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer errors as Google's APIs do. The registry has an error format of its own."""
+    """Answer errors as Google's APIs do; the registry has an error format of its own."""
     try:
         return await handler(request)
     except ApiError as error:

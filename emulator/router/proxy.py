@@ -1,4 +1,4 @@
-"""One request to one instance and back, streamed both ways."""
+"""Sends a request to an instance and its answer back, both as streams."""
 
 from __future__ import annotations
 
@@ -71,14 +71,15 @@ class Proxy:
                     response = _response(request, received)
                     return await _copy(request, received, response)
         except aiohttp.ClientConnectorError as error:
-            # The session may have sent it before on a kept connection, and the instance died of it.
+            # The session may have sent it on a kept connection before, and the instance crashed.
             raise (BadInstance if attempt.sent else InstanceGone) from error
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             if response is None or not response.prepared:
                 if isinstance(error, TimeoutError):
                     raise
                 raise BadInstance from error
-            # Too late for another status: break off, so that the caller sees it is not whole.
+            # Too late for another status: an abort shows the caller that the answer is not
+            # complete.
             if request.transport is not None:
                 request.transport.abort()
             return response
@@ -87,7 +88,7 @@ class Proxy:
         self, request: web.BaseRequest, instance: Instance, attempt: _Attempt
     ) -> aiohttp.ClientResponse:
         has_body = request.body_exists
-        # A request that must not be sent twice never meets a connection that may just have closed.
+        # A request that must not be sent twice needs a new connection: a kept one may be closed.
         session = self._kept if request.method in _REPEATABLE and not has_body else self._fresh
         sent = headers.for_instance(request)
         return await session.request(
@@ -107,7 +108,7 @@ class Proxy:
     def websocket(
         self, request: web.BaseRequest, instance: Instance, protocols: tuple[str, ...]
     ) -> _Opening:
-        """Open a WebSocket to `instance` for `request`; to be used with `async with`."""
+        """Open a WebSocket to `instance` for `request`; a context manager."""
         return self._fresh.ws_connect(
             URL(instance.url + request.raw_path, encoded=True),
             headers=headers.for_instance(request, upgrade=True),
@@ -134,7 +135,7 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 
 
 async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    """The request's body as it comes. A caller that asked may now send it."""
+    """Yield the request's body as it comes; a caller that waits for 100 Continue gets it."""
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     while chunk := await request.content.readany():
@@ -144,7 +145,7 @@ async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
 def _response(request: web.BaseRequest, received: aiohttp.ClientResponse) -> web.StreamResponse:
     passed_on = headers.for_caller(received.headers)
     if received.content.is_eof() and request.method != "HEAD":
-        # All of it is here: one write.
+        # The answer is complete: one write.
         passed_on.popall("Content-Length", None)
         body = received.content.read_nowait() if received.content.total_bytes else b""
         return web.Response(

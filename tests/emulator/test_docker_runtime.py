@@ -222,7 +222,7 @@ def test_what_a_killed_emulator_left_is_removed_at_the_next_start(tmp_path: Path
     [
         (["-m", "emulator"], "unix:///nowhere/docker.sock", "No Docker engine answers"),
         (["scripts", "up"], "unix:///nowhere/docker.sock", "No Docker engine answers"),
-        (["-m", "emulator"], "ssh://host", "only unix://"),
+        (["-m", "emulator"], "ssh://host", "Use one at unix://"),
     ],
 )
 def test_no_engine_is_one_line_and_code_2(
