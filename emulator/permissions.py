@@ -36,14 +36,14 @@ class Checks(Enum):
     """What the guard checks in a request's body, once the caller has the permission."""
 
     POLICY = auto()
-    """A policy that is to be set: its members exist, and the resource takes its roles."""
+    """A new policy: its members exist, and the resource takes its roles."""
     PERMISSIONS = auto()
-    """Permissions that are asked about: the resource knows them."""
+    """Permissions that the caller tests: they exist for the resource."""
     DEPLOYMENT = auto()
     """A service: the caller may use its account and its image."""
 
 
-# How the permissions of a kind of resource begin.
+# The prefix of the permissions on a kind of resource.
 PREFIXES = {
     On.PROJECT: "resourcemanager.",
     On.SERVICE: "run.",
@@ -51,7 +51,7 @@ PREFIXES = {
     On.SECRET: "secretmanager.",
     On.ACCOUNT: "iam.serviceAccounts.",
 }
-# The API that a permission belongs to, by how it begins; the longer beginning first.
+# The API of a permission, by its prefix; longer prefixes first.
 _APIS = {
     "artifactregistry.": "artifactregistry.googleapis.com",
     "cloudbuild.": "cloudbuild.googleapis.com",
@@ -74,7 +74,7 @@ class Asks(NamedTuple):
         permission: The permission; "" where every caller may send the request.
         on: What the permission is needed on.
         resource: The resource's name in a refusal. `{NAME}` stands for a part of the path.
-        checks: What is checked in the body as well.
+        checks: The check of the body, if it needs one.
     """
 
     permission: str

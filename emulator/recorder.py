@@ -1,7 +1,7 @@
 """Records requests and answers of the APIs, to check them against Google's documents.
 
 Off unless SHIPWAY_RECORD names a file. Each line is a JSON object: the request, the permission that
-it asks for, and the answer. Of the headers only the user agent is kept; of tokens and secret values
+it asks for, and the answer. Of the headers it has only the user agent; of tokens and secret values
 only the type.
 """
 

@@ -28,7 +28,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Caller:
-    """The sender of a request: `may(permission)` tells what they may do with its resource."""
+    """The sender of a request. `may(permission)` is whether they have it on its resource."""
 
     may: Callable[[str], bool]
 
@@ -48,7 +48,7 @@ def add(application: web.Application, routes: Iterable[Route]) -> None:
 
 
 def asked(request: web.Request) -> Asks | None:
-    """Return what the route of a request asks for; None where nothing is served."""
+    """Return what the route of a request asks for; None for a path that is not served."""
     return request.app[_ASKED].get(request.match_info.route)
 
 
@@ -63,9 +63,9 @@ def set_caller(request: web.Request, caller: Caller) -> None:
 
 
 def may(request: web.Request) -> Callable[[str], bool]:
-    """Return the test whether the sender of a request has a permission on its resource.
+    """Return a function: whether the sender of a request has a permission on its resource.
 
-    Everyone has every permission where no guard looked at the request.
+    Without a guard, they have every permission.
     """
     caller = request.get(_CALLER)
     return caller.may if caller else lambda _permission: True
@@ -78,15 +78,14 @@ def policy_routes(
 
     Args:
         base: The resource's path.
-        asks: What the policy is of; its permission is how the permissions begin, such as
-            `run.services`.
-        handlers: What answers getIamPolicy, setIamPolicy and testIamPermissions.
+        asks: The resource; with the prefix of its permissions, such as `run.services`.
+        handlers: The handlers of getIamPolicy, setIamPolicy and testIamPermissions.
         read: The method of getIamPolicy, which differs from API to API.
     """
     get, change, test = handlers
     reads = asks._replace(permission=f"{asks.permission}.getIamPolicy")
     changes = asks._replace(permission=f"{asks.permission}.setIamPolicy", checks=Checks.POLICY)
-    # Every caller may ask what they may do.
+    # Every caller may test their permissions.
     tests = asks._replace(permission="", checks=Checks.PERMISSIONS)
     return [
         Route(read, f"{base}:getIamPolicy", get, reads),

@@ -41,7 +41,7 @@ def page_size(asked: object, default: int, *, refusal: str = "Expected a number.
     Args:
         asked: `pageSize` as the request has it; absent, "" and 0 stand for `default`.
         default: The size of a page that the client leaves to the API.
-        refusal: The API's message for what is not a number.
+        refusal: The API's message for a size that is not a number.
 
     Raises:
         ApiError: INVALID_ARGUMENT.

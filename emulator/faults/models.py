@@ -91,7 +91,7 @@ class Faults:
 
         Args:
             number: The project's number.
-            names: The APIs that are to be enabled.
+            names: The APIs to enable.
         """
         if BILLING not in self._active:
             return

@@ -55,7 +55,7 @@ class Guard:
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer as `handler` does, or refuse as the API would."""
-        # A path that is not served tells a caller without a token nothing.
+        # Without a token, a path that is not served looks like one that is.
         asks = routes.asked(request) or CALLER
         if asks.on is On.NOTHING:
             return await handler(request)
@@ -153,7 +153,7 @@ class Guard:
             return _denied(denied_on_image(permission, image, "-").message)
         source = request.query.get("from")
         if source and not self._access.may_on_image(principal, PULL, source):
-            # The caller may not read what is to be mounted: the upload starts without it.
+            # The caller may not read the layer to mount: the upload starts without it.
             request = request.clone(rel_url=request.rel_url.with_query(None))
         return await handler(request)
 

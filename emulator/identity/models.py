@@ -30,10 +30,10 @@ class Identity:
     Args:
         folder: Where the state is stored.
         url: The base URL of the APIs.
-        services: What Cloud Run tells about its services.
+        services: The services of Cloud Run.
         projects: The projects.
         faults: The active faults.
-        is_there: `is_there(kind, project, name)` tells whether a repository or a secret exists.
+        is_there: `is_there(kind, project, name)` is whether a repository or a secret exists.
         keys_of: Reads the keys of an OIDC issuer.
         enforced: Whether callers need permissions.
     """

@@ -28,7 +28,7 @@ _PROVIDER_FIELDS = _POOL_FIELDS | {"attributeMapping", "attributeCondition", "oi
 class Pools:
     """The pools and providers of every project. A deleted one keeps its name for 30 days.
 
-    `is_made(project)` tells whether a pool of the project has to exist before a policy names it.
+    `is_made(project)` is whether a pool of the project has to exist before a policy names it.
     """
 
     def __init__(self, store: Store, is_made: Callable[[str], bool]) -> None:

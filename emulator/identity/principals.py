@@ -46,12 +46,12 @@ class Principal:
 
 
 def service_account(email: str) -> Principal:
-    """Return a service account; raises ApiError INVALID_ARGUMENT for what is not an e-mail."""
+    """Return a service account; raises ApiError INVALID_ARGUMENT for a malformed e-mail."""
     return Principal(f"serviceAccount:{checked_email(email)}")
 
 
 def checked_email(email: str) -> str:
-    """Return `email`; raises ApiError INVALID_ARGUMENT for what is not an e-mail."""
+    """Return `email`; raises ApiError INVALID_ARGUMENT for a malformed one."""
     if not _EMAIL.fullmatch(email):
         raise invalid("Invalid form of account ID. Should be [Gaia ID |Email |Unique ID].", "name")
     return email
@@ -81,9 +81,9 @@ def federated(pool: str, subject: str, attributes: dict[str, str], groups: list[
 
     Args:
         pool: The pool's full name.
-        subject: What is mapped to `google.subject`.
-        attributes: What is mapped to `attribute.NAME`, by NAME.
-        groups: What is mapped to `google.groups`.
+        subject: The value of `google.subject`.
+        attributes: The values of `attribute.NAME`, by NAME.
+        groups: The value of `google.groups`.
     """
     base = f"//iam.googleapis.com/{pool}"
     return Principal(

@@ -31,9 +31,9 @@ _POOL = re.compile(
 
 
 class PolicyRules:
-    """Checks policies that are to be set, and permissions that are asked about.
+    """Checks new policies, and permissions that a caller tests.
 
-    `is_there(kind, project, name)` tells whether a repository or a secret exists.
+    `is_there(kind, project, name)` is whether a repository or a secret exists.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What IAM needs to know about Cloud Run's services: the room `run` tells it, at start-up."""
+"""The services of Cloud Run, as far as IAM needs them. The room `run` implements it."""
 
 from __future__ import annotations
 

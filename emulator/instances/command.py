@@ -50,7 +50,7 @@ def command(launch: Launch, image: Image, root: Path, python: Path) -> Command:
         python: The folder of the python executable.
 
     Raises:
-        NoCommand: There is no command that can run.
+        NoCommand: No command can run.
     """
     settings = image_settings(image.config)
     env = {name: os.environ[name] for name in _FROM_HOST if name in os.environ}
@@ -77,7 +77,7 @@ def _argv(launch: Launch, settings: Mapping[str, list[str] | None]) -> list[str]
     else:
         argv = [*(settings.get("Entrypoint") or []), *(settings.get("Cmd") or [])]
     if not argv:
-        raise NoCommand("The image has no command, and the manifest gives none.")
+        raise NoCommand("The image has no command, and the manifest has none either.")
     return argv
 
 

@@ -1,4 +1,4 @@
-"""Listeners: a loopback port for each service and each tag, kept across restarts."""
+"""Listeners: a loopback port for each service and each tag, the same after a restart."""
 
 from __future__ import annotations
 

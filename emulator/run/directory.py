@@ -1,4 +1,4 @@
-"""What other rooms ask about services and revisions."""
+"""Services and revisions for other rooms: `emulator.identity.services` says what they need."""
 
 from __future__ import annotations
 

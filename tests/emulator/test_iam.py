@@ -1,4 +1,4 @@
-"""IAM enforced: each call asks for the permission that Google documents for it."""
+"""Enforced IAM: each request needs the permission that Google documents for it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def owner(cloud_run_url: str) -> Iterator[Owner]:
 
 @pytest.fixture(scope="module")
 def client(owner: Owner) -> Iterator[CloudRun]:
-    """The owner's client, with a service `app` that is there."""
+    """The owner's client, with an existing service `app`."""
     made = CloudRun(owner.url, PROJECT)
     made.http.headers.update(owner.http.headers)
     made.ready(service("app", made.push(), "app-1"))
@@ -54,7 +54,7 @@ def client(owner: Owner) -> Iterator[CloudRun]:
 
 @pytest.fixture
 def user(owner: Owner, client: CloudRun) -> Iterator[requests.Session]:
-    """Somebody whose roles a test gives on what is there, and who has none in the end."""
+    """A user without roles. A test grants roles, which are revoked after it."""
     with requests.Session() as http:
         http.headers["Authorization"] = f"Bearer {owner.token_of(USER)}"
         yield http
@@ -69,7 +69,7 @@ def message(answer: requests.Response) -> str:
     return str(error["message"])
 
 
-def test_no_token_or_a_bad_one_is_401(owner: Owner) -> None:
+def test_a_missing_or_bad_token_is_401(owner: Owner) -> None:
     url = f"{owner.url}/v1/{BASE}/services"
     for headers in ({}, {"Authorization": "Bearer ya29.guessed"}, {"Authorization": "Basic eDp5"}):
         answer = requests.get(url, headers=headers)
@@ -117,22 +117,22 @@ def test_a_missing_permission_is_named_and_its_role_suffices(
     owner: Owner, client: CloudRun, user: requests.Session,
     method: str, path: str, permission: str, resource: str, role: str,
 ) -> None:  # fmt: skip
-    said = message(user.request(method, f"{owner.url}/{path}", json={}))
-    assert said == (
+    refusal = message(user.request(method, f"{owner.url}/{path}", json={}))
+    assert refusal == (
         f"Permission '{permission}' denied on resource 'namespaces/{PROJECT}/{resource}' "
         "(or resource may not exist)."
     )
-    # A role that is one too small, where there is one, does not help.
+    # The next smaller role, if there is one, does not suffice.
     smaller = {"run.developer": "run.viewer", "run.admin": "run.developer"}.get(role)
     if smaller:
         owner.grant(project(), f"roles/{smaller}", USER)
-        assert message(user.request(method, f"{owner.url}/{path}", json={})) == said
+        assert message(user.request(method, f"{owner.url}/{path}", json={})) == refusal
     owner.grant(project(), f"roles/{role}", USER)
     allowed = user.request(method, f"{owner.url}/{path}", json={})
     assert "run." not in allowed.text or allowed.status_code != 403, allowed.text
 
 
-def test_a_role_on_one_service_is_for_that_one(
+def test_a_role_on_a_service_does_not_apply_to_another(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
     owner.grant(service_resource("app"), "roles/run.viewer", USER)
@@ -142,7 +142,7 @@ def test_a_role_on_one_service_is_for_that_one(
     assert "'run.services.list'" in message(user.get(f"{client.base}/services"))
 
 
-def test_to_deploy_takes_the_revisions_account_and_the_image(
+def test_a_deployer_needs_the_revisions_account_and_the_image(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
     owner.grant(project(), "roles/run.developer", USER)
@@ -161,17 +161,17 @@ def test_to_deploy_takes_the_revisions_account_and_the_image(
     )
     owner.grant(repository("images"), "roles/artifactregistry.reader", USER)
     assert user.post(services, json=document).status_code == 200
-    # Traffic moves without leave to read the image again.
+    # A change of traffic does not need the image again.
     client.settled("mine")
     owner.revoke(repository("images"), "roles/artifactregistry.reader")
     assert user.put(f"{services}/mine", json=client.get("mine")).status_code == 200
-    # What names no account runs as the project's default one.
+    # Without an account, a revision runs as the project's default one.
     del document["spec"]["template"]["spec"]["serviceAccountName"]
-    said = message(user.post(services, json=document))
-    assert "-compute@developer.gserviceaccount.com" in said
+    refusal = message(user.post(services, json=document))
+    assert "-compute@developer.gserviceaccount.com" in refusal
 
 
-def test_what_one_may_is_answered_truthfully(
+def test_permissions_of_the_caller_are_listed(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
     asked = {"permissions": ["run.services.get", "run.services.update"]}
@@ -187,7 +187,7 @@ def test_what_one_may_is_answered_truthfully(
 def test_a_conditional_binding_grants_nothing(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
-    """Its condition is not evaluated here: it must not count as if it held."""
+    """No condition is evaluated here: none may count as fulfilled."""
     bound = {
         "role": "roles/run.viewer",
         "members": [USER],
@@ -197,7 +197,7 @@ def test_a_conditional_binding_grants_nothing(
     assert user.get(f"{client.base}/services/app").status_code == 403
 
 
-def test_logs_are_listed_with_a_role_in_every_project_asked_about(
+def test_logs_need_a_role_in_every_project_of_the_request(
     owner: Owner, user: requests.Session
 ) -> None:
     url = f"{owner.url}/v2/entries:list"
@@ -223,14 +223,14 @@ def test_logs_are_listed_with_a_role_in_every_project_asked_about(
         ("generateIdToken", "getOpenIdToken", "workloadIdentityUser", {"audience": "a"}),
     ],
 )
-def test_who_may_speak_as_an_account(
+def test_impersonating_an_account_needs_a_role_on_it(
     owner: Owner, user: requests.Session, verb: str, permission: str, role: str, body: Any
 ) -> None:
     url = f"{owner.url}/v1/{account(RUNTIME)}:{verb}"
     assert message(user.post(url, json=body)) == (
         f"Permission 'iam.serviceAccounts.{permission}' denied on resource (or it may not exist)."
     )
-    # Owning the project is not enough, at Google's either.
+    # The role of owner is not enough, neither at Google.
     assert owner.http.post(url, json=body).status_code == 403
     owner.grant(account(RUNTIME), f"roles/iam.{role}", USER)
     assert user.post(url, json=body).status_code == 200
@@ -239,10 +239,10 @@ def test_who_may_speak_as_an_account(
         assert user.post(other, json={"scope": ["s"]}).status_code == 403
 
 
-def test_a_secret_is_read_by_whom_it_is_for(
+def test_a_secret_needs_the_role_of_an_accessor(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
-    """By a caller, and by the account that a revision runs as."""
+    """A caller needs it, and the account that a revision runs as."""
     secrets = f"{owner.url}/v1/{project()}/secrets"
     replication = {"replication": {"automatic": {}}}
     assert "'secretmanager.secrets.create'" in message(user.post(secrets, json=replication))
@@ -268,22 +268,24 @@ def test_a_secret_is_read_by_whom_it_is_for(
 
 
 @pytest.mark.parametrize(
-    ("lifetime", "said"),
+    ("lifetime", "refusal"),
     [("0s", "larger then zero"), ("3601s", "more than 1 hour"), ("soon", "Expected seconds")],
 )
-def test_lifetimes(owner: Owner, user: requests.Session, lifetime: str, said: str) -> None:
+def test_lifetimes_of_access_tokens(
+    owner: Owner, user: requests.Session, lifetime: str, refusal: str
+) -> None:
     owner.grant(account(RUNTIME), "roles/iam.serviceAccountTokenCreator", USER)
     url = f"{owner.url}/v1/{account(RUNTIME)}:generateAccessToken"
     answer = user.post(url, json={"scope": ["s"], "lifetime": lifetime})
     assert answer.status_code == 400
-    assert said in answer.json()["error"]["message"]
+    assert refusal in answer.json()["error"]["message"]
 
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="left out: skopeo is not installed")
 def test_skopeo_with_a_token_pulls_as_reader_and_pushes_as_writer(
     owner: Owner, client: CloudRun, user: requests.Session, tmp_path: Path
 ) -> None:
-    """The token goes the way it goes to Artifact Registry: user name oauth2accesstoken."""
+    """The token is sent as to Artifact Registry, with the user name oauth2accesstoken."""
     write_layout(tmp_path / "in")
     host = owner.url.removeprefix("http://")
     there = f"docker://{host}/{PROJECT}/images/skopeo:v1"
@@ -313,7 +315,7 @@ def test_skopeo_with_a_token_pulls_as_reader_and_pushes_as_writer(
     assert wrong.returncode != 0
 
 
-def test_a_layer_is_not_mounted_from_what_one_may_not_read(
+def test_a_layer_is_not_mounted_from_a_repository_that_the_caller_may_not_read(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
     client.push("secret")
