@@ -178,7 +178,8 @@ class _Rollout:
             live = split(move.after.shares)
             context.progress.line(f"moved back: {move.region} serves {live}")
         if acted.errors:
-            return _stuck(context, error, "; ".join(acted.lines))
+            reasons = (f"{region}: {e.message}" for region, e in acted.errors.items())
+            return _stuck(context, error, "; ".join(reasons))
         if not moved and isinstance(error, UsageError):
             return error  # only reads were sent
         states = {move.region: move.after for move in acted.moves}
