@@ -188,7 +188,7 @@ class _Rollout:
 
 def _stuck(context: Context, error: ShipError, reason: str) -> Failed:
     return Failed(
-        f"{error.message}; and traffic could not be moved back: {reason}",
+        f"{error.message}; and the traffic could not be moved back: {reason}",
         f"./ship rollback {context.where}",
         evidence=error.evidence,
         service_says=error.service_says,
