@@ -43,6 +43,8 @@ def rollout(context: Context, revision: str, bake: str | None) -> Acted:
 
 
 class _Rollout:
+    """One rollout: what all its steps share."""
+
     def __init__(self, context: Context, revision: str, bake: float) -> None:
         self._context = context
         self._revision = revision
