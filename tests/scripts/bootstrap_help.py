@@ -154,7 +154,7 @@ class Team:
         )
 
     def access(self, env: str) -> Federation:
-        """Who may do what in an environment, as federation.py says."""
+        """Who may do what in an environment, as permissions.py plans it."""
         pipeline = pipelines.load(self.project.folder, NAME, env)
         after = pipeline.environment.after
         earlier = [pipelines.load(self.project.folder, NAME, after)] if after else []

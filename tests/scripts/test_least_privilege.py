@@ -1,4 +1,4 @@
-"""The roles of federation.py, as bootstrap gives them: enough to deliver, and none too many."""
+"""The roles of permissions.py, as bootstrap gives them, are enough to deliver, and not too many."""
 
 from __future__ import annotations
 
