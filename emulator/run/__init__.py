@@ -5,7 +5,7 @@ reads, writes and deletes, `policies` and `operations` do so for IAM and long-ru
 A write is checked by `schema` (shape), `service_rules`, `metadata_rules` and `traffic_rules`,
 completed by `defaults` and `documents`, and stored by `resources`.
 
-After a write: `reconcile` makes it so, `starting` starts a new revision (the texts of a failure are
-in `emulator/instances/start_failures.py`), `launches`, `scale`, `traffic`, `limits` and
-`conditions` help.
+After a write: `reconcile` moves the traffic, and `starting` starts a new revision. The texts of its
+failures are in `emulator/instances/start_failures.py`. Both use `launches`, `scale`, `quantities`,
+`traffic` and `conditions`; `limits` says which revisions and tags are too many.
 """

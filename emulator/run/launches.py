@@ -6,7 +6,7 @@ from typing import Any
 
 from emulator.instances.launch import Launch, Probe, SecretVariable
 from emulator.names import Key, project_number
-from emulator.run import scale
+from emulator.run import quantities, scale
 from emulator.run.defaults import ingress_index
 from emulator.run.resources import service_of
 
@@ -18,7 +18,7 @@ def launch(key: Key, revision: Document) -> Launch:
     spec = revision["spec"]
     container = spec["containers"][ingress_index(spec)]
     limits = container["resources"]["limits"]
-    cpu = scale.amount(limits["cpu"])
+    cpu = quantities.amount(limits["cpu"])
     port = container["ports"][0]["containerPort"]
     return Launch(
         revision=key,
@@ -40,7 +40,7 @@ def launch(key: Key, revision: Document) -> Launch:
         liveness=_probe(container["livenessProbe"], port) if "livenessProbe" in container else None,
         concurrency=scale.concurrency(spec, cpu),
         bounds=scale.of_revision(revision["metadata"].get("annotations", {})),
-        memory=int(scale.amount(limits["memory"])),
+        memory=int(quantities.amount(limits["memory"])),
         cpu=cpu,
         request_timeout=float(spec["timeoutSeconds"]),
     )

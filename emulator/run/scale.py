@@ -1,4 +1,4 @@
-"""A revision's minimum and maximum of instances, the requests per instance, and quantities."""
+"""How many instances a revision has, and how many requests each of them takes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ Document = dict[str, Any]
 
 # Source: https://cloud.google.com/run/docs/configuring/max-instances (the default).
 _MAXIMUM = 100
-# Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/.
-_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-_DECIMAL = {"m": 0.001, "": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_SUFFIXES: dict[str, float] = _BINARY | _DECIMAL
 
 
 def of_revision(annotations: Document) -> Bounds:
@@ -54,19 +50,6 @@ def concurrency(spec: Document, cpu: float) -> int:
     Source: the discovery document run.v1, RevisionSpec.containerConcurrency (the defaults).
     """
     return spec.get("containerConcurrency") or (80 if cpu >= 1 else 1)
-
-
-def amount(quantity: str) -> float:
-    """Return a Kubernetes quantity in its base unit: "512Mi" in bytes, "1000m" CPU in CPUs.
-
-    Raises:
-        ValueError: `quantity` is not one.
-    """
-    number = quantity.rstrip("KMGTikm")
-    try:
-        return float(number) * _SUFFIXES[quantity[len(number) :]]
-    except KeyError:
-        raise ValueError(quantity) from None
 
 
 def _number(text: Any) -> int | None:

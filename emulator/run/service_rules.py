@@ -7,7 +7,7 @@ from typing import Any
 
 from emulator.errors import invalid
 from emulator.names import Key, project_number
-from emulator.run import scale, schema
+from emulator.run import quantities, schema
 from emulator.run.metadata_rules import check_metadata, check_revision_name, check_service_name
 
 Document = dict[str, Any]
@@ -81,7 +81,7 @@ def _check_container(container: schema.Container, where: str) -> None:
     limits = container.resources.limits if container.resources else None
     for name in ("cpu", "memory"):
         try:
-            scale.amount((limits or {}).get(name, "1"))
+            quantities.amount((limits or {}).get(name, "1"))
         except ValueError:
             raise invalid("is not a quantity.", f"{where}.resources.limits.{name}") from None
     if container.startup_probe:

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from emulator.instances.launch import Bounds
-from emulator.run import scale
+from emulator.run import quantities, scale
 from tests.conftest import LocalCloudRun
 from tests.emulator.cloud_run_help import container, eventually, is_alive, service
 
@@ -169,8 +169,8 @@ def test_a_malformed_quantity_is_refused(cloud_run, image):
     refused = cloud_run.create(document)
     assert refused.status_code == 400
     assert "resources.limits.memory" in refused.json()["error"]["message"]
-    assert scale.amount("512Mi") == 512 * 1024**2
-    assert scale.amount("250m") == 0.25
+    assert quantities.amount("512Mi") == 512 * 1024**2
+    assert quantities.amount("250m") == 0.25
 
 
 def test_an_instance_that_crashes_loses_its_own_requests_and_is_replaced(cloud_run, image, held):

@@ -166,6 +166,27 @@ def test_a_missing_command_fails_and_is_named_in_the_logs(cloud_run):
     assert "no-such-command" in entries[0]["textPayload"]
 
 
+def test_each_failure_decides_its_own_conditions(cloud_run, image):
+    """A container that exits is not healthy; a missing image or secret leaves that unknown."""
+    secret = service("conditions", image)
+    reference = {"secretKeyRef": {"name": "missing", "key": "latest"}}
+    container(secret)["env"] = [{"name": "SECRET", "valueFrom": reference}]
+    missing = service("conditions", "us-central1-docker.pkg.dev/acme/images/none:latest")
+    exiting = service("conditions", image, FAIL="1")
+    kinds = ("Ready", "ContainerHealthy", "ContainerReady", "ResourcesAvailable")
+    expected = {
+        "exits": (exiting, "HealthCheckContainerError", "False", "False", "True", "True"),
+        "image": (missing, "ContainerMissing", "False", "Unknown", "False", "Unknown"),
+        "secret": (secret, "SecretsAccessCheckFailed", "False", "Unknown", "Unknown", "False"),
+    }
+    for name, (document, reason, *states) in expected.items():
+        document["metadata"]["name"] = f"conditions-{name}"
+        settled = failed(cloud_run, document)
+        revision = cloud_run.revision(settled["status"]["latestCreatedRevisionName"])
+        assert [condition(revision, kind)["status"] for kind in kinds] == states
+        assert condition(revision)["reason"] == reason
+
+
 def test_a_failed_revision_gets_no_traffic_and_the_old_one_keeps_serving(cloud_run, image):
     """I5: a failure leaves the traffic of the service unchanged."""
     cloud_run.ready(service("steady", image, "steady-a"))
