@@ -17,14 +17,12 @@ from emulator import pages, recorder, routes, store
 from emulator.artifacts import urls as artifact_urls
 from emulator.artifacts.models import Artifacts
 from emulator.artifacts.repositories import Repositories
-from emulator.artifacts.responses import Responses as ArtifactResponses
 from emulator.builds import urls as build_urls
 from emulator.builds.models import Triggers
-from emulator.builds.responses import Responses as BuildResponses
 from emulator.errors import ApiError
 from emulator.faults import urls as fault_urls
 from emulator.faults.models import Faults
-from emulator.faults.responses import Responses as FaultResponses
+from emulator.faults.responses import clock
 from emulator.identity import urls as identity_urls
 from emulator.identity.guard import Guard
 from emulator.identity.issuers import keys_of
@@ -43,7 +41,6 @@ from emulator.permissions import On
 from emulator.ports import Ports
 from emulator.projects import urls as project_urls
 from emulator.projects.models import Projects
-from emulator.projects.responses import Responses as ProjectResponses
 from emulator.registry import images
 from emulator.registry import urls as registry_urls
 from emulator.registry.models import Registry
@@ -58,7 +55,6 @@ from emulator.run.resources import Resources
 from emulator.run.starting import Starter
 from emulator.secrets import urls as secret_urls
 from emulator.secrets.models import Secrets
-from emulator.secrets.responses import Responses as SecretResponses
 from emulator.secrets.variables import WithSecrets, check
 
 _log = logging.getLogger("emulator")
@@ -157,9 +153,8 @@ class Emulator:
             logs_url=self._logs_url,
         )
         await self._reconciler.resume()
-        on_faults = FaultResponses(faults)
         self.application = application = web.Application(
-            middlewares=[*recorder.middlewares(), on_faults.set_date, _errors, guard.check],
+            middlewares=[*recorder.middlewares(), clock(faults), _errors, guard.check],
             client_max_size=16 * 1024**2,
         )
         routes.add(
@@ -170,18 +165,16 @@ class Emulator:
                 *registry_urls.routes(registry),
                 *identity_urls.routes(identity, operations),
                 *artifact_urls.routes(
-                    ArtifactResponses(
-                        Artifacts(registry, repositories),
-                        repositories,
-                        operations,
-                        identity.forget_repository,
-                    )
+                    Artifacts(registry, repositories),
+                    repositories,
+                    operations,
+                    identity.forget_repository,
                 ),
                 *run_urls.routes(admin),
-                *secret_urls.routes(SecretResponses(secrets, identity.forget_secret)),
-                *project_urls.routes(ProjectResponses(projects, operations, identity.policies.own)),
-                *build_urls.routes(BuildResponses(Triggers(store.Store(self.folder / "builds")))),
-                *fault_urls.routes(on_faults),
+                *secret_urls.routes(secrets, identity.forget_secret),
+                *project_urls.routes(projects, operations, identity.policies.own),
+                *build_urls.routes(Triggers(store.Store(self.folder / "builds"))),
+                *fault_urls.routes(faults),
                 *pages.routes(resources, logs, self.url),
             ],
         )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from emulator.artifacts.models import Artifacts
+from emulator.artifacts.repositories import Repositories
 from emulator.artifacts.responses import Responses
+from emulator.operations import Operations
 from emulator.permissions import CALLER, Asks, On
 from emulator.routes import Route
 
@@ -18,8 +23,17 @@ _IN_LOCATION = "projects/{project}/locations/{location}"
 _NAMED = f"{_IN_LOCATION}/repositories/{{repository}}"
 
 
-def routes(answer: Responses) -> list[Route]:
-    """Return Artifact Registry's routes."""
+def routes(
+    artifacts: Artifacts,
+    repositories: Repositories,
+    operations: Operations,
+    forget: Callable[[str, str], None],
+) -> list[Route]:
+    """Return Artifact Registry's routes.
+
+    `forget(project, repository)` drops the policy of a deleted repository.
+    """
+    answer = Responses(artifacts, repositories, operations, forget)
     lists = Asks("artifactregistry.repositories.list", On.PROJECT, _IN_LOCATION)
     creates = Asks("artifactregistry.repositories.create", On.PROJECT, _IN_LOCATION)
     operation = f"{_LOCATION}/operations/{{operation:ar-[^/:]+}}"

@@ -5,6 +5,7 @@ Source: https://cloud.google.com/build/docs/iam-roles-permissions#permissions.
 
 from __future__ import annotations
 
+from emulator.builds.models import Triggers
 from emulator.builds.responses import Responses
 from emulator.permissions import Asks, On
 from emulator.routes import Route
@@ -13,8 +14,9 @@ _TRIGGERS = "/v1/projects/{project}/locations/{region}/triggers"
 _TRIGGER = f"{_TRIGGERS}/{{trigger:[^/:]+}}"
 
 
-def routes(answer: Responses) -> list[Route]:
+def routes(triggers: Triggers) -> list[Route]:
     """Return the routes of triggers."""
+    answer = Responses(triggers)
     return [
         Route("GET", _TRIGGERS, answer.list_triggers, _asks("list")),
         Route("POST", _TRIGGERS, answer.create, _asks("create")),

@@ -6,6 +6,7 @@ import time
 from email.utils import formatdate
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from emulator.faults.models import Faults
 from emulator.routes import Handler
@@ -33,10 +34,15 @@ class Responses:
         self._faults.end(request.match_info["name"])
         return web.json_response({})
 
+
+def clock(faults: Faults) -> Middleware:
+    """Return the middleware that sets the Date header by Google's clock."""
+
     @web.middleware
-    async def set_date(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer with the Date header of Google's clock."""
+    async def set_date(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
-        if skew := self._faults.skew():
+        if skew := faults.skew():
             response.headers["Date"] = formatdate(time.time() + skew, usegmt=True)
         return response
+
+    return set_date

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from emulator.faults.models import Faults
 from emulator.faults.responses import Responses
 from emulator.permissions import OPEN
 from emulator.routes import Route
@@ -9,8 +10,9 @@ from emulator.routes import Route
 _FAULTS = "/_local/faults"
 
 
-def routes(answer: Responses) -> list[Route]:
+def routes(faults: Faults) -> list[Route]:
     """Return the routes of faults."""
+    answer = Responses(faults)
     return [
         Route("GET", _FAULTS, answer.list_faults, OPEN),
         Route("POST", _FAULTS, answer.start, OPEN),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from emulator.operations import Operations
 from emulator.permissions import CALLER, OPEN, Asks, On
+from emulator.projects.models import Projects
 from emulator.projects.responses import Responses, locations
 from emulator.routes import Route
 
@@ -11,8 +15,14 @@ _SERVICES = f"/v1/projects/{_PROJECT}/services"
 _SERVICE = f"{_SERVICES}/{{name:[^/:]+}}"
 
 
-def routes(answer: Responses) -> list[Route]:
-    """Return the routes of both APIs, of Cloud Run's locations, and of `/_local/projects`."""
+def routes(
+    projects: Projects, operations: Operations, own: Callable[[str, str], None]
+) -> list[Route]:
+    """Return the routes of both APIs, of Cloud Run's locations, and of `/_local/projects`.
+
+    `own(project, member)` makes `member` the owner of a project.
+    """
+    answer = Responses(projects, operations, own)
     gets_project = _on_project("resourcemanager.projects.get")
     lists, gets, enables, disables = (
         _on_project(f"serviceusage.services.{verb}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from emulator.permissions import Asks, On
 from emulator.routes import Route
+from emulator.secrets.models import Secrets
 from emulator.secrets.responses import Responses
 
 _SECRETS = "/v1/projects/{project}/secrets"
@@ -15,8 +18,12 @@ _PROJECT = "projects/{project}"
 _NAMED = f"{_PROJECT}/secrets/{{name}}"
 
 
-def routes(answer: Responses) -> list[Route]:
-    """Return Secret Manager's routes."""
+def routes(secrets: Secrets, forget: Callable[[str, str], None]) -> list[Route]:
+    """Return Secret Manager's routes.
+
+    `forget(project, name)` drops the policy of a deleted secret.
+    """
+    answer = Responses(secrets, forget)
     lists = Asks("secretmanager.secrets.list", On.PROJECT, _PROJECT)
     creates = Asks("secretmanager.secrets.create", On.PROJECT, _PROJECT)
 
