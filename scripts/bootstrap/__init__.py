@@ -11,15 +11,17 @@ docs/security.md says who may do what afterwards.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from scripts.cloud.google import Google
 from scripts.command import options
-from scripts.command.terminal import Progress, Result, Table, show
+from scripts.command.call import Call
+from scripts.command.options import Format, OwnerId, RepositoryId, Trigger, Yes, option
+from scripts.command.progress import Progress
+from scripts.command.results import Result, Table
 from scripts.config import pipelines as config
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError, UsageError, did_you_mean
@@ -28,66 +30,71 @@ from scripts.setup.permissions import Federation, Repository
 from scripts.setup.steps import Step
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--env", required=True, help="environment")
-    options.repository(parser)
-    parser.add_argument(
-        "--trigger",
-        choices=["github", "cloud-build"],
-        default="github",
-        help="what delivers (default: %(default)s, that is GitHub Actions)",
-    )
-    parser.add_argument(
-        "--connection",
-        metavar="NAME",
-        help="with cloud-build: the connected repository",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only read; print the plan")
-    parser.add_argument(
-        "--explain", action="store_true", help="only read; print the plan as commands for gcloud"
-    )
-    parser.add_argument(
-        "--prune", action="store_true", help="offer to take away what the identities have besides"
-    )
-    parser.add_argument("--yes", action="store_true", help="do not ask before changing")
-    parser.add_argument(
-        "--format", choices=["table", "json"], default="table", help="of the result"
-    )
+class Options(options.Options, frozen=True, kw_only=True):
+    env: Annotated[str, option("--env", help="the environment to set up")]
+    repository: options.Repository = None
+    repository_id: RepositoryId = None
+    owner_id: OwnerId = None
+    trigger: Trigger = "github"
+    connection: Annotated[
+        str | None,
+        option(
+            "--connection",
+            metavar="NAME",
+            help="with --trigger cloud-build: the connected repository",
+        ),
+    ] = None
+    dry_run: Annotated[bool, option("--dry-run", help="only read; print the plan")] = False
+    explain: Annotated[
+        bool, option("--explain", help="only read; print the plan as gcloud commands")
+    ] = False
+    prune: Annotated[
+        bool, option("--prune", help="also offer to remove roles that the plan does not contain")
+    ] = False
+    yes: Yes = False
+    format: Format = "table"
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether nothing may be written."""
+        return self.dry_run or self.explain
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    if (arguments.trigger == "cloud-build") != bool(arguments.connection):
+def run(options: Options, call: Call) -> int:
+    root = call.root
+    # No service: the plan is about every service of the environment.
+    call.record.env = options.env
+    if (options.trigger == "cloud-build") != bool(options.connection):
         raise UsageError(
             "--trigger cloud-build and --connection go together",
             "--connection projects/P/locations/R/connections/C/repositories/N: the repository as"
             " Cloud Build's connection names it",
         )
-    pipelines = _pipelines(root, arguments.env)
+    pipelines = _pipelines(root, options.env)
     repository = github.repository(
-        root, arguments.repository, arguments.owner_id, arguments.repository_id
+        root, options.repository, options.owner_id, options.repository_id
     )
-    only_reads = arguments.dry_run or arguments.explain
-    google = Google(pipelines[0], dry_run=only_reads)
+    google = Google(pipelines[0], dry_run=options.only_reads)
     google.quota_project = pipelines[0].environment.project
     access = _access(google, repository, pipelines)
-    if arguments.trigger == "cloud-build":
+    if options.trigger == "cloud-build":
         access = permissions.for_cloud_build(access, repository)
     more = []
-    if arguments.connection:
-        more = triggers.wanted(access, arguments.env, arguments.connection)
+    if options.connection:
+        more = triggers.wanted(access, options.env, options.connection)
     found = cloud.look(google, access, pipelines, more)
     todo = steps.plan(access, pipelines, found, more)
     surplus = steps.surplus(access, found)
-    if arguments.prune:
+    if options.prune:
         todo += surplus
-    notes = [] if arguments.prune else [_unplanned(step) for step in surplus]
+    notes = [] if options.prune else [_unplanned(step) for step in surplus]
     notes += steps.advice(access, pipelines, found)
-    if only_reads:
-        return _tell(arguments, repository, access, todo, [], notes)
+    if options.only_reads:
+        return _tell(options, call, repository, access, todo, [], notes)
     if todo:
-        _ask(arguments, todo)
-    done = _take(google, todo, arguments.env)
-    return _tell(arguments, repository, access, todo, done, notes)
+        _ask(options, todo)
+    done = _take(google, todo, options.env, call.progress)
+    return _tell(options, call, repository, access, todo, done, notes)
 
 
 def _pipelines(root: Path, env: str) -> list[Pipeline]:
@@ -121,13 +128,13 @@ def _access(google: Google, repository: Repository, pipelines: list[Pipeline]) -
     return permissions.plan(repository, pipelines, config.earlier(pipelines), numbers)
 
 
-def _ask(arguments: argparse.Namespace, todo: list[Step]) -> None:
+def _ask(options: Options, todo: list[Step]) -> None:
     """Show the plan and ask once.
 
     Raises:
         Refused: the answer is not yes, or nobody is there to give one.
     """
-    if arguments.yes:
+    if options.yes:
         return
     if not sys.stdin.isatty():
         raise Refused(
@@ -141,14 +148,13 @@ def _ask(arguments: argparse.Namespace, todo: list[Step]) -> None:
         raise Refused("not confirmed: nothing was changed", "--yes answers beforehand")
 
 
-def _take(google: Google, todo: list[Step], env: str) -> list[Step]:
+def _take(google: Google, todo: list[Step], env: str, progress: Progress) -> list[Step]:
     """Take every step.
 
     Raises:
         Failed: one was refused; those before it are done, and stay.
     """
     done: list[Step] = []
-    progress = Progress()
     for step in todo:
         try:
             with progress.step(step.does, f"{step.project}: {step.what}"):
@@ -164,15 +170,15 @@ def _take(google: Google, todo: list[Step], env: str) -> list[Step]:
 
 
 def _tell(
-    arguments: argparse.Namespace,
+    options: Options,
+    call: Call,
     repository: Repository,
     access: Federation,
     todo: list[Step],
     done: list[Step],
     notes: list[str],
 ) -> int:
-    only_reads = arguments.dry_run or arguments.explain
-    paste = _variables(arguments, repository, access, only_reads) if access.by_jobs else []
+    paste = _variables(options, repository, access) if access.by_jobs else []
     notes += [
         f"give it a value: gcloud secrets versions add {step.what.removeprefix('secret ')}"
         f" --project={step.project} --data-file=-"
@@ -181,11 +187,11 @@ def _tell(
     ]
     if paste:
         notes += ["", "GitHub's variables, which are no secrets:", *map(shlex.join, paste)]
-    if not only_reads and access.by_jobs:
+    if not options.only_reads and access.by_jobs:
         notes += ["", "what to switch on in GitHub's settings: docs/security.md"]
     data = {
-        "environment": arguments.env,
-        "dry_run": only_reads,
+        "environment": options.env,
+        "dry_run": options.only_reads,
         "steps": [_as_data(step) for step in todo],
         "variables": {**access.repository_variables, **access.environment_variables}
         if access.by_jobs
@@ -195,13 +201,13 @@ def _tell(
     rows = [[step.does, step.project, step.what] for step in todo]
     if not todo:
         notes = ["nothing is missing", *notes]
-    elif only_reads:
+    elif options.only_reads:
         notes = ["dry run: nothing was written; this would be", *notes]
-    if arguments.explain and arguments.format == "table":
+    if options.explain and options.format == "table":
         _explain(todo, paste)
         return 0
     table = Table(columns=["DO", "PROJECT", "WHAT"], rows=rows, notes=notes)
-    return show(Result(data=data, table=table), arguments.format)
+    return call.show(Result(data=data, table=table), options.format)
 
 
 def _explain(todo: list[Step], paste: list[list[str]]) -> None:
@@ -214,17 +220,15 @@ def _explain(todo: list[Step], paste: list[list[str]]) -> None:
         print("\n".join(map(shlex.join, paste)))
 
 
-def _variables(
-    arguments: argparse.Namespace, repository: Repository, access: Federation, only_reads: bool
-) -> list[list[str]]:
+def _variables(options: Options, repository: Repository, access: Federation) -> list[list[str]]:
     """Set the GitHub variables through gh; what it cannot set is returned, for pasting."""
     shared, own = access.repository_variables, access.environment_variables
-    everything = github.commands(repository, arguments.env, shared, own)
+    everything = github.commands(repository, options.env, shared, own)
     if not github.has_gh():
         return everything
     try:
-        missing = github.missing(repository, arguments.env, shared, own)
-        if only_reads:
+        missing = github.missing(repository, options.env, shared, own)
+        if options.only_reads:
             return missing
         for command in missing:
             github.run(command)
