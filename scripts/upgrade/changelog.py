@@ -29,7 +29,7 @@ def between(text: str, old: str, new: str) -> str:
     """
     after, last = number(old) or (0, 0, 0), number(new) or (0, 0, 0)
     starts = [*_HEADING.finditer(text)]
-    ends = [match.start() for match in starts[1:]] + [len(text)]
+    ends = [*(match.start() for match in starts), len(text)][1:]
     sections = [
         text[match.start() : end].strip()
         for match, end in zip(starts, ends, strict=True)

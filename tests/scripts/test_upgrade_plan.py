@@ -136,5 +136,6 @@ def test_the_changelog_of_several_versions() -> None:
     assert changelog.between(text, "0.1.0", "0.9.0") == "## 0.9.0 (2026)\n\nNine."
     assert changelog.between(text, "", "0.1.0") == "## 0.1.0\n\nOne."
     assert changelog.between(text, "0.10.0", "0.10.0") == ""
+    assert changelog.between("# Changes\n", "0.1.0", "0.2.0") == ""
     assert changelog.number("v1.2.3") == (1, 2, 3)
     assert changelog.number("1.2") is changelog.number("v1.2.3-rc1") is None
