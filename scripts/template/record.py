@@ -22,7 +22,7 @@ _HEADER = "# The Shipway in this repository. ./ship init and ./ship upgrade writ
 _BYTES = "surrogateescape"  # a file's name may be any bytes
 _COMMENTS = {
     "version": "its version",
-    "files": "a digest of Shipway's files: ./ship test compares it with the files here",
+    "files": "a digest of Shipway's code: ./ship test compares it with the code here",
     "source": "where `./ship upgrade` fetches new versions",
     "commit": "the commit of that version in the repository above",
     "keep": "Shipway's files that you changed: an upgrade merges them instead of replacing them",
@@ -34,7 +34,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         version: the version, such as "0.2.0".
-        files: the digest of Shipway's files in that version, see `fingerprint`; "" if unknown.
+        files: the digest of Shipway's code in that version, see `fingerprint`; "" if unknown.
         source: the URL of the template's repository; "" while it is unknown.
         commit: the full SHA of the version in that repository; "" before the first upgrade.
         keep: Shipway's files that the fork changed and wants to keep.
@@ -88,26 +88,31 @@ def start(root: Path) -> None:
 
 
 def fingerprint(files: Iterable[tuple[str, str, str]], owners: Owners) -> str:
-    """Return one digest of Shipway's files.
+    """Return one digest of Shipway's code: its files without docs/.
 
     Args:
         files: mode, blob id and path of each file in the repository.
         owners: who owns which.
     """
     lines = sorted(
-        f"{path}\0{mode} {blob}\n" for mode, blob, path in files if owners.of(path) == "shipway"
+        f"{path}\0{mode} {blob}\n" for mode, blob, path in files if _is_code(path, owners)
     )
     return "sha256:" + hashlib.sha256("".join(lines).encode(errors=_BYTES)).hexdigest()
 
 
 def is_unchanged(root: Path, record: Record) -> bool:
-    """Return whether Shipway's files in the work tree are those of the recorded version."""
+    """Return whether Shipway's code in the work tree is that of the recorded version."""
     owners = current()
     options = ("--modified", "--deleted", "--others", "--exclude-standard")
     edited = _ls_files(root, *options)
-    if any(owners.of(path) == "shipway" for path in edited):
+    if any(_is_code(path, owners) for path in edited):
         return False
     return fingerprint(_index(root), owners) == record.files
+
+
+def _is_code(path: str, owners: Owners) -> bool:
+    # A fork may add pages to docs/: they cannot break anything.
+    return owners.of(path) == "shipway" and not path.startswith("docs/")
 
 
 def _index(root: Path) -> list[tuple[str, str, str]]:

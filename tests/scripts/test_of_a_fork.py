@@ -114,6 +114,7 @@ def test_in_a_fork_the_forks_tests_run(fork: Folder) -> None:
         "tests/test_workflows.py"
     }
     (fork.path / "app/own.py").write_text("changed = True\n")
+    (fork.path / "docs/own.md").write_text("A page of the fork's.\n")
     (fork.path / "tests/app/test_own.py").write_text("def test_it():\n    pass\n")
     assert FORKS in fork.chosen(), "what is the fork's is no reason for Shipway's suite"
     shutil.rmtree(fork.path / "tests/app")
@@ -123,7 +124,7 @@ def test_in_a_fork_the_forks_tests_run(fork: Folder) -> None:
 @pytest.mark.parametrize("how", ["edited", "committed", "deleted", "added"])
 def test_where_shipways_files_differ_all_tests_run(fork: Folder, how: str) -> None:
     if how == "deleted":
-        (fork.path / "docs/fork.md").unlink()
+        (fork.path / "scripts/logs.py").unlink()
     elif how == "added":
         (fork.path / "scripts/own.py").write_text("")
     else:
