@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scripts.template import record, version
 from tests.conftest import ROOT
@@ -195,3 +197,84 @@ def test_the_real_tree_is_upgraded(fork: Folder, template: Folder) -> None:
     assert "on: # ours" in workflow
     assert FORKS in fork.chosen()
     assert fork.ship("--version").stdout.strip() == NEXT
+
+
+GH = """#!/bin/sh
+# Stands in for GitHub's command line: notes how it is called, and counts the issues in $ISSUES.
+echo "$*" >> "$CALLED"
+case "$1 $2" in
+"issue list") wc -l < "$ISSUES" ;;
+"issue create") cat >> "$ISSUES" ;;
+esac
+"""
+
+
+class Weekly:
+    """The shell of upgrade.yml's steps, in fresh clones of a repository; gh is a stand-in."""
+
+    def __init__(self, fork: Folder, template: Folder, folder: Path) -> None:
+        self.folder = folder
+        with (fork.path / record.FILE).open("a") as file:
+            file.write(f'source = "{template.path}"\n')
+        fork.commit("Where Shipway comes from")
+        self.origin = Folder(folder / "origin.git")
+        fork.git("clone", "--quiet", "--bare", ".", str(self.origin.path))
+        program = folder / "bin" / "gh"
+        program.parent.mkdir()
+        program.write_text(GH)
+        program.chmod(0o755)
+        self.called, self.issues = folder / "called", folder / "issues"
+        self.issues.touch()
+
+    def run(self, *names: str) -> dict[str, str]:
+        """Run steps in a fresh clone; return the outputs of the first."""
+        clone = Folder(self.folder / f"clone{len(list(self.folder.glob('clone*')))}")
+        self.origin.git("clone", "--quiet", ".", str(clone.path))
+        document = yaml.safe_load((clone.path / ".github/workflows/upgrade.yml").read_text())
+        steps = {step["name"]: step for step in document["jobs"]["upgrade"]["steps"]}
+        self.called.write_text("")
+        outputs = self.folder / "outputs"
+        outputs.write_text("")
+        made: dict[str, str] = {}
+        for name in ("Put the new version on a branch", *names):
+            step = steps[name]
+            env = {key: value for key, value in step["env"].items() if "${{" not in value}
+            env |= {"BRANCH": made.get("branch", ""), "CALLED": str(self.called),
+                    "TITLE": f"Shipway {made.get('version')} is out", "ISSUES": str(self.issues),
+                    "GITHUB_OUTPUT": str(outputs), "SHIPWAY_VENV": sys.prefix,
+                    "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
+            subprocess.run(
+                ["bash", "-e", "-c", step["run"]], cwd=clone.path, env={**os.environ, **env},
+                check=True, capture_output=True, timeout=120,
+            )  # fmt: skip
+            made = made or {
+                block.partition("<<")[0]: block.splitlines()[1]
+                for block in re.findall(r"(?m)^\w+<<.*\n.*\n", outputs.read_text())
+            }
+        return made
+
+
+def test_the_weekly_workflow_opens_one_pull_request(
+    fork: Folder, template: Folder, tmp_path: Path
+) -> None:
+    weekly = Weekly(fork, template, tmp_path)
+    assert weekly.run("Open a pull request")["branch"] == BRANCH
+    assert weekly.called.read_text() == f"auth setup-git\npr create --head {BRANCH} --fill\n"
+    title = weekly.origin.git("show", "--no-patch", "--format=%an: %s", BRANCH)
+    assert title == f"github-actions[bot]: Upgrade Shipway from {version.current()} to {NEXT}"
+    assert "branch" not in weekly.run(), "a week later the branch exists: nothing more happens"
+
+
+def test_without_a_token_the_weekly_workflow_opens_one_issue(
+    fork: Folder, template: Folder, tmp_path: Path
+) -> None:
+    weekly = Weekly(fork, template, tmp_path)
+    weekly.run("Open an issue")
+    asked, made = weekly.called.read_text().splitlines()
+    title = f"Shipway {NEXT} is out"
+    assert asked.startswith(f'issue list --state all --search in:title "{title}" ')
+    assert made == f"issue create --title {title} --body-file -"
+    assert "To take it: ./ship upgrade" in weekly.issues.read_text()
+    assert BRANCH not in weekly.origin.git("branch")
+    weekly.run("Open an issue")
+    assert len(weekly.called.read_text().splitlines()) == 1, "a week later it is not opened again"
