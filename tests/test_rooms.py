@@ -24,19 +24,6 @@ CIRCLES = {
     ("emulator.logging.requests", "emulator.router.served"),
     ("emulator.registry.images", "emulator.registry.models"),
     ("emulator.registry.models", "emulator.registry.urls"),
-    ("scripts.cloud.registry", "scripts.image.packing.pack"),
-}
-# Verbs that still import another verb. Delete each one here when it is gone.
-VERBS_IMPORTING_VERBS = {
-    ("scripts.deliver", "scripts.build"),
-    ("scripts.deliver", "scripts.deploy"),
-    ("scripts.deliver", "scripts.rollout"),
-    ("scripts.history", "scripts.status"),
-    ("scripts.promote", "scripts.rollout"),
-    ("scripts.promote", "scripts.smoke"),
-    ("scripts.rollback", "scripts.rollout"),
-    ("scripts.rollback", "scripts.smoke"),
-    ("scripts.rollout", "scripts.smoke"),
 }
 # What decides may compute, and nothing else: no files, network, processes, clock or chance.
 PURE = {
@@ -136,7 +123,7 @@ def test_no_room_imports_itself_through_others() -> None:
     assert circle(rooms(without(IMPORTS, CIRCLES))) == []
 
 
-@pytest.mark.parametrize(("one", "two"), sorted(CIRCLES | VERBS_IMPORTING_VERBS))
+@pytest.mark.parametrize(("one", "two"), sorted(CIRCLES))
 def test_an_exception_is_still_needed(one: str, two: str) -> None:
     assert two in IMPORTS.get(one, set()), "it is gone: delete the exception"
 
@@ -170,7 +157,7 @@ def test_no_verb_imports_another() -> None:
         for two in to
         if room(one) != room(two) and room(two) in rooms_of_verbs
     }
-    assert found <= VERBS_IMPORTING_VERBS
+    assert found == set()
 
 
 def test_each_file_of_scripts_is_a_verb_in_the_table() -> None:

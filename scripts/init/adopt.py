@@ -68,7 +68,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def registry(self) -> str:
         """Where its images are, if that is an Artifact Registry; else where they are to be."""
-        found = _REGISTRY.match(image_of(self.service["spec"]["template"]))
+        found = _REGISTRY.match(str(image_of(self.service["spec"]["template"])))
         return found[1] if found else f"{self.region}-docker.pkg.dev/{self.project}/services"
 
 

@@ -1,7 +1,7 @@
-"""Who may do what in Google Cloud for this repository: the one place that says so.
+"""Who may do what in Google Cloud for this repository: the only place that decides it.
 
-The bootstrap makes it, the documentation shows it and the tests try to get past it. Nothing here
-sends a request.
+The bootstrap creates it, the doctor checks it, docs/security.md shows it, and the tests attack it.
+Nothing here sends a request.
 
 Sources: https://cloud.google.com/iam/docs/workload-identity-federation-with-deployment-pipelines
 (conditions, mapping, members), https://docs.github.com/en/actions/reference/security/oidc (claims),
@@ -25,7 +25,10 @@ from scripts.release import manifest
 ISSUER = "https://token.actions.githubusercontent.com"
 POOL = "shipway"
 BRANCH = "refs/heads/main"
-WORKFLOWS = ("deliver.yml", "promote.yml", "rollback.yml", "resume.yml")
+DELIVER, DELIVER_TO = "deliver.yml", "deliver-to.yml"  # the first calls the second
+# The files that a run starts from, and the files whose jobs get an identity.
+WORKFLOWS = (DELIVER, "promote.yml", "rollback.yml", "resume.yml")
+JOB_WORKFLOWS = (DELIVER_TO, *WORKFLOWS)
 
 ARTIFACT_READER = "roles/artifactregistry.reader"
 ARTIFACT_WRITER = "roles/artifactregistry.writer"
@@ -38,10 +41,13 @@ RUN_INVOKER = "roles/run.invoker"
 RUN_VIEWER = "roles/run.viewer"
 SECRET_ACCESSOR = "roles/secretmanager.secretAccessor"  # noqa: S105  (a role)
 
-# Numbers in the place of names, which somebody else can take over. The subject is not GitHub's
-# `sub`: that holds names, has another form in repositories made since June 2026, and may be longer
-# than the 127 bytes that Google takes. This one leads from an audit log to the run.
-# `job` holds the repository because a pool may have a provider for each of several repositories.
+_PULL = "artifactregistry.repositories.downloadArtifacts"
+_PUSH = "artifactregistry.repositories.uploadArtifacts"
+
+# Numbers instead of names, which someone else can take over. The subject is not GitHub's `sub`: it
+# contains names, has another form in repositories created since June 2026, and can exceed Google's
+# 127 bytes. This one leads from an audit log to the run.
+# `job` contains the repository because several repositories may have providers in the same pool.
 MAPPING = {
     "google.subject": "assertion.repository_id + '/' + assertion.run_id",
     "attribute.job": (
@@ -52,7 +58,7 @@ MAPPING = {
 
 
 class Repository(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository at GitHub. `owner_id` and `repository_id` are its numbers, for ever."""
+    """A repository at GitHub; `owner_id` and `repository_id` never change."""
 
     owner: str
     owner_id: int
@@ -60,25 +66,37 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     repository_id: int
 
     def conditions(self) -> dict[str, str]:
-        """What a job's token must say, each part by its name; all of it must hold."""
-        files = ", ".join(
-            f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'" for name in WORKFLOWS
-        )
+        """Return what a job's token must say, each part by its name; all parts must hold.
+
+        A token names two files: `workflow_ref` is the one that the run started from, and
+        `job_workflow_ref` is the one that the job is in. They differ if the first calls the second
+        as a reusable workflow. Both are checked: without the first, any workflow of this repository
+        could call deliver-to.yml; without the second, deliver.yml could call any file.
+        https://docs.github.com/en/actions/how-tos/secure-your-work/security-harden-deployments/oidc-with-reusable-workflows
+        """
         return {
             "owner": f"assertion.repository_owner_id == '{self.owner_id}'",
             "repository": f"assertion.repository_id == '{self.repository_id}'",
             "branch": f"assertion.ref == '{BRANCH}'",
             "event": "assertion.event_name in ['push', 'workflow_dispatch']",
-            "workflow": f"assertion.job_workflow_ref in [{files}]",
+            "workflow": f"assertion.workflow_ref in [{_files(WORKFLOWS)}]",
+            "job": f"assertion.job_workflow_ref in [{_files(JOB_WORKFLOWS)}]",
         }
 
 
+def _files(names: Sequence[str]) -> str:
+    """Return workflow files of the repository, as tokens name them on the main branch."""
+    return ", ".join(
+        f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'" for name in names
+    )
+
+
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
-    """The workload identity provider that takes the tokens of one repository's jobs."""
+    """The workload identity provider that accepts the tokens of one repository's jobs."""
 
     project: str
     number: str
-    """The number of the project that the pool is in."""
+    """The number of the pool's project."""
     id: str
     condition: str
     pool: str = POOL
@@ -87,21 +105,21 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pool_name(self) -> str:
-        """The pool, as members of policies write it."""
+        """The pool's name in members of policies."""
         return f"projects/{self.number}/locations/global/workloadIdentityPools/{self.pool}"
 
     @property
     def name(self) -> str:
-        """What the GitHub variable WORKLOAD_IDENTITY_PROVIDER holds."""
+        """Its name, which is the value of the GitHub variable WORKLOAD_IDENTITY_PROVIDER."""
         return f"{self.pool_name}/providers/{self.id}"
 
     def jobs(self, where: str) -> str:
-        """The member that means the jobs whose mapped attribute `job` is `where`."""
+        """Return the member that stands for the jobs whose attribute `job` is `where`."""
         return f"principalSet://iam.googleapis.com/{self.pool_name}/attribute.job/{where}"
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """A service account, and what it is for."""
+    """A service account and its purpose."""
 
     email: str
     purpose: str
@@ -113,17 +131,17 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def project(self) -> str:
-        """The project that it belongs to."""
+        """Its project."""
         return self.email.partition("@")[2].partition(".")[0]
 
     @property
     def member(self) -> str:
-        """How policies name it."""
+        """Its name in policies."""
         return f"serviceAccount:{self.email}"
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
-    """What a role is given on."""
+    """A resource that roles are given on."""
 
     kind: Literal["project", "repository", "account", "service", "secret"]
     project: str
@@ -132,7 +150,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def api(self) -> str:
-        """The API that it is a resource of."""
+        """The API that has its policy."""
         return {
             "project": "cloudresourcemanager",
             "repository": "artifactregistry",
@@ -154,8 +172,17 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
         }[self.kind]
 
 
+class Need(msgspec.Struct, frozen=True):
+    """A permission that a delivery uses on a resource, the role that gives it, and the reason."""
+
+    permission: str
+    resource: Resource
+    role: str
+    why: str
+
+
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
-    """One role for one member on one resource, and what it is needed for."""
+    """One role for one member on one resource, and the reason."""
 
     role: str
     resource: Resource
@@ -164,7 +191,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Federation(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about access that one environment of a repository needs."""
+    """The access that one environment of a repository needs."""
 
     provider: Provider
     pusher: Account
@@ -172,7 +199,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: list[Account]
     bindings: list[Binding]
     by_jobs: bool = True
-    """Whether jobs of GitHub speak as the accounts, and not a build of Cloud Build."""
+    """Whether jobs of GitHub use the accounts, not builds of Cloud Build."""
 
     @property
     def accounts(self) -> list[Account]:
@@ -181,7 +208,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def repository_variables(self) -> dict[str, str]:
-        """The GitHub variables that the whole repository has."""
+        """The GitHub variables of the repository."""
         return {"WORKLOAD_IDENTITY_PROVIDER": self.provider.name, "PUSHER": self.pusher.email}
 
     @property
@@ -191,15 +218,15 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def home(pipelines: Sequence[Pipeline]) -> str:
-    """The project that holds pool and pusher: the one that holds the images.
+    """Return the project of the pool and the pusher, which is the project of the images.
 
     Raises:
-        UsageError: there is more than one.
+        UsageError: the images are in several projects.
     """
     projects = sorted({images(p).project for p in pipelines})
     if len(projects) > 1:
         raise UsageError(
-            f"images are kept in several projects ({', '.join(projects)})",
+            f"the images are in several projects ({', '.join(projects)})",
             "give every environment of every service a registry in the same project",
         )
     return projects[0]
@@ -213,17 +240,17 @@ def plan(
     *,
     issuer: str = ISSUER,
 ) -> Federation:
-    """Everything about access for one environment, as data.
+    """Plan the access of one environment.
 
     Args:
-        repository: at GitHub.
-        pipelines: every service of the repository in that environment.
-        earlier: what `after` names for them: where a commit has to have served before.
-        numbers: project ID -> project number, of `home` and of the environment's projects.
-        issuer: of the jobs' tokens.
+        repository: The repository at GitHub.
+        pipelines: Every service of the repository in this environment.
+        earlier: The same services in the environments that `after` names.
+        numbers: Project ID -> project number, of `home` and of the environment's projects.
+        issuer: The issuer of the jobs' tokens.
 
     Raises:
-        UsageError: the files name no account to run as, or spread over several projects.
+        UsageError: a file names no account to run as, or the files name several projects.
     """
     where = home(pipelines)
     env = pipelines[0].env
@@ -231,7 +258,7 @@ def plan(
     if len(projects) > 1:
         raise UsageError(
             f"environment '{env}' is in several projects ({', '.join(projects)})",
-            "its services have one deployer: name one project in every file of this environment",
+            "its services share a deployer: use one project in every file of this environment",
         )
     provider = Provider(
         project=where,
@@ -250,26 +277,24 @@ def plan(
             role=IMPERSONATE,
             resource=of_account(pusher),
             member=provider.jobs(f"{repository.repository_id}/main"),
-            why="builds: it has no GitHub Environment, and speaks as the pusher",
+            why="the build: it has no GitHub Environment, and becomes the pusher",
         ),
         Binding(
             role=IMPERSONATE,
             resource=of_account(deployer),
             member=provider.jobs(f"{repository.repository_id}/environment/{env}"),
-            why=f"delivers: it is in the GitHub Environment {env}, and speaks as the deployer",
+            why=f"jobs in the GitHub Environment {env}: they become the deployer",
         ),
     ]
+    push = [need for p in pipelines for need in push_needs(p)]
+    deploy = [need for p in pipelines for need in deploy_needs(p, runtimes[p.service])]
+    deploy += [need for p in earlier for need in earlier_needs(p)]
+    bindings += _bindings(pusher.member, push)
+    bindings += _bindings(deployer.member, deploy)
     for pipeline in pipelines:
-        bindings += _for_service(pipeline, pusher, deployer, runtimes[pipeline.service], numbers)
-    for pipeline in earlier:
-        bindings.append(
-            Binding(
-                role=RUN_VIEWER,
-                resource=Resource(kind="project", project=pipeline.environment.project),
-                member=deployer.member,
-                why=f"sees that a digest has served in {pipeline.env}",
-            )
-        )
+        agent = _agent(numbers[pipeline.environment.project])
+        bindings += _bindings(agent, agent_needs(pipeline))
+        bindings += _bindings(runtimes[pipeline.service].member, runtime_needs(pipeline))
     return Federation(
         provider=provider,
         pusher=pusher,
@@ -280,7 +305,7 @@ def plan(
 
 
 def for_cloud_build(access: Federation, repository: Repository) -> Federation:
-    """The same for Cloud Build, where one build is one identity: pusher and deployer in one.
+    """Plan the same for Cloud Build, where one account is both pusher and deployer.
 
     Source: https://cloud.google.com/build/docs/securing-builds/configure-user-specified-service-accounts
     (the role that writes the build's log).
@@ -306,68 +331,117 @@ def for_cloud_build(access: Federation, repository: Repository) -> Federation:
     )
 
 
-def _for_service(
-    pipeline: Pipeline,
-    pusher: Account,
-    deployer: Account,
-    runs_as: Account,
-    numbers: Mapping[str, str],
-) -> list[Binding]:
-    """The roles that one service in one environment needs."""
-    env = pipeline.environment
-    project = Resource(kind="project", project=env.project)
+def push_needs(pipeline: Pipeline) -> list[Need]:
+    """Return what building and pushing an image of one service needs."""
     registry = images(pipeline)
-
-    def given(role: str, resource: Resource, who: str, why: str) -> Binding:
-        return Binding(role=role, resource=resource, member=who, why=why)
-
-    found = [
-        given(ARTIFACT_WRITER, registry, pusher.member, "pushes images, and reads them back"),
-        given(ARTIFACT_READER, registry, deployer.member, "Cloud Run asks it of whoever deploys"),
-        given(RUN_VIEWER, project, deployer.member, "lists revisions: a list is the project's"),
-        given(LOGS, project, deployer.member, "shows the last log lines of what failed"),
-        given(ACT_AS, of_account(runs_as), deployer.member, "deploys what runs as this account"),
+    return [
+        Need(_PUSH, registry, ARTIFACT_WRITER, "pushes images"),
+        Need(_PULL, registry, ARTIFACT_WRITER, "reads them back"),
     ]
-    if registry.project != env.project:
-        agent = f"service-{numbers[env.project]}@serverless-robot-prod.iam.gserviceaccount.com"
-        member = f"serviceAccount:{agent}"
-        found.append(given(ARTIFACT_READER, registry, member, "Cloud Run pulls across projects"))
+
+
+def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
+    """Return what releasing one service in its environment needs.
+
+    Args:
+        pipeline: The service in the environment.
+        runs_as: The account that the service runs as; None leaves out what concerns it.
+    """
+    project = Resource(kind="project", project=pipeline.environment.project)
+    needs = [
+        Need(_PULL, images(pipeline), ARTIFACT_READER, "Cloud Run requires it of the deployer"),
+        # Cloud Run checks the list permissions on the project, never on a service.
+        Need("run.revisions.list", project, RUN_VIEWER, "lists revisions"),
+        Need("run.revisions.get", project, RUN_VIEWER, "waits until a revision is ready"),
+        Need("logging.logEntries.list", project, LOGS, "shows the last log lines of a failure"),
+    ]
+    if runs_as:
+        why = "deploys a service that runs as this account"
+        needs.append(Need("iam.serviceAccounts.actAs", of_account(runs_as), ACT_AS, why))
     for service in services(pipeline):
-        found.append(given(RUN_DEVELOPER, service, deployer.member, "deploys and moves traffic"))
-        if env.access == "private":
-            found.append(given(RUN_INVOKER, service, deployer.member, "makes the smoke checks"))
-    for secret in secrets(pipeline):
-        found.append(given(SECRET_ACCESSOR, secret, runs_as.member, "reads it when it starts"))
-    return found
+        needs += [
+            Need("run.services.get", service, RUN_DEVELOPER, "reads the service"),
+            Need("run.services.update", service, RUN_DEVELOPER, "deploys and moves traffic"),
+        ]
+        if pipeline.environment.access == "private":
+            needs.append(Need("run.routes.invoke", service, RUN_INVOKER, "makes the smoke checks"))
+    return needs
+
+
+def earlier_needs(pipeline: Pipeline) -> list[Need]:
+    """Return what a release needs in the environment that a commit passes first.
+
+    Args:
+        pipeline: The service in the environment that `after` names.
+    """
+    project = Resource(kind="project", project=pipeline.environment.project)
+    why = f"sees that a digest has served in {pipeline.env}"
+    return [
+        Need("run.services.get", project, RUN_VIEWER, why),
+        Need("run.revisions.list", project, RUN_VIEWER, why),
+    ]
+
+
+def runtime_needs(pipeline: Pipeline) -> list[Need]:
+    """Return what the account that a service runs as needs."""
+    why = "reads the secret when it starts"
+    return [
+        Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why)
+        for secret in secrets(pipeline)
+    ]
+
+
+def agent_needs(pipeline: Pipeline) -> list[Need]:
+    """Return what Cloud Run's service agent needs: nothing for images in its own project."""
+    registry = images(pipeline)
+    if registry.project == pipeline.environment.project:
+        return []
+    return [Need(_PULL, registry, ARTIFACT_READER, "Cloud Run pulls across projects")]
+
+
+def _agent(number: str) -> str:
+    """Return the member that is Cloud Run's service agent in the project with this number."""
+    return f"serviceAccount:service-{number}@serverless-robot-prod.iam.gserviceaccount.com"
+
+
+def _bindings(member: str, needs: Sequence[Need]) -> list[Binding]:
+    """Return the roles that give a member what it needs, one for each role and resource."""
+    reasons: dict[tuple[str, Resource], list[str]] = {}
+    for need in needs:
+        reasons.setdefault((need.role, need.resource), []).append(need.why)
+    return [
+        Binding(role=role, resource=resource, member=member, why=", ".join(dict.fromkeys(whys)))
+        for (role, resource), whys in reasons.items()
+    ]
 
 
 def runtime(pipeline: Pipeline) -> Account:
-    """The account that a service runs as, which its files name.
+    """Return the account that a service runs as, which its files name.
 
     Raises:
-        UsageError: they name none, so that it would run as the project's default account.
+        UsageError: they name none, or not a service account.
     """
     named = _template(pipeline)["spec"].get("serviceAccountName")
     if not named:
         raise UsageError(
             f"pipelines/{pipeline.service}/{pipeline.env}.yaml: no serviceAccountName in the"
-            " overlay: the service would run as the project's default account, which may be able"
-            " to change everything",
+            " overlay: the service would run as the project's default account, which often may"
+            " change everything",
             "add spec.template.spec.serviceAccountName:"
             f" {pipeline.service}-runtime@{pipeline.environment.project}.iam.gserviceaccount.com",
         )
     if not re.fullmatch(r"[a-z0-9-]+@[a-z0-9-]+\.iam\.gserviceaccount\.com", named):
         raise UsageError(
-            f"pipelines/{pipeline.service}/{pipeline.env}.yaml: '{named}' is no service account:"
+            f"pipelines/{pipeline.service}/{pipeline.env}.yaml: '{named}' is not a service account:"
             " NAME@PROJECT.iam.gserviceaccount.com"
         )
-    return Account(email=named, purpose=f"{pipeline.service} runs as it")
+    return Account(email=named, purpose=f"{pipeline.service} runs as this account")
 
 
 def secrets(pipeline: Pipeline) -> list[Resource]:
-    """The secrets that a service's manifest names, by name.
+    """Return the secrets that a service's manifest names, in order of their names.
 
-    A name may be an alias of another project's secret.
+    A name can be an alias of a secret in another project.
     Source: https://cloud.google.com/run/docs/configuring/services/secrets
     """
     names = set()
@@ -392,12 +466,12 @@ def secrets(pipeline: Pipeline) -> list[Resource]:
 
 
 def of_account(account: Account) -> Resource:
-    """A service account as a resource on which roles are given."""
+    """Return a service account as a resource that roles are given on."""
     return Resource(kind="account", project=account.project, name=account.email)
 
 
 def services(pipeline: Pipeline) -> list[Resource]:
-    """A service in each of its regions."""
+    """Return the service in each of its regions."""
     return [
         Resource(
             kind="service",
@@ -410,7 +484,7 @@ def services(pipeline: Pipeline) -> list[Resource]:
 
 
 def images(pipeline: Pipeline) -> Resource:
-    """The repository of Artifact Registry that holds a service's images."""
+    """Return the Artifact Registry repository of a service's images."""
     host, project, name = pipeline.environment.registry.split("/")
     location = host.removesuffix("-docker.pkg.dev")
     return Resource(kind="repository", project=project, location=location, name=name)
@@ -423,7 +497,7 @@ def _template(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _account(project: str, what: str, repository: Repository, purpose: str) -> Account:
-    """An account of this repository: several may share a project."""
+    """Return an account of this repository; several repositories may share a project."""
     end = f"-{repository.repository_id}"
     name = re.sub(r"[^a-z0-9]+", "-", what.lower())
     if name != what or len(name + end) > 30:
