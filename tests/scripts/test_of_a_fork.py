@@ -141,6 +141,24 @@ def test_in_shipways_own_repository_all_tests_run(template: Folder) -> None:
     assert template.chosen().startswith(f"{WHOLE}without .shipway.toml")
 
 
+def test_a_forks_own_workflow_keeps_the_rules(fork: Folder) -> None:
+    """The real run of `./ship test`: of a fork with an action of its own, and one without a pin."""
+    (fork.path / "app/Dockerfile").write_text("FROM python\n")  # hadolint would find something
+    for name in ("deliver.yml", "rollback.yml"):
+        (fork.path / ".github/workflows" / name).unlink()
+    own = (fork.path / ".github/workflows/ci.yml").read_text().replace("name: CI", "name: Own")
+    own = own.replace("group: ci-", "group: own-").replace("actions/checkout@", "acme/own@")
+    (fork.path / ".github/workflows/own.yml").write_text(own)
+    shutil.rmtree(fork.path / "tests/app")
+    done = fork.ship("test", "-n2")
+    assert done.returncode == 0, done.stdout
+    own = re.sub(r"acme/own@\w+", "acme/own@v1", own)
+    (fork.path / ".github/workflows/own.yml").write_text(own)
+    done = fork.ship("test", "-n2", "-k", "rules_hold")
+    assert done.returncode == 1
+    assert "acme/own: not pinned" in done.stdout
+
+
 def test_arguments_are_pytests(fork: Folder) -> None:
     named = fork.ship("test", "tests/app/test_sample_answers.py::nothing", "-k", "x", "--version")
     assert "suite" not in named.stderr
