@@ -6,7 +6,7 @@ Imports inside functions and under TYPE_CHECKING count too: they couple two file
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,17 +14,6 @@ import pytest
 from scripts.command import verbs
 from tests.conftest import ROOT
 
-# Imports that still close a circle. Delete each one here when it is gone.
-CIRCLES = {
-    ("emulator.identity.guard", "emulator.run.resources"),
-    ("emulator.identity.guard", "emulator.run.responses"),
-    ("emulator.identity.invoker", "emulator.run.resources"),
-    ("emulator.identity.models", "emulator.run.resources"),
-    ("emulator.logging.models", "emulator.router.served"),
-    ("emulator.logging.requests", "emulator.router.served"),
-    ("emulator.registry.images", "emulator.registry.models"),
-    ("emulator.registry.models", "emulator.registry.urls"),
-}
 # What decides may compute, and nothing else: no files, network, processes, clock or chance.
 PURE = {
     "__future__", "collections", "copy", "dataclasses", "decimal", "enum", "functools", "itertools",
@@ -81,10 +70,6 @@ def room(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
-def without(graph: Mapping[str, Iterable[str]], edges: set[tuple[str, str]]) -> Graph:
-    return {one: {two for two in to if (one, two) not in edges} for one, to in graph.items()}
-
-
 def rooms(graph: Graph) -> Graph:
     found: Graph = {}
     for one, to in graph.items():
@@ -116,16 +101,11 @@ def test_a_circle_is_found() -> None:
 
 
 def test_no_file_imports_itself_through_others() -> None:
-    assert circle(without(IMPORTS, CIRCLES)) == []
+    assert circle(IMPORTS) == []
 
 
 def test_no_room_imports_itself_through_others() -> None:
-    assert circle(rooms(without(IMPORTS, CIRCLES))) == []
-
-
-@pytest.mark.parametrize(("one", "two"), sorted(CIRCLES))
-def test_an_exception_is_still_needed(one: str, two: str) -> None:
-    assert two in IMPORTS.get(one, set()), "it is gone: delete the exception"
+    assert circle(rooms(IMPORTS)) == []
 
 
 @pytest.mark.parametrize(("top", "other"), [("scripts", "emulator"), ("emulator", "scripts")])

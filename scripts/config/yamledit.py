@@ -76,14 +76,11 @@ def entries(text: str, path: Path) -> tuple[str, list[str], str]:
 
     Returns:
         The text before the entries, each entry with the lines up to the next one, the text after.
-        Joined, they are the document again.
-
-    Raises:
-        KeyError: there is nothing at `path`.
+        Joined, they are the document again. Without any entry, the first text is all of it.
     """
     pair = _find(text, path)
-    if pair is None:
-        raise KeyError(path)
+    if pair is None or not isinstance(pair[1], yaml.CollectionNode) or not pair[1].value:
+        return text, [], ""
     nodes = pair[1].value
     keys = [entry[0] if isinstance(entry, tuple) else entry for entry in nodes]
     starts = [text.rfind("\n", 0, key.start_mark.index) + 1 for key in keys]

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import yaml
+
 from scripts.config import yamledit
+from scripts.errors import UsageError
 from scripts.init.tree import Files
 
 DELIVER = ".github/workflows/deliver.yml"
@@ -25,11 +28,19 @@ After = dict[str, str | None]
 
 
 def follow(files: Files, after: After) -> Files:
-    """Return the files with one job and one build step for each of these environments."""
+    """Return the files with one job and one build step for each of these environments.
+
+    Raises:
+        UsageError: one of the triggers' files is not YAML.
+    """
     made = dict(files)
     for path, change in ((DELIVER, _deliver), (CLOUD_BUILD, _cloud_build)):
         if after and path in made:
-            made[path] = change(made[path], after)
+            try:
+                made[path] = change(made[path], after)
+            except yaml.MarkedYAMLError as error:
+                line = error.problem_mark.line + 1 if error.problem_mark else 1
+                raise UsageError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     return made
 
 
@@ -45,7 +56,7 @@ def _deliver(text: str, after: After) -> str:
     """Return deliver.yml with one job for each environment."""
 
     def env_of(job: dict[str, Any]) -> str | None:
-        return job["with"]["environment"] if job.get("uses") == _CALLED else None
+        return job.get("with", {}).get("environment") if job.get("uses") == _CALLED else None
 
     def write(block: str, env: str) -> str:
         needs = "    needs: build\n"
@@ -83,7 +94,10 @@ def _cloud_build(text: str, after: After) -> str:
         return _with(block, lines)
 
     made = _with_environments(text, "steps", [*after], env_of, write)
-    times = [int(step["timeout"].removesuffix("s")) for step in yamledit.get(made, ["steps"])]
+    if made == text:
+        return text
+    steps = yamledit.get(made, ["steps"])
+    times = [int(step["timeout"].removesuffix("s")) for step in steps if "timeout" in step]
     return _with(made, {"timeout: ": f"timeout: {min(sum(times), _LONGEST_BUILD)}s\n"})
 
 
@@ -104,7 +118,7 @@ def _with_environments(
         write: The text of an existing entry, an environment -> the text of this one's entry.
     """
     head, blocks, tail = yamledit.entries(text, [key])
-    data = yamledit.get(text, [key])
+    data = yamledit.get(text, [key]) or []
     found = [env_of(entry) for entry in (data.values() if isinstance(data, dict) else data)]
     existing = {env: block for env, block in zip(found, blocks, strict=True) if env}
     if not existing or [*existing] == wanted:

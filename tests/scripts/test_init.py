@@ -204,6 +204,19 @@ def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
     assert directories == ["/", "/requirements", "/code", "/code"]
 
 
+@pytest.mark.parametrize("name", [triggers.DELIVER, triggers.CLOUD_BUILD])
+def test_a_trigger_that_is_not_ours_stays_and_a_broken_one_is_named(fork: Fork, name: str) -> None:
+    path = fork.folder / name
+    path.write_text("jobs:\nsteps: []\n")
+    fork.done("init", "orders", *ANSWERS, "--environments", "staging,production,last",
+              "--project", "last=orders-last")  # fmt: skip
+    assert path.read_text() == "jobs:\nsteps: []\n"
+    path.write_text("jobs: [\n")
+    ended = fork.ship("init", "--environments", "staging")
+    assert ended.returncode == 2
+    assert f"{name}:2: not valid YAML" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
