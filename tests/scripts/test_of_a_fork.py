@@ -19,6 +19,9 @@ from tests.scripts.test_init import ANSWERS, ME
 
 NEXT = "9.9.9"
 BRANCH = f"shipway-upgrade-{NEXT}"
+pytestmark = pytest.mark.skipif(
+    (ROOT / record.FILE).exists(), reason="left out: this is a fork, and no template for others"
+)
 FORKS, WHOLE = "this fork's tests: tests/app, tests/test_workflows.py", "the whole suite: "
 
 
