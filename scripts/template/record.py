@@ -18,14 +18,14 @@ from scripts.template import version
 from scripts.template.owners import Owners, current
 
 FILE = ".shipway.toml"
-_HEADER = "# The Shipway in this repository. ./ship init and ./ship upgrade write this file.\n"
+_HEADER = "# Shipway in this repository (docs/upgrade.md). ship init and upgrade write this file.\n"
 _BYTES = "surrogateescape"  # a file's name may be any bytes
 _COMMENTS = {
-    "version": "its version",
-    "files": "a digest of Shipway's code: ./ship test compares it with the code here",
-    "source": "where `./ship upgrade` fetches new versions",
-    "commit": "the commit of that version in the repository above",
-    "keep": "Shipway's files that you changed: an upgrade merges them instead of replacing them",
+    "version": "Its version.",
+    "files": "A digest of Shipway's code in that version. ./ship test compares the code with it.",
+    "source": "The repository that ./ship upgrade fetches new versions from.",
+    "commit": "The commit of the version in that repository.",
+    "keep": "Shipway's files that this repository changed. An upgrade merges them.",
 }
 
 
@@ -67,7 +67,9 @@ def render(record: Record) -> str:
     for name, value in msgspec.structs.asdict(record).items():
         if value:
             # A JSON string or list of strings is a TOML one.
-            lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)} # {_COMMENTS[name]}\n")
+            lines.append(
+                f"\n# {_COMMENTS[name]}\n{name} = {json.dumps(value, ensure_ascii=False)}\n"
+            )
     return "".join(lines)
 
 

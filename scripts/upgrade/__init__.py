@@ -22,7 +22,7 @@ from scripts.command.options import option
 from scripts.command.results import Result, Table
 from scripts.errors import Refused, UsageError
 from scripts.template import owners, record
-from scripts.template.owners import Owners
+from scripts.template.owners import Owner, Owners
 from scripts.template.record import Record
 from scripts.upgrade import changelog, plan, scratch
 from scripts.upgrade.fork import Fork
@@ -105,12 +105,22 @@ def _upgrade(call: Call, options: Options, fork: Fork, new: str, folder: Path) -
     keep = _kept(fork.record, options.keep, rules)
     base = fork.base(target)
     call.progress.line(f"from {fork.version} ({base.how}) to {new}")
-    theirs = repository.tree(target)
+    old, theirs = repository.tree(base.commit), repository.tree(target)
+
+    def owner(path: str) -> Owner:
+        # A file that the new version's list does not cover is one that Shipway had and gave up.
+        return "shared" if path in old and rules.name_for(path) is None else rules.of(path)
+
     made = plan.make(
-        repository.tree(base.commit), repository.tree(repository.head), theirs,
-        owner=rules.of, published=repository.published(target, base.commit),
-        moved=repository.moved(base.commit, target), keep=keep, overwrite=options.overwrite,
-    )  # fmt: skip
+        old,
+        repository.tree(repository.head),
+        theirs,
+        owner=owner,
+        published=repository.published(target, base.commit),
+        moved=repository.moved(base.commit, target),
+        keep=keep,
+        overwrite=options.overwrite,
+    )
     if made.edited:
         raise _edited(made)
     conflicts = _merge(fork, new, made)

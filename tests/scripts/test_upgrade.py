@@ -35,6 +35,7 @@ LINES = "".join(f"line {number}\n" for number in range(1, 13))
 FIRST = {
     ".gitignore": "/.shipway\n",
     WORKFLOW: LINES,
+    "HELP.md": "help\n",
     "README.md": "The template's\n",
     "app/main.py": "sample\n",
     "cloudbuild/deliver.yaml": "build\n",
@@ -67,6 +68,8 @@ THIRD = {
     " second.\n\n## 1.0.0\n\nThe first.\n",
     "pipelines/schema.json": '{"new": true}\n',
     "scripts/added/new.py": "added\n",
+    "HELP.md": None,
+    "docs/HELP.md": "help\n",
     "scripts/gone.py": None,
     "scripts/moved.py": LINES.replace("line 12\n", "line 12, new\n"),
     "scripts/template/VERSION": "1.2.0\n",
@@ -209,7 +212,7 @@ def test_a_fork_and_a_copy_get_the_newest_version(
             assert ours.show(name) == ours.show(name, head)
         elif name != ".shipway.toml":
             assert ours.show(name) == template.show(name, "v1.2.0"), name
-    assert "scripts/gone.py" not in ours.files()
+    assert not {"scripts/gone.py", "HELP.md"} & ours.files()
     assert ours.record["version"] == "1.2.0"
     assert ours.record["source"] == str(template.folder)
     assert ours.record["commit"] == template.git("rev-parse", "v1.2.0^{commit}")
