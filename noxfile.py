@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nox
@@ -20,6 +22,18 @@ def _install(session: nox.Session) -> None:
         session.install("--quiet", "--require-hashes", "-r", "requirements/dev.txt")
 
 
+def _files() -> list[str]:
+    """Return what to look at: everything, or in a fork Shipway's Python files only."""
+    sys.path.insert(0, str(Path.cwd()))
+    from scripts.template import owners, record
+
+    if record.read(Path.cwd()) is None:
+        return ["."]
+    rules = owners.current()
+    listed = subprocess.check_output(["git", "ls-files", "-z", "--", "*.py"], text=True)
+    return [n for n in listed.split("\0") if n and Path(n).exists() and rules.of(n) == "shipway"]
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The test suite, on each Python that the machine has."""
@@ -31,8 +45,9 @@ def tests(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Style and common mistakes; `-- --fix` mends what can be mended."""
     _install(session)
-    session.run("ruff", "check", *session.posargs, ".")
-    session.run("ruff", "format", *([] if session.posargs else ["--check"]), ".")
+    files = _files()
+    session.run("ruff", "check", *session.posargs, *files)
+    session.run("ruff", "format", *([] if session.posargs else ["--check"]), *files)
 
 
 @nox.session

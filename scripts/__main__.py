@@ -19,6 +19,7 @@ from scripts.command import failure, verbs  # noqa: E402  (the line above makes 
 from scripts.command.call import Call  # noqa: E402
 from scripts.command.github import json_text  # noqa: E402
 from scripts.errors import Failed, ShipError, UsageError, did_you_mean  # noqa: E402
+from scripts.template import version  # noqa: E402
 
 _INTERRUPTED = 130
 
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
         print(overview(), flush=True)
         return 0
     if argv[0] == "--version":
-        print(version(), flush=True)
+        print(version.current(), flush=True)
         return 0
     verb, *rest = argv
     call = Call(verb, root())
@@ -121,11 +122,6 @@ def root() -> Path:
     """Return the project: the nearest folder upwards with pipelines/, else this program's own."""
     here = Path.cwd()
     return next((p for p in (here, *here.parents) if (p / "pipelines").is_dir()), HOME)
-
-
-def version() -> str:
-    """Return the version of Shipway that this is."""
-    return (HOME / "VERSION").read_text(encoding="utf-8").strip()
 
 
 def overview() -> str:

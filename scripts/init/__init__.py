@@ -23,6 +23,7 @@ from scripts.init import adopt, fork, forms, questions, tree
 from scripts.init.fork import Answers, Fork
 from scripts.init.tree import Files
 from scripts.machine import git
+from scripts.template import record
 
 Planned = tuple[Files, dict[str, str], list[str], list[str]]
 """The files that shall be, new path -> old path, what to say then, and what not to show (I9)."""
@@ -99,6 +100,7 @@ def run(options: Options, call: Call) -> int:
             return 0
         if not options.yes:
             questions.confirm("Write this?")
+        record.start(root)
         tree.put(root, scratch, before, after)
     print("\n".join(["", *said]))
     return 0

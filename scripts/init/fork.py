@@ -198,7 +198,7 @@ def with_triggers(files: Files, service: str) -> Files:
     made = Fork(files, service)
     after = {env: yamledit.get(files[f"pipelines/{service}/{env}.yaml"], ["after"])
              for env in made.projects}  # fmt: skip
-    return triggers.follow(files, after)
+    return triggers.of_a_fork(triggers.follow(files, after))
 
 
 def runtime_account(service: str) -> str:

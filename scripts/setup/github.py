@@ -57,6 +57,17 @@ def has_gh() -> bool:
     return shutil.which("gh") is not None
 
 
+def template(root: Path) -> str:
+    """Return the URL of the repository that this one was forked or copied from; "" if unknown."""
+    name = git.origin(root).removeprefix("https://github.com/")
+    if not name or not has_gh():
+        return ""
+    # Source: https://docs.github.com/en/rest/repos/repos#get-a-repository
+    wanted = "(.template_repository // .parent).clone_url // empty"
+    found = _gh("api", f"repos/{name}", "--jq", wanted)
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
 def commands(
     repository: Repository, env: str, shared: Mapping[str, str], own: Mapping[str, str]
 ) -> list[list[str]]:
