@@ -182,7 +182,7 @@ def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
             except ShipError as error:
                 yield of_error("roles", error, case.context(), looking=True)
                 return
-        if not steps.given(policies[binding.resource].get("bindings") or [], binding):
+        if not steps.granted(policies[binding.resource].get("bindings") or [], binding):
             missing.append(binding)
     for binding in missing:
         who = binding.member.rpartition("/attribute.")[2]

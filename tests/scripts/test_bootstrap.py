@@ -154,7 +154,7 @@ def test_what_others_made_is_kept_and_what_we_have_besides_is_offered_for_remova
     before = team.policy(project)
     told = team.bootstrap("staging", "--yes")
     assert told.returncode == 0, told.stderr
-    assert told.stdout.count("not planned here") == 3
+    assert told.stdout.count("not planned: roles/") == 3
     assert team.policy(project) == before
     offered = team.plan("staging", "--prune")["steps"]
     assert {step["does"] for step in offered} == {"remove"}
@@ -195,7 +195,7 @@ def test_a_service_is_opened_by_whoever_may_and_stays_as_it_is(team: Team) -> No
     team.project.commit()
     steps = team.set_up("staging")["steps"]
     assert [(step["does"], step["what"]) for step in steps] == [
-        ("change", f"service {NAME} in us-central1: open to everybody")
+        ("change", f"service {NAME} in us-central1: open to everyone")
     ]
     after = read(team, SERVICE)
     assert after["spec"] == before["spec"]
@@ -252,7 +252,7 @@ def test_who_may_not_is_told_how_somebody_else_can(team: Team) -> None:
         team.leave(project)
     ended = team.bootstrap("staging", "--yes")
     assert ended.returncode == 2
-    assert f"project {OPS} is not there, or not for you to set up" in ended.stderr
+    assert f"project {OPS} does not exist, or you may not set it up" in ended.stderr
     assert "--explain" in ended.stderr
 
 
@@ -266,7 +266,7 @@ def test_nobody_there_to_be_asked(team: Team) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--env", "local"], "says credentials: none: there is nothing to set up"),
+        (["--env", "local"], "says credentials: none, so there is nothing to set up"),
         (["--env", "stagin"], "did you mean 'staging'?"),
         (["--env", "staging"], "--repository OWNER/NAME"),
         (["--env", "staging", "--repository", "acme"], "--repository OWNER/NAME"),
