@@ -36,10 +36,10 @@ def point(error: ShipError, arguments: argparse.Namespace, root: Path) -> None:
     elif found.name in _ABOUT_SOMEBODY and (account := _account(pipeline)):
         found = known_errors.explain_error(error, **context, account=account)
     if found:
-        error.more.append(f"That is: {found.says}")
-        if found.mend not in (error.hint or ""):
-            error.more.append(f"-> {found.mend}")
-    error.more.append(f"-> ./ship doctor {pipeline.where} looks at everything that it needs")
+        error.more.append(f"That is: {found.means}")
+        if found.fix not in (error.hint or ""):
+            error.more.append(f"-> {found.fix}")
+    error.more.append(f"-> ./ship doctor {pipeline.where} checks everything that it needs")
 
 
 def _pipeline(arguments: argparse.Namespace, root: Path) -> pipelines.Pipeline | None:

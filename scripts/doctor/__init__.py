@@ -18,7 +18,7 @@ import msgspec
 from scripts.command import options
 from scripts.command.terminal import Progress, Result, Table, show
 from scripts.config import pipelines
-from scripts.doctor import access, cloud, here
+from scripts.doctor import access, cloud, machine
 from scripts.doctor.case import Case, Named
 from scripts.doctor.finding import Finding, skipped, wrong
 from scripts.errors import ShipError, UsageError
@@ -53,14 +53,14 @@ def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
     except UsageError as error:
         if not _is_there(arguments, root):
             raise
-        yield wrong("files", error.message, error.hint or "mend the file, and type this again")
+        yield wrong("files", error.message, error.hint or "fix the file and run this again")
         return
     named = Named(arguments.repository, arguments.owner_id, arguments.repository_id)
     case = Case(root, pipeline, named, by_cloud_build=arguments.trigger == "cloud-build")
     told: set[str] = set()
     for finding in _checks(case, Context(arguments, root, pipeline)):
         if finding.known == "api-disabled" and finding.check != "apis" and "apis" in told:
-            yield skipped(finding.check, f"cannot be looked at: {finding.found}")
+            yield skipped(finding.check, f"cannot be checked: {finding.found}")
             continue
         if finding.state == "wrong":
             told.add(finding.check)
@@ -74,10 +74,10 @@ def _is_there(arguments: argparse.Namespace, root: Path) -> bool:
 
 
 def _checks(case: Case, context: Context) -> Iterator[Finding]:
-    yield from here.files(case)
-    yield from here.docker(case)
+    yield from machine.files(case)
+    yield from machine.docker(case)
     reached = True
-    for finding in (*here.network(case), *here.credentials(case)):
+    for finding in (*machine.network(case), *machine.credentials(case)):
         yield finding
         reached = reached and (finding.check == "clock" or finding.state != "wrong")
     if not reached:
@@ -116,7 +116,7 @@ def _plan(case: Case) -> tuple[Federation | None, str]:
 def report(arguments: argparse.Namespace, findings: list[Finding]) -> Result:
     """The result: a line for each finding; 1 where one is wrong."""
     bad = [finding for finding in findings if finding.state == "wrong"]
-    mends = list(dict.fromkeys(finding.mend for finding in bad))
+    fixes = list(dict.fromkeys(finding.fix for finding in bad))
     return Result(
         data={
             "environment": arguments.env,
@@ -126,10 +126,10 @@ def report(arguments: argparse.Namespace, findings: list[Finding]) -> Result:
         table=Table(
             columns=["CHECK", "STATE", "FOUND"],
             rows=[
-                [one.check, one.state, f"{one.found} -> {one.mend}" if one.mend else one.found]
+                [one.check, one.state, f"{one.found} -> {one.fix}" if one.fix else one.found]
                 for one in findings
             ],
-            notes=["", "what mends it, in this order:", *mends] if mends else [],
+            notes=["", "To fix it, in this order:", *fixes] if fixes else [],
         ),
         code=1 if bad else 0,
     )
