@@ -38,6 +38,9 @@ RUN_INVOKER = "roles/run.invoker"
 RUN_VIEWER = "roles/run.viewer"
 SECRET_ACCESSOR = "roles/secretmanager.secretAccessor"  # noqa: S105  (a role)
 
+_PULL = "artifactregistry.repositories.downloadArtifacts"
+_PUSH = "artifactregistry.repositories.uploadArtifacts"
+
 # Numbers in the place of names, which somebody else can take over. The subject is not GitHub's
 # `sub`: that holds names, has another form in repositories made since June 2026, and may be longer
 # than the 127 bytes that Google takes. This one leads from an audit log to the run.
@@ -154,8 +157,17 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
         }[self.kind]
 
 
+class Need(msgspec.Struct, frozen=True):
+    """A permission that a delivery uses on a resource, the role that gives it, and the reason."""
+
+    permission: str
+    resource: Resource
+    role: str
+    why: str
+
+
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
-    """One role for one member on one resource, and what it is needed for."""
+    """One role for one member on one resource, and the reason."""
 
     role: str
     resource: Resource
@@ -259,17 +271,15 @@ def plan(
             why=f"delivers: it is in the GitHub Environment {env}, and speaks as the deployer",
         ),
     ]
+    push = [need for p in pipelines for need in push_needs(p)]
+    deploy = [need for p in pipelines for need in deploy_needs(p, runtimes[p.service])]
+    deploy += [need for p in earlier for need in earlier_needs(p)]
+    bindings += _bindings(pusher.member, push)
+    bindings += _bindings(deployer.member, deploy)
     for pipeline in pipelines:
-        bindings += _for_service(pipeline, pusher, deployer, runtimes[pipeline.service], numbers)
-    for pipeline in earlier:
-        bindings.append(
-            Binding(
-                role=RUN_VIEWER,
-                resource=Resource(kind="project", project=pipeline.environment.project),
-                member=deployer.member,
-                why=f"sees that a digest has served in {pipeline.env}",
-            )
-        )
+        agent = _agent(numbers[pipeline.environment.project])
+        bindings += _bindings(agent, agent_needs(pipeline))
+        bindings += _bindings(runtimes[pipeline.service].member, runtime_needs(pipeline))
     return Federation(
         provider=provider,
         pusher=pusher,
@@ -306,39 +316,88 @@ def for_cloud_build(access: Federation, repository: Repository) -> Federation:
     )
 
 
-def _for_service(
-    pipeline: Pipeline,
-    pusher: Account,
-    deployer: Account,
-    runs_as: Account,
-    numbers: Mapping[str, str],
-) -> list[Binding]:
-    """The roles that one service in one environment needs."""
-    env = pipeline.environment
-    project = Resource(kind="project", project=env.project)
+def push_needs(pipeline: Pipeline) -> list[Need]:
+    """Return what building and pushing an image of one service needs."""
     registry = images(pipeline)
-
-    def given(role: str, resource: Resource, who: str, why: str) -> Binding:
-        return Binding(role=role, resource=resource, member=who, why=why)
-
-    found = [
-        given(ARTIFACT_WRITER, registry, pusher.member, "pushes images, and reads them back"),
-        given(ARTIFACT_READER, registry, deployer.member, "Cloud Run asks it of whoever deploys"),
-        given(RUN_VIEWER, project, deployer.member, "lists revisions: a list is the project's"),
-        given(LOGS, project, deployer.member, "shows the last log lines of what failed"),
-        given(ACT_AS, of_account(runs_as), deployer.member, "deploys what runs as this account"),
+    return [
+        Need(_PUSH, registry, ARTIFACT_WRITER, "pushes images"),
+        Need(_PULL, registry, ARTIFACT_WRITER, "reads them back"),
     ]
-    if registry.project != env.project:
-        agent = f"service-{numbers[env.project]}@serverless-robot-prod.iam.gserviceaccount.com"
-        member = f"serviceAccount:{agent}"
-        found.append(given(ARTIFACT_READER, registry, member, "Cloud Run pulls across projects"))
+
+
+def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
+    """Return what releasing one service in its environment needs.
+
+    Args:
+        pipeline: The service in the environment.
+        runs_as: The account that the service runs as; None leaves out what concerns it.
+    """
+    project = Resource(kind="project", project=pipeline.environment.project)
+    needs = [
+        Need(_PULL, images(pipeline), ARTIFACT_READER, "Cloud Run requires it of the deployer"),
+        # Cloud Run checks the list permissions on the project, never on a service.
+        Need("run.revisions.list", project, RUN_VIEWER, "lists revisions"),
+        Need("run.revisions.get", project, RUN_VIEWER, "waits until a revision is ready"),
+        Need("logging.logEntries.list", project, LOGS, "shows the last log lines of a failure"),
+    ]
+    if runs_as:
+        why = "deploys a service that runs as this account"
+        needs.append(Need("iam.serviceAccounts.actAs", of_account(runs_as), ACT_AS, why))
     for service in services(pipeline):
-        found.append(given(RUN_DEVELOPER, service, deployer.member, "deploys and moves traffic"))
-        if env.access == "private":
-            found.append(given(RUN_INVOKER, service, deployer.member, "makes the smoke checks"))
-    for secret in secrets(pipeline):
-        found.append(given(SECRET_ACCESSOR, secret, runs_as.member, "reads it when it starts"))
-    return found
+        needs += [
+            Need("run.services.get", service, RUN_DEVELOPER, "reads the service"),
+            Need("run.services.update", service, RUN_DEVELOPER, "deploys and moves traffic"),
+        ]
+        if pipeline.environment.access == "private":
+            needs.append(Need("run.routes.invoke", service, RUN_INVOKER, "makes the smoke checks"))
+    return needs
+
+
+def earlier_needs(pipeline: Pipeline) -> list[Need]:
+    """Return what a release needs in the environment that a commit passes first.
+
+    Args:
+        pipeline: The service in the environment that `after` names.
+    """
+    project = Resource(kind="project", project=pipeline.environment.project)
+    why = f"sees that a digest has served in {pipeline.env}"
+    return [
+        Need("run.services.get", project, RUN_VIEWER, why),
+        Need("run.revisions.list", project, RUN_VIEWER, why),
+    ]
+
+
+def runtime_needs(pipeline: Pipeline) -> list[Need]:
+    """Return what the account that a service runs as needs."""
+    why = "reads the secret when it starts"
+    return [
+        Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why)
+        for secret in secrets(pipeline)
+    ]
+
+
+def agent_needs(pipeline: Pipeline) -> list[Need]:
+    """Return what Cloud Run's service agent needs: nothing for images in its own project."""
+    registry = images(pipeline)
+    if registry.project == pipeline.environment.project:
+        return []
+    return [Need(_PULL, registry, ARTIFACT_READER, "Cloud Run pulls across projects")]
+
+
+def _agent(number: str) -> str:
+    """Return the member that is Cloud Run's service agent in the project with this number."""
+    return f"serviceAccount:service-{number}@serverless-robot-prod.iam.gserviceaccount.com"
+
+
+def _bindings(member: str, needs: Sequence[Need]) -> list[Binding]:
+    """Return the roles that give a member what it needs, one for each role and resource."""
+    reasons: dict[tuple[str, Resource], list[str]] = {}
+    for need in needs:
+        reasons.setdefault((need.role, need.resource), []).append(need.why)
+    return [
+        Binding(role=role, resource=resource, member=member, why=", ".join(dict.fromkeys(whys)))
+        for (role, resource), whys in reasons.items()
+    ]
 
 
 def runtime(pipeline: Pipeline) -> Account:

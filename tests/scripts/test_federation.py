@@ -277,6 +277,20 @@ def test_the_roles_of_production() -> None:
     }
 
 
+def test_each_need_names_a_role_that_gives_its_permission() -> None:
+    private = pipeline("production", access="private")
+    runs_as = permissions.runtime(private)
+    needs = [
+        *permissions.push_needs(private),
+        *permissions.deploy_needs(private, runs_as),
+        *permissions.earlier_needs(pipeline("staging")),
+        *permissions.agent_needs(private),
+    ]
+    assert [need for need in needs if need.permission not in ROLES[need.role]] == []
+    given = {(b.role, b.resource) for b in planned("production", access="private").bindings}
+    assert {(need.role, need.resource) for need in needs} <= given
+
+
 def test_no_identity_of_ours_can_change_who_may_do_what() -> None:
     """Nor read a secret that is not its own, nor touch a service that is not."""
     for env in ("staging", "production"):
