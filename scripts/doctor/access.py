@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from scripts.cloud.google import NotFound
 from scripts.config import pipelines
 from scripts.doctor.case import Case, grant
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
-from scripts.errors import ShipError
+from scripts.errors import ShipError, UsageError
 from scripts.setup import cloud, github, permissions, steps
-from scripts.setup.permissions import Binding, Federation, Provider, Resource
-
-
-class Need(NamedTuple):
-    """What a delivery asks for: on what, which permission, the role that has it, and what for."""
-
-    resource: Resource
-    permission: str
-    role: str
-    why: str
+from scripts.setup.permissions import Binding, Federation, Need, Provider, Resource
 
 
 def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
@@ -68,50 +59,26 @@ def allowed(case: Case, plan: Federation | None) -> Iterator[Finding]:
 
 
 def needs_of(case: Case, plan: Federation | None) -> list[Need]:
-    """What a delivery asks for, of the pusher, of the deployer, or of a person who is both."""
-    environment = case.environment
-    images, services = case.images, case.services
-    project = Resource(kind="project", project=environment.project)
-    write, read = permissions.ARTIFACT_WRITER, permissions.ARTIFACT_READER
-    pull = "artifactregistry.repositories.downloadArtifacts"
-    push = [
-        Need(images, "artifactregistry.repositories.uploadArtifacts", write, "pushes images"),
-        Need(images, pull, write, "reads back what was pushed"),
-    ]
-    developer, viewer = permissions.RUN_DEVELOPER, permissions.RUN_VIEWER
-    deploy = [
-        *(Need(one, "run.services.get", developer, "reads the service") for one in services),
-        *(Need(one, "run.services.update", developer, "deploys it") for one in services),
-        Need(project, "run.revisions.list", viewer, "lists revisions"),
-        Need(project, "run.revisions.get", viewer, "waits for a revision to start"),
-        Need(project, "logging.logEntries.list", permissions.LOGS, "shows log lines of failures"),
-        Need(images, pull, read, "Cloud Run asks it of whoever deploys"),
-    ]
-    try:
-        runs_as = permissions.of_account(permissions.runtime(case.pipeline))
-    except ShipError:
-        pass  # the files' own finding
-    else:
-        deploy.append(
-            Need(runs_as, "iam.serviceAccounts.actAs", permissions.ACT_AS, "deploys what runs so")
-        )
-    if environment.access == "private":
-        invoker = permissions.RUN_INVOKER
-        deploy += [Need(one, "run.routes.invoke", invoker, "checks it") for one in services]
-    if environment.after:
-        before = pipelines.load(case.root, case.pipeline.service, environment.after)
-        there = Resource(kind="project", project=before.environment.project)
-        why = f"sees that a digest has served in {environment.after}"
-        deploy += [
-            Need(there, permission, viewer, why)
-            for permission in ("run.services.get", "run.revisions.list")
-        ]
+    """Return what a delivery with these credentials needs.
+
+    That is what the pusher needs, what the deployer needs, or for a person both.
+    """
+    after = case.environment.after
     is_pusher = plan is not None and case.account == plan.pusher.email
     is_deployer = plan is not None and case.account == plan.deployer.email
+    push = permissions.push_needs(case.pipeline)
     if is_pusher and not is_deployer:
         return push
-    # In Cloud Build one identity is both.
-    if (is_deployer and not is_pusher) or environment.after:
+    try:
+        runs_as = permissions.runtime(case.pipeline)
+    except UsageError:
+        runs_as = None  # the check of the files reports it
+    deploy = permissions.deploy_needs(case.pipeline, runs_as)
+    if after:
+        earlier = pipelines.load(case.root, case.pipeline.service, after)
+        return [*deploy, *permissions.earlier_needs(earlier)]
+    # In Cloud Build one account is both.
+    if is_deployer and not is_pusher:
         return deploy
     return list({(need.resource, need.permission): need for need in [*deploy, *push]}.values())
 
