@@ -7,7 +7,8 @@ pipelines/schema.json from them.
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +21,15 @@ Duration = Annotated[
     Meta(
         pattern=r"^[0-9]+(\.[0-9]+)?(s|m|h)$",
         description="a duration, such as 90s, 5m or 1h",
+    ),
+]
+# Source: https://cloud.google.com/run/docs/reference/rest/v1/namespaces.services (metadata.name)
+ServiceName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z]([a-z0-9-]{0,47}[a-z0-9])?$",
+        description="at most 49 lower-case letters, digits and hyphens, starting with a letter and"
+        " not ending with a hyphen",
     ),
 ]
 Project = Annotated[
@@ -66,6 +76,12 @@ class Rollout(_Strict, frozen=True):
         list[Percent], Meta(min_length=1, description="the percentage of each step, rising")
     ] = msgspec.field(default_factory=lambda: [100])
     bake: Annotated[Duration, Meta(extra_json_schema={"title": "how long each step bakes"})] = "0s"
+
+
+AT_ONCE = Rollout()
+"""The rollout of a new environment's file, unless a commit serves elsewhere first."""
+GRADUAL = Rollout(steps=[10, 50, 100], bake="5m")
+"""The rollout of a new environment's file after another environment, or with users already."""
 
 
 class Environment(_Strict, frozen=True):
@@ -144,6 +160,11 @@ class Check(_Strict, frozen=True):
 
 COMMIT_CHECK = Check(path="/version", name="commit", expect=Expect(commit="commit"))
 """The check that always runs: the URL must answer with the commit that was built."""
+
+
+def matches(text: str, type_: Any) -> bool:
+    """Return whether a text has the form of one of the types above."""
+    return re.search(get_args(type_)[1].pattern, text) is not None
 
 
 def schema() -> dict[str, Any]:

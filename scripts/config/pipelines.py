@@ -12,8 +12,15 @@ from typing import Any
 import msgspec
 
 from scripts.config import knative
-from scripts.config.formats import COMMIT_CHECK, Check, Environment
-from scripts.config.yamlfile import YamlFile
+from scripts.config.formats import (
+    COMMIT_CHECK,
+    Check,
+    Duration,
+    Environment,
+    ServiceName,
+    matches,
+)
+from scripts.config.yamlfile import YamlFile, description
 from scripts.errors import UsageError, did_you_mean
 
 ENDPOINT_VARIABLE = "SHIPWAY_ENDPOINT"
@@ -81,10 +88,9 @@ def seconds(duration: str) -> float:
     Raises:
         UsageError: it is not a duration.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
-    if not match:
+    if not matches(duration, Duration):
         raise UsageError(f"'{duration}' is not a duration, such as 90s, 5m or 1h")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
 
 
 def services(root: Path) -> list[str]:
@@ -187,11 +193,8 @@ def _manifest(root: Path, name: str) -> dict[str, Any]:
         raise file.error(
             ["metadata", "name"], f"says '{declared}', but the folder is pipelines/{name}/"
         )
-    if not re.fullmatch(r"[a-z](?:[a-z0-9-]{0,47}[a-z0-9])?", name):
-        raise file.error(
-            ["metadata", "name"],
-            "lower-case letters, digits and hyphens, at most 49 characters (Cloud Run's rule)",
-        )
+    if not matches(name, ServiceName):
+        raise file.error(["metadata", "name"], f"not valid: expected {description(ServiceName)}")
     template = service.spec.template if service.spec else None
     containers = template.spec.containers if template and template.spec else None
     if not containers:

@@ -149,7 +149,7 @@ def dotted(path: list[str | int]) -> str:
     return text.lstrip(".") or "the file"
 
 
-def _description(type_: Any) -> str | None:
+def description(type_: Any) -> str | None:
     """Return the description of an `Annotated[...]` type, optional or not."""
     for candidate in (type_, *get_args(type_)):
         for meta in getattr(candidate, "__metadata__", ()):
@@ -222,7 +222,7 @@ def _plain(what: str, type_: Any) -> str:
         known = [str(choice) for choice in get_args(_plain_type(type_))]
         return f"unknown value '{value[1]}'; {did_you_mean(value[1], known)}"
     if "matching regex" in what:
-        return f"not valid: expected {_description(type_) or what}"
+        return f"not valid: expected {description(type_) or what}"
     what = re.sub(r"`([\w| ]+) \| null`", r"`\1`", what).replace("int | str", "str")
     for python, plain in (("array", "a list"), ("object", "a mapping"), ("str", "text")):
         what = what.replace(f"`{python}`", plain)

@@ -17,6 +17,7 @@ from scripts.config import pipelines
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError, did_you_mean
 from scripts.init import adopt, fork, forms, questions, tree
+from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers, Fork
 from scripts.init.tree import Files
 from scripts.machine import git
@@ -104,7 +105,7 @@ def _renamed(arguments: argparse.Namespace, root: Path, files: Files) -> Planned
     )  # fmt: skip
     if service != there.service and (root / "pipelines" / service).exists():
         raise UsageError(f"pipelines/{service}/ exists already: it is another service")
-    after, renamed = there.says(answers)
+    after, renamed = there.with_answers(answers)
     return after, renamed, _next(root, source, repository, next(iter(projects), None)), []
 
 
@@ -121,7 +122,7 @@ def _adopted(arguments: argparse.Namespace, root: Path, files: Files) -> Planned
     regions = forms.regions(arguments.region)
     if len(regions) != 1:
         raise UsageError(f"--region {arguments.region}: one region; add others to the file later")
-    env = arguments.env if arguments.env == fork.LOCAL else forms.environment(arguments.env)
+    env = arguments.env if arguments.env == LOCAL else forms.environment(arguments.env)
     running = adopt.find(
         root, files, name=name, env=env, project=forms.project(arguments.project[0]),
         region=regions[0],
@@ -129,7 +130,7 @@ def _adopted(arguments: argparse.Namespace, root: Path, files: Files) -> Planned
     adopt.check(running)
     source = arguments.source and forms.folder(arguments.source)
     source = source or adopt.folder_of(root, files, name)
-    after, renamed = adopt.says(files, running, source)
+    after = adopt.adopted(files, running, source)
     said = [
         f"WARNING: {variable} is a plain variable and sounds like a secret: keep it in Secret"
         " Manager, and out of git"
@@ -142,7 +143,7 @@ def _adopted(arguments: argparse.Namespace, root: Path, files: Files) -> Planned
     ]
     repository = _repository(arguments.repository, root)
     said += _next(root, source, repository, env)
-    return after, renamed, said, list(running.sounds_secret.values())
+    return after, {}, said, list(running.sounds_secret.values())
 
 
 def _which(root: Path, wanted: str | None) -> str:

@@ -207,18 +207,18 @@ def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["Orders", *ANSWERS], "'Orders' is no name for a service"),
+        (["Orders", *ANSWERS], "'Orders' is not a service name"),
         (["orders"], "--project staging=ID is missing"),
         ([*ANSWERS], "SERVICE is missing"),
-        (["orders", *ANSWERS, "--project", "staging=X"], "'X' is no project id"),
-        (["orders", *ANSWERS, "--project", "orders-prod"], "say of which environment"),
+        (["orders", *ANSWERS, "--project", "staging=X"], "'X' is not a project ID"),
+        (["orders", *ANSWERS, "--project", "orders-prod"], "name the environment"),
         (["orders", *ANSWERS, "--project", "prod=orders-prod", "--environments", "staging"],
          "--project production=orders-production: no such environment"),
-        (["orders", *ANSWERS, "--region", "europe"], "'europe' has not the form of a region"),
-        (["orders", *ANSWERS, "--repository", "orders"], "'orders' is no GitHub repository"),
-        (["orders", *ANSWERS, "--registry", "here"], "'here' is no registry"),
-        (["orders", *ANSWERS, "--source", "../x"], "'../x' is no folder of this repository"),
-        (["orders", *ANSWERS, "--environments", "local"], "'local' is taken"),
+        (["orders", *ANSWERS, "--region", "europe"], "'europe' is not a region"),
+        (["orders", *ANSWERS, "--repository", "orders"], "'orders' is not a GitHub repository"),
+        (["orders", *ANSWERS, "--registry", "here"], "'here' is not a registry"),
+        (["orders", *ANSWERS, "--source", "../x"], "'../x' is not a folder of this repository"),
+        (["orders", *ANSWERS, "--environments", "local"], "'local' is reserved"),
         (["--from-service", "web"], "--from-service needs --region R and --project P"),
     ],
 )  # fmt: skip
@@ -274,7 +274,7 @@ def test_on_a_terminal_it_asks(fork: Fork) -> None:
         _, told = process.communicate(timeout=60)
         os.close(ours)
         assert process.returncode == code, told
-        assert "'Orders' is no name for a service" in told
+        assert "'Orders' is not a service name" in told
         assert (fork.folder / "pipelines/app").exists() == (last == "n")
     assert fork.yaml("orders/staging.yaml")["project"] == "orders-staging"
 
@@ -429,7 +429,7 @@ def test_a_service_of_google_s_is_adopted_as_production(fork: Fork) -> None:
         open_to_all=True,
     )  # fmt: skip
     before = tree.read(fork.folder)
-    after, _ = adopt.says(before, running, "app")
+    after = adopt.adopted(before, running, "app")
     with tree.alone(fork.folder) as scratch:
         tree.stage(fork.folder, scratch, before, after)
         tree.put(fork.folder, scratch, before, after)
@@ -465,9 +465,9 @@ def test_a_plain_variable_that_sounds_like_a_secret_is_pointed_out(
 def test_a_service_that_does_not_exist(fork: Fork, local_cloud_run: LocalCloudRun) -> None:
     before = fork.files()
     ended = fork.ship(
-        "init", "--from-service", "nobody", "--region", "us-central1", "--project",
+        "init", "--from-service", "missing", "--region", "us-central1", "--project",
         "shipway-local", "--env", "local", SHIPWAY_ENDPOINT=local_cloud_run.url,
     )  # fmt: skip
     assert ended.returncode == 1
-    assert "there is no service nobody in shipway-local, us-central1" in ended.stderr
+    assert "the service missing does not exist in shipway-local, us-central1" in ended.stderr
     assert fork.files() == before
