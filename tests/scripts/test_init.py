@@ -201,7 +201,7 @@ def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
     fork.done("init", "--source", "code")
     dependabot = yaml.safe_load((fork.folder / ".github/dependabot.yml").read_text())
     directories = [update["directory"] for update in dependabot["updates"]]
-    assert directories == ["/", "/", "/code", "/code"]
+    assert directories == ["/", "/requirements", "/code", "/code"]
 
 
 @pytest.mark.parametrize(
