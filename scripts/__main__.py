@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
+import ast
 import importlib
 import os
 import signal
 import sys
+from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
 
-# Until the handlers stand, Ctrl-C just ends it: there is nothing to tidy up yet.
+# Until the handlers are set, Ctrl-C just ends the program: there is nothing to tidy up yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 HOME = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HOME)
 
-from scripts.command import terminal  # noqa: E402  (the line above is what makes it importable)
-from scripts.errors import ShipError, UsageError, did_you_mean  # noqa: E402
+from scripts.command import failure, verbs  # noqa: E402  (the line above makes it importable)
+from scripts.command.call import Call  # noqa: E402
+from scripts.command.github import json_text  # noqa: E402
+from scripts.errors import Failed, ShipError, UsageError, did_you_mean  # noqa: E402
 
-GROUPS = {
-    "try it": ["demo", "trial", "rehearse", "up", "test", "check"],
-    "set up": ["init", "bootstrap", "doctor"],
-    "deliver": ["deliver", "build", "deploy", "smoke", "rollout"],
-    "operate": ["status", "history", "plan", "logs", "promote", "rollback", "hold", "resume"],
-}
-VERBS = [verb for verbs in GROUPS.values() for verb in verbs]
+_INTERRUPTED = 130
 
 
 def main(argv: list[str]) -> int:
@@ -38,111 +34,127 @@ def main(argv: list[str]) -> int:
         found, 130 interrupted.
     """
     _open_closed_streams()
-    # As Ctrl-C: scratch folders go, and what is in force stays in force.
+    # SIGTERM is handled as Ctrl-C: scratch folders are deleted, and the traffic stays as it is.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
+    if not argv or argv[0] in ("-h", "--help"):
+        print(overview(), flush=True)
+        return 0
+    if argv[0] == "--version":
+        print(version(), flush=True)
+        return 0
+    verb, *rest = argv
+    call = Call(verb, root())
     try:
-        return _run(argv)
+        return _run(call, rest)
     except ShipError as error:
-        if "--debug" in argv:
+        if "--debug" in rest:
             raise
-        terminal.show_error(error)
-        return error.exit_code
+        return _fail(error, call, rest)
     except KeyboardInterrupt:
-        look = "" if argv[0] in GROUPS["try it"] else "; see what is in force with: ./ship status"
+        found = verbs.find(verb)
+        tries = found is not None and found.group == verbs.TRY
+        look = "" if tries else "; to see what is live: ./ship status"
         print(f"\nship: interrupted{look}", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read standard output has gone; there is nobody left to tell.
+        # The reader of standard output has gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if "--debug" in argv:
+        if "--debug" in rest:
             raise
-        print(f"ship: this should not happen: {type(error).__name__}: {error}", file=sys.stderr)
-        terminal.annotate("ship: this should not happen", f"{type(error).__name__}: {error}")
-        print("  -> --debug shows where; please report it", file=sys.stderr)
-        return 1
+        bug = Failed(
+            f"this should not happen: {type(error).__name__}: {error}",
+            "--debug shows where; please report it",
+        )
+        return _fail(bug, call, rest)
 
 
-def _run(argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(overview(), flush=True)
-        return 0
-    verb, *rest = argv
-    if verb not in VERBS:
-        raise UsageError(f"no verb '{verb}'", did_you_mean(verb, VERBS, "verbs"))
+def _run(call: Call, rest: list[str]) -> int:
+    verb = call.record.verb
+    if verbs.find(verb) is None:
+        names = [verb.name for verb in verbs.VERBS]
+        raise UsageError(f"no verb '{verb}'", did_you_mean(verb, names, "verbs"))
     module = importlib.import_module(f"scripts.{verb}")
-    made = parser(verb, module)
-    arguments, others = made.parse_known_args(rest)
-    if others and not hasattr(arguments, "handed_on"):
-        made.error(f"unrecognized arguments: {' '.join(others)}")
-    if others:
-        arguments.handed_on = others
-    arguments.verb = verb
+    from scripts.command import options
+
+    given = options.parse(verb, module.Options, module.__doc__, rest)
     try:
-        code: int = module.run(arguments, root())
+        code: int = module.run(given, call)
     except ShipError as error:
         from scripts.cloud.explain import point
 
-        error.about = error.about or getattr(arguments, "about", None)
-        point(error, arguments, root())
+        record = call.record
+        if record.env is not None:
+            point(error, call.root, record.service, record.env)
         raise
     return code
 
 
+def _fail(error: ShipError, call: Call, rest: list[str]) -> int:
+    """Show an error; return the exit code."""
+    failure.show(error, call.record)
+    if _wants_json(rest) and not call.has_shown:
+        try:
+            print(json_text(failure.document(error), indent=2), flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return error.exit_code
+
+
+def _wants_json(rest: list[str]) -> bool:
+    """Whether the output is read by a program. The options may be wrong, so they are not parsed."""
+    return "--format=json" in rest or ("--format", "json") in pairwise(rest)
+
+
 def _open_closed_streams() -> None:
-    """Give whoever closed standard output or error a place to write to all the same."""
+    """Replace a closed standard output or error by one that discards everything."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (for good)
 
 
 def root() -> Path:
-    """The project: the nearest folder upwards that holds pipelines/, else this program's own."""
+    """Return the project: the nearest folder upwards with pipelines/, else this program's own."""
     here = Path.cwd()
     return next((p for p in (here, *here.parents) if (p / "pipelines").is_dir()), HOME)
 
 
+def version() -> str:
+    """Return the version of Shipway that this is."""
+    return (HOME / "VERSION").read_text(encoding="utf-8").strip()
+
+
 def overview() -> str:
-    """`ship --help`: every verb with its first line."""
-    lines = ["usage: ./ship VERB [SERVICE] [--env ENV] [options]", ""]
-    for group, verbs in GROUPS.items():
-        lines.append(f"{group}:")
-        for verb in verbs:
-            documentation = importlib.import_module(f"scripts.{verb}").__doc__ or ""
-            lines.append(f"  {verb:<10} {documentation.splitlines()[0]}")
-        lines.append("")
+    """Return the text of `ship --help`: every verb with its first line."""
+    lines = ["usage: ./ship VERB [SERVICE] [--env ENV] [options]"]
+    group = ""
+    for verb in verbs.VERBS:
+        if verb.group != group:
+            group = verb.group
+            lines += ["", f"{group}:"]
+        lines.append(f"  {verb.name:<10} {_first_line(verb.name)}")
     lines += [
-        "./ship VERB --help tells more.",
-        "--env is local unless given; demo, trial, up and test take none.",
-        "exit codes: 0 done; 1 failed, and the service serves what it did before;",
-        "  2 bad usage or configuration, nothing was sent; 3 refused, nothing changed;",
-        "  4 differences found (plan);",
-        "  130 interrupted, what is in force stays in force",
+        "",
+        "./ship help VERB lists a verb's options; ./ship --version prints the version.",
+        "--env is local by default; demo, trial, rehearse, up, test and check do not take it.",
+        "Exit codes: 0 done; 1 failed, the traffic is unchanged; 2 bad usage or configuration,",
+        "  nothing was sent; 3 refused, nothing changed; 4 differences found (plan);",
+        "  130 interrupted, the traffic stays as it is",
     ]
     return "\n".join(lines)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors a workflow's run page shows as well."""
-
-    def error(self, message: str) -> NoReturn:
-        terminal.annotate(self.prog, message)
-        super().error(message)
-
-
-def parser(verb: str, module: object) -> argparse.ArgumentParser:
-    """The parser of one verb, from its module."""
-    made = _Parser(
-        prog=f"ship {verb}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("--debug", action="store_true", help="show a traceback when it fails")
-    module.arguments(made)  # type: ignore[attr-defined]  # every verb's file has it
-    return made
+def _first_line(verb: str) -> str:
+    """Return the first line of a verb's docstring. The file is not run: that would take long."""
+    file = HOME / "scripts" / f"{verb}.py"
+    if not file.is_file():
+        file = HOME / "scripts" / verb / "__init__.py"
+    documentation = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return documentation.partition("\n")[0]
 
 
 if __name__ == "__main__":

@@ -5,17 +5,21 @@ A commit that is in the registry already is not built again: its digest is what 
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import msgspec
 
-from scripts.command import options
-from scripts.command.terminal import Result, Table, short_digest, show
+from scripts.command.call import Call
+from scripts.command.options import Builder, Commit, WritingOptions
+from scripts.command.results import Result, Table
+from scripts.command.words import short_digest
 from scripts.errors import Refused, UsageError
 from scripts.image.images import Images
-from scripts.machine.git import Commit
+from scripts.machine import git
 from scripts.service.context import Context, at_commit
+
+
+class Options(WritingOptions, frozen=True, kw_only=True):
+    commit: Commit = "HEAD"
+    builder: Builder = None
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,16 +29,9 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     new: bool
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    options.writing(parser)
-    options.commit(parser)
-    options.builder(parser)
-
-
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    with at_commit(arguments, root) as (context, commit):
-        built = build(context, commit)
+def run(options: Options, call: Call) -> int:
+    with at_commit(options, call, options.commit) as (context, commit):
+        built = build(context, commit, options.builder)
         attested = [] if context.dry_run else Images(context).attestations(built.image)
     result = Result(
         data={
@@ -57,7 +54,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
             ],
         ),
     )
-    return show(result, arguments.format)
+    return call.show(result, options.format)
 
 
 def short(image: str) -> str:
@@ -66,12 +63,13 @@ def short(image: str) -> str:
     return f"{name}@{short_digest(image)}"
 
 
-def build(context: Context, commit: Commit) -> Built:
+def build(context: Context, commit: git.Commit, builder: str | None) -> Built:
     """Make sure that the commit's image is in the registry.
 
     Args:
         context: the call, on the commit's files.
         commit: what to build.
+        builder: "docker" or "pack"; None for the environment's.
 
     Raises:
         UsageError: the Dockerfile cannot be built so, or the registry does not answer.
@@ -90,7 +88,7 @@ def build(context: Context, commit: Commit) -> Built:
                 f" it takes what serves in {pipeline.environment.after}",
                 f"./ship deliver {pipeline.service} --env {pipeline.environment.after}",
             )
-        builder = context.arguments.builder or pipeline.environment.builder
+        builder = builder or pipeline.environment.builder
         if builder == "pack" and pipeline.environment.builder != "pack":
             raise UsageError(
                 f"--builder pack: {pipeline.env} takes images built by docker only: a packed image"

@@ -7,23 +7,21 @@ A commit that comes late steps aside: where a newer one serves, or is under way,
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 
 import msgspec
 
 from scripts.build import build
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
-from scripts.command import options
-from scripts.command.terminal import show
+from scripts.command.call import Call
+from scripts.command.options import Bake, Builder, Commit, Digest, Override, WritingOptions
 from scripts.config import pipelines
 from scripts.deploy import deploy
 from scripts.deploy import report as deploy_report
 from scripts.errors import Refused, UsageError
 from scripts.image.images import Images
-from scripts.machine.git import Commit
+from scripts.machine import git
 from scripts.release import changes
 from scripts.release.manifest import image_of
 from scripts.release.state import finished
@@ -32,31 +30,29 @@ from scripts.service.context import Context, at_commit, moved
 from scripts.service.descendants import Descendants, overtaken
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    options.writing(parser)
-    options.commit(parser)
-    options.digest(parser)
-    options.builder(parser)
-    options.bake(parser)
-    options.override(parser)
+class Options(WritingOptions, frozen=True, kw_only=True):
+    commit: Commit = "HEAD"
+    digest: Digest = None
+    builder: Builder = None
+    bake: Bake = None
+    override: Override = None
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
+def run(options: Options, call: Call) -> int:
     started = time.monotonic()
-    with at_commit(arguments, root) as (context, commit):
+    with at_commit(options, call, options.commit, override=options.override) as (context, commit):
         context.confirm(f"Deliver {commit.short} ({commit.subject}) to {context.where}.")
         newer = Descendants(context, commit)
         try:
             _may_go(context, newer)
-            image = context.image = _image(context, commit)
+            image = context.record.image = _image(context, commit, options)
             _came_through(context, image)
             deployed = deploy(context, commit, image, newer)
             if context.dry_run:
-                return show(deploy_report(context, commit, deployed), arguments.format)
-            moves = rollout(context, deployed[0].revision, newer)
+                return call.show(deploy_report(context, commit, deployed), options.format)
+            moves = rollout(context, deployed[0].revision, options.bake, newer)
         except changes.StepsAside as aside:
-            return show(overtaken(context, commit, aside), arguments.format)
+            return call.show(overtaken(context, commit, aside), options.format)
     said = [f"{commit.short} {commit.subject}"]
     if not all(finished(move.after, deployed[0].revision) for move in moves):
         said.append(f"the environment's steps end here: ./ship promote {context.where} goes on")
@@ -72,19 +68,19 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         "revision_url": deployed[0].url,
         "seconds": round(time.monotonic() - started, 2),
     }
-    return show(msgspec.structs.replace(result, data={**result.data, **data}), arguments.format)
+    result = msgspec.structs.replace(result, data={**result.data, **data})
+    return call.show(result, options.format)
 
 
-def _image(context: Context, commit: Commit) -> str:
+def _image(context: Context, commit: git.Commit, options: Options) -> str:
     """The reference by digest of the commit's image, which is built unless --digest names it."""
-    digest = context.arguments.digest
-    if digest is None:
-        built = build(context, commit)
+    if options.digest is None:
+        built = build(context, commit, options.builder)
         if context.dry_run and built.new:
             return built.image
-    elif context.arguments.builder:
+    elif options.builder:
         raise UsageError("--digest never builds, so it takes no --builder", "leave one of them out")
-    return Images(context).checked(commit, digest)
+    return Images(context).checked(commit, options.digest)
 
 
 def _may_go(context: Context, newer: Descendants) -> None:

@@ -5,19 +5,17 @@ A service's very first revision has no predecessor: Cloud Run gives it traffic a
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import msgspec
 
-from scripts.cloud import known_errors
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import ApiError, Conflict
-from scripts.command import options
-from scripts.command.terminal import Result, Table, short_digest, show
+from scripts.command.call import Call
+from scripts.command.options import Commit, Digest, WritingOptions
+from scripts.command.results import Result, Table
+from scripts.command.words import short_digest
 from scripts.errors import Failed, Refused
 from scripts.image.images import Images
-from scripts.machine.git import Commit
+from scripts.machine import git
 from scripts.release import changes as release
 from scripts.release import manifest
 from scripts.release.changes import Newer
@@ -26,6 +24,11 @@ from scripts.release.state import condition, has_failed
 from scripts.service.context import Context, at_commit
 
 _RACES = 8
+
+
+class Options(WritingOptions, frozen=True, kw_only=True):
+    commit: Commit = "HEAD"
+    digest: Digest = None
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,25 +44,18 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     """In a dry run, the service that would be written."""
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    options.writing(parser)
-    options.commit(parser)
-    options.digest(parser)
-
-
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    with at_commit(arguments, root) as (context, commit):
+def run(options: Options, call: Call) -> int:
+    with at_commit(options, call, options.commit) as (context, commit):
         context.confirm(f"Deploy {commit.short} to {context.where}, without traffic.")
-        image = Images(context).checked(commit, arguments.digest)
+        image = Images(context).checked(commit, options.digest)
         done = deploy(context, commit, image)
         if not context.dry_run:
             for region in context.regions:
                 region.change(release.claim, done[0].revision, context.actor())
-    return show(report(context, commit, done), arguments.format)
+    return call.show(report(context, commit, done), options.format)
 
 
-def report(context: Context, commit: Commit, done: list[Deployed]) -> Result:
+def report(context: Context, commit: git.Commit, done: list[Deployed]) -> Result:
     """The result of a deploy."""
     return Result(
         data={
@@ -86,7 +82,7 @@ def report(context: Context, commit: Commit, done: list[Deployed]) -> Result:
 
 
 def deploy(
-    context: Context, commit: Commit, image: str, newer: Newer = lambda _: False
+    context: Context, commit: git.Commit, image: str, newer: Newer = lambda _: False
 ) -> list[Deployed]:
     """Deploy to every region, and wait until each revision is Ready.
 
@@ -104,7 +100,7 @@ def deploy(
 
 
 def _deploy(
-    context: Context, region: CloudRun, commit: Commit, image: str, newer: Newer
+    context: Context, region: CloudRun, commit: git.Commit, image: str, newer: Newer
 ) -> Deployed:
     tag = manifest.tag(commit.sha)
     with context.progress.step("deploy", f"{commit.short} to {region.region}") as step:
@@ -144,7 +140,7 @@ def _deploy(
     raise Refused(f"{region.name} is being changed by others all the time: nothing was changed")
 
 
-def _name(region: CloudRun, commit: Commit, image: str) -> tuple[str, bool]:
+def _name(region: CloudRun, commit: git.Commit, image: str) -> tuple[str, bool]:
     """The commit's revision, and whether it exists.
 
     Where Cloud Run gave up on the earlier ones it gets a new name: a failed revision never starts.
@@ -177,6 +173,7 @@ def _ready(context: Context, region: CloudRun, name: str, *, first: bool) -> Non
     serving = "nothing serves yet" if first else f"{region.name} serves what it did before"
     raise Failed(
         f"revision {name} did not start: {ready.get('reason', 'no reason given')}; {serving}",
-        f"mend it and commit; what serves: ./ship status {context.where}",
-        evidence=[*says, known_errors.LOG_FOLLOWS, *region.last_log_lines(name)],
+        f"Fix it and commit. To see what is live: ./ship status {context.where}",
+        evidence=says,
+        service_says=["the container's last log lines:", *region.last_log_lines(name)],
     )

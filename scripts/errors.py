@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class ShipError(Exception):
     """One clear error: what went wrong, the evidence for it, and what to do next.
@@ -11,51 +9,57 @@ class ShipError(Exception):
     Args:
         message: what went wrong, naming the file, line, option or revision.
         hint: the next command to type, or what to change.
-        evidence: lines that show it: a response, a container's last log lines.
+        evidence: lines that show it: what Google, Docker or git answered.
+        service_says: further evidence in the service's own words: its answers, its log.
 
     Attributes:
-        more: what it means, for an error that people really meet, and what else to type.
+        more: what a known error means, and more commands to type.
     """
 
+    kind = "failed"
     exit_code = 1
 
     def __init__(
-        self, message: str, hint: str | None = None, *, evidence: list[str] | None = None
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        evidence: list[str] | None = None,
+        service_says: list[str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.evidence = evidence or []
-        self.about: Any = None
-        """The verb's `Context`, where it came so far: what a summary tells besides."""
+        self.service_says = service_says or []
         self.more: list[str] = []
 
 
 class Failed(ShipError):
-    """It failed, and the service serves what it served before."""
-
-    exit_code = 1
+    """The command failed, and the service serves what it served before."""
 
 
 class UsageError(ShipError):
     """Bad usage or configuration: nothing was sent."""
 
+    kind = "usage"
     exit_code = 2
 
 
 class Refused(ShipError):
-    """Refused (a hold, a lost race, a missing approval): nothing changed."""
+    """Refused because of a hold, a lost race or a missing approval: nothing changed."""
 
+    kind = "refused"
     exit_code = 3
 
 
 def did_you_mean(word: str, known: list[str], what: str = "known") -> str:
-    """What was meant by a word that is not known: the closest one, or all that there are.
+    """Suggest the closest known word, or list them all.
 
     Args:
-        word: what was written.
-        known: what could have been written.
-        what: how the list of all is introduced.
+        word: the word that was written.
+        known: the words that are allowed.
+        what: the label of the list.
     """
     import difflib
 

@@ -5,31 +5,41 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from scripts.command import options
-from scripts.command.terminal import Result, Table, ago, short_digest, show
+from scripts.command import values
+from scripts.command.call import Call
+from scripts.command.options import ServiceOptions, option
+from scripts.command.results import Result, Table
+from scripts.command.words import ago, short_digest
 from scripts.release.manifest import commit_of, image_of
 from scripts.release.state import Event, previous, read_state, to_builtins
 from scripts.service.context import Context
 from scripts.status import describe
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    parser.add_argument("--changes", action="store_true", help="what was done, newest first")
-    parser.add_argument("--limit", type=int, default=20, help="rows a region (%(default)s)")
+class Options(ServiceOptions, frozen=True, kw_only=True):
+    changes: Annotated[bool, option("--changes", help="list the changes instead, newest first")] = (
+        False
+    )
+    limit: Annotated[
+        int,
+        option(
+            "--limit",
+            parse=values.count,
+            metavar="N",
+            help="rows for each region (default: %(default)s)",
+        ),
+    ] = 20
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    context = Context(arguments, root)
-    found = changes(context) if arguments.changes else revisions(context)
-    return show(found, arguments.format)
+def run(options: Options, call: Call) -> int:
+    context = Context(options, call)
+    listed = changes if options.changes else revisions
+    return call.show(listed(context, options.limit), options.format)
 
 
-def revisions(context: Context) -> Result:
+def revisions(context: Context, limit: int) -> Result:
     """Every revision, newest first."""
     data: list[dict[str, Any]] = []
     for region in context.regions:
@@ -37,7 +47,7 @@ def revisions(context: Context) -> Result:
         service = region.state().service
         state = read_state(service, service_revisions, context.where)
         back = previous(state)
-        for revision in service_revisions[: context.arguments.limit]:
+        for revision in service_revisions[:limit]:
             name = revision["metadata"]["name"]
             last = next((e for e in reversed(state.log) if e.revision == name), None)
             data.append(
@@ -80,12 +90,12 @@ def _last(event: dict[str, Any] | None) -> str:
     return f"{event['verb']}{share} by {event['by']}, {ago(event['at'])}"
 
 
-def changes(context: Context) -> Result:
+def changes(context: Context, limit: int) -> Result:
     """What was done to the service, newest first, as the service itself remembers it."""
     found: list[tuple[str, Event]] = []
     for region in context.regions:
         log = region.state().log
-        found += [(region.region, event) for event in reversed(log)][: context.arguments.limit]
+        found += [(region.region, event) for event in reversed(log)][:limit]
     return Result(
         data={
             **_what(context),

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from typing import Annotated
 
-from scripts.command import options
-from scripts.command.terminal import show
+from scripts.command import values
+from scripts.command.call import Call
+from scripts.command.options import WritingOptions, option
 from scripts.release import changes
 from scripts.service.context import Context, in_every_region, moved
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    options.writing(parser)
-    parser.add_argument(
-        "--name", type=options.hold_name, default="hold", help="its name (default: %(default)s)"
-    )
+class Options(WritingOptions, frozen=True, kw_only=True):
+    name: Annotated[
+        str,
+        option("--name", parse=values.hold_name, help="the hold's name (default: %(default)s)"),
+    ] = "hold"
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    context = Context(arguments, root)
+def run(options: Options, call: Call) -> int:
+    context = Context(options, call)
     context.confirm(f"Put {context.where} on hold.")
     moves, errors = in_every_region(
-        context, lambda region: region.change(changes.held, arguments.name, context.actor())
+        context, lambda region: region.change(changes.held, options.name, context.actor())
     )
     said = [f"on hold: {moves[0].after.hold}", f"release it: ./ship resume {context.where}"]
-    return show(moved(context, moves, said, errors), arguments.format)
+    return call.show(moved(context, moves, said, errors), options.format)

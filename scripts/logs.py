@@ -5,52 +5,69 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import Annotated
 
 from scripts.cloud.logs import SEVERITIES, Entry, Log, revision_of, text_of
-from scripts.command import options
-from scripts.command.terminal import Result, Table, json_text, loggable, show
+from scripts.command import values
+from scripts.command.call import Call
+from scripts.command.github import json_text, loggable
+from scripts.command.options import ServiceOptions, option
+from scripts.command.results import Result, Table
 from scripts.config.pipelines import seconds
 from scripts.service.context import Context
 
 _EVERY_SECONDS = 1.0
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    parser.add_argument("--revision", help="of this revision alone")
-    parser.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
-    parser.add_argument(
-        "--limit", type=options.count, default=100, help="the newest so many (%(default)s)"
+class Options(ServiceOptions, frozen=True, kw_only=True):
+    revision: Annotated[str | None, option("--revision", help="only entries of this revision")] = (
+        None
     )
-    parser.add_argument(
-        "--since",
-        type=options.duration,
-        default="24h",
-        metavar="TIME",
-        help="90s, 10m, 1h … back from now (%(default)s)",
-    )
-    parser.add_argument(
-        "--severity", type=str.upper, choices=SEVERITIES, help="of this severity and worse"
-    )
+    follow: Annotated[bool, option("--follow", help="print new entries until Ctrl-C")] = False
+    limit: Annotated[
+        int,
+        option(
+            "--limit",
+            parse=values.count,
+            metavar="N",
+            help="how many of the newest entries (default: %(default)s)",
+        ),
+    ] = 100
+    since: Annotated[
+        str,
+        option(
+            "--since",
+            parse=values.duration,
+            metavar="TIME",
+            help="how far to look back: 90s, 10m, 1h (default: %(default)s)",
+        ),
+    ] = "24h"
+    severity: Annotated[
+        str | None,
+        option(
+            "--severity",
+            parse=str.upper,
+            choices=SEVERITIES,
+            help="only entries of this severity or a higher one",
+        ),
+    ] = None
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    context = Context(arguments, root)
+def run(options: Options, call: Call) -> int:
+    context = Context(options, call)
     log = Log(
         context.google,
         context.pipeline,
-        revision=arguments.revision,
-        severity=arguments.severity,
+        revision=options.revision,
+        severity=options.severity,
     )
-    start = datetime.now(UTC) - timedelta(seconds=seconds(arguments.since))
-    entries = log.newest(start, arguments.limit)
-    if arguments.follow:
-        return _follow(log, start, entries, arguments.format)
-    return show(_result(context, entries), arguments.format)
+    start = datetime.now(UTC) - timedelta(seconds=seconds(options.since))
+    entries = log.newest(start, options.limit)
+    if options.follow:
+        return _follow(log, start, entries, options.format)
+    return call.show(_result(context, entries, options.since), options.format)
 
 
 def _follow(log: Log, start: datetime, entries: list[Entry], format_: str) -> int:
@@ -72,9 +89,8 @@ def _print(entries: list[Entry], format_: str) -> None:
         print(said, flush=True)
 
 
-def _result(context: Context, entries: list[Entry]) -> Result:
-    arguments = context.arguments
-    none = f"no entries in the last {arguments.since}; --since looks further back"
+def _result(context: Context, entries: list[Entry], since: str) -> Result:
+    none = f"no entries in the last {since}; --since looks further back"
     return Result(
         data={
             "service": context.pipeline.service,

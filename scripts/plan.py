@@ -7,17 +7,17 @@ Exit code 0: nothing would change. 4: something would.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from scripts.cloud.cloud_run import CloudRun
-from scripts.command import options
-from scripts.command.terminal import Result, Table, short_digest, show
+from scripts.command.call import Call
+from scripts.command.options import ServiceOptions, option
+from scripts.command.results import Result, Table
+from scripts.command.words import short_digest
 from scripts.image.images import Images
 from scripts.machine.git import Commit
 from scripts.release import manifest
@@ -27,27 +27,28 @@ from scripts.service.context import Context, at_commit
 DIFFERS = 4
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    parser.add_argument("--commit", metavar="REF", help="this commit's files, and its image")
-    parser.set_defaults(dry_run=True)
+class Options(ServiceOptions, frozen=True, kw_only=True):
+    commit: Annotated[
+        str | None,
+        option("--commit", metavar="REF", help="compare this commit's files and image"),
+    ] = None
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    with _files(arguments, root) as (context, commit):
+def run(options: Options, call: Call) -> int:
+    with _files(options, call) as (context, commit):
         found = [
             (region.region, _differences(context, region, commit)) for region in context.regions
         ]
-    return show(_result(context, found), arguments.format)
+    return call.show(_result(context, found), options.format)
 
 
 @contextmanager
-def _files(arguments: argparse.Namespace, root: Path) -> Iterator[tuple[Context, Commit | None]]:
+def _files(options: Options, call: Call) -> Iterator[tuple[Context, Commit | None]]:
     """A call on the files on disk, or on those of a commit."""
-    if arguments.commit is None:
-        yield Context(arguments, root), None
+    if options.commit is None:
+        yield Context(options, call, only_reads=True), None
     else:
-        with at_commit(arguments, root) as (context, commit):
+        with at_commit(options, call, options.commit, only_reads=True) as (context, commit):
             yield context, commit
 
 

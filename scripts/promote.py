@@ -6,11 +6,11 @@ smoke-checked first. Nothing is watched afterwards: that is yours.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from typing import Annotated
 
-from scripts.command import options
-from scripts.command.terminal import show
+from scripts.command import values
+from scripts.command.call import Call
+from scripts.command.options import Override, WritingOptions, option
 from scripts.release import changes
 from scripts.release.state import finished
 from scripts.rollout import still
@@ -18,20 +18,27 @@ from scripts.service.context import Context, Move, moved
 from scripts.smoke import candidate, failure, smoke
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    options.writing(parser)
-    options.override(parser)
-    how_far = parser.add_mutually_exclusive_group()
-    how_far.add_argument("--to", type=options.percent, metavar="PERCENT", help="to this share")
-    how_far.add_argument("--all", dest="to", action="store_const", const=100, help="all the way")
+class Options(WritingOptions, frozen=True, kw_only=True):
+    override: Override = None
+    to: Annotated[
+        int | None,
+        option(
+            "--to",
+            parse=values.percent,
+            metavar="PERCENT",
+            either="share",
+            help="the new share (default: the environment's next step)",
+        ),
+    ] = None
+    all: Annotated[bool, option("--all", either="share", help="the same as --to 100")] = False
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    context = Context(arguments, root)
+def run(options: Options, call: Call) -> int:
+    context = Context(options, call, override=options.override)
+    to = 100 if options.all else options.to
     steps = context.pipeline.environment.rollout.steps
     before = [region.state() for region in context.regions]
-    percents = [changes.next_percent(state, steps, arguments.to) for state in before]
+    percents = [changes.next_percent(state, steps, to) for state in before]
     revision = candidate(before[0])
     for state in before:
         changes.refuse_held(state, context.override)
@@ -51,7 +58,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
             override=context.override,
         )
         moves.append(Move(region=region.region, before=was, after=now))
-    return show(moved(context, moves, _said(context, moves)), arguments.format)
+    return call.show(moved(context, moves, _said(context, moves)), options.format)
 
 
 def _said(context: Context, moves: list[Move]) -> list[str]:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-from scripts.command import options
-from scripts.command.terminal import show
+from scripts.command.call import Call
+from scripts.command.options import WritingOptions
 from scripts.release import changes
 from scripts.service.context import Context, in_every_region, moved
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    options.writing(parser)
+class Options(WritingOptions, frozen=True, kw_only=True):
+    pass
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    context = Context(arguments, root)
+def run(options: Options, call: Call) -> int:
+    context = Context(options, call)
     context.confirm(f"Release the hold of {context.where}.")
     moves, errors = in_every_region(
         context, lambda region: region.change(changes.resumed, context.actor())
     )
     held = next((move.before.hold for move in moves if move.before.hold), None)
     said = [f"released: {held}" if held else "there was no hold"]
-    return show(moved(context, moves, said, errors), arguments.format)
+    return call.show(moved(context, moves, said, errors), options.format)

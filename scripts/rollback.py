@@ -6,12 +6,12 @@ types `resume`, nothing gets more traffic.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from typing import Annotated
 
 from scripts.cloud.cloud_run import CloudRun
-from scripts.command import options
-from scripts.command.terminal import show
+from scripts.command import values
+from scripts.command.call import Call
+from scripts.command.options import WritingOptions, option
 from scripts.release import changes, traffic
 from scripts.release.state import State
 from scripts.rollout import still
@@ -19,30 +19,32 @@ from scripts.service.context import Context, in_every_region, moved
 from scripts.smoke import failure, smoke
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    options.writing(parser)
-    parser.add_argument(
-        "--to", metavar="REVISION", default="", help="default: the last known good one"
-    )
-    parser.add_argument("--no-hold", action="store_true", help="do not put the service on hold")
+class Options(WritingOptions, frozen=True, kw_only=True):
+    to: Annotated[
+        str | None,
+        option(
+            "--to",
+            parse=values.text_or_none,
+            metavar="REVISION",
+            help="default: the last known good revision",
+        ),
+    ] = None
+    no_hold: Annotated[bool, option("--no-hold", help="do not put the service on hold")] = False
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    context = Context(arguments, root)
-    context.confirm(
-        f"Roll {context.where} back to {arguments.to or 'the last known good revision'}."
-    )
-    moves, errors = in_every_region(context, lambda region: rollback(context, region))
+def run(options: Options, call: Call) -> int:
+    context = Context(options, call)
+    context.confirm(f"Roll {context.where} back to {options.to or 'the last known good revision'}.")
+    moves, errors = in_every_region(context, lambda region: rollback(context, region, options))
     hold = next((move.after.hold for move in moves if move.after.hold), None)
     said = [f"on hold: {hold}; release it: ./ship resume {context.where}"] if hold else []
     if all(move.before is move.after for move in moves):
         further = "--to REVISION goes further; ./ship history lists them"
         said.insert(0, f"it was so already: nothing was changed. {further}")
-    return show(moved(context, moves, said, errors), arguments.format)
+    return call.show(moved(context, moves, said, errors), options.format)
 
 
-def rollback(context: Context, region: CloudRun) -> tuple[State, State]:
+def rollback(context: Context, region: CloudRun, options: Options) -> tuple[State, State]:
     """Roll one region back.
 
     Returns:
@@ -52,16 +54,15 @@ def rollback(context: Context, region: CloudRun) -> tuple[State, State]:
         Failed: the revision that was asked for did not pass its smoke checks.
         Refused: there is nothing to roll back to.
     """
-    to: str | None = context.arguments.to or None  # a form's empty field is nothing
-    state = region.state(*([to] if to else []))
-    target = changes.back_to(state, to)
+    state = region.state(*([options.to] if options.to else []))
+    target = changes.back_to(state, options.to)
     if not state.trusts(target):
         _check(context, region, state, target)
     return region.change(
         changes.rollback,
         target,
         context.actor(),
-        hold=not context.arguments.no_hold,
+        hold=not options.no_hold,
         verb="rollback",
     )
 

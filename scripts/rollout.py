@@ -6,46 +6,48 @@ takes its traffic away in one write. What users are answered is not measured yet
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 
-from scripts.command import options
-from scripts.command.terminal import Step, show, split
+from scripts.command.call import Call
+from scripts.command.options import Bake, Override, WritingOptions
+from scripts.command.progress import Step
+from scripts.command.record import StepTaken
+from scripts.command.words import split
 from scripts.config.pipelines import seconds
 from scripts.errors import Failed, Refused, ShipError, UsageError
 from scripts.release import changes
 from scripts.release.changes import Newer
 from scripts.release.state import State, finished
 from scripts.release.traffic import Shares
-from scripts.service.context import Context, Move, StepTaken, moved
+from scripts.service.context import Context, Move, moved
 from scripts.smoke import candidate, check, failure, smoke
 
 _LOOK_SECONDS = 1.0
 _LOOKS_PER_CHECK = 3
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    options.writing(parser)
-    options.bake(parser)
-    options.override(parser)
+class Options(WritingOptions, frozen=True, kw_only=True):
+    bake: Bake = None
+    override: Override = None
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    context = Context(arguments, root)
+def run(options: Options, call: Call) -> int:
+    context = Context(options, call, override=options.override)
     revision = candidate(context.regions[0].state())
     context.confirm(f"Roll {revision} out to {context.where}.")
-    done = rollout(context, revision)
-    return show(moved(context, done, []), arguments.format)
+    done = rollout(context, revision, options.bake)
+    return call.show(moved(context, done, []), options.format)
 
 
-def rollout(context: Context, revision: str, newer: Newer = lambda _: False) -> list[Move]:
+def rollout(
+    context: Context, revision: str, bake_time: str | None, newer: Newer = lambda _: False
+) -> list[Move]:
     """Take a revision through the environment's steps, in every region.
 
     Args:
         context: the call.
         revision: a Ready revision, tagged.
+        bake_time: how long each step is watched; None for the environment's.
         newer: the commits that it steps aside for; none unless given.
 
     Returns:
@@ -57,7 +59,7 @@ def rollout(context: Context, revision: str, newer: Newer = lambda _: False) -> 
         Refused: a hold is on, or another release took over; the traffic stays as it is.
     """
     rules = context.pipeline.environment.rollout
-    bake = seconds(context.arguments.bake or rules.bake)
+    bake = seconds(bake_time or rules.bake)
     before = [region.state() for region in context.regions]
     for state in before:
         changes.step_aside(state, newer)
@@ -103,9 +105,9 @@ def _step(context: Context, revision: str, percent: int, bake: float, newer: New
         if context.dry_run:
             step.done(f"would serve {split(after.shares)}")
             return
-        taken = StepTaken(percent=percent, shares=split(after.shares), bake=bake)
-        context.steps.append(taken)
-        _watch(context, step, revision, taken.shares, bake, newer)
+        taken = StepTaken(percent=percent, shares=dict(after.shares), bake=bake)
+        context.record.steps.append(taken)
+        _watch(context, step, revision, split(after.shares), bake, newer)
         taken.ended = True
         step.done(split(after.shares))
 
@@ -162,6 +164,7 @@ def _back(context: Context, revision: str, before: list[State], error: ShipError
                 f"{error.message}; and the traffic could not be moved back: {second.message}",
                 f"./ship rollback {context.where}",
                 evidence=error.evidence,
+                service_says=error.service_says,
             )
         shares = now.shares
         if was is not now:
@@ -181,4 +184,9 @@ def still(error: ShipError, shares: Shares, revision: str) -> Failed:
         serves = f"{revision} serves all the same: there is no other revision to go back to"
     else:
         serves = f"the service serves what it did before: {split(shares)}"
-    return Failed(f"{error.message}; {serves}", error.hint, evidence=error.evidence)
+    return Failed(
+        f"{error.message}; {serves}",
+        error.hint,
+        evidence=error.evidence,
+        service_says=error.service_says,
+    )

@@ -5,14 +5,15 @@ One check always runs: the URL answers with the commit that was built.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from scripts.cloud.cloud_run import CloudRun
-from scripts.command import options
-from scripts.command.terminal import Result, Table, show
+from scripts.command.call import Call
+from scripts.command.options import ServiceOptions, option
+from scripts.command.record import Checked
+from scripts.command.results import Result, Table
 from scripts.errors import Failed, Refused, UsageError
 from scripts.release import traffic
 from scripts.release.manifest import commit_of
@@ -20,6 +21,13 @@ from scripts.release.state import State, has_failed
 from scripts.service import checks
 from scripts.service.checks import Outcome
 from scripts.service.context import Context
+
+
+class Options(ServiceOptions, frozen=True, kw_only=True):
+    revision: Annotated[
+        str | None,
+        option("--revision", help="the revision to check (default: the candidate)"),
+    ] = None
 
 
 class Smoked(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,19 +44,14 @@ class Smoked(msgspec.Struct, frozen=True, kw_only=True):
         return [outcome for outcome in self.outcomes if not outcome.ok]
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    parser.add_argument("--revision", help="default: the release that is under way")
-
-
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    context = Context(arguments, root)
+def run(options: Options, call: Call) -> int:
+    context = Context(options, call)
     done = []
     for region in context.regions:
         state = region.state()
-        revision = arguments.revision or candidate(state)
+        revision = options.revision or candidate(state)
         done.append(smoke(context, region, state, revision))
-    return show(report(context, done), arguments.format)
+    return call.show(report(context, done), options.format)
 
 
 def report(context: Context, done: list[Smoked]) -> Result:
@@ -130,19 +133,21 @@ def check(context: Context, region: CloudRun, state: State, revision: str) -> Sm
         # For the service's own URL, although a tag's is called.
         token = context.google.id_token(str(state.service["status"]["url"]), url)
     outcomes = checks.run(url, context.pipeline.checks, commit_of(found), token)
-    context.checked[region.region] = outcomes
+    context.record.checks[region.region] = [
+        Checked(name=one.name, ok=one.ok, took=one.took, problem=one.problem) for one in outcomes
+    ]
     return Smoked(region=region.region, revision=revision, url=url, outcomes=outcomes)
 
 
 def failure(context: Context, done: Smoked) -> Failed:
     """The error for checks that did not pass, with the answers as evidence."""
-    evidence = [
+    answers = [
         line
         for outcome in done.failed
         for line in (f"{outcome.name}: {outcome.problem}", *outcome.evidence)
     ]
     return Failed(
         f"{done.revision} did not pass its smoke checks",
-        f"mend it and commit; what serves: ./ship status {context.where}",
-        evidence=evidence,
+        f"Fix it and commit. To see what is live: ./ship status {context.where}",
+        service_says=answers,
     )

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from scripts.command import options
-from scripts.command.terminal import Result, Table, ago, plain_table, rich_table, short_digest, show
+from scripts.command.call import Call
+from scripts.command.options import ServiceOptions, option
+from scripts.command.results import Result, Table, plain_table, rich_table
+from scripts.command.words import ago, short_digest
 from scripts.errors import ShipError
 from scripts.release import traffic
 from scripts.release.manifest import Object, commit_of, image_of
@@ -23,16 +23,15 @@ from scripts.service.context import Context
 _EVERY_SECONDS = 1.0
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    parser.add_argument("--watch", action="store_true", help="keep it live until Ctrl-C")
+class Options(ServiceOptions, frozen=True, kw_only=True):
+    watch: Annotated[bool, option("--watch", help="refresh the table until Ctrl-C")] = False
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    context = Context(arguments, root)
-    if arguments.watch:
+def run(options: Options, call: Call) -> int:
+    context = Context(options, call)
+    if options.watch:
         return _watch(context)
-    return show(status(context), arguments.format)
+    return call.show(status(context), options.format)
 
 
 def status(context: Context) -> Result:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
-from pathlib import Path
+from typing import Annotated
 
 from scripts import HOME
+from scripts.command import options
+from scripts.command.call import Call
+from scripts.command.options import rest
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "ship test [pytest's arguments, for example: tests/app -k page]"
-    parser.set_defaults(handed_on=[])
+class Options(options.Options, frozen=True, kw_only=True):
+    pytest: Annotated[
+        tuple[str, ...], rest("[pytest's arguments, for example: tests/app -k page]")
+    ] = ()
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    command = [sys.executable, "-m", "pytest", *arguments.handed_on]
+def run(options: Options, call: Call) -> int:
+    command = [sys.executable, "-m", "pytest", *options.pytest]
     return subprocess.run(command, cwd=HOME, check=False).returncode

@@ -5,36 +5,47 @@ The first line on standard output is the base URL of its API.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Annotated, Literal
 
 from scripts import HOME
+from scripts.command import options
+from scripts.command.call import Call
+from scripts.command.options import option
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=8787, help="0 picks a free one (%(default)s)")
-    parser.add_argument("--state", type=Path, help="where it keeps everything (.shipway/cloud-run)")
-    parser.add_argument(
-        "--runtime",
-        choices=["process", "docker"],
-        default="process",
-        help="what runs instances: processes of this machine, or a Docker engine (%(default)s)",
-    )
-    parser.add_argument(
-        "--iam",
-        choices=["none", "enforce"],
-        default="none",
-        help="enforce: callers need a token and the permission for what they do (%(default)s)",
-    )
+class Options(options.Options, frozen=True, kw_only=True):
+    port: Annotated[
+        int, option("--port", help="its port; 0 picks a free one (default: %(default)s)")
+    ] = 8787
+    state: Annotated[
+        Path | None,
+        option("--state", help="the folder for its state (default: .shipway/cloud-run)"),
+    ] = None
+    runtime: Annotated[
+        Literal["process", "docker"],
+        option(
+            "--runtime",
+            help="run instances as processes of this machine, or in Docker (default: %(default)s)",
+        ),
+    ] = "process"
+    iam: Annotated[
+        Literal["none", "enforce"],
+        option(
+            "--iam",
+            help="enforce: callers need a token, and permission for each call"
+            " (default: %(default)s)",
+        ),
+    ] = "none"
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    state = (arguments.state or root / ".shipway" / "cloud-run").absolute()
-    command = ["-m", "emulator", "--port", str(arguments.port), "--state", str(state)]
-    command += ["--runtime", arguments.runtime]
-    command += ["--iam", arguments.iam]
+def run(options: Options, call: Call) -> int:
+    state = (options.state or call.root / ".shipway" / "cloud-run").absolute()
+    command = ["-m", "emulator", "--port", str(options.port), "--state", str(state)]
+    command += ["--runtime", options.runtime]
+    command += ["--iam", options.iam]
     # The emulator is a program of its own: it is met over HTTP alone, as Cloud Run is.
     os.chdir(HOME)
     os.execv(sys.executable, [sys.executable, *command])

@@ -11,14 +11,16 @@ docs/security.md lists who may do what afterwards.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
+from typing import Annotated
 
 from scripts.bootstrap import extras, report, triggers
 from scripts.cloud.google import Google
 from scripts.command import options
-from scripts.command.terminal import Progress
+from scripts.command.call import Call
+from scripts.command.options import Format, OwnerId, RepositoryId, Trigger, Yes, option
+from scripts.command.progress import Progress
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError, UsageError, did_you_mean
@@ -27,72 +29,76 @@ from scripts.setup.permissions import Federation, Repository
 from scripts.setup.steps import Step
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--env", required=True, help="environment")
-    options.repository(parser)
-    parser.add_argument(
-        "--trigger",
-        choices=["github", "cloud-build"],
-        default="github",
-        help="what delivers (default: %(default)s, which means GitHub Actions)",
-    )
-    parser.add_argument(
-        "--connection",
-        metavar="NAME",
-        help="with --trigger cloud-build: the connected repository",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only read; print the plan")
-    parser.add_argument(
-        "--explain", action="store_true", help="only read; print the plan as commands for gcloud"
-    )
-    parser.add_argument(
-        "--prune", action="store_true", help="also remove roles that are not planned"
-    )
-    parser.add_argument("--yes", action="store_true", help="do not ask before changing")
-    parser.add_argument(
-        "--format", choices=["table", "json"], default="table", help="of the result"
-    )
+class Options(options.Options, frozen=True, kw_only=True):
+    env: Annotated[str, option("--env", help="the environment to set up")]
+    repository: options.Repository = None
+    repository_id: RepositoryId = None
+    owner_id: OwnerId = None
+    trigger: Trigger = "github"
+    connection: Annotated[
+        str | None,
+        option(
+            "--connection",
+            metavar="NAME",
+            help="with --trigger cloud-build: the connected repository",
+        ),
+    ] = None
+    dry_run: Annotated[bool, option("--dry-run", help="only read; print the plan")] = False
+    explain: Annotated[
+        bool, option("--explain", help="only read; print the plan as gcloud commands")
+    ] = False
+    prune: Annotated[
+        bool, option("--prune", help="also remove roles that the plan does not contain")
+    ] = False
+    yes: Yes = False
+    format: Format = "table"
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether nothing may be written."""
+        return self.dry_run or self.explain
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    if (arguments.trigger == "cloud-build") != bool(arguments.connection):
+def run(options: Options, call: Call) -> int:
+    root, env = call.root, options.env
+    # The plan is about every service of the environment, so the record names none.
+    call.record.env = env
+    if (options.trigger == "cloud-build") != bool(options.connection):
         raise UsageError(
             "--trigger cloud-build and --connection need each other",
             "--connection projects/P/locations/R/connections/C/repositories/N: the repository's"
             " name in the connection of Cloud Build",
         )
-    env, only_reads = arguments.env, arguments.dry_run or arguments.explain
     declared = _declared(root, env)
     repository = github.repository(
-        root, arguments.repository, arguments.owner_id, arguments.repository_id
+        root, options.repository, options.owner_id, options.repository_id
     )
-    google = Google(declared[0], dry_run=only_reads)
+    google = Google(declared[0], dry_run=options.only_reads)
     google.quota_project = declared[0].environment.project
     access = _access(google, repository, declared)
     more = []
-    if arguments.connection:
+    if options.connection:
         access = permissions.for_cloud_build(access, repository)
-        more = triggers.wanted(access, env, arguments.connection)
+        more = triggers.wanted(access, env, options.connection)
     found = cloud.look(google, access, declared, more)
     todo = steps.plan(access, declared, found, more)
     surplus = extras.surplus(access, found)
     notes = extras.advice(access, found)
-    if arguments.prune:
+    if options.prune:
         todo += surplus
     else:
         notes = [*extras.unplanned(surplus), *notes]
-    if todo and not only_reads:
-        if not arguments.yes:
+    if todo and not options.only_reads:
+        if not options.yes:
             _ask(todo)
-        _take(google, todo, env)
+        _take(google, todo, env, call.progress)
     variables = report.Variables(repository, env, access)
-    paste = variables.set(only_reads=only_reads)
-    if arguments.explain and arguments.format == "table":
+    paste = variables.set(only_reads=options.only_reads)
+    if options.explain and options.format == "table":
         report.explain(todo, paste)
         return 0
-    return report.tell(
-        todo, variables, paste, notes, only_reads=only_reads, format_=arguments.format
-    )
+    result = report.result(todo, variables, paste, notes, only_reads=options.only_reads)
+    return call.show(result, options.format)
 
 
 def _declared(root: Path, env: str) -> list[Pipeline]:
@@ -143,13 +149,12 @@ def _ask(todo: list[Step]) -> None:
         raise Refused("not confirmed: nothing changed", "--yes confirms in advance")
 
 
-def _take(google: Google, todo: list[Step], env: str) -> None:
+def _take(google: Google, todo: list[Step], env: str, progress: Progress) -> None:
     """Take every step.
 
     Raises:
         Failed: Google refused a step. The steps before it stay done.
     """
-    progress = Progress()
     for done, step in enumerate(todo):
         try:
             with progress.step(step.does, f"{step.project}: {step.what}"):

@@ -6,7 +6,7 @@ import shlex
 import sys
 from typing import Any
 
-from scripts.command.terminal import Result, Table, show
+from scripts.command.results import Result, Table
 from scripts.errors import Failed
 from scripts.setup import github
 from scripts.setup.permissions import Federation, Repository
@@ -52,16 +52,15 @@ class Variables:
         return []
 
 
-def tell(
+def result(
     todo: list[Step],
     variables: Variables,
     paste: list[list[str]],
     notes: list[str],
     *,
     only_reads: bool,
-    format_: str,
-) -> int:
-    """Print the result.
+) -> Result:
+    """Return what was done, or would be.
 
     Args:
         todo: the steps that were taken, or would be.
@@ -69,10 +68,6 @@ def tell(
         paste: the commands that the user has to run.
         notes: what else the user should know.
         only_reads: whether nothing was written.
-        format_: "table" or "json".
-
-    Returns:
-        The exit code.
     """
     commands = [shlex.join(command) for command in paste]
     data: dict[str, Any] = {
@@ -103,7 +98,7 @@ def tell(
         notes += ["", "docs/security.md lists what to switch on in GitHub's settings"]
     rows = [[step.does, step.project, step.what] for step in todo]
     table = Table(columns=["DO", "PROJECT", "WHAT"], rows=rows, notes=notes)
-    return show(Result(data=data, table=table), format_)
+    return Result(data=data, table=table)
 
 
 def _values(done: list[Step]) -> list[str]:

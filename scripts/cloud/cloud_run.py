@@ -42,16 +42,22 @@ class CloudRun:
         google: the APIs as its environment reaches them.
         pipeline: the service's files.
         region: one of the environment's regions.
+        saw: called with the region and the service each time that the service is read.
     """
 
-    def __init__(self, google: Google, pipeline: Pipeline, region: str) -> None:
+    def __init__(
+        self,
+        google: Google,
+        pipeline: Pipeline,
+        region: str,
+        saw: Callable[[str, State], None] = lambda _region, _state: None,
+    ) -> None:
         self.google = google
         self.pipeline = pipeline
         self.region = region
         self.name = pipeline.service
         self.project = pipeline.environment.project
-        self.seen: State | None = None
-        """The service as it was last read."""
+        self._saw = saw
         self._parent = f"/v1/projects/{self.project}/locations/{region}"
 
     def service(self) -> Object | None:
@@ -117,8 +123,9 @@ class CloudRun:
         service = self.service()
         if service is None:
             return None
-        self.seen = read_state(service, self.relevant(service, *names), self.pipeline.where)
-        return self.seen
+        state = read_state(service, self.relevant(service, *names), self.pipeline.where)
+        self._saw(self.region, state)
+        return state
 
     def state(self, *names: str) -> State:
         """The service as it is now.

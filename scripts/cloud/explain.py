@@ -1,8 +1,7 @@
-"""Says of a verb's failure what it means, where that is known, and points to the doctor."""
+"""Adds to an error what it means, where that is known, and points to the doctor."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from scripts.cloud import known_errors
@@ -10,16 +9,22 @@ from scripts.cloud.google import ApiError, Conflict, Google, NotFound
 from scripts.config import pipelines
 from scripts.errors import ShipError
 
-# Errors that are about somebody: who that is has to be asked.
-_ABOUT_SOMEBODY = ("permission-denied", "token-exchange")
+# Errors that concern an account: which one has to be asked.
+_ABOUT_AN_ACCOUNT = ("permission-denied", "token-exchange")
 
 
-def point(error: ShipError, arguments: argparse.Namespace, root: Path) -> None:
-    """Add to an error what it means and what mends it, and the command that finds out more.
+def point(error: ShipError, root: Path, service: str | None, env: str) -> None:
+    """Add to an error what it means, how to fix it, and the command that finds out more.
 
-    An error that is not known and did not come from Google is left as it is.
+    An error that is not known and did not come from Google stays as it is.
+
+    Args:
+        error: the error, which is changed.
+        root: the folder that holds pipelines/.
+        service: the service that the verb was about; None if it was about all of them.
+        env: the environment's name.
     """
-    pipeline = _pipeline(arguments, root)
+    pipeline = _pipeline(root, service, env)
     if pipeline is None:
         return
     context = {
@@ -33,7 +38,7 @@ def point(error: ShipError, arguments: argparse.Namespace, root: Path) -> None:
         from_google = isinstance(error, ApiError) and not isinstance(error, NotFound | Conflict)
         if not from_google:
             return
-    elif found.name in _ABOUT_SOMEBODY and (account := _account(pipeline)):
+    elif found.name in _ABOUT_AN_ACCOUNT and (account := _account(pipeline)):
         found = known_errors.explain_error(error, **context, account=account)
     if found:
         error.more.append(f"That is: {found.means}")
@@ -42,14 +47,11 @@ def point(error: ShipError, arguments: argparse.Namespace, root: Path) -> None:
     error.more.append(f"-> ./ship doctor {pipeline.where} checks everything that it needs")
 
 
-def _pipeline(arguments: argparse.Namespace, root: Path) -> pipelines.Pipeline | None:
-    """The files that the verb was about; those of one service where it is about all of them."""
-    env = getattr(arguments, "env", None)
-    if env is None:
-        return None
-    named = getattr(arguments, "service", None)
+def _pipeline(root: Path, service: str | None, env: str) -> pipelines.Pipeline | None:
+    """Return the files of the service, or those of one service that has the environment."""
     try:
-        return pipelines.load(root, named or next(iter(pipelines.having(root, env)), None), env)
+        name = service or next(iter(pipelines.having(root, env)), None)
+        return pipelines.load(root, name, env)
     except ShipError:
         return None
 

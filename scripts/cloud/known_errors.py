@@ -6,7 +6,6 @@ and issues in which users quote the errors. Tests provoke each one.
 
 from __future__ import annotations
 
-import itertools
 import re
 
 import msgspec
@@ -39,8 +38,6 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     fix: str
 
 
-LOG_FOLLOWS = "the container's last log lines:"
-"""What stands in an error's evidence before the lines that a service wrote."""
 _BOOTSTRAP = "./ship bootstrap --env {env}"
 _LOGIN = "gcloud auth application-default login"
 
@@ -233,11 +230,9 @@ def _filled(known: Known, values: dict[str, str]) -> Explanation:
 def explain_error(error: ShipError, **context: str) -> Explanation | None:
     """What an error of ours means, by its message and evidence.
 
-    What a service says itself, in its log or to its checks, is no word of Google's or Docker's.
+    The service's own words are left out: a text in its log is not Google's or Docker's.
     """
-    evidence = [] if "smoke checks" in error.message else error.evidence
-    lines = itertools.takewhile(lambda line: line != LOG_FOLLOWS, evidence)
-    return explain("\n".join([error.message, *lines]), **context)
+    return explain("\n".join([error.message, *error.evidence]), **context)
 
 
 class _Values(dict[str, str]):

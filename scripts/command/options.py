@@ -1,135 +1,239 @@
-"""The options that verbs share, each written once."""
+"""A verb's options: a typed struct, which argparse reads from the command line.
+
+Each verb declares a struct `Options`. A field's type says what the option takes, its default what
+holds without it, and `option` how it is typed and explained. Options that several verbs share are
+written once, here.
+"""
 
 from __future__ import annotations
 
 import argparse
-import re
+import sys
+from collections.abc import Callable, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
-from scripts.config.pipelines import DEFAULT_ENV, seconds
+import msgspec
+from msgspec import structs
+
+from scripts.command import values
+from scripts.config.pipelines import DEFAULT_ENV
 from scripts.errors import UsageError
 
-_LONGEST_REASON = 300
+T = TypeVar("T", bound="Options")
 
 
-def common(parser: argparse.ArgumentParser) -> None:
-    """SERVICE, --env, --format: what every verb about a service takes."""
-    parser.add_argument(
-        "service", nargs="?", help="its folder's name in pipelines/; needed if many"
-    )
-    parser.add_argument("--env", default=DEFAULT_ENV, help="environment (default: %(default)s)")
-    parser.add_argument(
-        "--format", choices=["table", "json"], default="table", help="of the result"
-    )
-    parser.set_defaults(dry_run=False, yes=True)
+class _Option(msgspec.Struct, frozen=True, kw_only=True):
+    """How an option is typed and explained; `flag` is None for a positional argument."""
+
+    flag: str | None
+    help: str
+    metavar: str | None
+    parse: Callable[[str], object] | None
+    choices: Sequence[str] | None
+    either: str | None
 
 
-def writing(parser: argparse.ArgumentParser) -> None:
-    """--dry-run, --yes, --reason: what every verb that changes something takes."""
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only read; print what would be done"
-    )
-    parser.add_argument("--yes", action="store_true", help="do not ask before changing")
-    parser.add_argument("--reason", type=reason, help="why; kept in the service's history")
-    parser.set_defaults(yes=False)
+class _Rest(msgspec.Struct, frozen=True):
+    """The field that takes every argument that is not an option of the verb."""
+
+    usage: str
 
 
-def commit(parser: argparse.ArgumentParser) -> None:
-    """--commit: which commit."""
-    parser.add_argument("--commit", default="HEAD", metavar="REF", help="default: %(default)s")
+def option(
+    flag: str | None = None,
+    *,
+    help: str,
+    metavar: str | None = None,
+    parse: Callable[[str], object] | None = None,
+    choices: Sequence[str] | None = None,
+    either: str | None = None,
+) -> _Option:
+    """Describe an option, inside `Annotated`.
 
-
-def builder(parser: argparse.ArgumentParser) -> None:
-    """--builder: how the image is made."""
-    parser.add_argument(
-        "--builder",
-        choices=["docker", "pack"],
-        help="docker buildx, or packing without Docker (default: what the environment says)",
-    )
-
-
-def digest(parser: argparse.ArgumentParser) -> None:
-    """--digest: the very image, built before."""
-    parser.add_argument(
-        "--digest",
-        type=image_digest,
-        metavar="sha256:…",
-        help="the commit's image must be this one; nothing is built",
-    )
-
-
-def override(parser: argparse.ArgumentParser) -> None:
-    """--override: go on although a hold is on."""
-    parser.add_argument("--override", metavar="HOLD", help="override the hold of this name")
-
-
-def repository(parser: argparse.ArgumentParser) -> None:
-    """--repository, --repository-id, --owner-id: which repository at GitHub."""
-    parser.add_argument(
-        "--repository", metavar="OWNER/NAME", help="at GitHub (default: the remote origin)"
-    )
-    for name in ("repository", "owner"):
-        parser.add_argument(
-            f"--{name}-id", type=int, metavar="N", help=f"the {name}'s number (default: gh knows)"
-        )
-
-
-def bake(parser: argparse.ArgumentParser) -> None:
-    """--bake: how long each step is watched."""
-    parser.add_argument(
-        "--bake", type=duration, metavar="TIME", help="90s, 5m … instead of the environment's"
-    )
-
-
-def percent(text: str) -> int | None:
-    """A percentage of the command line: 1 to 100; nothing for a form's empty field."""
-    text = text.strip().removesuffix("%").rstrip()
-    if not text:
-        return None
-    if not text.isdigit() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"'{text}' is no percentage: 1 to 100")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """A number of things on the command line: 1 or more."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 on")
-    return int(text)
-
-
-def image_digest(text: str) -> str:
-    """An image's digest of the command line.
-
-    Source: https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests
+    Args:
+        flag: "--to"; None for a positional argument.
+        help: its line in `--help`; %(default)s stands for the default.
+        metavar: what stands for the value in `--help`.
+        parse: returns the value, or raises ArgumentTypeError; the field's type unless given.
+        choices: the values that are allowed; those of a Literal unless given.
+        either: the name of a group of options of which at most one may be typed.
     """
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is no digest: sha256: and 64 of 0-9 and a-f, as `ship build` prints it"
+    return _Option(
+        flag=flag, help=help, metavar=metavar, parse=parse, choices=choices, either=either
+    )
+
+
+def rest(usage: str) -> _Rest:
+    """Describe the field that takes every argument that is not an option of the verb."""
+    return _Rest(usage)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """A verb's options."""
+
+
+Format = Annotated[Literal["table", "json"], option("--format", help="format of the result")]
+Service = Annotated[
+    str | None, option(help="the folder's name in pipelines/; needed if there are several")
+]
+Yes = Annotated[bool, option("--yes", help="do not ask before changing anything")]
+Commit = Annotated[str, option("--commit", metavar="REF", help="default: %(default)s")]
+Builder = Annotated[
+    Literal["docker", "pack"] | None,
+    option(
+        "--builder", help="docker buildx, or packing without Docker (default: the environment's)"
+    ),
+]
+Digest = Annotated[
+    str | None,
+    option(
+        "--digest",
+        parse=values.image_digest,
+        metavar="sha256:…",
+        help="the commit's image must have this digest; nothing is built",
+    ),
+]
+Override = Annotated[
+    str | None, option("--override", metavar="HOLD", help="override the hold of this name")
+]
+Bake = Annotated[
+    str | None,
+    option(
+        "--bake",
+        parse=values.duration,
+        metavar="TIME",
+        help="how long each step is watched: 90s, 5m (default: the environment's)",
+    ),
+]
+Repository = Annotated[
+    str | None,
+    option(
+        "--repository",
+        metavar="OWNER/NAME",
+        help="the repository on GitHub (default: the remote origin)",
+    ),
+]
+RepositoryId = Annotated[
+    int | None,
+    option("--repository-id", metavar="N", help="the repository's number (default: ask gh)"),
+]
+OwnerId = Annotated[
+    int | None, option("--owner-id", metavar="N", help="the owner's number (default: ask gh)")
+]
+Trigger = Annotated[
+    Literal["github", "cloud-build"],
+    option("--trigger", help="what delivers: GitHub Actions or Cloud Build (default: %(default)s)"),
+]
+
+
+class ServiceOptions(Options, frozen=True, kw_only=True):
+    """The options of a verb about one service."""
+
+    service: Service = None
+    env: Annotated[str, option("--env", help="environment (default: %(default)s)")] = DEFAULT_ENV
+    format: Format = "table"
+
+
+class WritingOptions(ServiceOptions, frozen=True, kw_only=True):
+    """The options of a verb that changes a service."""
+
+    dry_run: Annotated[bool, option("--dry-run", help="only read; print what would be written")] = (
+        False
+    )
+    yes: Yes = False
+    reason: Annotated[
+        str | None,
+        option("--reason", parse=values.reason, help="why; kept in the service's history"),
+    ] = None
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are shown like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise UsageError(message, f"./{self.prog} --help")
+
+
+def parse(verb: str, options: type[T], documentation: str | None, argv: list[str]) -> T:
+    """Read a verb's options from the command line.
+
+    Args:
+        verb: its name.
+        options: its struct.
+        documentation: the docstring of its file, which `--help` shows.
+        argv: what was typed after the verb.
+
+    Raises:
+        UsageError: an option is unknown, or a value is missing or wrong.
+        SystemExit: `--help` was typed, and is printed.
+    """
+    parser = _Parser(
+        prog=f"ship {verb}",
+        description=documentation,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--debug", action="store_true", help="show a traceback if it fails")
+    taker = None
+    groups: dict[str, argparse._MutuallyExclusiveGroup] = {}
+    for field in structs.fields(options):
+        type_, note = get_args(field.type)
+        if isinstance(note, _Rest):
+            taker = field.name
+            parser.usage = f"ship {verb} {note.usage}"
+        elif note.either is None:
+            _add(parser, field, type_, note)
+        else:
+            if note.either not in groups:
+                groups[note.either] = parser.add_mutually_exclusive_group()
+            _add(groups[note.either], field, type_, note)
+    found, others = parser.parse_known_args(argv)
+    if others and taker is None:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    given = {name: value for name, value in vars(found).items() if name != "debug"}
+    # argparse collects repeated options in lists; a struct that never changes holds tuples.
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    return options(**given, **({taker: tuple(others)} if taker else {}))
+
+
+def _add(
+    place: argparse._ActionsContainer, field: structs.FieldInfo, type_: Any, note: _Option
+) -> None:
+    """Add one field of a struct to a parser or a group."""
+    taken, many = _taken(type_)
+    words: dict[str, Any] = {"help": note.help}
+    if taken is bool:
+        words["action"] = "store_true"
+    else:
+        words["metavar"] = note.metavar
+        words["type"] = note.parse or (str if get_origin(taken) is Literal else taken)
+        words["choices"] = note.choices or (
+            get_args(taken) if get_origin(taken) is Literal else None
         )
-    return text
+        # Without a value of its own, None: the struct's default holds.
+        words["default"] = None if many or field.required else field.default
+        if note.flag is None:
+            words["nargs"] = "*" if many else None if field.required else "?"
+        elif many:
+            words["action"] = "append"
+        else:
+            words["required"] = field.required
+    if note.flag is None:
+        place.add_argument(field.name, **words)
+    else:
+        place.add_argument(note.flag, dest=field.name, **words)
 
 
-def hold_name(text: str) -> str:
-    """A hold's name: what people type after --override, so nothing that a shell would read."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text):
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is no name: lower-case letters, digits and hyphens, at most 63"
-        )
-    return text
-
-
-def reason(text: str) -> str:
-    """Why: one line that anybody's terminal may show, and that the history has room for."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    if len(line) > _LONGEST_REASON:
-        raise argparse.ArgumentTypeError(f"{len(line)} characters; at most {_LONGEST_REASON}")
-    return line
-
-
-def duration(text: str) -> str:
-    """A duration of the command line: 90s, 5m …"""
-    try:
-        seconds(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(error.message) from None
-    return text
+def _taken(type_: Any) -> tuple[Any, bool]:
+    """Return the type of one value of a field, and whether the field takes several."""
+    if get_origin(type_) in (Union, UnionType):
+        (type_,) = (one for one in get_args(type_) if one is not NoneType)
+    if get_origin(type_) is tuple:
+        return get_args(type_)[0], True
+    return type_, False

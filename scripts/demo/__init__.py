@@ -6,26 +6,37 @@ steady load of requests. Everything happens in a scratch clone and a scratch Clo
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
-from scripts.command.terminal import Table
+from scripts.command import options, values
+from scripts.command.call import Call
+from scripts.command.options import option
+from scripts.command.results import Table
 from scripts.demo.load import failed, observed
 from scripts.demo.stage import Ended, Stage
 from scripts.errors import Failed
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bake", default="3s", help="how long each step is watched (%(default)s)")
+class Options(options.Options, frozen=True, kw_only=True):
+    bake: Annotated[
+        str,
+        option(
+            "--bake",
+            parse=values.duration,
+            metavar="TIME",
+            help="how long each step is watched (default: %(default)s)",
+        ),
+    ] = "3s"
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
+def run(options: Options, call: Call) -> int:
     with (
         TemporaryDirectory(prefix="shipway-demo-") as folder,
-        Stage(root, Path(folder)) as stage,
+        Stage(call.root, Path(folder)) as stage,
     ):
-        story = Story(stage, arguments.bake)
+        story = Story(stage, options.bake)
         story.tell()
         stage.show(story.table())
         if story.surprises:

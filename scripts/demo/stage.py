@@ -16,7 +16,7 @@ from typing import IO, Any
 import msgspec
 import requests
 
-from scripts.command.terminal import Table, plain_table, rich_table
+from scripts.command.results import Table, plain_table, rich_table
 from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.demo.load import Answer, Load, observed

@@ -9,14 +9,14 @@ The exit code is 0 when nothing is wrong, else 1.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from scripts.command import options
-from scripts.command.terminal import Progress, Result, Table, show
+from scripts.command.call import Call
+from scripts.command.options import OwnerId, Repository, RepositoryId, ServiceOptions, Trigger
+from scripts.command.results import Result, Table
 from scripts.config import pipelines
 from scripts.doctor import access, cloud, machine
 from scripts.doctor.case import Case, Named
@@ -26,39 +26,36 @@ from scripts.service.context import Context
 from scripts.setup.permissions import Federation
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    options.common(parser)
-    options.repository(parser)
-    parser.add_argument(
-        "--trigger", choices=["github", "cloud-build"], default="github", help="what delivers"
-    )
-    parser.set_defaults(dry_run=True)
+class Options(ServiceOptions, frozen=True, kw_only=True):
+    repository: Repository = None
+    repository_id: RepositoryId = None
+    owner_id: OwnerId = None
+    trigger: Trigger = "github"
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    progress = Progress()
+def run(options: Options, call: Call) -> int:
     findings: list[Finding] = []
-    with progress.step("doctor", "looking") as step:
-        for finding in examine(arguments, root):
+    with call.progress.step("doctor", "looking") as step:
+        for finding in examine(options, call):
             findings.append(finding)
         bad = sum(finding.state == "wrong" for finding in findings)
         step.done(f"{bad} of {len(findings)} findings are wrong" if bad else "nothing is wrong")
-    return show(report(arguments, findings), arguments.format)
+    return call.show(report(options.env, findings), options.format)
 
 
-def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
+def examine(options: Options, call: Call) -> Iterator[Finding]:
     """Every check, in an order in which one builds on another; a cause is told once."""
     try:
-        pipeline = pipelines.load(root, arguments.service, arguments.env)
+        pipeline = pipelines.load(call.root, options.service, options.env)
     except UsageError as error:
-        if not _is_there(arguments, root):
+        if not _is_there(options, call.root):
             raise
         yield wrong("files", error.message, error.hint or "fix the file and run this again")
         return
-    named = Named(arguments.repository, arguments.owner_id, arguments.repository_id)
-    case = Case(root, pipeline, named, by_cloud_build=arguments.trigger == "cloud-build")
+    named = Named(options.repository, options.owner_id, options.repository_id)
+    case = Case(call.root, pipeline, named, by_cloud_build=options.trigger == "cloud-build")
     told: set[str] = set()
-    for finding in _checks(case, Context(arguments, root, pipeline)):
+    for finding in _checks(case, Context(options, call, pipeline, only_reads=True)):
         if finding.known == "api-disabled" and finding.check != "apis" and "apis" in told:
             yield skipped(finding.check, f"cannot be checked: {finding.found}")
             continue
@@ -67,10 +64,10 @@ def examine(arguments: argparse.Namespace, root: Path) -> Iterator[Finding]:
         yield finding
 
 
-def _is_there(arguments: argparse.Namespace, root: Path) -> bool:
+def _is_there(options: Options, root: Path) -> bool:
     """Whether the service and the environment that were named have files, well formed or not."""
-    named = [arguments.service] if arguments.service else pipelines.services(root)
-    return len(named) == 1 and arguments.env in pipelines.environments(root, named[0])
+    named = [options.service] if options.service else pipelines.services(root)
+    return len(named) == 1 and options.env in pipelines.environments(root, named[0])
 
 
 def _checks(case: Case, context: Context) -> Iterator[Finding]:
@@ -113,13 +110,13 @@ def _plan(case: Case) -> tuple[Federation | None, str]:
         return None, error.message
 
 
-def report(arguments: argparse.Namespace, findings: list[Finding]) -> Result:
+def report(env: str, findings: list[Finding]) -> Result:
     """The result: a line for each finding; 1 where one is wrong."""
     bad = [finding for finding in findings if finding.state == "wrong"]
     fixes = list(dict.fromkeys(finding.fix for finding in bad))
     return Result(
         data={
-            "environment": arguments.env,
+            "environment": env,
             "ok": not bad,
             "findings": [msgspec.to_builtins(finding) for finding in findings],
         },

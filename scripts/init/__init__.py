@@ -9,10 +9,13 @@ Run it again whenever one of the answers changes. The service's code stays where
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
+from typing import Annotated
 
+from scripts.command import options
+from scripts.command.call import Call
+from scripts.command.options import Yes, option
 from scripts.config import pipelines
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError, did_you_mean
@@ -26,29 +29,64 @@ Planned = tuple[Files, dict[str, str], list[str], list[str]]
 """The files that shall be, new path -> old path, what to say then, and what not to show (I9)."""
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("service", nargs="?", help="what the service is to be called")
-    add("--project", action="append", default=[], metavar="ENV=ID", help="once an environment")
-    add("--environments", metavar="A,B", help="in the order in which a commit meets them")
-    add("--region", metavar="R[,R]", help="in the order in which they are released")
-    add("--registry", metavar="HOST/PROJECT/REPOSITORY", help="where the images go")
-    add("--repository", metavar="OWNER/NAME", help="on GitHub")
-    add("--source", metavar="FOLDER", help="the folder that is built (default: as it is)")
-    add("--from-service", metavar="NAME", help="adopt this one; with --region R --project P")
-    add("--env", default="production", help="what its environment is called (%(default)s)")
-    add("--dry-run", action="store_true", help="show the difference and write nothing")
-    add("--yes", action="store_true", help="do not ask before writing")
+class Options(options.Options, frozen=True, kw_only=True):
+    service: Annotated[str | None, option(help="the service's new name")] = None
+    project: Annotated[
+        tuple[str, ...],
+        option("--project", metavar="ENV=ID", help="an environment's project; may be repeated"),
+    ] = ()
+    environments: Annotated[
+        str | None,
+        option("--environments", metavar="A,B", help="in the order in which a commit meets them"),
+    ] = None
+    region: Annotated[
+        str | None,
+        option("--region", metavar="R[,R]", help="in the order in which they are released"),
+    ] = None
+    registry: Annotated[
+        str | None,
+        option("--registry", metavar="HOST/PROJECT/REPOSITORY", help="the registry for the images"),
+    ] = None
+    repository: Annotated[
+        str | None, option("--repository", metavar="OWNER/NAME", help="the repository on GitHub")
+    ] = None
+    source: Annotated[
+        str | None,
+        option("--source", metavar="FOLDER", help="the folder to build (default: unchanged)"),
+    ] = None
+    from_service: Annotated[
+        str | None,
+        option(
+            "--from-service",
+            metavar="NAME",
+            help="adopt this running service; needs --region R and --project P",
+        ),
+    ] = None
+    env: Annotated[
+        str,
+        option(
+            "--env",
+            help="with --from-service: the name of its environment (default: %(default)s)",
+        ),
+    ] = "production"
+    dry_run: Annotated[bool, option("--dry-run", help="print the difference and write nothing")] = (
+        False
+    )
+    yes: Yes = False
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
+def run(options: Options, call: Call) -> int:
+    root = call.root
+    call.record.env = options.env
     with tree.alone(root) as scratch:
         before = tree.read(root)
         for path in before:
             if path.endswith((".yaml", ".yml")):
                 YamlFile(root / path, path)  # what is no YAML is said with its line
-        make = _adopted if arguments.from_service else _renamed
-        after, renamed, said, hidden = make(arguments, root, before)
+        name = options.from_service
+        after, renamed, said, hidden = (
+            _adopted(options, name, root, before) if name else _renamed(options, root, before)
+        )
         lines = tree.diff(before, after, renamed)
         for value in hidden:
             lines = [line.replace(value, "(not shown)") for line in lines]
@@ -57,27 +95,27 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
             return 0
         tree.stage(root, scratch, before, after)
         print("\n".join(lines), flush=True)
-        if arguments.dry_run:
+        if options.dry_run:
             print("dry run: nothing was written")
             return 0
-        if not arguments.yes:
+        if not options.yes:
             questions.confirm("Write this?")
         tree.put(root, scratch, before, after)
     print("\n".join(["", *said]))
     return 0
 
 
-def _renamed(arguments: argparse.Namespace, root: Path, files: Files) -> Planned:
+def _renamed(options: Options, root: Path, files: Files) -> Planned:
     """The files of the service that is there, with the answers in them."""
-    there = Fork(files, _which(root, arguments.service))
-    repository = _repository(arguments.repository, root)
+    there = Fork(files, _which(root, options.service))
+    repository = _repository(options.repository, root)
     suggested = _suggestion(there, repository, root)
-    service = questions.ask("Service name", "SERVICE", forms.service, arguments.service, suggested)
-    given = forms.of_each(arguments.project)
+    service = questions.ask("Service name", "SERVICE", forms.service, options.service, suggested)
+    given = forms.of_each(list(options.project))
     known = list(there.projects) + [env for env in given if env not in there.projects]
     names = questions.ask(
         "Environments, in the order in which a commit meets them", "--environments",
-        forms.environments, arguments.environments, ",".join(known),
+        forms.environments, options.environments, ",".join(known),
     )  # fmt: skip
     stray = [env for env in given if env not in names]
     if stray:
@@ -88,17 +126,17 @@ def _renamed(arguments: argparse.Namespace, root: Path, files: Files) -> Planned
     projects = {env: _project(there, env, given.get(env)) for env in names}
     now = there.regions
     regions = None
-    if arguments.region or now or not there.projects:
+    if options.region or now or not there.projects:
         regions = questions.ask(
-            "Region", "--region", forms.regions, arguments.region, ",".join(now) if now else None
+            "Region", "--region", forms.regions, options.region, ",".join(now) if now else None
         )
     wanted = there.default_registry(list(projects.values()), regions)
-    registry = arguments.registry and forms.registry(arguments.registry)
+    registry = options.registry and forms.registry(options.registry)
     if wanted and not registry:
         registry = questions.ask(
             "Registry of the images", "--registry", forms.registry, None, wanted
         )
-    source = forms.folder(arguments.source) if arguments.source else there.source
+    source = forms.folder(options.source) if options.source else there.source
     answers = Answers(
         service=service, source=source, projects=projects, regions=regions, registry=registry,
         repository=repository,
@@ -109,26 +147,26 @@ def _renamed(arguments: argparse.Namespace, root: Path, files: Files) -> Planned
     return after, renamed, _next(root, source, repository, next(iter(projects), None)), []
 
 
-def _adopted(arguments: argparse.Namespace, root: Path, files: Files) -> Planned:
+def _adopted(options: Options, running_name: str, root: Path, files: Files) -> Planned:
     """The files with a service in them that runs already."""
-    name = forms.service(arguments.from_service)
-    if arguments.service not in (None, name):
+    name = forms.service(running_name)
+    if options.service not in (None, name):
         raise UsageError(
-            f"a service keeps its name: {name}, not {arguments.service}",
+            f"a service keeps its name: {name}, not {options.service}",
             f"./ship init --from-service {name} --region R --project P",
         )
-    if len(arguments.project) != 1 or arguments.region is None:
+    if len(options.project) != 1 or options.region is None:
         raise UsageError("--from-service needs --region R and --project P, one of each")
-    regions = forms.regions(arguments.region)
+    regions = forms.regions(options.region)
     if len(regions) != 1:
-        raise UsageError(f"--region {arguments.region}: one region; add others to the file later")
-    env = arguments.env if arguments.env == LOCAL else forms.environment(arguments.env)
+        raise UsageError(f"--region {options.region}: one region; add others to the file later")
+    env = options.env if options.env == LOCAL else forms.environment(options.env)
     running = adopt.find(
-        root, files, name=name, env=env, project=forms.project(arguments.project[0]),
+        root, files, name=name, env=env, project=forms.project(options.project[0]),
         region=regions[0],
     )  # fmt: skip
     adopt.check(running)
-    source = arguments.source and forms.folder(arguments.source)
+    source = options.source and forms.folder(options.source)
     source = source or adopt.folder_of(root, files, name)
     after = adopt.adopted(files, running, source)
     said = [
@@ -141,7 +179,7 @@ def _adopted(arguments: argparse.Namespace, root: Path, files: Files) -> Planned
         f"what runs is what the files say: ./ship plan {where}",
         f"pipelines/{name}/smoke.yaml must name the path that tells the commit",
     ]
-    repository = _repository(arguments.repository, root)
+    repository = _repository(options.repository, root)
     said += _next(root, source, repository, env)
     return after, {}, said, list(running.sounds_secret.values())
 

@@ -1,7 +1,5 @@
 """Makes the virtual environment that `ship` runs in. Standard library only: nothing else is there.
 
-    python venv.py FOLDER LOCKFILE
-
 Two calls at once take turns; a killed one leaves nothing that a later one takes for finished.
 """
 
@@ -36,9 +34,11 @@ def make(folder: Path, lockfile: Path) -> None:
         print(f"ship: setting up its Python packages in {folder} (once)", file=sys.stderr)
         if not _works(python):
             shutil.rmtree(folder, ignore_errors=True)
+            # Not sys.executable: that may be the environment's own Python, just deleted.
+            base: str = getattr(sys, "_base_executable", sys.executable)
             _run(
-                [sys.executable, "-m", "venv", str(folder)],
-                f"{sys.executable} cannot make a virtual environment",
+                [base, "-m", "venv", str(folder)],
+                f"{base} cannot make a virtual environment",
                 "on Debian or Ubuntu: apt-get install python3-venv",
             )
         _run(
@@ -73,7 +73,3 @@ def _run(command: list[str], problem: str, hint: str) -> None:
 def _stop(problem: str, hint: str) -> None:
     print(f"ship: {problem}\n  -> {hint}", file=sys.stderr)
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    make(Path(sys.argv[1]), Path(sys.argv[2]))

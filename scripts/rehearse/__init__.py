@@ -7,74 +7,86 @@ act; or a file such as cloudbuild/deliver.yaml, run step by step.
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from scripts.command import options
-from scripts.command.terminal import Progress, Result, Table, show
+from scripts.command import options, values
+from scripts.command.call import Call
+from scripts.command.options import Format, option
+from scripts.command.results import Result, Table
 from scripts.image import docker_command
 from scripts.rehearse import act, before, workflow
 from scripts.rehearse.world import World
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workflow", nargs="?", default="deliver", metavar="WORKFLOW")
-    parser.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        type=_input,
-        metavar="NAME=VALUE",
-        help="what is typed into the Run workflow form; a substitution",
-    )
-    parser.add_argument(
-        "--actions",
-        type=Path,
-        metavar="FOLDER",
-        help="checked-out actions, as FOLDER/OWNER/NAME (default: act fetches them from GitHub)",
-    )
-    parser.add_argument(
-        "--ref", type=_ref, default="refs/heads/main", help="what it runs on (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--bake", type=options.duration, default="0s", metavar="TIME",
-        help="how long each step is watched (default: %(default)s)",
-    )  # fmt: skip
-    options.builder(parser)
-    parser.add_argument(
-        "--format", choices=["table", "json"], default="table",
-        help="of the result; json tells what the services are afterwards",
-    )  # fmt: skip
+class Options(options.Options, frozen=True, kw_only=True):
+    workflow: Annotated[
+        str, option(metavar="WORKFLOW", help="the workflow or file (default: %(default)s)")
+    ] = "deliver"
+    input: Annotated[
+        tuple[tuple[str, str], ...],
+        option(
+            "--input",
+            parse=values.name_and_value,
+            metavar="NAME=VALUE",
+            help="an input of the Run workflow form, or a substitution; may be repeated",
+        ),
+    ] = ()
+    actions: Annotated[
+        Path | None,
+        option(
+            "--actions",
+            metavar="FOLDER",
+            help="checked-out actions, as FOLDER/OWNER/NAME (default: act fetches them)",
+        ),
+    ] = None
+    ref: Annotated[
+        str,
+        option("--ref", parse=values.branch, help="the branch it runs on (default: %(default)s)"),
+    ] = "refs/heads/main"
+    bake: Annotated[
+        str,
+        option(
+            "--bake",
+            parse=values.duration,
+            metavar="TIME",
+            help="how long each step is watched (default: %(default)s)",
+        ),
+    ] = "0s"
+    builder: Annotated[
+        Literal["docker", "pack"] | None,
+        option("--builder", help="default: docker if an engine answers, else pack"),
+    ] = None
+    format: Format = "table"
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
+def run(options: Options, call: Call) -> int:
     started = time.monotonic()
-    inputs = dict(arguments.input)
-    if arguments.workflow.endswith(".yaml"):
+    root = call.root
+    inputs = dict(options.input)
+    if options.workflow.endswith(".yaml"):
         from scripts.rehearse import cloudbuild
 
-        return cloudbuild.rehearse(
+        result = cloudbuild.rehearse(
             root,
-            arguments.workflow,
+            options.workflow,
             inputs,
-            Progress(),
-            builder=_builder(arguments.builder),
-            bake=arguments.bake,
-            format_=arguments.format,
+            call.progress,
+            builder=_builder(options.builder),
+            bake=options.bake,
         )
-    rehearsed = workflow.load(root, arguments.workflow, inputs)
-    actions = act.local(rehearsed.actions, arguments.actions)
-    progress = Progress()
-    builder = _builder(arguments.builder)
+        return call.show(result, options.format)
+    rehearsed = workflow.load(root, options.workflow, inputs)
+    actions = act.local(rehearsed.actions, options.actions)
+    progress = call.progress
+    builder = _builder(options.builder)
     with TemporaryDirectory(prefix="shipway-rehearsal-") as scratch:
         folder = Path(scratch)
-        progress.line(_told(rehearsed, builder, arguments))
-        world = World(root, folder, builder=builder, bake=arguments.bake, ref=arguments.ref)
+        progress.line(_told(rehearsed, builder, options))
+        world = World(root, folder, builder=builder, bake=options.bake, ref=options.ref)
         before.check(world, rehearsed)
         with world:
             before.prepare(world, rehearsed, progress)
@@ -98,38 +110,23 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
                 actions=actions,
                 cache=folder / "act",
             )
-            services = world.services() if arguments.format == "json" else {}
-    return show(_result(ends, services, time.monotonic() - started), arguments.format)
-
-
-def _input(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"'{text}': write NAME=VALUE")
-    return name, value
-
-
-def _ref(text: str) -> str:
-    if not re.fullmatch(r"refs/heads/[A-Za-z0-9_][\w./-]*", text):
-        raise argparse.ArgumentTypeError(
-            f"'{text}': write a branch in full, such as refs/heads/main"
-        )
-    return text
+            services = world.services() if options.format == "json" else {}
+    return call.show(_result(ends, services, time.monotonic() - started), options.format)
 
 
 def _builder(wanted: str | None) -> str:
     return wanted or ("docker" if docker_command.engine_answers() else "pack")
 
 
-def _told(rehearsed: workflow.Workflow, builder: str, arguments: argparse.Namespace) -> str:
+def _told(rehearsed: workflow.Workflow, builder: str, options: Options) -> str:
     images = (
         "built by Docker" if builder == "docker" else "packed, because no Docker engine answers"
     )
-    if arguments.builder == "pack":
+    if options.builder == "pack":
         images = "packed"
-    others = f"those in {arguments.actions}" if arguments.actions else "fetched from GitHub"
+    others = f"those in {options.actions}" if options.actions else "fetched from GitHub"
     return (
-        f"rehearsing {rehearsed.name}: images are {images}; bakes take {arguments.bake};"
+        f"rehearsing {rehearsed.name}: images are {images}; bakes take {options.bake};"
         f" the actions of others are {others}; nobody has to approve"
     )
 

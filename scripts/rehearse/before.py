@@ -6,7 +6,7 @@ for `rollback` it is delivered; for `resume` it is delivered and rolled back.
 
 from __future__ import annotations
 
-from scripts.command.terminal import Progress
+from scripts.command.progress import Progress
 from scripts.errors import UsageError, did_you_mean
 from scripts.rehearse.workflow import Workflow
 from scripts.rehearse.world import World

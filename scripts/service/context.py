@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
-from scripts.command import run_page, terminal
+from scripts.command import run_page
+from scripts.command.call import Call
+from scripts.command.options import ServiceOptions, WritingOptions
+from scripts.command.progress import Progress
+from scripts.command.record import Moved
+from scripts.command.results import Result, Table
+from scripts.command.words import by_share, now
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Refused, ShipError
@@ -22,70 +25,60 @@ from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.release.changes import Actor
 from scripts.release.state import State
-from scripts.service.checks import Outcome
-
-
-class StepTaken(msgspec.Struct, kw_only=True):
-    """One step of a rollout: its percentage, what served then, and how long it was watched."""
-
-    percent: int
-    shares: str
-    bake: float
-    """Seconds."""
-    ended: bool = False
 
 
 class Context:
-    """One call of a verb.
+    """One call of a verb about one service.
 
     Args:
-        arguments: the command line, parsed.
-        root: the folder that holds pipelines/.
-        pipeline: the service's files; read from `root` unless given.
-        progress: where progress is told.
+        options: the command line, parsed.
+        call: the call, whose record this fills.
+        pipeline: the service's files; read from the call's root unless given.
+        override: the name of the hold that the caller overrides.
+        only_reads: whether the verb never writes.
     """
 
     def __init__(
         self,
-        arguments: argparse.Namespace,
-        root: Path,
+        options: ServiceOptions,
+        call: Call,
         pipeline: Pipeline | None = None,
-        progress: terminal.Progress | None = None,
+        *,
+        override: str | None = None,
+        only_reads: bool = False,
     ) -> None:
-        self.arguments = arguments
-        self.root = root
-        self.pipeline = pipeline or pipelines.load(root, arguments.service, arguments.env)
-        self.progress = progress or terminal.Progress()
-        self.dry_run: bool = arguments.dry_run
-        self.verb: str = getattr(arguments, "verb", "")
-        self.started = time.monotonic()
-        # What a summary tells of the way: the image, each region's last checks, the steps taken.
-        self.commit: Commit | None = None
-        self.image: str | None = None
-        self.checked: dict[str, list[Outcome]] = {}
-        self.steps: list[StepTaken] = []
-        arguments.about = self
+        self.root = call.root
+        self.pipeline = pipeline or pipelines.load(call.root, options.service, options.env)
+        self.override = override
+        self.record = call.record
+        self.record.about(self.pipeline)
+        self._call = call
+        self._writing = options if isinstance(options, WritingOptions) else None
+        self.record.reason = self._writing.reason if self._writing else None
+        self.dry_run = only_reads or (self._writing is not None and self._writing.dry_run)
+        self.record.dry_run = self.dry_run
         self.google = Google(self.pipeline, dry_run=self.dry_run)
         self.regions = [
-            CloudRun(self.google, self.pipeline, region)
+            CloudRun(self.google, self.pipeline, region, self._saw)
             for region in self.pipeline.environment.regions
         ]
+
+    def _saw(self, region: str, state: State) -> None:
+        self.record.serving[region] = dict(state.shares)
+
+    @property
+    def progress(self) -> Progress:
+        """Where progress is printed."""
+        return self._call.progress
 
     @property
     def where(self) -> str:
         """What to type after a verb to mean this service here."""
         return self.pipeline.where
 
-    @property
-    def override(self) -> str | None:
-        """The hold that the caller means to override, by name."""
-        name: str | None = getattr(self.arguments, "override", None)
-        return name
-
     def actor(self) -> Actor:
         """Who asks, now, and why."""
-        why = getattr(self.arguments, "reason", None) or ""
-        return Actor(by=git.actor(), at=terminal.now(), why=why)
+        return Actor(by=git.actor(), at=now(), why=self.record.reason or "")
 
     def confirm(self, what: str) -> None:
         """Ask once before a change, where the environment wants that and somebody can answer.
@@ -93,29 +86,44 @@ class Context:
         Raises:
             Refused: the answer is not yes.
         """
-        wanted = self.pipeline.environment.confirm and not self.dry_run
-        if not wanted or self.arguments.yes or not sys.stdin.isatty() or os.environ.get("CI"):
-            return  # in CI nobody answers, terminal or not
+        asks = self._writing is not None and not self._writing.yes and not self.dry_run
+        wanted = self.pipeline.environment.confirm and asks
+        if not wanted or not sys.stdin.isatty() or os.environ.get("CI"):
+            return  # in CI no one answers, terminal or not
         print(f"{what}\nGo ahead? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Refused("not confirmed: nothing was changed", "--yes answers beforehand")
 
 
 @contextmanager
-def at_commit(arguments: argparse.Namespace, root: Path) -> Iterator[tuple[Context, Commit]]:
-    """A call on the files of the commit that is delivered, configuration included."""
-    commit = git.commit(root, arguments.commit)
-    progress = terminal.Progress()
-    differ = git.uncommitted(root)
+def at_commit(
+    options: ServiceOptions,
+    call: Call,
+    reference: str,
+    *,
+    override: str | None = None,
+    only_reads: bool = False,
+) -> Iterator[tuple[Context, Commit]]:
+    """A call on the files of the commit that is delivered, configuration included.
+
+    Args:
+        options: the command line, parsed.
+        call: the call.
+        reference: names the commit.
+        override: as for `Context`.
+        only_reads: as for `Context`.
+    """
+    commit = git.commit(call.root, reference)
+    differ = git.uncommitted(call.root)
     if differ:
-        progress.line(
+        call.progress.line(
             f"note: {differ} uncommitted change{'s are' if differ > 1 else ' is'} left out:"
             f" commit {commit.short} is what counts"
         )
-    with git.checkout(root, commit) as files:
-        pipeline = pipelines.load(files, arguments.service, arguments.env)
-        context = Context(arguments, root, pipeline, progress)
-        context.commit = commit
+    with git.checkout(call.root, commit) as files:
+        pipeline = pipelines.load(files, options.service, options.env)
+        context = Context(options, call, pipeline, override=override, only_reads=only_reads)
+        context.record.commit = commit
         yield context, commit
 
 
@@ -162,27 +170,26 @@ def moved(
     said: list[str],
     errors: Sequence[ShipError] = (),
     title: str | None = None,
-) -> terminal.Result:
+) -> Result:
     """The result of a traffic change: before and after, per region, and what went wrong.
 
     Its page has the verb's own title unless another is given.
     """
-    rows = []
-    for move in moves:
-        before, after = move.before.shares, move.after.shares
-        for name in sorted({*before, *after}, key=lambda n: (-after.get(n, 0), n)):
-            rows.append(
-                [
-                    move.region,
-                    name,
-                    f"{before.get(name, 0)} %",
-                    f"{after.get(name, 0)} %",
-                ]
-            )
+    context.record.moves = [_moved(move) for move in moves]
+    rows = [
+        [
+            move.region,
+            name,
+            f"{move.before.get(name, 0)} %",
+            f"{move.after.get(name, 0)} %",
+        ]
+        for move in context.record.moves
+        for name in by_share(move.after, *move.before)
+    ]
     said = [*said, *(f"FAILED: {error.message}" for error in errors)]
     if context.dry_run:
         said.append("dry run: nothing was written; this is what would be")
-    return terminal.Result(
+    return Result(
         data={
             "service": context.pipeline.service,
             "environment": context.pipeline.env,
@@ -191,18 +198,34 @@ def moved(
             "regions": [
                 {
                     "region": move.region,
-                    "before": move.before.shares,
-                    "after": move.after.shares,
-                    "changed": move.before is not move.after,
-                    "hold": move.after.hold.name if move.after.hold else None,
-                    "url": (move.after.service.get("status") or {}).get("url"),
+                    "before": move.before,
+                    "after": move.after,
+                    "changed": move.changed,
+                    "hold": move.hold,
+                    "url": move.url,
                 }
-                for move in moves
+                for move in context.record.moves
             ],
         },
-        table=terminal.Table(
-            columns=["REGION", "REVISION", "BEFORE", "AFTER"], rows=rows, notes=said
-        ),
+        table=Table(columns=["REGION", "REVISION", "BEFORE", "AFTER"], rows=rows, notes=said),
         code=1 if errors else 0,
-        summary=run_page.of_moves(context, moves, said, title),
+        page=run_page.of_change(context.record, said, title),
+    )
+
+
+def _moved(move: Move) -> Moved:
+    status = move.after.service.get("status") or {}
+    return Moved(
+        region=move.region,
+        before=dict(move.before.shares),
+        after=dict(move.after.shares),
+        changed=move.before is not move.after,
+        candidate=move.after.candidate,
+        url=status.get("url"),
+        urls={
+            target["revisionName"]: target.get("url") or ""
+            for target in status.get("traffic") or []
+            if target.get("tag")
+        },
+        hold=move.after.hold.name if move.after.hold else None,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from scripts.command.terminal import Result
+from scripts.command.results import Result
 from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.release.changes import StepsAside

@@ -6,13 +6,16 @@ checks; then it is rolled back. Where the base cannot be delivered the commit is
 
 from __future__ import annotations
 
-import argparse
 import signal
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
 
-from scripts.command import options, terminal
-from scripts.command.terminal import Result, Table, show
+from scripts.command import options
+from scripts.command.call import Call
+from scripts.command.options import Bake, Format, Service, option
+from scripts.command.progress import Progress
+from scripts.command.results import Result, Table
 from scripts.errors import ShipError, UsageError
 from scripts.image import docker_command
 from scripts.machine import git
@@ -20,34 +23,35 @@ from scripts.machine.git import Commit
 from scripts.trial.steps import Row, Trial
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "service", nargs="?", help="its folder's name in pipelines/; needed if many"
-    )
-    parser.add_argument(
-        "--onto",
-        metavar="COMMIT",
-        help="what is delivered before it (default: where it parted from origin/main,"
-        " or its first parent)",
-    )
-    parser.add_argument(
-        "--builder", choices=["docker", "pack"], help="default: docker where an engine answers"
-    )
-    parser.add_argument(
-        "--runtime", choices=["docker", "process"], help="default: docker with --builder docker"
-    )
-    options.bake(parser)
-    parser.add_argument(
-        "--format", choices=["table", "json"], default="table", help="of the result"
-    )
+class Options(options.Options, frozen=True, kw_only=True):
+    service: Service = None
+    onto: Annotated[
+        str | None,
+        option(
+            "--onto",
+            metavar="COMMIT",
+            help="the commit to deliver first (default: where this one left origin/main,"
+            " or its first parent)",
+        ),
+    ] = None
+    builder: Annotated[
+        Literal["docker", "pack"] | None,
+        option("--builder", help="default: docker if an engine answers, else pack"),
+    ] = None
+    runtime: Annotated[
+        Literal["docker", "process"] | None,
+        option("--runtime", help="default: docker with --builder docker, else process"),
+    ] = None
+    bake: Bake = None
+    format: Format = "table"
 
 
-def run(arguments: argparse.Namespace, root: Path) -> int:
-    progress = terminal.Progress()
+def run(options: Options, call: Call) -> int:
+    root, progress = call.root, call.progress
     head = git.commit(root)
-    onto = _onto(root, head, arguments.onto, progress)
-    builder = arguments.builder or ("docker" if docker_command.engine_answers() else "pack")
-    runtime = arguments.runtime or ("docker" if builder == "docker" else "process")
+    onto = _onto(root, head, options.onto, progress)
+    builder = options.builder or ("docker" if docker_command.engine_answers() else "pack")
+    runtime = options.runtime or ("docker" if builder == "docker" else "process")
     if (builder, runtime) == ("pack", "docker"):
         raise UsageError(
             "--runtime docker cannot run what --builder pack makes: it holds no operating system",
@@ -62,7 +66,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     with TemporaryDirectory(prefix="shipway-trial-") as folder:
         trial = Trial(
             root, Path(folder), head, progress,
-            service=arguments.service, builder=builder, runtime=runtime, bake=arguments.bake,
+            service=options.service, builder=builder, runtime=runtime, bake=options.bake,
         )  # fmt: skip
         try:
             stopped = trial.play(onto)
@@ -70,7 +74,7 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
             # From here on it tidies up: a second Ctrl-C must not keep it from that.
             _undisturbed()
             trial.close()
-    show(_result(head, onto, builder, trial.rows, stopped), arguments.format)
+    call.show(_result(head, onto, builder, trial.rows, stopped), options.format)
     if stopped:
         raise stopped
     return 0
@@ -81,9 +85,7 @@ def _undisturbed() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _onto(
-    root: Path, head: Commit, asked: str | None, progress: terminal.Progress
-) -> Commit | None:
+def _onto(root: Path, head: Commit, asked: str | None, progress: Progress) -> Commit | None:
     """What is delivered before the commit; None where there is nothing, and that is said.
 
     Raises:

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from scripts.command import terminal
+from scripts.command.progress import Progress
+from scripts.command.words import split
 from scripts.config import pipelines
 from scripts.errors import Failed, ShipError, UsageError
 from scripts.machine import scratch
@@ -48,7 +49,7 @@ class Trial:
     """
 
     def __init__(
-        self, root: Path, folder: Path, head: Commit, progress: terminal.Progress, *,
+        self, root: Path, folder: Path, head: Commit, progress: Progress, *,
         service: str | None, builder: str, runtime: str, bake: str | None,
     ) -> None:  # fmt: skip
         self.rows: list[Row] = []
@@ -91,12 +92,12 @@ class Trial:
             done = self._step(
                 "deliver", "deliver", self._head, "--digest", str(built["digest"]), *self._bake
             )
-            self._tell(done, "; ".join(terminal.split(r["after"]) for r in done["regions"]))
+            self._tell(done, "; ".join(split(r["after"]) for r in done["regions"]))
             if onto is None:
                 self._row("roll back", True, "left out: nothing was delivered before it", 0.0)
                 return None
             back = self._step("roll back", "rollback", None, "--reason", "a trial")
-            self._tell(back, "; ".join(terminal.split(r["after"]) for r in back["regions"]))
+            self._tell(back, "; ".join(split(r["after"]) for r in back["regions"]))
         except _StepFailed as failed:
             self._row(failed.step, False, f"FAILED: {failed.error.message}", failed.seconds)
             return failed.error
@@ -135,7 +136,7 @@ class Trial:
             self._row(failed.step, False, said, failed.seconds)
             self._progress.line(f"note: {failed.step} {said}")
             return False
-        self._tell(done, "; ".join(terminal.split(r["after"]) for r in done["regions"]))
+        self._tell(done, "; ".join(split(r["after"]) for r in done["regions"]))
         return True
 
     def _step(self, name: str, verb: str, commit: Commit | None, *arguments: str) -> Any:

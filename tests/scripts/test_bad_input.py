@@ -50,7 +50,7 @@ def test_a_percentage_as_people_paste_it(project: Project) -> None:
 def test_a_bad_percentage(project: Project, percent: str) -> None:
     ended = project.ship("promote", f"--to={percent}")
     assert ended.returncode == 2
-    assert f"'{percent}' is no percentage: 1 to 100" in ended.stderr
+    assert f"'{percent}' is not a percentage (1 to 100)" in ended.stderr
 
 
 def test_a_bad_duration(project: Project) -> None:

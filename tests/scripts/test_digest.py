@@ -44,7 +44,7 @@ def test_it_is_deployed_by_its_digest(served: Project) -> None:
 def test_what_is_no_digest_is_bad_usage(project: Project, verb: str, digest: str) -> None:
     ended = project.ship(verb, f"--digest={digest}")
     assert ended.returncode == 2
-    assert "is no digest: sha256: and 64 of 0-9 and a-f" in ended.stderr
+    assert "is not a digest: sha256: and 64 hexadecimal digits" in ended.stderr
 
 
 def test_a_digest_that_is_not_there_is_refused_and_nothing_is_built(served: Project) -> None:

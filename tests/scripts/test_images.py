@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import pytest
 import requests
 
+from scripts.command.call import Call
+from scripts.command.options import WritingOptions
 from scripts.errors import Refused, UsageError
 from scripts.image.images import Images
 from scripts.machine import git
@@ -29,8 +30,7 @@ class Pushed:
         self.project = project
         self.digest: str = project.done("build")["digest"]
         self.commit = git.commit(project.folder)
-        arguments = argparse.Namespace(service=None, env="local", dry_run=False, yes=True)
-        self.images = Images(Context(arguments, project.folder))
+        self.images = Images(Context(WritingOptions(), Call("deploy", project.folder)))
         self.url = f"{project.cloud_run.url}/v2/{self.images.path}"
 
     def manifest(self, reference: str) -> dict[str, Any]:

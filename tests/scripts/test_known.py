@@ -233,13 +233,7 @@ def test_an_unknown_account_is_called_the_caller() -> None:
 
 def test_a_services_own_output_is_not_explained() -> None:
     line = next(text for name, text, *_ in TEXTS if name == "permission-denied")
-    answered = Failed("app-1 did not pass its smoke checks", evidence=["500", line])
-    logged = Failed(
-        "revision app-1 did not start", evidence=["it ended", known_errors.LOG_FOLLOWS, line]
-    )
-    for error in (answered, logged):
-        assert known_errors.explain_error(error) is None
-    assert (
-        known_errors.explain_error(Failed("docker buildx build failed", evidence=[line]))
-        is not None
-    )
+    error = Failed("revision app-1 did not start", evidence=["it ended"], service_says=[line])
+    assert known_errors.explain_error(error) is None
+    error = Failed("docker buildx build failed", evidence=[line])
+    assert known_errors.explain_error(error) is not None

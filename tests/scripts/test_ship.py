@@ -55,7 +55,7 @@ def fake_python(folder: Path, script: str) -> str:
 def test_help_is_enough_to_begin(clone: Path) -> None:
     ended = ship(clone, "--help", SHIPWAY_VENV=sys.prefix)
     assert ended.returncode == 0, ended.stderr
-    for word in ("demo", "up", "deliver", "promote", "rollback", "status", "exit codes"):
+    for word in ("demo", "up", "deliver", "promote", "rollback", "status", "Exit codes"):
         assert word in ended.stdout
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from html import unescape
@@ -12,10 +11,10 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from scripts.command import run_page
+from scripts.command import github, markdown, run_page
+from scripts.command.record import Record
 from scripts.config import pipelines
 from scripts.machine import git
-from scripts.service.context import Context
 from tests.conftest import ROOT
 from tests.scripts.conftest import Project
 
@@ -187,7 +186,7 @@ def test_outside_of_github_actions_nothing_is_annotated(run: Run) -> None:
 def test_bad_usage_is_annotated_too(run: Run) -> None:
     run.ship("deliver", "--digest", "")
     assert run.code == 2
-    assert "::error title=ship deliver::argument --digest: '' is no digest" in run.log
+    assert "::error title=ship deliver::argument --digest: '' is not a digest" in run.log
 
 
 def test_other_people_s_text_is_text(run: Run) -> None:
@@ -242,7 +241,7 @@ def test_the_log_of_a_workflow_holds_no_command_of_a_subject(run: Run) -> None:
     ],
 )
 def test_no_text_is_a_command_of_the_runner(text: str, made: str) -> None:
-    assert run_page.inert(text) == made
+    assert github.inert(text) == made
 
 
 @pytest.mark.parametrize(
@@ -254,12 +253,12 @@ def test_no_text_is_a_command_of_the_runner(text: str, made: str) -> None:
     ],
 )
 def test_a_workflow_command_is_escaped_as_github_says(title: str, message: str, made: str) -> None:
-    assert run_page.annotation(title, message) == made
+    assert github.annotation(title, message) == made
 
 
 @pytest.mark.parametrize("lines", [["```"], ["`````", "```"], ["~~~", "    x"], ["a\rb```\n````"]])
 def test_no_line_closes_its_block(lines: list[str]) -> None:
-    shown = html(run_page.block([*lines, "<b>"]) + "\n\nafter")
+    shown = html(markdown.block([*lines, "<b>"]) + "\n\nafter")
     assert shown.count("<pre>") == 1
     assert "&lt;b&gt;" in shown
     assert shown.endswith("<p>after</p>\n")
@@ -277,13 +276,11 @@ def test_a_commit_is_linked_where_the_origin_is_on_github(run: Run) -> None:
 
 def test_a_revision_of_google_s_is_linked_in_its_console() -> None:
     """Where another address answers in Google's place, the console does not show it."""
-    arguments = argparse.Namespace(dry_run=True, reason=None)
-    shown = [
-        run_page.console_url(
-            Context(arguments, ROOT, pipelines.load(ROOT / "tests", "app", env)), "us-central1"
-        )
-        for env in ("production", "local")
-    ]
+    shown = []
+    for env in ("production", "local"):
+        record = Record(verb="deliver", root=ROOT)
+        record.about(pipelines.load(ROOT / "tests", "app", env))
+        shown.append(run_page.console_url(record, "us-central1"))
     assert shown == [
         "https://console.cloud.google.com/run/detail/us-central1/app/revisions?project=acme-prod",
         "",

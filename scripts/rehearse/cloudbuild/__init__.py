@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.command.terminal import Progress, Result, Table, show
+from scripts.command.progress import Progress
+from scripts.command.results import Result, Table
 from scripts.errors import UsageError
 from scripts.machine import git, scratch
 from scripts.rehearse import before
@@ -34,8 +35,7 @@ def rehearse(
     *,
     builder: str = "pack",
     bake: str = "0s",
-    format_: str = "table",
-) -> int:
+) -> Result:
     """Run a build file as a trigger on main would.
 
     Args:
@@ -45,10 +45,9 @@ def rehearse(
         progress: told what happens.
         builder: "docker" or "pack".
         bake: how long each step of a rollout is watched.
-        format_: of the result: "table" or "json".
 
     Returns:
-        0 if every step succeeded, else 1.
+        How each step ended; its code is 0 if every step succeeded, else 1.
 
     Raises:
         UsageError: Cloud Build would not take the file.
@@ -71,7 +70,7 @@ def rehearse(
             account = _let_in(world, made.build)
             ends = _run(world, made, account, workspace, folder / "build", progress, builder)
             services = world.services()
-    return show(_result(file, ends, services), format_)
+    return _result(file, ends, services)
 
 
 def _workflow(file: str, substitutions: Mapping[str, str]) -> Workflow:

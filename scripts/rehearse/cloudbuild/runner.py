@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from scripts.command.terminal import Progress
+from scripts.command.progress import Progress
 from scripts.rehearse.cloudbuild.build import Build
 from scripts.rehearse.cloudbuild.place import Place, Running
 

@@ -1,0 +1,39 @@
+"""What the command line gives a verb besides its options."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from scripts.command import results
+from scripts.command.progress import Progress
+from scripts.command.record import Record
+from scripts.command.results import Result
+
+
+class Call:
+    """One call of a verb.
+
+    Args:
+        verb: its name.
+        root: the folder that holds pipelines/.
+
+    Attributes:
+        record: what the verb saw and did.
+        has_shown: whether standard output holds a result.
+    """
+
+    def __init__(self, verb: str, root: Path) -> None:
+        self.root = root
+        self.record = Record(verb=verb, root=root)
+        self.has_shown = False
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Where the verb prints its progress."""
+        return Progress()
+
+    def show(self, result: Result, format_: str) -> int:
+        """Print the verb's result as a table or a JSON document; return the exit code."""
+        self.has_shown = True
+        return results.show(result, format_)

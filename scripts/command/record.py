@@ -1,0 +1,87 @@
+"""What one call of a verb saw and did: plain data, which the verb fills and the run page reads."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from scripts.config.pipelines import Pipeline
+from scripts.machine.git import Commit
+
+Shares = dict[str, int]
+"""Revision -> percentage."""
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """How one smoke check ended; `took` is in seconds."""
+
+    name: str
+    ok: bool
+    took: float
+    problem: str = ""
+
+
+class StepTaken(msgspec.Struct, kw_only=True):
+    """One step of a rollout: its percentage, the traffic during it, and its bake in seconds."""
+
+    percent: int
+    shares: Shares
+    bake: float
+    ended: bool = False
+    """Whether the whole bake passed."""
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to the traffic in one region."""
+
+    region: str
+    before: Shares
+    after: Shares
+    changed: bool
+    candidate: str | None = None
+    """The revision that is being released, as last read."""
+    url: str | None = None
+    """The service's own URL."""
+    urls: dict[str, str] = {}
+    """Revision -> the URL of its tag."""
+    hold: str | None = None
+    """The name of the hold, as last read."""
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """One call of a verb, as far as it came."""
+
+    verb: str
+    root: Path
+    """The folder that holds pipelines/."""
+    started: float = msgspec.field(default_factory=time.monotonic)
+    service: str | None = None
+    env: str | None = None
+    where: str = ""
+    """What to type after a verb to mean this service in this environment; "" while unknown."""
+    project: str = ""
+    regions: list[str] = []
+    at_google: bool = True
+    """False where another address stands in for Google's."""
+    commit: Commit | None = None
+    image: str | None = None
+    """The image's reference by digest."""
+    checks: dict[str, list[Checked]] = {}
+    """Region -> the checks that ran last."""
+    steps: list[StepTaken] = []
+    moves: list[Moved] = []
+    serving: dict[str, Shares] = {}
+    """Region -> the traffic as last read."""
+    reason: str | None = None
+    dry_run: bool = False
+
+    def about(self, pipeline: Pipeline) -> None:
+        """Note which service in which environment the call is about."""
+        self.service = pipeline.service
+        self.env = pipeline.env
+        self.where = pipeline.where
+        self.project = pipeline.environment.project
+        self.regions = pipeline.environment.regions
+        self.at_google = pipeline.endpoint is None

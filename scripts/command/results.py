@@ -1,0 +1,117 @@
+"""Results on standard output: one table or one JSON document."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from scripts.command import github
+from scripts.command.github import json_text, loggable
+from scripts.command.terminal import escape, is_terminal
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+_WRAPPED = {"FOUND"}
+_STYLES = {"serving": "green", "candidate": "yellow", "wrong": "red", "skipped": "dim"}
+_GIVING_WAY = {"IMAGE", "LAST", "WHY", "MADE", "SINCE", "BY"}
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows under column names, and lines that follow them."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str] = []
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verb found or did.
+
+    Attributes:
+        data: the JSON document.
+        table: the same in human-readable form.
+        code: the exit code.
+        page: Markdown for the run page of a workflow; "" to show the table there.
+    """
+
+    data: dict[str, Any]
+    table: Table
+    code: int = 0
+    page: str = ""
+
+
+def show(result: Result, format_: str) -> int:
+    """Print a result as a table or a JSON document, and give it to the job that runs this.
+
+    Returns:
+        The exit code. It does not depend on whether the result could be printed: the change is
+        made by now.
+    """
+    try:
+        _print(result, format_)
+        sys.stdout.flush()
+    except OSError:
+        # The reader has gone, or the disk is full. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    github.write_outputs(result.data)
+    if github.has_run_page():
+        from scripts.command import run_page
+
+        table = result.table
+        github.write_run_page(
+            result.page or run_page.of_table(table.columns, table.rows, table.notes)
+        )
+    if result.code:
+        errors = result.data.get("errors") or ["the command failed; the log shows why"]
+        github.annotate("ship", "\n".join(errors))
+    return result.code
+
+
+def _print(result: Result, format_: str) -> None:
+    if format_ == "json":
+        print(json_text(result.data, indent=2))
+    elif is_terminal(sys.stdout):
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        console.print(rich_table(result.table))
+        for note in result.table.notes:
+            # The terminal breaks lines itself: a command that is printed can be copied whole.
+            console.print(escape(note), soft_wrap=True)
+    else:
+        print(loggable(plain_table(result.table)))
+
+
+def plain_table(table: Table) -> str:
+    """Return a table as aligned text."""
+    rows = [table.columns, *table.rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, *table.notes])
+
+
+def rich_table(table: Table) -> RichTable:
+    """Return a table for a terminal."""
+    from rich.table import Table as RichTable
+
+    shown = RichTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
+    for column in table.columns:
+        # A name that is cut in two cannot be copied: on a narrow terminal other columns give way.
+        gives_way = column in _GIVING_WAY
+        shown.add_column(
+            column,
+            overflow="ellipsis" if gives_way else "fold",
+            no_wrap=column not in _WRAPPED,
+            min_width=1 if gives_way else None,
+        )
+    for row in table.rows:
+        style = next((_STYLES[cell] for cell in row if cell in _STYLES), "")
+        shown.add_row(*(escape(cell) for cell in row), style=style)
+    return shown

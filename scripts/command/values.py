@@ -1,0 +1,86 @@
+"""The values of options, parsed: each function takes what was typed."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+
+from scripts.config.pipelines import seconds
+from scripts.errors import UsageError
+
+_LONGEST_REASON = 300
+
+
+def percent(text: str) -> int | None:
+    """Return a percentage, 1 to 100; None for a form's empty field."""
+    text = text.strip().removesuffix("%").rstrip()
+    if not text:
+        return None
+    if not text.isdigit() or not 1 <= int(text) <= 100:
+        raise ArgumentTypeError(f"'{text}' is not a percentage (1 to 100)")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Return a number of things, 1 or more."""
+    if not text.isdigit() or int(text) < 1:
+        raise ArgumentTypeError(f"'{text}' is not a number (1 or more)")
+    return int(text)
+
+
+def image_digest(text: str) -> str:
+    """Return an image's digest.
+
+    Source: https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests
+    """
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
+        raise ArgumentTypeError(
+            f"'{text}' is not a digest: sha256: and 64 hexadecimal digits, as `ship build` prints"
+        )
+    return text
+
+
+def hold_name(text: str) -> str:
+    """Return a hold's name. It is typed after --override, so it contains no shell syntax."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text):
+        raise ArgumentTypeError(
+            f"'{text}' is not a name: lower-case letters, digits and hyphens, at most 63"
+        )
+    return text
+
+
+def reason(text: str) -> str:
+    """Return a reason: one printable line that the history has room for."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(line) > _LONGEST_REASON:
+        raise ArgumentTypeError(f"{len(line)} characters; at most {_LONGEST_REASON}")
+    return line
+
+
+def duration(text: str) -> str:
+    """Return a duration as it is written in files: 90s, 5m, 1h."""
+    try:
+        seconds(text)
+    except UsageError as error:
+        raise ArgumentTypeError(error.message) from None
+    return text
+
+
+def name_and_value(text: str) -> tuple[str, str]:
+    """Return the two parts of NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ArgumentTypeError(f"'{text}': write NAME=VALUE")
+    return name, value
+
+
+def branch(text: str) -> str:
+    """Return a branch's full reference."""
+    if not re.fullmatch(r"refs/heads/[A-Za-z0-9_][\w./-]*", text):
+        raise ArgumentTypeError(f"'{text}': write a branch in full, such as refs/heads/main")
+    return text
+
+
+def text_or_none(text: str) -> str | None:
+    """Return text; None for a form's empty field."""
+    return text or None

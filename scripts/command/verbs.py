@@ -1,0 +1,80 @@
+"""The verbs: the one table that the launcher, the help and the run page read.
+
+To add a verb, add a line here and a file or folder of that name in scripts/. The first line of its
+docstring is what `ship --help` shows. Standard library only, and cheap to import: the launcher
+reads this before anything is installed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LOCK_FILES = ("deliver", "local", "dev")
+"""The lock files in requirements/. Each one contains everything in those before it."""
+
+
+class Verb(NamedTuple):
+    """One verb.
+
+    Attributes:
+        name: the name to type, and of its file or folder in scripts/.
+        group: the heading under which the help lists it.
+        needs: the lock file that names the packages it needs.
+        page: the title of its run page, with {what}, {service} and {env}.
+        gives_traffic: whether it gives traffic to a revision, so that its run page says how to
+            roll back.
+    """
+
+    name: str
+    group: str
+    needs: str = "deliver"
+    page: str = ""
+    gives_traffic: bool = False
+
+
+TRY = "try it"
+_SET_UP = "set up"
+_DELIVER = "deliver"
+_OPERATE = "operate"
+
+VERBS = (
+    Verb("demo", TRY, needs="local"),
+    Verb("trial", TRY, needs="local"),
+    Verb("rehearse", TRY, needs="dev"),
+    Verb("up", TRY, needs="local"),
+    Verb("test", TRY, needs="dev"),
+    Verb("check", TRY, needs="dev"),
+    Verb("init", _SET_UP),
+    Verb("bootstrap", _SET_UP),
+    Verb("doctor", _SET_UP),
+    Verb("deliver", _DELIVER, page="Delivered {what} to {env}", gives_traffic=True),
+    Verb("build", _DELIVER),
+    Verb("deploy", _DELIVER),
+    Verb("smoke", _DELIVER),
+    Verb("rollout", _DELIVER, page="Rolled {what} out in {env}", gives_traffic=True),
+    Verb("status", _OPERATE),
+    Verb("history", _OPERATE),
+    Verb("plan", _OPERATE),
+    Verb("logs", _OPERATE),
+    Verb("promote", _OPERATE, page="Promoted {what} in {env}", gives_traffic=True),
+    Verb("rollback", _OPERATE, page="Rolled {service} back in {env}"),
+    Verb("hold", _OPERATE, page="Put {service} on hold in {env}"),
+    Verb("resume", _OPERATE, page="Released the hold of {service} in {env}"),
+)
+_BY_NAME = {verb.name: verb for verb in VERBS}
+
+
+def find(name: str) -> Verb | None:
+    """Return the verb of that name, or None."""
+    return _BY_NAME.get(name)
+
+
+def lock_files(argv: list[str]) -> tuple[str, ...]:
+    """Return the lock files of which one must be installed to run a command line, smallest first.
+
+    Args:
+        argv: the command line without the program's name. It may be empty or name no verb.
+    """
+    words = argv[1:] if argv[:1] == ["help"] else argv
+    verb = find(words[0]) if words else None
+    return LOCK_FILES[LOCK_FILES.index(verb.needs if verb else "deliver") :]

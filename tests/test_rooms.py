@@ -1,0 +1,192 @@
+"""The rooms of scripts/ and emulator/: who imports whom, read from the source.
+
+Imports inside functions and under TYPE_CHECKING count too: they couple two files all the same.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from scripts.command import verbs
+from tests.conftest import ROOT
+
+# Imports that still close a circle. Delete each one here when it is gone.
+CIRCLES = {
+    ("emulator.identity.guard", "emulator.run.resources"),
+    ("emulator.identity.guard", "emulator.run.responses"),
+    ("emulator.identity.invoker", "emulator.run.resources"),
+    ("emulator.identity.models", "emulator.run.resources"),
+    ("emulator.logging.models", "emulator.router.served"),
+    ("emulator.logging.requests", "emulator.router.served"),
+    ("emulator.registry.images", "emulator.registry.models"),
+    ("emulator.registry.models", "emulator.registry.urls"),
+    ("scripts.cloud.registry", "scripts.image.packing.pack"),
+}
+# Verbs that still import another verb. Delete each one here when it is gone.
+VERBS_IMPORTING_VERBS = {
+    ("scripts.deliver", "scripts.build"),
+    ("scripts.deliver", "scripts.deploy"),
+    ("scripts.deliver", "scripts.rollout"),
+    ("scripts.history", "scripts.status"),
+    ("scripts.promote", "scripts.rollout"),
+    ("scripts.promote", "scripts.smoke"),
+    ("scripts.rollback", "scripts.rollout"),
+    ("scripts.rollback", "scripts.smoke"),
+    ("scripts.rollout", "scripts.smoke"),
+}
+# What decides may compute, and nothing else: no files, network, processes, clock or chance.
+PURE = {
+    "__future__", "collections", "copy", "dataclasses", "decimal", "enum", "functools", "itertools",
+    "json", "math", "msgspec", "re", "typing",
+}  # fmt: skip
+
+Graph = dict[str, set[str]]
+
+
+def files(top: str) -> dict[str, Path]:
+    """Return module -> file of everything below a top-level folder."""
+    found = {}
+    for path in (ROOT / top).rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+FILES = {**files("scripts"), **files("emulator")}
+
+
+def names(path: Path) -> Iterator[str]:
+    """Yield what a file imports, each name in full: "scripts.errors.ShipError", "os"."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_of(name: str) -> str | None:
+    """Return the module of ours that a name is or belongs to."""
+    while name not in FILES:
+        name = name.rpartition(".")[0]
+        if not name:
+            return None
+    return name
+
+
+def imports() -> Graph:
+    """Return module -> the modules of ours that it imports."""
+    return {
+        module: {found for name in names(path) if (found := module_of(name))} - {module}
+        for module, path in FILES.items()
+    }
+
+
+IMPORTS = imports()
+
+
+def room(module: str) -> str:
+    """Return the room of a module: the folder or file right below scripts/ or emulator/."""
+    return ".".join(module.split(".")[:2])
+
+
+def without(graph: Mapping[str, Iterable[str]], edges: set[tuple[str, str]]) -> Graph:
+    return {one: {two for two in to if (one, two) not in edges} for one, to in graph.items()}
+
+
+def rooms(graph: Graph) -> Graph:
+    found: Graph = {}
+    for one, to in graph.items():
+        found.setdefault(room(one), set()).update(room(two) for two in to)
+    return {one: to - {one} for one, to in found.items()}
+
+
+def circle(graph: Graph) -> list[str]:
+    """Return one circle, its first member repeated at the end; [] where there is none."""
+    done: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return []
+        for following in sorted(graph.get(node, ())):
+            if found := visit(following, [*path, node]):
+                return found
+        done.add(node)
+        return []
+
+    return next((found for node in sorted(graph) if (found := visit(node, []))), [])
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    assert circle(without(IMPORTS, CIRCLES)) == []
+
+
+def test_no_room_imports_itself_through_others() -> None:
+    assert circle(rooms(without(IMPORTS, CIRCLES))) == []
+
+
+@pytest.mark.parametrize(("one", "two"), sorted(CIRCLES | VERBS_IMPORTING_VERBS))
+def test_an_exception_is_still_needed(one: str, two: str) -> None:
+    assert two in IMPORTS.get(one, set()), "it is gone: delete the exception"
+
+
+@pytest.mark.parametrize(("top", "other"), [("scripts", "emulator"), ("emulator", "scripts")])
+def test_scripts_and_emulator_never_import_each_other(top: str, other: str) -> None:
+    for module, path in files(top).items():
+        tops = {name.partition(".")[0] for name in names(path)}
+        assert not tops & {other, "app", "tests"}, module
+
+
+def test_what_decides_is_pure() -> None:
+    """release/ imports config/, the errors, and nothing that reads or writes."""
+    for module, path in FILES.items():
+        if room(module) != "scripts.release":
+            continue
+        for name in names(path):
+            ours = module_of(name)
+            if ours:
+                allowed = ("scripts.release", "scripts.config", "scripts.errors")
+                assert room(ours) in allowed, f"{module} imports {name}"
+            else:
+                assert name.partition(".")[0] in PURE, f"{module} imports {name}"
+
+
+def test_no_verb_imports_another() -> None:
+    rooms_of_verbs = {f"scripts.{verb.name}" for verb in verbs.VERBS}
+    found = {
+        (room(one), room(two))
+        for one, to in IMPORTS.items()
+        for two in to
+        if room(one) != room(two) and room(two) in rooms_of_verbs
+    }
+    assert found <= VERBS_IMPORTING_VERBS
+
+
+def test_each_file_of_scripts_is_a_verb_in_the_table() -> None:
+    """A verb is one line in the table, and one file or folder."""
+    others = {"scripts", "scripts.__main__", "scripts.errors"}
+    shared = {
+        f"scripts.{name}" for name in (
+            "cloud", "command", "config", "image", "machine", "release", "service", "setup"
+        )
+    }  # fmt: skip
+    found = {room(module) for module in FILES if module.startswith("scripts")} - others - shared
+    assert found == {f"scripts.{verb.name}" for verb in verbs.VERBS}
+
+
+def test_the_command_line_knows_no_cloud() -> None:
+    allowed = {"scripts.command", "scripts.config", "scripts.errors", "scripts.machine"}
+    for module, to in IMPORTS.items():
+        if room(module) == "scripts.command":
+            assert {room(one) for one in to} <= allowed, module
