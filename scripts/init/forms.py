@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from scripts.config import formats
 from scripts.config.yamlfile import description
@@ -93,7 +94,7 @@ def folder(text: str) -> str:
     return path
 
 
-def of_each(given: list[str]) -> dict[str, str]:
+def of_each(given: Sequence[str]) -> dict[str, str]:
     """Check the values of --project, ENV=ID each. Returns environment -> project ID."""
     found = {}
     for pair in given:
