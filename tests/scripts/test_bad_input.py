@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -51,6 +52,39 @@ def test_a_bad_percentage(project: Project, percent: str) -> None:
     ended = project.ship("promote", f"--to={percent}")
     assert ended.returncode == 2
     assert f"'{percent}' is not a percentage (1 to 100)" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "code", "message"),
+    [
+        (["promote", "--to", "101"], "usage", 2, "argument --to: '101' is not a percentage"),
+        (["status", "--env", "loca"], "usage", 2, "no environment 'loca'"),
+        (["delivr"], "usage", 2, "no verb 'delivr'"),
+        (["rollback"], "failed", 1, "there is no service"),
+    ],
+)
+def test_a_program_reads_an_error_as_json(
+    project: Project, words: list[str], kind: str, code: int, message: str
+) -> None:
+    """One document on standard output; the text on standard error is the same as always."""
+    ended = project.ship(*words, "--format=json")
+    document = json.loads(ended.stdout)
+    assert list(document) == ["error"]
+    found = document["error"]
+    assert set(found) == {"kind", "message", "hint", "evidence", "exit_code"}
+    assert (found["kind"], found["exit_code"], ended.returncode) == (kind, code, code)
+    assert message in found["message"]
+    assert f"ship: {found['message']}\n" in ended.stderr
+
+
+def test_a_refusal_and_a_failure_as_json(served: Project) -> None:
+    assert json.loads(served.ship("promote", "--format", "json").stdout)["error"]["kind"] == (
+        "refused"
+    )
+    served.commit(health="broken")
+    found = json.loads(served.ship("deliver", "--format", "json").stdout)["error"]
+    assert (found["kind"], found["exit_code"]) == ("failed", 1)
+    assert any("field status is 'broken'" in line for line in found["evidence"])
 
 
 def test_a_bad_duration(project: Project) -> None:

@@ -116,6 +116,22 @@ def test_a_hold_is_overridden_by_its_name_only(second: Project) -> None:
     assert second.done("status")["regions"][0]["hold"]["name"] == "incident-42"
 
 
+def test_promote_under_a_hold_is_refused_unless_it_names_the_hold(candidate: Project) -> None:
+    """I7."""
+    new, old = names(candidate)
+    candidate.done("hold", "--name", "incident-42", "--reason", "paying customers")
+    before = candidate.service()
+    for words in ((), ("--to", "35"), ("--all",), ("--override", "another")):
+        ended = candidate.ship("promote", *words)
+        assert ended.returncode == 3
+        assert "is on hold: incident-42" in ended.stderr
+        assert f"./ship resume {candidate.name}" in ended.stderr
+    assert candidate.service() == before
+    candidate.done("promote", "--override", "incident-42")
+    assert candidate.shares() == {old: 90, new: 10}
+    assert candidate.done("status")["regions"][0]["hold"]["name"] == "incident-42"
+
+
 def test_a_hold_set_in_the_middle_stops_the_next_step(candidate: Project) -> None:
     """I7: also for a rollout that is already under way."""
     new, old = names(candidate)

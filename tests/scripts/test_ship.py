@@ -26,7 +26,7 @@ def clone(tmp_path: Path) -> Path:
     """A fresh clone's launcher and what it needs, without a virtual environment."""
     folder = tmp_path / "clone"
     folder.mkdir()
-    for name in ("ship", "requirements", "scripts", "pipelines"):
+    for name in ("ship", "VERSION", "requirements", "scripts", "pipelines"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -109,6 +109,49 @@ def test_no_network_for_the_first_set_up(clone: Path) -> None:
         assert "ship: could not install what deliver.txt names" in ended.stderr
         assert "is the network up" in ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "lock_file"),
+    [
+        (["status"], "deliver"),
+        (["delivr"], "deliver"),
+        ([], "deliver"),
+        (["--version"], "deliver"),
+        (["demo"], "local"),
+        (["test"], "dev"),
+        (["help", "test"], "dev"),
+    ],
+)
+def test_only_what_the_verb_needs_is_installed(
+    clone: Path, words: list[str], lock_file: str
+) -> None:
+    ended = ship(clone, *words, PYTHON=sys.executable)
+    assert f"ship: could not install what {lock_file}.txt names" in ended.stderr
+
+
+def test_an_environment_that_holds_more_than_a_verb_needs_is_enough(clone: Path) -> None:
+    """With the packages of `dev` nothing is installed for a verb that needs fewer."""
+    venv = clone / ".shipway" / "venv"
+    venv.mkdir(parents=True)
+    for name in ("bin", "lib"):
+        (venv / name).symlink_to(Path(sys.prefix) / name)
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", venv)
+    shutil.copy(clone / "requirements" / "dev.txt", venv / "has-dev.txt")
+    for words in (["--version"], ["deliver", "--help"], ["test", "--help"]):
+        ended = ship(clone, *words)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stderr == ""
+
+
+def test_the_version_and_help_for_a_verb(clone: Path) -> None:
+    ended = ship(clone, "--version", SHIPWAY_VENV=sys.prefix)
+    assert ended.stdout == (ROOT / "VERSION").read_text()
+    by_word = ship(clone, "help", "deliver", SHIPWAY_VENV=sys.prefix)
+    by_option = ship(clone, "deliver", "--help", SHIPWAY_VENV=sys.prefix)
+    assert by_word.returncode == 0
+    assert by_word.stdout == by_option.stdout
+    assert "usage: ship deliver" in by_word.stdout
 
 
 def test_an_environment_whose_python_is_gone_is_made_again(clone: Path) -> None:
