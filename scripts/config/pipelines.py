@@ -162,7 +162,7 @@ def _service(root: Path, service: str | None) -> str:
     known = services(root)
     if not known:
         raise UsageError(
-            f"no pipelines/<service>/service.yaml below {root}", "run this in a fork of Shipway"
+            f"no pipelines/<service>/service.yaml under {root}", "run this in a fork of Shipway"
         )
     if service is None:
         if len(known) > 1:

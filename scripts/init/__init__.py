@@ -208,7 +208,7 @@ def _which(root: Path, wanted: str | None) -> str:
     if len(known) == 1:
         return known[0]
     if not known:
-        raise UsageError(f"no pipelines/<service>/service.yaml below {root}")
+        raise UsageError(f"no pipelines/<service>/service.yaml under {root}")
     raise UsageError(f"name the service: {', '.join(known)}")
 
 
