@@ -44,7 +44,7 @@ def point(error: ShipError, root: Path, service: str | None, env: str) -> None:
         error.more.append(f"That is: {found.means}")
         if found.fix not in (error.hint or ""):
             error.more.append(f"-> {found.fix}")
-    error.more.append(f"-> ./ship doctor {pipeline.where} checks everything that it needs")
+    error.more.append(f"-> ./ship doctor {pipeline.where} checks everything that a delivery needs")
 
 
 def _pipeline(root: Path, service: str | None, env: str) -> pipelines.Pipeline | None:

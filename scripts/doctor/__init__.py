@@ -40,7 +40,7 @@ def run(options: Options, call: Call) -> int:
         for finding in examine(options, call):
             findings.append(finding)
         bad = sum(finding.state == "wrong" for finding in findings)
-        step.done(f"{bad} of {len(findings)} findings are wrong" if bad else "nothing is wrong")
+        step.done(f"{bad} of {len(findings)} checks found a problem" if bad else "nothing is wrong")
     return call.show(report(options.env, findings), options.format)
 
 

@@ -36,7 +36,8 @@ def repository(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+", name):
         problem = f"'{named}' is not OWNER/NAME" if named else "the remote origin is not at GitHub"
         raise UsageError(
-            f"the repository that delivers is unknown: {problem}", "--repository OWNER/NAME"
+            f"the repository that delivers is unknown: {problem}",
+            "name it: --repository OWNER/NAME",
         )
     owner, _, short = name.partition("/")
     if owner_id is None or repository_id is None:

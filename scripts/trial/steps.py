@@ -191,11 +191,11 @@ class _StepFailed(Exception):
         self.seconds = seconds
 
 
-def _error(code: int, told: dict[str, Any]) -> ShipError:
+def _error(code: int, error: dict[str, Any]) -> ShipError:
     """Return the trial's error for a command's: its "error" of `--format json`, {} without one."""
-    kind = UsageError if told.get("kind") == UsageError.kind else Failed
+    kind = UsageError if error.get("kind") == UsageError.kind else Failed
     return kind(
-        told.get("message") or f"exit code {code}",
+        error.get("message") or f"exit code {code}",
         "fix it and commit, then: ./ship trial",
-        evidence=told.get("evidence"),
+        evidence=error.get("evidence"),
     )
