@@ -1,8 +1,8 @@
 """Run the local Cloud Run: `python -m emulator [--port PORT] [--state FOLDER] [--runtime RUNTIME]`.
 
-The first line on standard output is the base URL of its APIs, written once it answers. SIGTERM and
-SIGINT stop it. It exits with 2 when the port or the state folder is taken, or when no Docker engine
-answers that it is told to use.
+It prints the base URL of its APIs as the first line on standard output, once it answers. SIGTERM
+and SIGINT stop it. The exit code is 2 if the port or the state folder is in use, or if no Docker
+engine answers although `--runtime docker` needs one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TAKEN = 2
 
 
 def main() -> int:
-    """Parse the arguments and serve until a signal comes; returns the exit code."""
+    """Serve until a signal comes; returns the exit code."""
     arguments = _arguments()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     try:
@@ -35,7 +35,7 @@ def main() -> int:
     except StateInUse:
         print(
             f"The state folder {arguments.state} is in use by another local Cloud Run. "
-            "Stop that one, or give --state another folder.",
+            "Stop it, or choose another folder with --state.",
             file=sys.stderr,
         )
         return _TAKEN
@@ -44,27 +44,37 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m emulator", description="A local Cloud Run.")
-    parser.add_argument("--port", type=int, default=8787, help="the APIs' port; 0: a free one")
     parser.add_argument(
-        "--state", type=Path, default=Path(".shipway/cloud-run"), help="the folder to keep state in"
+        "--port",
+        type=int,
+        default=8787,
+        help="port of the APIs; 0 chooses a free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(".shipway/cloud-run"),
+        help="folder for the state (default: %(default)s)",
     )
     parser.add_argument(
         "--idle",
         type=float,
         default=900.0,
-        help="seconds without a request until an instance is stopped (default: 900)",
+        help="seconds without a request until an instance stops (default: %(default)s)",
     )
     parser.add_argument(
         "--runtime",
         choices=["process", "docker"],
         default="process",
-        help="what runs instances: processes of this machine, or a Docker engine (%(default)s)",
+        help="run instances as processes of this machine, or in a Docker engine "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--iam",
         choices=["none", "enforce"],
         default="none",
-        help="enforce: callers need a token and the permission (default: none, all may do all)",
+        help="enforce: callers need a token and permissions; none: every caller may do everything "
+        "(default: %(default)s)",
     )
     return parser.parse_args()
 
@@ -80,9 +90,9 @@ async def _serve(emulator: Emulator, port: int) -> int:
         print(error, file=sys.stderr)
         return _TAKEN
     print(url, flush=True)
-    print(f"The state is kept in {emulator.folder}. Ctrl-C stops it.", file=sys.stderr)
+    print(f"The state is in {emulator.folder}. Press Ctrl-C to stop.", file=sys.stderr)
     await stop.wait()
-    print("Stopping; what is under way has 10 s to end.", file=sys.stderr)
+    print("Stopping. Running instances have 10 s to end.", file=sys.stderr)
     await emulator.close()
     return 0
 

@@ -1,28 +1,52 @@
-"""Timestamps and versions, as Google's APIs write them."""
+"""Times, durations and versions, as Google's APIs write them."""
 
 from __future__ import annotations
 
 import base64
+import re
 import time
 from datetime import UTC, datetime
 
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 _last_version = 0
 
 
 def now() -> str:
-    """The time in RFC 3339, UTC, with microseconds: `2026-01-31T12:00:00.123456Z`."""
+    """Return the time in RFC 3339, UTC, with microseconds: `2026-01-31T12:00:00.123456Z`."""
     return rfc3339(datetime.now(UTC))
 
 
 def rfc3339(moment: datetime) -> str:
-    """A time with its zone in the form of `now`: texts of times compare like the times."""
+    """Return a time with its zone in the form of `now`. Such texts sort like their times."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def next_version() -> str:
-    """A resourceVersion that this process never gave before (nor one before it, clock willing).
+def at(seconds: float) -> str:
+    """Return the time so many seconds after the epoch in the form of `now`."""
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))
 
-    Cloud Run's own is an opaque base64 text of a time, too.
+
+def moment(text: str) -> datetime:
+    """Return the time that an RFC 3339 text means; raises ValueError, also without a zone."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("a time without a time zone")
+    return found
+
+
+def seconds(duration: str) -> float:
+    """Return the seconds of a duration such as `30s` or `1.5s`; raises ValueError."""
+    found = _DURATION.fullmatch(duration)
+    if found is None:
+        raise ValueError("a duration that does not end with 's'")
+    return float(found[1])
+
+
+def next_version() -> str:
+    """Return a resourceVersion or etag that this process never gave before.
+
+    It is higher than those of earlier processes, provided that the machine's clock was never set
+    back. Cloud Run's own is an opaque base64 text of a time, too.
     """
     global _last_version
     _last_version = max(_last_version + 1, time.time_ns() // 1000)

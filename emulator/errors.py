@@ -23,7 +23,13 @@ _HTTP_CODES = {
 
 
 class ApiError(Exception):
-    """A request that is refused: `status` is a google.rpc.Code name, such as NOT_FOUND."""
+    """A request that is refused.
+
+    Attributes:
+        status: The name of a google.rpc.Code, such as NOT_FOUND.
+        message: What is wrong.
+        details: Messages of google.rpc types, for programs.
+    """
 
     def __init__(
         self, status: str, message: str, details: list[dict[str, Any]] | None = None
@@ -35,11 +41,11 @@ class ApiError(Exception):
 
     @property
     def code(self) -> int:
-        """The HTTP status code that goes with `status`."""
+        """The HTTP status code of `status`."""
         return _HTTP_CODES[self.status]
 
     def body(self) -> dict[str, Any]:
-        """The response body, ready for JSON."""
+        """Return the response's body."""
         error: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
@@ -51,7 +57,7 @@ class ApiError(Exception):
 
 
 def invalid(message: str, field: str | None = None) -> ApiError:
-    """A 400 INVALID_ARGUMENT, naming the `field` (a path such as `spec.traffic`) when given."""
+    """Return a 400 INVALID_ARGUMENT, of a `field` (a path such as `spec.traffic`) if given."""
     if field is None:
         return ApiError("INVALID_ARGUMENT", message)
     violation = {"field": field, "description": message}
@@ -60,3 +66,35 @@ def invalid(message: str, field: str | None = None) -> ApiError:
         "fieldViolations": [violation],
     }
     return ApiError("INVALID_ARGUMENT", f"{field}: {message}", [detail])
+
+
+def error_info(reason: str, domain: str, metadata: dict[str, str]) -> dict[str, Any]:
+    """Return the detail that names the cause of an error (google.rpc.ErrorInfo)."""
+    return {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": domain,
+        "metadata": metadata,
+    }
+
+
+def precondition_failure(kind: str, subject: str, description: str) -> dict[str, Any]:
+    """Return the detail that names a broken constraint (google.rpc.PreconditionFailure)."""
+    violation = {"type": kind, "subject": subject, "description": description}
+    return {
+        "@type": "type.googleapis.com/google.rpc.PreconditionFailure",
+        "violations": [violation],
+    }
+
+
+class NotAllowed(Exception):
+    """A request to a service that its caller may not send.
+
+    Attributes:
+        bad_token: Whether its token is no valid ID token for the service; otherwise the caller
+            lacks the permission.
+    """
+
+    def __init__(self, *, bad_token: bool) -> None:
+        super().__init__("bad token" if bad_token else "no permission")
+        self.bad_token = bad_token

@@ -1,13 +1,14 @@
-"""What identifies a service or a revision, and the project numbers that go with project IDs."""
+"""What identifies a service or a revision, and the numbers of projects."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import NamedTuple
+
+from emulator.hashes import number_of
 
 
 class Key(NamedTuple):
-    """A named thing in one project (its ID) and region."""
+    """What has a name in one project (its ID) and region."""
 
     project: str
     region: str
@@ -15,22 +16,21 @@ class Key(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The key as a relative path, `project/region/name`."""
+        """The key as a relative path, `PROJECT/REGION/NAME`."""
         return "/".join(self)
 
     def sibling(self, name: str) -> Key:
-        """The thing called `name` in the same project and region."""
+        """Return the key of `name` in the same project and region."""
         return self._replace(name=name)
 
 
 def project_number(project: str) -> str:
-    """The 12-digit number of a project ID: made up, but always the same one."""
+    """Return the 12-digit number of a project: made up, and always the same for an ID."""
     if project.isdigit():
         return project
-    digest = hashlib.sha256(project.encode()).digest()
-    return str(100_000_000_000 + int.from_bytes(digest[:8], "big") % 900_000_000_000)
+    return str(100_000_000_000 + number_of(project) % 900_000_000_000)
 
 
 def default_service_account(project: str) -> str:
-    """The e-mail of the account that revisions run as unless they name one."""
+    """Return the e-mail of the account that a project's revisions run as by default."""
     return f"{project_number(project)}-compute@developer.gserviceaccount.com"

@@ -1,16 +1,16 @@
-"""Long-running operations of every API but Cloud Run's: not done when first answered, then done.
+"""Long-running operations of every API but Cloud Run's.
 
-What an operation does is done when it is answered; only the word of it comes later, so that clients
-wait as they have to at Google's. Source: https://google.aip.dev/151.
+The work is finished before the first answer, which says that it is not: a client has to wait for
+the operation, as at Google's. Source: https://google.aip.dev/151.
 """
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from typing import Any
 
 from emulator.errors import ApiError
+from emulator.hashes import hex_of
 from emulator.store import Store
 
 Document = dict[str, Any]
@@ -33,9 +33,17 @@ class Operations:
         metadata: Document | None = None,
         prefix: str = "",
     ) -> Document:
-        """Keep a finished operation under `parent`; returns it as it is before it is done.
+        """Store a finished operation.
 
-        `response_type` is the full name of the response's type, such as google.protobuf.Empty.
+        Args:
+            parent: How the operation's name begins: "" or a resource's name with a slash.
+            response_type: The full name of the response's type, such as google.protobuf.Empty.
+            response: The response.
+            metadata: The operation's metadata, with its `@type`.
+            prefix: How the operation's ID begins.
+
+        Returns:
+            The operation, not done yet.
         """
         name = f"{parent}operations/{prefix}{uuid.uuid4()}"
         shown: Document = {"name": name, **({"metadata": metadata} if metadata else {})}
@@ -44,7 +52,7 @@ class Operations:
         return shown
 
     def get(self, name: str) -> Document:
-        """One operation, done; raises ApiError NOT_FOUND."""
+        """Return an operation, which is done; raises ApiError NOT_FOUND."""
         found: Document | None = self._store.read(_file(name))
         if found is None:
             raise ApiError("NOT_FOUND", f"Operation '{name}' does not exist.")
@@ -52,4 +60,4 @@ class Operations:
 
 
 def _file(name: str) -> str:
-    return f"{hashlib.sha256(name.encode()).hexdigest()}.json"
+    return f"{hex_of(name)}.json"

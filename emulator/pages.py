@@ -1,4 +1,4 @@
-"""Pages for people: what is served here, and a revision's log."""
+"""Pages for people: a list of services, and the log of a revision."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from emulator.logging import filters
 from emulator.logging.matching import Entry
 from emulator.logging.models import Logs
 from emulator.names import Key
+from emulator.permissions import OPEN
+from emulator.routes import Route
 from emulator.run import conditions
 from emulator.run.resources import Resources
 
-# A log's last lines are what people look for.
+# People look for the last lines of a log.
 _LINES = 1000
 
 
-def routes(resources: Resources, logs: Logs, url: str) -> list[web.RouteDef]:
-    """The pages' routes; `url` is the base URL of the APIs."""
+def routes(resources: Resources, logs: Logs, url: str) -> list[Route]:
+    """Return the pages' routes; `url` is the base URL of the APIs."""
 
     async def index(_: web.Request) -> web.Response:
         return web.Response(text=_index(resources, url))
@@ -34,7 +36,10 @@ def routes(resources: Resources, logs: Logs, url: str) -> list[web.RouteDef]:
         entries = reversed(await logs.page([key.project], wanted, _LINES, newest=True))
         return web.Response(text="".join(f"{_line(entry)}\n" for entry in entries))
 
-    return [web.get("/", index), web.get("/logs/{project}/{region}/{name}", log)]
+    return [
+        Route("GET", "/", index, OPEN),
+        Route("GET", "/logs/{project}/{region}/{name}", log, OPEN),
+    ]
 
 
 def _index(resources: Resources, url: str) -> str:

@@ -1,9 +1,9 @@
-"""Loopback ports that nothing else on the machine is about to take.
+"""Loopback ports that nothing else on the machine is about to use.
 
-A port is chosen here and bound later by an instance. Ports from the system's ephemeral range could
-become the local end of some outgoing connection in between, and two emulators could choose the same
-one. So ports come from below that range (32768 on Linux, 49152 on macOS), in blocks: who listens on
-a block's first port owns the block.
+A port is chosen here, and an instance binds it later. In between, a port from the system's
+ephemeral range could become the local end of an outgoing connection, and two emulators could choose
+the same port. So ports come from below that range (32768 on Linux, 49152 on macOS), in blocks: the
+emulator that listens on the first port of a block owns the block.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _BLOCKS_AT_FIRST = 4
 
 
 class Ports:
-    """Hands out free loopback ports, from blocks that this process holds until it ends."""
+    """Free loopback ports, from blocks that this process owns until it ends."""
 
     def __init__(self) -> None:
         self._guards: list[socket.socket] = []
         self._ring: deque[int] = deque()
 
     def free(self) -> int:
-        """A port that nobody listens on now and that no other emulator is going to choose.
+        """Return a port that is free now, and that no other emulator chooses.
 
-        Ports are handed out in turn, so that each rests for long before it is used again.
+        Ports take turns, so that each one rests for long before it is used again.
 
         Raises:
-            OSError: every block of the range is taken.
+            OSError: Every block of the range is in use.
         """
         while len(self._guards) < _BLOCKS_AT_FIRST:
             self._claim()
@@ -58,7 +58,7 @@ class Ports:
         raise OSError(f"no free block of ports between {_FIRST} and {_LAST}")
 
     def close(self) -> None:
-        """Give the blocks back."""
+        """Release the blocks."""
         for guard in self._guards:
             guard.close()
         self._guards.clear()
@@ -66,7 +66,7 @@ class Ports:
 
 
 def is_free(port: int) -> bool:
-    """Whether `port` can be listened on, on every address, right now."""
+    """Whether a process can listen on `port` now, on every address."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,7 +1,8 @@
-"""Writes down what the APIs were asked and answered, to check it against Google's documents.
+"""Records requests and answers of the APIs, to check them against Google's documents.
 
-Off unless SHIPWAY_RECORD names a file. Each line is a JSON object; headers are left out but for the
-user agent, and so are tokens and secret values, whose type stays.
+Off unless SHIPWAY_RECORD names a file. Each line is a JSON object: the request, the permission that
+it asks for, and the answer. Of the headers it has only the user agent; of tokens and secret values
+only the type.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from emulator import routes
+
 VARIABLE = "SHIPWAY_RECORD"
 
-# What Google writes discovery documents for starts with a version; of that, the registry's requests
-# are the OCI distribution specification's.
+# Paths of APIs with a discovery document start with a version. The registry's do so, too, but
+# belong to the OCI distribution specification.
 _API = re.compile(r"/(apis|v\d\w*)/")
 _REGISTRY = re.compile(r"/v2/(_catalog|token|.+/(manifests|blobs|tags|referrers)/.*)?")
 _SECRET = {
     "accessToken", "access_token", "actor_token", "actorToken", "assertion", "data", "id_token",
     "signedBlob", "signedJwt", "subject_token", "subjectToken", "token",
 }  # fmt: skip
-_MASK = "bWFza2Vk"  # "masked" in base64: the type that the longest-lived of them have
+_MASK = "bWFza2Vk"  # "masked" in base64, which the values of secrets are in
 
 
 def middlewares() -> list[Middleware]:
-    """The recorder as a middleware when SHIPWAY_RECORD names a file; none otherwise."""
+    """Return the recorder as a middleware if SHIPWAY_RECORD names a file."""
     name = os.environ.get(VARIABLE)
     return [_recorder(Path(name))] if name else []
 
@@ -60,6 +63,7 @@ def _write(file: Path, request: web.Request, body: bytes, response: web.StreamRe
         "path": request.rel_url.raw_path,
         "query": parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True),
         "agent": request.headers.get("User-Agent", ""),
+        "permission": asks.permission if (asks := routes.asked(request)) else "",
         "request": _readable(body, request.content_type),
         "status": response.status,
         "response": _readable(

@@ -1,22 +1,31 @@
-"""Assembles the rooms into one process: the API's port, the front ends and the instances."""
+"""Puts the rooms together into one process.
+
+Only this file knows all rooms: it gives each of them what it needs from others.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 
-from emulator import pages, recorder, store
-from emulator.builds.triggers import Triggers
-from emulator.errors import ApiError, invalid
-from emulator.faults import Faults
-from emulator.identity.calls import REPOSITORY, SECRET
+from emulator import pages, recorder, routes, store
+from emulator.artifacts import urls as artifact_urls
+from emulator.artifacts.models import Artifacts
+from emulator.artifacts.repositories import Repositories
+from emulator.builds import urls as build_urls
+from emulator.builds.models import Triggers
+from emulator.errors import ApiError
+from emulator.faults import urls as fault_urls
+from emulator.faults.models import Faults
+from emulator.faults.responses import clock
+from emulator.identity import urls as identity_urls
+from emulator.identity.guard import Guard
+from emulator.identity.issuers import keys_of
 from emulator.identity.models import Identity
 from emulator.instances.docker import DockerRuntime
 from emulator.instances.pool import Instances
@@ -28,34 +37,41 @@ from emulator.monitoring import urls as monitoring_urls
 from emulator.monitoring.models import Metrics
 from emulator.names import Key
 from emulator.operations import Operations
+from emulator.permissions import On
 from emulator.ports import Ports
+from emulator.projects import urls as project_urls
 from emulator.projects.models import Projects
-from emulator.projects.urls import ProjectResponses
-from emulator.registry import ArtifactResponses, Artifacts, Registry, Repositories
+from emulator.registry import images
+from emulator.registry import urls as registry_urls
+from emulator.registry.models import Registry
+from emulator.router.batches import RequestBatches
 from emulator.router.router import Router
-from emulator.router.served import Ledger
+from emulator.routes import Handler
 from emulator.run import urls as run_urls
+from emulator.run.directory import Directory
 from emulator.run.models import Admin
 from emulator.run.reconcile import Reconciler
 from emulator.run.resources import Resources
+from emulator.run.starting import Starter
 from emulator.secrets import urls as secret_urls
 from emulator.secrets.models import Secrets
 from emulator.secrets.variables import WithSecrets, check
 
 _log = logging.getLogger("emulator")
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PortInUse(Exception):
-    """The APIs' port cannot be listened on."""
+    """The port of the APIs is in use, or may not be used; the text names it."""
 
 
 class Emulator:
     """A local Cloud Run with its state in one folder.
 
-    `idle` is the number of seconds without a request after which an instance is stopped; `runtime`
-    is what runs instances, "process" or "docker"; `enforced` says whether IAM refuses anybody
-    anything.
+    Args:
+        folder: The folder.
+        idle: The number of seconds without a request after which an instance stops.
+        runtime: What runs instances, "process" or "docker".
+        enforced: Whether callers need permissions.
     """
 
     def __init__(
@@ -68,53 +84,68 @@ class Emulator:
         self._lock = store.lock(folder)
 
     async def start(self, port: int) -> str:
-        """Serve on 127.0.0.1, on a free port when `port` is 0; returns the API's base URL.
+        """Serve the APIs on 127.0.0.1.
 
-        Raises PortInUse and NoEngine.
+        Args:
+            port: The port; 0 chooses a free one.
+
+        Returns:
+            The base URL of the APIs.
+
+        Raises:
+            PortInUse: The port cannot be used.
+            NoEngine: No Docker engine answers, and the runtime is "docker".
         """
         listener = _listener(port)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self._logs = logs = Logs(self.folder / "logs")
         operations = Operations(store.Store(self.folder / "operations"))
         faults = Faults()
-        made = Projects(store.Store(self.folder / "projects"))
-        repositories = Repositories(store.Store(self.folder / "repositories"), made.is_made)
+        projects = Projects(store.Store(self.folder / "projects"), faults)
+        repositories = Repositories(store.Store(self.folder / "repositories"), projects.is_made)
         registry = Registry(self.folder / "registry", repositories)
         self._ports = Ports()
         documents = store.Store(self.folder / "run")
         resources = Resources(documents)
+        services = Directory(resources)
         secrets = Secrets(self.folder / "secrets")
-        is_there = {REPOSITORY: repositories.is_there, SECRET: secrets.exists}
+        is_there = {On.REPOSITORY: repositories.exists, On.SECRET: secrets.exists}
         identity = Identity(
             self.folder / "identity",
-            resources,
-            made,
-            operations,
-            faults,
             self.url,
-            lambda kind, project, name: is_there[kind](project, name),
+            services=services,
+            projects=projects,
+            faults=faults,
+            is_there=lambda kind, project, name: is_there[kind](project, name),
+            keys_of=keys_of,
             enforced=self._enforced,
         )
+        guard = Guard(
+            identity.access,
+            identity.rules,
+            identity.deployers,
+            services,
+            projects,
+            faults,
+            self.url,
+        )
         runtime = WithSecrets(await self._runtime(identity), secrets, identity.may_read_secret)
-        self._instances = Instances(
-            runtime,
-            lambda reference: registry.image(reference, runtime.platforms),
-            logs,
-            self._idle,
-        )
+
+        def find_image(reference: str) -> images.Image:
+            return images.read(registry, reference, runtime.platforms)
+
+        self._instances = Instances(runtime, find_image, logs, self._idle)
         metrics = Metrics()
-        self._ledger = Ledger(logs.requests, metrics.requests)
+        self._batches = RequestBatches(logs.requests, metrics.requests)
         self._router = Router(
-            self._instances, self._ports, documents, identity.invoker, self._ledger
+            self._instances, self._ports, documents, identity.invoker.check, self._batches
         )
-        self._reconciler = Reconciler(
-            resources,
+        starter = Starter(
             self._instances,
-            self._router,
-            registry.image,
-            runtime.platforms,
+            find_image,
             lambda launch: check(secrets, identity.may_read_secret, launch),
         )
+        self._reconciler = Reconciler(resources, self._instances, self._router, starter)
         admin = Admin(
             resources,
             changed=self._reconciler.changed,
@@ -123,28 +154,29 @@ class Emulator:
         )
         await self._reconciler.resume()
         self.application = application = web.Application(
-            middlewares=[*recorder.middlewares(), faults.skew, _errors, identity.guard],
+            middlewares=[*recorder.middlewares(), clock(faults), _errors, guard.check],
             client_max_size=16 * 1024**2,
         )
-        application.add_routes(
+        routes.add(
+            application,
             [
-                *logging_urls.routes(logs, self._ledger.flush),
-                *monitoring_urls.routes(metrics, self._ledger.flush),
-                *registry.routes(),
-                *identity.routes(),
-                *ArtifactResponses(
+                *logging_urls.routes(logs, self._batches.flush),
+                *monitoring_urls.routes(metrics, self._batches.flush),
+                *registry_urls.routes(registry),
+                *identity_urls.routes(identity, operations),
+                *artifact_urls.routes(
                     Artifacts(registry, repositories),
                     repositories,
                     operations,
                     identity.forget_repository,
-                ).routes(),
+                ),
                 *run_urls.routes(admin),
                 *secret_urls.routes(secrets, identity.forget_secret),
-                *ProjectResponses(made, operations, faults, identity.own).routes(),
-                *Triggers(store.Store(self.folder / "builds")).routes(),
-                *faults.routes(),
+                *project_urls.routes(projects, operations, identity.policies.own),
+                *build_urls.routes(Triggers(store.Store(self.folder / "builds"))),
+                *fault_urls.routes(faults),
                 *pages.routes(resources, logs, self.url),
-            ]
+            ],
         )
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -161,11 +193,11 @@ class Emulator:
         return f"{self.url}/logs/{revision.path}"
 
     async def close(self) -> None:
-        """Stop serving and every instance; the state stays."""
+        """Stop serving, and stop every instance. The state stays."""
         await self._runner.cleanup()
         await self._reconciler.close()
         await asyncio.gather(self._router.close(), self._instances.close())
-        self._ledger.flush()
+        self._batches.flush()
         self._logs.flush()
         self._ports.close()
         os.close(self._lock)
@@ -184,8 +216,8 @@ def _listener(port: int) -> socket.socket:
 
 
 @web.middleware
-async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Answer errors as Google's APIs do. The registry has an error format of its own."""
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer errors as Google's APIs do; the registry has an error format of its own."""
     try:
         return await handler(request)
     except ApiError as error:
@@ -194,8 +226,6 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
         return web.json_response(
             error.body(), status=error.code, headers=headers if refused else None
         )
-    except json.JSONDecodeError:
-        return web.json_response(invalid("Invalid JSON payload received.").body(), status=400)
     except web.HTTPException as error:
         if request.path.startswith("/v2/") or error.status < 400:
             raise

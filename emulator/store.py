@@ -1,4 +1,4 @@
-"""JSON files that are either the old document or the new one, whenever the process dies."""
+"""JSON files. A crash leaves the old document or the new one."""
 
 from __future__ import annotations
 
@@ -10,55 +10,54 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from emulator import files
+
 
 class StateInUse(Exception):
     """Another running emulator holds the state folder."""
 
 
 class Store:
-    """JSON documents under one folder, each in a file of its own, addressed by relative path."""
+    """JSON documents under one folder: each is a file, with a path relative to the folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
 
     def write(self, path: str, document: Any) -> None:
-        """Make `document` the content of `path` on disk; it is durable when this returns."""
+        """Make `document` the content of `path`. It is on disk when this returns."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f"{target.name}.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(document, file, ensure_ascii=False, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        _sync_folder(target.parent)
+        contents = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        files.write(target, contents.encode())
 
     def read(self, path: str) -> Any:
-        """The document at `path`, or None when there is none."""
+        """Return the document at `path`; None if there is none."""
         try:
             return json.loads((self.root / path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
 
     def delete(self, path: str) -> None:
-        """Remove `path`; no error when it is not there."""
+        """Remove `path`, if it exists."""
         target = self.root / path
         with contextlib.suppress(FileNotFoundError):
             target.unlink()
-            _sync_folder(target.parent)
+            files.sync_folder(target.parent)
 
     def documents(self, folder: str) -> Iterator[Any]:
-        """Every document anywhere under `folder`, in the order of their paths."""
+        """Yield every document anywhere under `folder`, sorted by path."""
         for path in sorted((self.root / folder).rglob("*.json")):
             yield json.loads(path.read_text(encoding="utf-8"))
 
 
 def lock(folder: Path) -> int:
-    """Take the state `folder` for this process; returns the descriptor that holds the lock.
+    """Lock the state `folder` for this process; returns the descriptor that holds the lock.
 
-    The kernel lets go of it when the process ends, however it ends.
-    Raises StateInUse when another process has it.
+    The kernel drops the lock when the process ends, even when it is killed.
+
+    Raises:
+        StateInUse: Another process has the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -68,12 +67,3 @@ def lock(folder: Path) -> int:
         os.close(descriptor)
         raise StateInUse(str(folder)) from error
     return descriptor
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is durable once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

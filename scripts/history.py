@@ -1,6 +1,6 @@
-"""List a service's revisions, newest first, with the last thing that was done to each.
+"""List a service's revisions, newest first, with the last change of each.
 
---changes lists what was done instead: who, what, when and why.
+--changes lists the changes instead: what, when, why and by whom.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
 from scripts.command.results import Result, Table
-from scripts.command.words import ago, short_digest
+from scripts.command.words import ago
+from scripts.config.image_reference import ImageReference
 from scripts.release.manifest import commit_of, image_of
-from scripts.release.state import Event, previous, read_state, to_builtins
+from scripts.release.state import Event, describe, previous, to_builtins
 from scripts.service.context import Context
-from scripts.status import describe
 
 
 class Options(ServiceOptions, frozen=True, kw_only=True):
@@ -40,22 +40,19 @@ def run(options: Options, call: Call) -> int:
 
 
 def revisions(context: Context, limit: int) -> Result:
-    """Every revision, newest first."""
+    """List every revision, newest first."""
     data: list[dict[str, Any]] = []
     for region in context.regions:
-        service_revisions = region.revisions()
-        service = region.state().service
-        state = read_state(service, service_revisions, context.where)
+        state = region.state(every_revision=True)
         back = previous(state)
-        for revision in service_revisions[:limit]:
-            name = revision["metadata"]["name"]
+        for name, revision in [*state.revisions.items()][:limit]:
             last = next((e for e in reversed(state.log) if e.revision == name), None)
             data.append(
                 {
                     "region": region.region,
                     "revision": name,
                     "commit": commit_of(revision),
-                    "image": image_of(revision),
+                    "image": str(image_of(revision)),
                     "created": revision["metadata"]["creationTimestamp"],
                     "percent": state.shares.get(name, 0),
                     "state": describe(state, name, revision, back),
@@ -71,7 +68,7 @@ def revisions(context: Context, limit: int) -> Result:
                     one["region"],
                     one["revision"],
                     one["commit"][:7] or "?",
-                    short_digest(one["image"]),
+                    ImageReference.parse(one["image"]).short_digest,
                     ago(one["created"]),
                     f"{one['percent']} %",
                     one["state"],
@@ -91,7 +88,7 @@ def _last(event: dict[str, Any] | None) -> str:
 
 
 def changes(context: Context, limit: int) -> Result:
-    """What was done to the service, newest first, as the service itself remembers it."""
+    """List the changes in the service's own memory, newest first."""
     found: list[tuple[str, Event]] = []
     for region in context.regions:
         log = region.state().log

@@ -1,4 +1,4 @@
-"""Put a service on hold: nothing gets more traffic until `resume`."""
+"""Put a service on hold: traffic cannot increase until `resume`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.options import WritingOptions, option
 from scripts.release import changes
-from scripts.service.context import Context, in_every_region, moved
+from scripts.service.context import Context
+from scripts.service.regions import in_every_region, report
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
@@ -21,8 +22,12 @@ class Options(WritingOptions, frozen=True, kw_only=True):
 def run(options: Options, call: Call) -> int:
     context = Context(options, call)
     context.confirm(f"Put {context.where} on hold.")
-    moves, errors = in_every_region(
-        context, lambda region: region.change(changes.held, options.name, context.actor())
+    acted = in_every_region(
+        context,
+        lambda region: region.change(
+            lambda state: changes.hold(state, options.name, context.actor())
+        ),
     )
-    said = [f"on hold: {moves[0].after.hold}", f"release it: ./ship resume {context.where}"]
-    return call.show(moved(context, moves, said, errors), options.format)
+    hold = acted.moves[0].after.hold
+    notes = [f"on hold: {hold}", f"To release it: ./ship resume {context.where}"]
+    return call.show(report(context, acted, notes), options.format)

@@ -1,6 +1,6 @@
-"""Show what a service's containers wrote and were asked, oldest first.
+"""Show the logs of a service's containers, and their requests, oldest first.
 
---follow goes on until Ctrl-C. With --format json it prints one entry a line.
+--follow prints new entries until Ctrl-C. With --format json it prints one entry on each line.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def run(options: Options, call: Call) -> int:
 
 
 def _follow(log: Log, start: datetime, entries: list[Entry], format_: str) -> int:
-    # Older ones were not asked for: --limit.
+    # Earlier entries are outside --limit.
     start = datetime.fromisoformat(entries[0]["timestamp"]) if entries else start
     try:
         _print(entries, format_)
@@ -85,12 +85,12 @@ def _follow(log: Log, start: datetime, entries: list[Entry], format_: str) -> in
 
 def _print(entries: list[Entry], format_: str) -> None:
     for entry in entries:
-        said = json_text(entry) if format_ == "json" else loggable("  ".join(_row(entry)))
-        print(said, flush=True)
+        line = json_text(entry) if format_ == "json" else loggable("  ".join(_row(entry)))
+        print(line, flush=True)
 
 
 def _result(context: Context, entries: list[Entry], since: str) -> Result:
-    none = f"no entries in the last {since}; --since looks further back"
+    none = f"no entries in the last {since}. To look further back: --since TIME"
     return Result(
         data={
             "service": context.pipeline.service,

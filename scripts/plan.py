@@ -1,8 +1,8 @@
-"""Show what a deploy of the files would change in what runs; change nothing.
+"""Show how the files differ from the live service; change nothing.
 
-Compared are labels, annotations and the template, by path. Traffic is left out: releases decide it.
-The files are those on disk; with --commit those of a commit, and its image is compared too.
-Exit code 0: nothing would change. 4: something would.
+Compares labels, annotations and the template, by path. Traffic is left out: releases decide it.
+Reads the files on disk; with --commit, a commit's files, and compares its image, too.
+Exit code 0: no difference. 4: differences found.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from scripts.cloud.cloud_run import CloudRun
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
 from scripts.command.results import Result, Table
-from scripts.command.words import short_digest
-from scripts.image.images import Images
 from scripts.machine.git import Commit
 from scripts.release import manifest
 from scripts.release.declared import Difference, differences
@@ -44,7 +42,7 @@ def run(options: Options, call: Call) -> int:
 
 @contextmanager
 def _files(options: Options, call: Call) -> Iterator[tuple[Context, Commit | None]]:
-    """A call on the files on disk, or on those of a commit."""
+    """Open a call on the files on disk, or on those of a commit."""
     if options.commit is None:
         yield Context(options, call, only_reads=True), None
     else:
@@ -55,29 +53,23 @@ def _files(options: Options, call: Call) -> Iterator[tuple[Context, Commit | Non
 def _differences(
     context: Context, region: CloudRun, commit: Commit | None
 ) -> list[Difference] | None:
-    """Where the files differ from what runs; None where nothing runs yet."""
+    """Compare the files with the live service; None where it does not exist."""
     runs = region.service()
     if runs is None:
         return None
     sha = commit.sha if commit else "0" * 40
-    files = manifest.render(context.pipeline, commit=sha, image="", revision="")
+    files = manifest.render(context.pipeline, commit=sha, image=None, revision="")
     found = differences(files, runs)
     return found + (_image(context, runs, commit) if commit else [])
 
 
 def _image(context: Context, runs: manifest.Object, commit: Commit) -> list[Difference]:
     running = manifest.image_of(runs["spec"]["template"])
-    there = Images(context).find(commit)
-    wanted = there.reference if there else f"{context.pipeline.repository}:{commit.sha}"
-    if there and running.rpartition("@")[2] == wanted.rpartition("@")[2]:
+    found = context.images.find(commit)
+    if found and running.digest == found.reference.digest:
         return []
-    return [
-        Difference(
-            path="image",
-            runs=short_digest(running),
-            files=short_digest(wanted) if there else f"commit {commit.short}, not built yet",
-        )
-    ]
+    built = found.reference.short_digest if found else f"commit {commit.short}, not built yet"
+    return [Difference(path="image", runs=running.short_digest, files=built)]
 
 
 def _result(context: Context, found: list[tuple[str, list[Difference] | None]]) -> Result:
@@ -85,14 +77,14 @@ def _result(context: Context, found: list[tuple[str, list[Difference] | None]]) 
     rows, notes = [], []
     for region, differs in found:
         if differs is None:
-            notes.append(f"{name} does not exist in {region}: a deploy makes it")
+            notes.append(f"{name} does not exist in {region}: a deploy creates it")
         for one in differs or []:
             rows.append([region, one.path, one.runs or "-", one.files or "-"])
     changes = any(differs or differs is None for _, differs in found)
     if changes:
-        notes.append(f"to make it so: ./ship deliver {where}")
+        notes.append(f"To apply the files: ./ship deliver {where}")
     else:
-        notes.append("no change: what runs is what the files say")
+        notes.append("no change: the live service matches the files")
     regions: list[dict[str, Any]] = [
         {
             "region": region,

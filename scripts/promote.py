@@ -1,21 +1,22 @@
-"""Give the release that is under way its next share of the traffic.
+"""Give the candidate its next share of the traffic.
 
-To the environment's next step, to a percentage (--to 35), or all the way (--all). The revision is
-smoke-checked first. Nothing is watched afterwards: that is yours.
+The share is the environment's next step, a percentage (--to 35), or everything (--all). The
+revision is smoke-checked first. No one watches it afterwards: keep an eye on it yourself.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
+from scripts.cloud.cloud_run import CloudRun
 from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.options import Override, WritingOptions, option
 from scripts.release import changes
-from scripts.release.state import finished
-from scripts.rollout import still
-from scripts.service.context import Context, Move, moved
-from scripts.smoke import candidate, failure, smoke
+from scripts.release.state import State, is_finished
+from scripts.service.context import Context
+from scripts.service.regions import Acted, in_every_region, report, unchanged
+from scripts.service.smoke import failure, smoke
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
@@ -35,33 +36,41 @@ class Options(WritingOptions, frozen=True, kw_only=True):
 
 def run(options: Options, call: Call) -> int:
     context = Context(options, call, override=options.override)
-    to = 100 if options.all else options.to
     steps = context.pipeline.environment.rollout.steps
-    before = [region.state() for region in context.regions]
-    percents = [changes.next_percent(state, steps, to) for state in before]
-    revision = candidate(before[0])
-    for state in before:
+    before = {region.region: region.state() for region in context.regions}
+    states = [*before.values()]
+    percent = changes.choose_percent(states, steps, 100 if options.all else options.to)
+    revision = changes.require_candidate(states[0])
+    for state in states:
         changes.refuse_held(state, context.override)
-    context.confirm(f"Promote {revision} to {percents[0]} % in {context.where}.")
-    for region, state in zip(context.regions, before, strict=True):
-        done = smoke(context, region, state, revision)
+    context.confirm(f"Promote {revision} to {percent} % in {context.where}.")
+    for region in context.regions:
+        done = smoke(context, region, before[region.region], revision)
         if done.failed:
-            raise still(failure(context, done), state.shares, revision)
-    moves = []
-    for region, percent in zip(context.regions, percents, strict=True):
-        was, now = region.change(
-            changes.step,
-            revision,
-            percent,
-            context.actor(),
-            verb="promote",
-            override=context.override,
+            raise unchanged(failure(context, done), before, revision)
+
+    def step(region: CloudRun) -> tuple[State, State]:
+        return region.change(
+            lambda state: changes.step(
+                state,
+                revision,
+                percent,
+                context.actor(),
+                verb="promote",
+                override=context.override,
+            ),
+            seen=before[region.region],
         )
-        moves.append(Move(region=region.region, before=was, after=now))
-    return call.show(moved(context, moves, _said(context, moves)), options.format)
+
+    acted = in_every_region(context, step, stop_at_failure=True)
+    return call.show(report(context, acted, _notes(context, acted)), options.format)
 
 
-def _said(context: Context, moves: list[Move]) -> list[str]:
-    if all(finished(m.after, m.after.candidate or "") for m in moves):
-        return [f"done; to go back: ./ship rollback {context.where}"]
-    return [f"further: ./ship promote {context.where}; back: ./ship rollback {context.where}"]
+def _notes(context: Context, acted: Acted) -> list[str]:
+    if acted.errors:
+        return [f"To go on: ./ship promote {context.where}"]
+    if all(is_finished(move.after, move.after.candidate or "") for move in acted.moves):
+        return [f"done. To go back: ./ship rollback {context.where}"]
+    return [
+        f"To go on: ./ship promote {context.where}. To go back: ./ship rollback {context.where}"
+    ]

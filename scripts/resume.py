@@ -1,11 +1,12 @@
-"""Release a service's hold: releases may give traffic again."""
+"""Release a service's hold: traffic may increase again."""
 
 from __future__ import annotations
 
 from scripts.command.call import Call
 from scripts.command.options import WritingOptions
 from scripts.release import changes
-from scripts.service.context import Context, in_every_region, moved
+from scripts.service.context import Context
+from scripts.service.regions import in_every_region, report
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
@@ -15,9 +16,10 @@ class Options(WritingOptions, frozen=True, kw_only=True):
 def run(options: Options, call: Call) -> int:
     context = Context(options, call)
     context.confirm(f"Release the hold of {context.where}.")
-    moves, errors = in_every_region(
-        context, lambda region: region.change(changes.resumed, context.actor())
+    acted = in_every_region(
+        context,
+        lambda region: region.change(lambda state: changes.resume(state, context.actor())),
     )
-    held = next((move.before.hold for move in moves if move.before.hold), None)
-    said = [f"released: {held}" if held else "there was no hold"]
-    return call.show(moved(context, moves, said, errors), options.format)
+    hold = next((move.before.hold for move in acted.moves if move.before.hold), None)
+    notes = [f"released: {hold}" if hold else "there was no hold"]
+    return call.show(report(context, acted, notes), options.format)

@@ -1,6 +1,6 @@
-"""Show what serves, since when, which commit and image, what is on hold, and what to type next.
+"""Show which revisions are live, with commit and image, any hold, and what to type next.
 
---watch keeps it live until Ctrl-C.
+--watch keeps it up to date until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Annotated, Any
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
 from scripts.command.results import Result, Table, plain_table, rich_table
-from scripts.command.words import ago, short_digest
+from scripts.command.words import ago
+from scripts.config.image_reference import ImageReference
 from scripts.errors import ShipError
 from scripts.release import traffic
 from scripts.release.manifest import Object, commit_of, image_of
-from scripts.release.state import State, finished, has_failed, previous, read_state, to_builtins
+from scripts.release.state import State, describe, has_failed, is_finished, previous, to_builtins
 from scripts.service.context import Context
 
 _EVERY_SECONDS = 1.0
@@ -35,22 +36,20 @@ def run(options: Options, call: Call) -> int:
 
 
 def status(context: Context) -> Result:
-    """Read every region; one row for each revision that matters now."""
+    """Read every region; make one row for each revision that matters now."""
     rows: list[list[str]] = []
     notes: list[str] = []
     data: list[dict[str, Any]] = []
     for region in context.regions:
-        service = region.service()
-        if service is None:
+        state = region.read()
+        if state is None:
             notes.append(
-                f"{region.region}: no service {region.name} yet; its first release:"
+                f"{region.region}: no service {region.name} yet. For its first release:"
                 f" ./ship deliver {context.where}"
             )
             data.append({"region": region.region, "exists": False})
             continue
-        revisions = region.relevant(service)
-        state = read_state(service, revisions, context.where)
-        shown = _revisions(state, revisions)
+        shown = _revisions(state)
         rows += [
             [
                 region.region,
@@ -59,19 +58,18 @@ def status(context: Context) -> Result:
                 one["state"],
                 ago(one["since"]),
                 one["commit"][:7] or "?",
-                short_digest(one["image"]),
+                ImageReference.parse(one["image"]).short_digest,
             ]
             for one in shown
         ]
-        url = (service.get("status") or {}).get("url", "")
-        following = next_command(state)
+        following = _next_command(state)
         hold = [f"ON HOLD: {state.hold}"] if state.hold else []
-        notes += [f"{region.region}: {url}", *hold, f"next: {following}"]
+        notes += [f"{region.region}: {state.url}", *hold, f"next: {following}"]
         data.append(
             {
                 "region": region.region,
                 "exists": True,
-                "url": url,
+                "url": state.url,
                 "revisions": shown,
                 "candidate": state.candidate,
                 "stable": state.stable,
@@ -94,12 +92,12 @@ def status(context: Context) -> Result:
     )
 
 
-def _revisions(state: State, revisions: list[Object]) -> list[dict[str, Any]]:
-    """The revisions that matter now: what serves, what is under way, what a rollback goes to."""
-    by_name = {revision["metadata"]["name"]: revision for revision in revisions}
+def _revisions(state: State) -> list[dict[str, Any]]:
+    """List the revisions that matter now: serving, candidate, rollback target, failed to start."""
+    by_name = state.revisions
     names = sorted(state.shares, key=lambda name: -state.shares[name])
     back = previous(state)
-    for name in (state.candidate, back, _failed(state, by_name)):
+    for name in (state.candidate, back, _newest_failed(state)):
         if name and name in by_name and name not in names:
             names.append(name)
     tags = traffic.tags(state.targets)
@@ -111,53 +109,40 @@ def _revisions(state: State, revisions: list[Object]) -> list[dict[str, Any]]:
                 "revision": name,
                 "percent": state.shares.get(name, 0),
                 "state": describe(state, name, revision, back),
-                "since": since(state, name, revision),
+                "since": _since(state, name, revision),
                 "commit": commit_of(revision),
-                "image": image_of(revision),
+                "image": str(image_of(revision)),
                 "tags": sorted(tag for tag, of in tags.items() if of == name),
             }
         )
     return shown
 
 
-def _failed(state: State, by_name: dict[str, Object]) -> str | None:
-    """The newest revision, if it did not start."""
-    name = (state.service.get("status") or {}).get("latestCreatedRevisionName")
-    return name if name in by_name and has_failed(by_name[name]) else None
+def _newest_failed(state: State) -> str | None:
+    """Return the newest revision if it did not start."""
+    name = state.status.get("latestCreatedRevisionName")
+    return name if name in state.revisions and has_failed(state.revisions[name]) else None
 
 
-def describe(state: State, name: str, revision: Object, back: str | None) -> str:
-    """What a revision is to the release manager, in a word or two."""
-    if has_failed(revision):
-        return "failed to start"
-    if name == state.candidate and not finished(state, name):
-        return "candidate"
-    if name in state.shares:
-        return "serving" if name == state.stable else "left over"
-    if name == back:
-        return "to roll back to"
-    return "known good" if name in state.known_good else ""
-
-
-def since(state: State, name: str, revision: Object) -> str:
-    """When a revision's share last changed; before any change, when it was made."""
+def _since(state: State, name: str, revision: Object) -> str:
+    """Return when a revision's share last changed, or when it was created."""
     moved = (e.at for e in reversed(state.log) if e.revision == name and e.percent is not None)
     return next(moved, str(revision["metadata"].get("creationTimestamp", "")))
 
 
-def next_command(state: State) -> str:
-    """What a release manager would type next."""
+def _next_command(state: State) -> str:
+    """Return what a release manager would type next."""
     if state.hold:
-        return f"./ship resume {state.where}, when what caused the hold is mended"
-    back = f"; ./ship rollback {state.where} goes back" if previous(state) else ""
+        return f"./ship resume {state.where}, once the cause of the hold is fixed"
+    back = f"; ./ship rollback {state.where} to go back" if previous(state) else ""
     candidate = state.candidate
-    if candidate in state.ready and not finished(state, candidate):
-        return f"./ship promote {state.where} goes on{back}"
-    return f"./ship deliver {state.where} releases a commit{back}"
+    if candidate in state.ready and not is_finished(state, candidate):
+        return f"./ship promote {state.where} to go on{back}"
+    return f"./ship deliver {state.where} to release a commit{back}"
 
 
 def _table(context: Context) -> Table:
-    """The table now; while nobody answers, what is wrong in the place of the table."""
+    """Return the current table; while the API does not answer, the error instead."""
     try:
         return status(context).table
     except ShipError as error:
@@ -181,7 +166,7 @@ def _watch(context: Context) -> int:
 
 
 def _watch_plainly(context: Context) -> int:
-    """Without a terminal: the table again whenever something but the clock has changed."""
+    """Print the table again whenever something other than the clock has changed."""
     last = None
     try:
         while True:

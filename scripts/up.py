@@ -46,6 +46,6 @@ def run(options: Options, call: Call) -> int:
     command = ["-m", "emulator", "--port", str(options.port), "--state", str(state)]
     command += ["--runtime", options.runtime]
     command += ["--iam", options.iam]
-    # The emulator is a program of its own: it is met over HTTP alone, as Cloud Run is.
+    # The emulator is a program of its own, reached over HTTP only, as Cloud Run is.
     os.chdir(HOME)
     os.execv(sys.executable, [sys.executable, *command])

@@ -26,7 +26,7 @@ import requests
 
 from scripts import HOME
 from scripts.config.pipelines import ENDPOINT_VARIABLE
-from tests import bench_image, bench_scale
+from tests import bench_image, bench_latency, bench_scale
 from tests.clients.test_gcloud import Gcloud
 from tests.conftest import LocalCloudRun
 
@@ -122,6 +122,13 @@ def against_gcloud(bench: Bench, rounds: int = 7) -> None:
             "services", "update-traffic", "app", f"--to-revisions={targets[(n + 1) % 2]}=100"
         ),
     )
+
+
+def far_away(bench: Bench, folder: Path) -> None:
+    """rollback beside gcloud's update-traffic, where every answer takes longer."""
+    serving = _serving(bench)
+    others = {t["revisionName"] for t in bench.service()["status"]["traffic"]} - {serving}
+    bench_latency.measure(bench.url, folder, (serving, others.pop()), bench.ship, seconds, say)
 
 
 def router(bench: Bench) -> None:
@@ -263,6 +270,7 @@ def main() -> None:
         bench = Bench(Path(folder))
         try:
             against_gcloud(bench)
+            far_away(bench, Path(folder))
             router(bench)
             layer_push(bench, Path(folder))
             delivery(bench)

@@ -1,4 +1,4 @@
-"""An example of a repository and its environments, whatever a fork has in pipelines/."""
+"""An example repository with its environments, independent of pipelines/."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ overlay:
 
 
 def pipeline(env: str, access: str = "public") -> Pipeline:
-    """The example's files for one environment."""
+    """Return the example's service in one environment."""
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder, "pipelines", "app")
         files.mkdir(parents=True)
@@ -56,7 +56,7 @@ def pipeline(env: str, access: str = "public") -> Pipeline:
 
 
 def planned(env: str, issuer: str = permissions.ISSUER, access: str = "public") -> Federation:
-    """Who may do what in one environment of the example."""
+    """Return who may do what in one environment of the example."""
     made = pipeline(env, access)
     after = made.environment.after
     earlier = [pipeline(after, access)] if after else []

@@ -1,4 +1,4 @@
-"""A local Cloud Run that enforces IAM, and what its owner does there."""
+"""A local Cloud Run that enforces IAM, and its owner."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Owner:
         self.issuer = f"{url}/_local/github"
 
     def token_of(self, member: str) -> str:
-        """An access token of a user or service account."""
+        """Return an access token of a user or service account."""
         made = requests.post(f"{self.url}/_local/access-tokens", json={"member": member})
         assert made.ok, made.text
         return str(made.json()["access_token"])
 
     def trust_github(self, **changes: Any) -> None:
-        """Make the pool and its provider, with `changes` to the provider."""
+        """Create the pool and its provider, with `changes` to the provider."""
         base = f"{self.url}/v1/projects/{PROJECT}/locations/global/workloadIdentityPools"
         self.post(f"{base}?workloadIdentityPoolId={POOL}", {})
         provider = {
@@ -64,7 +64,7 @@ class Owner:
         self.change(resource, lambda bindings: [*bindings, {"role": role, "members": [*members]}])
 
     def revoke(self, resource: str, role: str) -> None:
-        """Take every binding of a role away."""
+        """Remove every binding of a role."""
         self.change(resource, lambda bindings: [b for b in bindings if b["role"] != role])
 
     def change(self, resource: str, how: Any) -> None:
@@ -76,19 +76,19 @@ class Owner:
         self.post(f"{url}:setIamPolicy", {"policy": policy})
 
     def let_github_impersonate(self, email: str) -> None:
-        """Whoever comes from the repository may speak as a service account."""
+        """Let every identity from the repository impersonate a service account."""
         member = f"principalSet://iam.googleapis.com/{self.pool}/attribute.repository_id/4711"
         self.grant(account(email), "roles/iam.workloadIdentityUser", member)
 
     def job(self, **claims: Any) -> dict[str, str]:
-        """The environment variables of a GitHub Actions job with these claims."""
+        """Return the environment variables of a GitHub Actions job with these claims."""
         made = requests.post(f"{self.issuer}/jobs", json={**CLAIMS, **claims})
         assert made.ok, made.text
         variables: dict[str, str] = made.json()
         return variables
 
     def github_token(self, *, audience: str | None = None, **claims: Any) -> str:
-        """A job's OIDC token, for the provider unless another audience is named."""
+        """Return a job's OIDC token, for the provider unless another audience is named."""
         job = self.job(**claims)
         answer = requests.get(
             job["ACTIONS_ID_TOKEN_REQUEST_URL"],
@@ -120,20 +120,20 @@ class Owner:
 
 
 def project() -> str:
-    """The project as `Owner.grant` takes it."""
+    """Return the project in the form for `Owner.grant`."""
     return f"projects/{PROJECT}"
 
 
 def account(email: str) -> str:
-    """A service account as `Owner.grant` takes it."""
+    """Return a service account in the form for `Owner.grant`."""
     return f"projects/-/serviceAccounts/{email}"
 
 
 def service(name: str) -> str:
-    """A service as `Owner.grant` takes it."""
+    """Return a service in the form for `Owner.grant`."""
     return f"projects/{PROJECT}/locations/us-central1/services/{name}"
 
 
 def repository(name: str) -> str:
-    """A repository as `Owner.grant` takes it."""
+    """Return a repository in the form for `Owner.grant`."""
     return f"projects/{PROJECT}/locations/us-central1/repositories/{name}"

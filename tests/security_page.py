@@ -1,4 +1,4 @@
-"""The parts of docs/security.md that federation.py says; `nox -s schema` writes them."""
+"""Write the parts of docs/security.md that permissions.py decides (`nox -s schema`)."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from tests.federation_help import REPOSITORY, planned
 PAGE = ROOT / "docs" / "security.md"
 
 _STOPS = {
-    "owner": "a repository whose name and owner's name were taken over",
-    "repository": "every other repository, forks too",
+    "owner": "someone who took over the name of the owner or of the repository",
+    "repository": "every other repository, also forks",
     "branch": "every other branch, tags, pull requests",
-    "event": "what runs on main for a stranger: `pull_request_target`, comments, other runs",
-    "workflow": "other workflows of this repository, reusable ones of others",
+    "event": "events that a stranger causes on main: `pull_request_target`, comments, other runs",
+    "workflow": "runs of other workflow files, also if they call deliver-to.yml",
+    "job": "jobs in any other file that deliver.yml calls, here or in another repository",
 }
 
 
 def condition() -> str:
-    """The attribute condition, part by part."""
+    """Return the table of the attribute condition, one row for each part."""
     rows = ["| The token must say | It stops |", "| --- | --- |"]
     for name, text in REPOSITORY.conditions().items():
-        # A list of files reads better without what they have in common.
+        # A list of files reads better without their common beginning.
         shown = re.sub(r"assertion\.repository \+ '(/[^']*)'", r"'…\1'", text)
         rows.append(f"| `{shown}` | {_STOPS[name]} |")
     return "\n".join(rows)
 
 
 def identities() -> str:
-    """Who may do what, for a private service in production."""
+    """Return the table of who may do what, for a private service in production."""
     plan = planned("production", access="private")
     known = {account.member: f"`{account.id}`" for account in plan.accounts}
     rows = ["| Who | Role | On | For |", "| --- | --- | --- | --- |"]
@@ -45,12 +46,12 @@ def identities() -> str:
 
 
 def mapping() -> str:
-    """The attribute mapping."""
+    """Return the attribute mapping."""
     return "\n".join(["```", *(f"{k} = {v}" for k, v in permissions.MAPPING.items()), "```"])
 
 
 def page(text: str) -> str:
-    """The page with its generated parts as they should be now."""
+    """Return the page with up-to-date generated parts."""
     for name, made in (
         ("condition", condition()),
         ("mapping", mapping()),

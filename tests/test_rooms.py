@@ -6,7 +6,7 @@ Imports inside functions and under TYPE_CHECKING count too: they couple two file
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,30 +14,6 @@ import pytest
 from scripts.command import verbs
 from tests.conftest import ROOT
 
-# Imports that still close a circle. Delete each one here when it is gone.
-CIRCLES = {
-    ("emulator.identity.guard", "emulator.run.resources"),
-    ("emulator.identity.guard", "emulator.run.responses"),
-    ("emulator.identity.invoker", "emulator.run.resources"),
-    ("emulator.identity.models", "emulator.run.resources"),
-    ("emulator.logging.models", "emulator.router.served"),
-    ("emulator.logging.requests", "emulator.router.served"),
-    ("emulator.registry.images", "emulator.registry.models"),
-    ("emulator.registry.models", "emulator.registry.urls"),
-    ("scripts.cloud.registry", "scripts.image.packing.pack"),
-}
-# Verbs that still import another verb. Delete each one here when it is gone.
-VERBS_IMPORTING_VERBS = {
-    ("scripts.deliver", "scripts.build"),
-    ("scripts.deliver", "scripts.deploy"),
-    ("scripts.deliver", "scripts.rollout"),
-    ("scripts.history", "scripts.status"),
-    ("scripts.promote", "scripts.rollout"),
-    ("scripts.promote", "scripts.smoke"),
-    ("scripts.rollback", "scripts.rollout"),
-    ("scripts.rollback", "scripts.smoke"),
-    ("scripts.rollout", "scripts.smoke"),
-}
 # What decides may compute, and nothing else: no files, network, processes, clock or chance.
 PURE = {
     "__future__", "collections", "copy", "dataclasses", "decimal", "enum", "functools", "itertools",
@@ -94,10 +70,6 @@ def room(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
-def without(graph: Mapping[str, Iterable[str]], edges: set[tuple[str, str]]) -> Graph:
-    return {one: {two for two in to if (one, two) not in edges} for one, to in graph.items()}
-
-
 def rooms(graph: Graph) -> Graph:
     found: Graph = {}
     for one, to in graph.items():
@@ -129,16 +101,11 @@ def test_a_circle_is_found() -> None:
 
 
 def test_no_file_imports_itself_through_others() -> None:
-    assert circle(without(IMPORTS, CIRCLES)) == []
+    assert circle(IMPORTS) == []
 
 
 def test_no_room_imports_itself_through_others() -> None:
-    assert circle(rooms(without(IMPORTS, CIRCLES))) == []
-
-
-@pytest.mark.parametrize(("one", "two"), sorted(CIRCLES | VERBS_IMPORTING_VERBS))
-def test_an_exception_is_still_needed(one: str, two: str) -> None:
-    assert two in IMPORTS.get(one, set()), "it is gone: delete the exception"
+    assert circle(rooms(IMPORTS)) == []
 
 
 @pytest.mark.parametrize(("top", "other"), [("scripts", "emulator"), ("emulator", "scripts")])
@@ -170,7 +137,7 @@ def test_no_verb_imports_another() -> None:
         for two in to
         if room(one) != room(two) and room(two) in rooms_of_verbs
     }
-    assert found <= VERBS_IMPORTING_VERBS
+    assert found == set()
 
 
 def test_each_file_of_scripts_is_a_verb_in_the_table() -> None:

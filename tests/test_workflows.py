@@ -1,6 +1,6 @@
-"""Workflows, shell scripts and Dockerfiles: what tools find in them, and the rules of the house.
+"""Workflows, shell scripts and Dockerfiles: linters find nothing, and our own rules hold.
 
-Each check is also shown a file with the fault that it is there for.
+Each check is also run on a file with the fault that it should find.
 """
 
 from __future__ import annotations
@@ -22,24 +22,22 @@ from tests.conftest import ROOT
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TOOLS = Path(sys.executable).parent
 
-# Every action that may be used, at the commit of its release, as its repository's tag names it.
+# The allowed actions, each at the commit that its repository's release tag points to.
 PINS = {
     "actions/checkout": ("v7.0.1", "3d3c42e5aac5ba805825da76410c181273ba90b1"),
-    "actions/setup-python": ("v7.0.0", "5fda3b95a4ea91299a34e894583c3862153e4b97"),
     "google-github-actions/auth": ("v3.0.0", "7c6bc770dae815cd3e89ee6cdf493a5fab2cc093"),
     "docker/setup-buildx-action": ("v4.3.0", "37fe631027851001ddb9b187196cc803df7f5f0e"),
     "actions/attest-build-provenance": ("v4.1.0", "a2bbfa25375fe432b6a289bc6b6cd05ecd0c4c32"),
-    "actions/upload-artifact": ("v7.0.0", "bbbca2ddaa5d8feaa63e36b76fdaad77386f024f"),
 }
 
 pytestmark = pytest.mark.skipif(
     not (TOOLS / "zizmor").exists(),
-    reason="left out: the tools of requirements/dev.txt are missing",
+    reason="the tools of requirements/dev.txt are not installed",
 )
 
 
 def tool(name: str, *arguments: object) -> tuple[int, str]:
-    """How a tool ends and what it says. It finds the others: actionlint asks shellcheck."""
+    """Return a tool's exit code and output. Tools find each other: actionlint runs shellcheck."""
     ended = subprocess.run(
         [str(TOOLS / name), *map(str, arguments)],
         env={**os.environ, "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"},
@@ -49,12 +47,16 @@ def tool(name: str, *arguments: object) -> tuple[int, str]:
 
 
 def kept() -> list[Path]:
-    """The repository's files, as git lists them; new ones too."""
+    """Return the repository's files, as git lists them, and new ones."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+USES = re.compile(r"\s*(?:- )?uses:\s*(\S+?)@(\S+)(.*)")
+OWN = {f"uses: ./.github/workflows/{permissions.DELIVER_TO}"}
 
 
 def shell_scripts() -> list[Path]:
@@ -70,7 +72,7 @@ def dockerfiles() -> list[Path]:
     return [f for f in kept() if f.name == "Dockerfile" or f.suffix == ".Dockerfile"]
 
 
-# What the tools find
+# The linters
 
 
 def zizmor(*files: Path) -> tuple[int, str]:
@@ -177,20 +179,26 @@ def test_each_tool_finds_what_it_is_there_for(tmp_path: Path) -> None:
         assert word in said
 
 
-# The rules of the house
+# Our own rules
+
+
+def triggers_of(document: dict[Any, Any]) -> set[str]:
+    """Return the events of a workflow; in YAML 1.1 its key `on` is a boolean."""
+    return set(document.get("on", document.get(True)))
 
 
 def problems(text: str) -> list[str]:
-    """What a workflow does that none of ours may do."""
+    """Return each rule that a workflow breaks."""
     found = []
     document = yaml.safe_load(text)
-    triggers = document.get("on", document.get(True))  # YAML 1.1: `on` is a truth
-    if "pull_request_target" in triggers:
-        found.append("pull_request_target: a stranger's pull request would run with our rights")
+    if "pull_request_target" in triggers_of(document):
+        found.append(
+            "pull_request_target: a stranger's pull request would run with our permissions"
+        )
     if document.get("permissions") != {}:
         found.append("permissions are not {} at the top")
     for name, job in document["jobs"].items():
-        if "timeout-minutes" not in job:
+        if "timeout-minutes" not in job and "uses" not in job:  # the called job has its own
             found.append(f"{name}: no timeout-minutes")
         if "permissions" not in job:
             found.append(f"{name}: no permissions of its own")
@@ -198,18 +206,23 @@ def problems(text: str) -> list[str]:
             if "${{" in str(step.get("run", "")):
                 found.append(f"{name}: an expression in a shell: {step['run']}")
     for line in text.splitlines():
-        if match := re.match(r"\s*(?:- )?uses:\s*(\S+?)@(\S+)(.*)", line):
+        if match := USES.match(line):
             action, commit, comment = match.groups()
             if PINS.get(action) != (comment.strip(" #"), commit):
                 found.append(f"{action}: not pinned as PINS says: {line.strip()}")
-        elif "uses:" in line:
+        elif "uses:" in line and line.strip() not in OWN:
             found.append(f"no pin: {line.strip()}")
     return found
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: str(file.name))
-def test_the_rules_of_the_house_hold(workflow: Path) -> None:
+def test_our_own_rules_hold(workflow: Path) -> None:
     assert problems(workflow.read_text()) == []
+
+
+def test_each_allowed_action_is_used() -> None:
+    lines = [line for file in WORKFLOWS for line in file.read_text().splitlines()]
+    assert {match[1] for match in map(USES.match, lines) if match} == {*PINS}
 
 
 @pytest.mark.parametrize(
@@ -227,6 +240,8 @@ def test_the_rules_of_the_house_hold(workflow: Path) -> None:
         ("actions/checkout@", "evil/checkout@", "evil/checkout: not pinned"),
         ("uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1",
          "uses: docker://alpine:3", "no pin"),
+        ("uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1",
+         "uses: ./.github/actions/ours", "no pin"),
     ],
 )  # fmt: skip
 def test_each_rule_finds_what_breaks_it(before: str, after: str, said: str) -> None:
@@ -236,21 +251,52 @@ def test_each_rule_finds_what_breaks_it(before: str, after: str, said: str) -> N
     assert said in found
 
 
-def test_who_asks_for_an_identity_is_whom_the_condition_lets_in() -> None:
-    """The files, events and environments of the workflows are those of federation.py."""
-    asking = {}
-    for file in WORKFLOWS:
-        document = yaml.safe_load(file.read_text())
-        jobs = [j for j in document["jobs"].values() if "id-token" in (j.get("permissions") or {})]
-        if jobs:
-            asking[file.name] = (set(document.get("on", document.get(True))), jobs)
-    assert sorted(asking) == sorted(permissions.WORKFLOWS)
+def test_the_condition_names_the_files_that_ask_for_an_identity() -> None:
+    """The files, events and environments of the workflows are those of permissions.py."""
+    documents = {file.name: yaml.safe_load(file.read_text()) for file in WORKFLOWS}
+    asking = {name for name, document in documents.items() if jobs_that_ask(document)}
+    called = {name for name in asking if triggers_of(documents[name]) == {"workflow_call"}}
+    with_steps = {
+        name
+        for name in asking
+        if any("steps" in job for job in jobs_that_ask(documents[name]).values())
+    }
+    assert asking - called == {*permissions.WORKFLOWS}
+    assert with_steps == {*permissions.JOB_WORKFLOWS}
     repository = permissions.Repository(owner="a", owner_id=1, name="b", repository_id=2)
     event = repository.conditions()["event"]
+    for name in asking - called:
+        assert all(f"'{trigger}'" in event for trigger in triggers_of(documents[name]))
+
+
+def test_only_the_build_asks_for_an_identity_without_an_environment() -> None:
+    """GitHub asks for the approval of an environment: a job that deploys must be in one."""
+    without = []
+    for file in WORKFLOWS:
+        for id_, job in jobs_that_ask(yaml.safe_load(file.read_text())).items():
+            named = (job.get("environment") or {}).get("name", "")
+            if "steps" in job and named != "${{ inputs.environment }}":
+                without.append((file.name, id_))
+    assert without == [("deliver.yml", "build")]
+
+
+def test_the_environments_that_deliver_yml_names_exist() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/deliver.yml").read_text())["jobs"]
     services = pipelines.services(ROOT)
     environments = {env for name in services for env in pipelines.environments(ROOT, name)}
-    for triggers, jobs in asking.values():
-        assert all(f"'{trigger}'" in event for trigger in triggers)
-        for job in jobs:
-            named = (job.get("environment") or {}).get("name")
-            assert named is None or named.startswith("${{ inputs.") or named in environments
+    assert {job["with"]["environment"] for job in jobs.values() if "uses" in job} <= environments
+
+
+def test_an_environment_runs_one_delivery_at_a_time_and_none_is_cancelled() -> None:
+    document = yaml.safe_load((ROOT / ".github/workflows/deliver-to.yml").read_text())
+    [job] = document["jobs"].values()
+    assert job["concurrency"] == {"group": "deliver-${{ inputs.environment }}", "queue": "max"}
+
+
+def jobs_that_ask(document: dict[Any, Any]) -> dict[str, Any]:
+    """Return the jobs of a workflow that may ask for an OIDC token."""
+    return {
+        id_: job
+        for id_, job in document["jobs"].items()
+        if "id-token" in (job.get("permissions") or {})
+    }

@@ -1,1 +1,1 @@
-"""Cloud Build's triggers: kept and given back. Nothing here runs a build."""
+"""Cloud Build's triggers, which are stored and read. Nothing here runs a build."""

@@ -1,4 +1,5 @@
-"""Who calls and what they may: GitHub's OIDC issuer, Security Token Service, IAM and its policies.
+"""Callers and their permissions: a local OIDC issuer, Security Token Service, IAM's policies.
 
-Without `--iam enforce` nothing here refuses anything but a bad federated credential.
+Without `--iam enforce` every caller has every permission; only a bad federated credential is
+refused.
 """

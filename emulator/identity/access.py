@@ -1,7 +1,4 @@
-"""Whether a caller may: decisions, and how each API says no.
-
-Source of the errors' form: https://cloud.google.com/iam/docs/permission-error-messages.
-"""
+"""Decides whether a caller has a permission."""
 
 from __future__ import annotations
 
@@ -21,13 +18,17 @@ _EXPECTED = (
     "Expected OAuth 2 access token, login cookie or other valid authentication credential. See "
     "https://developers.google.com/identity/sign-in/web/devconsole-project."
 )
-ANYBODY = Principal("allUsers")
+ALL_USERS = Principal("allUsers")
+PULL = "artifactregistry.repositories.downloadArtifacts"
+# The project of Google's sample images. Everyone may pull them.
+_SAMPLES = "cloudrun"
 
 
 class Access:
-    """IAM of every resource here.
+    """The callers and the policies of every resource.
 
-    `of_service(key)` is the policy of a Cloud Run service. Nothing is refused unless `enforced`.
+    `of_service(key)` is the policy of a Cloud Run service. Unless `enforced`, every caller has
+    every permission.
     """
 
     def __init__(
@@ -39,14 +40,21 @@ class Access:
         enforced: bool,
     ) -> None:
         self.enforced = enforced
-        self.policies = kept
+        self._policies = kept
         self._tokens = tokens
         self._of_service = of_service
 
     def caller(self, authorization: str | None) -> Principal:
-        """Who sends a request, by its Authorization header; raises ApiError UNAUTHENTICATED."""
+        """Return the sender of a request.
+
+        Args:
+            authorization: The request's header Authorization.
+
+        Raises:
+            ApiError: UNAUTHENTICATED.
+        """
         if not self.enforced:
-            return ANYBODY
+            return ALL_USERS
         if not authorization:
             raise ApiError(
                 "UNAUTHENTICATED",
@@ -64,40 +72,43 @@ class Access:
             ) from None
 
     def may(self, principal: Principal, permission: str, chain: Iterable[Document]) -> bool:
-        """Whether one of a resource's policies, its own and its ancestors', gives a permission."""
+        """Whether a policy of a resource or of its ancestors grants a permission.
+
+        Args:
+            principal: The caller.
+            permission: The permission.
+            chain: The policies, as one of the methods below returns them.
+        """
         return not self.enforced or policies.grants(chain, principal, permission)
 
+    def may_on_image(self, principal: Principal, permission: str, image: str) -> bool:
+        """Whether a caller has a permission on the repository of `PROJECT/REPOSITORY/IMAGE`."""
+        project, _, rest = image.partition("/")
+        if project == _SAMPLES and permission == PULL:
+            return True
+        chain = self.of_repository(project, rest.partition("/")[0])
+        return self.may(principal, permission, chain)
+
     def of_project(self, project: str) -> list[Document]:
-        """The policies that count for a project."""
-        return [self.policies.get(policies.project(project))]
+        """Return the policies that apply to a project."""
+        return [self._policies.get(policies.project(project))]
 
     def of_service(self, key: Key) -> list[Document]:
-        """The policies that count for a Cloud Run service."""
+        """Return the policies that apply to a Cloud Run service."""
         return [self._of_service(key), *self.of_project(key.project)]
 
     def of_repository(self, project: str, name: str) -> list[Document]:
-        """The policies that count for a repository of Artifact Registry."""
-        own = self.policies.get(policies.repository(project, name))
+        """Return the policies that apply to a repository of Artifact Registry."""
+        own = self._policies.get(policies.repository(project, name))
         return [own, *self.of_project(project)]
 
     def of_secret(self, project: str, name: str) -> list[Document]:
-        """The policies that count for a secret of Secret Manager."""
-        own = self.policies.get(policies.secret(project, name))
+        """Return the policies that apply to a secret of Secret Manager."""
+        own = self._policies.get(policies.secret(project, name))
         return [own, *self.of_project(project)]
 
     def of_account(self, email: str) -> list[Document]:
-        """The policies that count for a service account."""
-        own = self.policies.get(policies.account(email))
+        """Return the policies that apply to a service account."""
+        own = self._policies.get(policies.account(email))
         project = project_of(email)
         return [own, *(self.of_project(project) if project else [])]
-
-
-def denied(permission: str, message: str) -> ApiError:
-    """A 403 PERMISSION_DENIED that says which permission is missing."""
-    detail = {
-        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": "IAM_PERMISSION_DENIED",
-        "domain": "iam.googleapis.com",
-        "metadata": {"permission": permission},
-    }
-    return ApiError("PERMISSION_DENIED", message, [detail])

@@ -1,8 +1,8 @@
-"""Service accounts as IAM keeps them.
+"""Service accounts.
 
-Source: https://cloud.google.com/iam/docs/reference/rest/v1/projects.serviceAccounts; the messages
-are as users of gcloud and Terraform quote them. Absent: keys, disabling, undeletion, and that a
-binding of a deleted account does not hold for a new one of the same name.
+Source: https://cloud.google.com/iam/docs/reference/rest/v1/projects.serviceAccounts. The messages
+are Google's, as users of gcloud and Terraform quote them. Missing here: keys, disabling,
+undeletion, and that a binding of a deleted account does not apply to a new one of the same name.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 from emulator.errors import ApiError, invalid
+from emulator.fields import check_known
 from emulator.identity.principals import checked_email, project_of, unique_id
 from emulator.names import default_service_account, project_number
 from emulator.projects.models import Projects
@@ -20,6 +21,7 @@ from emulator.store import Store
 Document = dict[str, Any]
 
 _ID = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
+_SETTABLE = ("displayName", "description")
 
 
 class Accounts:
@@ -33,11 +35,9 @@ class Accounts:
         }
 
     def create(self, project: str, body: Document) -> Document:
-        """Make an account; raises ApiError (INVALID_ARGUMENT, ALREADY_EXISTS)."""
+        """Create an account; raises ApiError (INVALID_ARGUMENT, ALREADY_EXISTS)."""
         name, fields = body.get("accountId"), body.get("serviceAccount") or {}
-        for field in [*(body.keys() - {"accountId", "serviceAccount"}), *fields]:
-            if field not in ("displayName", "description"):
-                raise invalid(f'Invalid JSON payload received. Unknown name "{field}"', field)
+        check_known([*(body.keys() - {"accountId", "serviceAccount"}), *fields], _SETTABLE)
         if not isinstance(name, str) or not _ID.fullmatch(name):
             raise invalid(
                 "The account ID must be 6 to 30 lowercase letters, digits and hyphens.",
@@ -72,28 +72,29 @@ class Accounts:
         return document
 
     def get(self, email: str) -> Document:
-        """One account that was created; raises ApiError NOT_FOUND."""
+        """Return an account that was created; raises ApiError NOT_FOUND."""
         try:
             return self._known[checked_email(email)]
         except KeyError:
             raise _unknown() from None
 
     def all(self, project: str) -> list[Document]:
-        """A project's accounts that were created, by e-mail."""
+        """Return a project's accounts that were created, sorted by e-mail."""
         number = project_number(project)
         found = sorted(self._known.items())
         return [one for _, one in found if project_number(one["projectId"]) == number]
 
     def delete(self, email: str) -> None:
-        """Remove an account; raises ApiError NOT_FOUND."""
+        """Delete an account; raises ApiError NOT_FOUND."""
         document = self.get(email)
         self._store.delete(f"service-accounts/{document['uniqueId']}.json")
         del self._known[email]
 
     def exists(self, email: str) -> bool:
-        """Whether an account can be used: one of a project that was made has to be created.
+        """Whether an account exists.
 
-        A project's default account is always there.
+        In a project that was created, an account has to be created, too, except the default one.
+        Elsewhere every account exists.
         """
         project = project_of(email)
         if email in self._known or project is None or not self._projects.is_made(project):
@@ -101,7 +102,7 @@ class Accounts:
         return email == default_service_account(project)
 
     def check_exists(self, email: str) -> None:
-        """Raise NOT_FOUND for an account that is not there."""
+        """Raise ApiError NOT_FOUND for an account that does not exist."""
         if not self.exists(email):
             raise _unknown()
 

@@ -1,7 +1,7 @@
-"""Attribute mappings and conditions, in Common Expression Language by the library `cel`.
+"""Attribute mappings and conditions, in Common Expression Language with the library `cel`.
 
 Source: https://cloud.google.com/iam/docs/workload-identity-federation#mapping. Google's own
-additions to the language (`extract`, `split`, `join`) are not there.
+additions to the language (`extract`, `split`, `join`) are missing here.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 
 
 class BadExpression(Exception):
-    """An expression that cannot be read, or has no value for these claims."""
+    """An expression that cannot be parsed, or that has no value for these claims."""
 
 
 def check(expression: str) -> None:
-    """Read an expression; raises BadExpression when it is not well formed."""
-    # Imported late: it is a large library, and most local Cloud Runs federate nothing.
+    """Parse an expression; raises BadExpression for a malformed one."""
+    # Imported late: the library is large, and most local Cloud Runs have no provider.
     import cel
 
     try:
@@ -25,7 +25,7 @@ def check(expression: str) -> None:
 
 
 def evaluate(expression: str, variables: dict[str, Any]) -> Any:
-    """The value of an expression; raises BadExpression, also where a claim is missing."""
+    """Return the value of an expression; raises BadExpression, also where a claim is missing."""
     import cel
 
     try:

@@ -1,4 +1,4 @@
-"""An OIDC issuer like GitHub Actions': jobs, their claims, and tokens for them.
+"""An OIDC issuer like that of GitHub Actions: jobs, their claims, and their tokens.
 
 Source: https://docs.github.com/en/actions/reference/security/oidc (claims, subject, request URL).
 """
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from emulator.errors import ApiError, invalid
+from emulator.hashes import hex_of, number_of
 from emulator.identity.keys import ALGORITHM, SigningKey
 
 PATH = "/_local/github"
 
-# GitHub's are good for five minutes.
+# GitHub's tokens are valid for five minutes.
 _SECONDS = 300
 _JOB_SECONDS = 6 * 3600
 _CLAIMS = (
@@ -30,16 +31,16 @@ _CLAIMS = (
 
 
 class Issuer:
-    """The issuer at `url`. A job is whatever was set up to ask for tokens, with its claims."""
+    """The issuer at `url`. A job is what may ask for tokens, with the claims that they carry."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.url = f"{url}{PATH}"
         self.key = SigningKey(folder / "github.pem")
-        # By the hash of their request token. A job does not outlive its runner: kept nowhere else.
+        # By the hash of their request token. Only in memory: a job does not outlive its runner.
         self._jobs: dict[str, tuple[dict[str, Any], float]] = {}
 
     def discovery(self) -> dict[str, Any]:
-        """The discovery document (OpenID Connect Discovery 1.0), with what GitHub's has."""
+        """Return the discovery document (OpenID Connect Discovery 1.0), with GitHub's fields."""
         return {
             "issuer": self.url,
             "jwks_uri": f"{self.url}/.well-known/jwks",
@@ -51,27 +52,36 @@ class Issuer:
         }
 
     def start_job(self, chosen: dict[str, Any]) -> dict[str, str]:
-        """Set a job up with these claims over the defaults; returns its environment variables.
+        """Start a job.
 
-        Any claim may be chosen, `exp`, `iss` and `aud` too: that makes the tokens that are refused.
-        Raises ApiError INVALID_ARGUMENT when the repository is missing.
+        Args:
+            chosen: Claims that take the place of the defaults: any, also `exp`, `iss` and `aud`,
+                which makes tokens that a provider refuses. A claim of null is left out.
+
+        Returns:
+            The environment variables by which the job asks for tokens.
+
+        Raises:
+            ApiError: INVALID_ARGUMENT; the repository is missing.
         """
         repository = chosen.get("repository")
         if not isinstance(repository, str) or repository.count("/") != 1:
             raise invalid("Expected OWNER/NAME.", "repository")
         token = secrets.token_urlsafe(48)
-        self._jobs[_hash(token)] = (_claims(repository, chosen), time.time() + _JOB_SECONDS)
+        self._jobs[hex_of(token)] = (_claims(repository, chosen), time.time() + _JOB_SECONDS)
         return {
             "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/token?api-version=2.0",
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": token,
         }
 
     def token(self, request_token: str, audience: str | None) -> str:
-        """A signed token for the job whose request token it is; raises ApiError UNAUTHENTICATED.
+        """Return a signed token for a job; raises ApiError UNAUTHENTICATED.
 
-        Its audience is the repository owner's URL when none is asked for, as at GitHub.
+        Args:
+            request_token: The job's request token.
+            audience: The token's audience; by default the repository owner's URL, as at GitHub.
         """
-        claims, until = self._jobs.get(_hash(request_token), ({}, 0.0))
+        claims, until = self._jobs.get(hex_of(request_token), ({}, 0.0))
         now = int(time.time())
         if until <= now:
             raise ApiError("UNAUTHENTICATED", "The request token is not one of a running job.")
@@ -88,7 +98,7 @@ class Issuer:
 
 
 def _claims(repository: str, chosen: dict[str, Any]) -> dict[str, Any]:
-    """A job's claims: those chosen, and what follows from them. A claim of null is left out."""
+    """Return a job's claims: the chosen ones, and those that follow from them."""
     owner = repository.partition("/")[0]
     ref = str(chosen.get("ref", "refs/heads/main"))
     event = str(chosen.get("event_name", "push"))
@@ -129,9 +139,5 @@ def _claims(repository: str, chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(name: str) -> str:
-    """An ID in the form of GitHub's: made up, but always the same one for a name."""
-    return str(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    """Return an ID in GitHub's form: made up, and always the same for a name."""
+    return str(number_of(name, 4))

@@ -1,86 +1,58 @@
-"""Who may call a service: the check that Cloud Run makes before a request reaches a container.
+"""The check that Cloud Run makes before a request reaches a container: may the caller invoke it?
 
 Sources: https://cloud.google.com/run/docs/securing/managing-access and
-https://cloud.google.com/run/docs/authenticating/service-to-service (headers, audience). The pages
-and the WWW-Authenticate header are recollected from Google's front end, not documented.
+https://cloud.google.com/run/docs/authenticating/service-to-service (headers, audience).
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 
-from emulator.identity.access import ANYBODY, Access, Document
+from emulator.errors import NotAllowed
+from emulator.identity.access import ALL_USERS, Access, Document
+from emulator.identity.services import Services
 from emulator.identity.tokens import BadToken, IdTokens
 from emulator.names import Key
-from emulator.run.resources import Resources
 
 _DISABLED = "run.googleapis.com/invoker-iam-disabled"
 _PERMISSION = "run.routes.invoke"
-# When both are there, only the first is looked at.
+# With both headers, only the first is read.
 _HEADERS = ("X-Serverless-Authorization", "Authorization")
 _REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
-
-
-class NotAllowed(Exception):
-    """A request that is not passed on: `status` is 401 for a bad token, 403 otherwise."""
-
-    def __init__(self, status: int, path: str) -> None:
-        super().__init__(f"{status} {path}")
-        self.status = status
-        self.path = path
-
-    def headers(self) -> dict[str, str]:
-        """The headers of the refusal."""
-        if self.status != 401:
-            return {}
-        said = 'error_description="The access token could not be verified"'
-        return {"WWW-Authenticate": f'Bearer error="invalid_token" {said}'}
-
-    def page(self) -> str:
-        """The page that goes with it."""
-        if self.status == 401:
-            title = "Unauthorized"
-            text = "Your client does not have permission to the requested URL"
-        else:
-            title = "Forbidden"
-            text = "Your client does not have permission to get URL"
-        path = html.escape(self.path)
-        return (
-            f"<html><head><title>{self.status} {title}</title></head>\n<body>"
-            f"<h1>Error: {title}</h1>\n<h2>{text} <code>{path}</code> from this server.</h2>\n"
-            "</body></html>\n"
-        )
 
 
 class Invoker:
     """Checks requests to services, when IAM is enforced."""
 
-    def __init__(self, access: Access, ids: IdTokens, resources: Resources) -> None:
+    def __init__(self, access: Access, ids: IdTokens, services: Services) -> None:
         self._access = access
         self._ids = ids
-        self._resources = resources
+        self._services = services
 
-    def check(
-        self, service: Key, url: str, path: str, headers: Mapping[str, str]
-    ) -> dict[str, str]:
-        """Let a request pass, or raise NotAllowed.
+    def check(self, service: Key, url: str, headers: Mapping[str, str]) -> dict[str, str]:
+        """Check that the sender of a request may invoke a service.
 
-        `url` is the service's own URL: the audience, also at a tag's URL. Returns the headers to
-        put in the place of the request's: a token that was checked goes on without its signature.
+        Args:
+            service: The service.
+            url: The service's own URL, which is the audience at the URLs of its tags, too.
+            headers: The request's headers.
+
+        Returns:
+            Headers that replace the request's: a token that was checked loses its signature.
+
+        Raises:
+            NotAllowed: The caller may not.
         """
-        document = self._resources.services.get(service)
-        if not self._access.enforced or document is None:
-            return {}
-        if is_open(document):
+        document = self._services.service(service)
+        if not self._access.enforced or document is None or is_open(document):
             return {}
         chain = self._access.of_service(service)
-        open_to_all = self._access.may(ANYBODY, _PERMISSION, chain)
+        open_to_all = self._access.may(ALL_USERS, _PERMISSION, chain)
         name = next((name for name in _HEADERS if name in headers), None)
         if name is None:
             if open_to_all:
                 return {}
-            raise NotAllowed(403, path)
+            raise NotAllowed(bad_token=False)
         scheme, _, token = headers[name].partition(" ")
         try:
             if scheme.lower() != "bearer":
@@ -88,11 +60,11 @@ class Invoker:
             principal = self._ids.principal(token.strip(), url)
         except BadToken:
             if open_to_all:
-                # Not for Cloud Run, then: a service that is open may have tokens of its own.
+                # The token is not for Cloud Run: an open service may have tokens of its own.
                 return {}
-            raise NotAllowed(401, path) from None
+            raise NotAllowed(bad_token=True) from None
         if not self._access.may(principal, _PERMISSION, chain):
-            raise NotAllowed(403, path)
+            raise NotAllowed(bad_token=False)
         return {name: f"{scheme} {token.strip().rpartition('.')[0]}.{_REMOVED}"}
 
 

@@ -1,4 +1,4 @@
-"""The keys of OIDC issuers, read where their discovery documents say."""
+"""Reads the keys of OIDC issuers over HTTP."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import Any
 import aiohttp
 import jwt
 
+from emulator.identity.federation import IssuerUnreachable
+from emulator.identity.keys import ALGORITHM
+
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
-class IssuerUnreachable(Exception):
-    """An issuer whose discovery document or keys cannot be had."""
-
-
 async def keys_of(oidc: dict[str, Any]) -> dict[str, jwt.PyJWK]:
-    """The signing keys of a provider's issuer, by key ID: uploaded ones, else those it serves.
+    """Return the signing keys of a provider's issuer, by key ID.
 
-    `oidc` is the provider's `oidc` object. Raises IssuerUnreachable.
+    Args:
+        oidc: The provider's `oidc`. Keys that were uploaded to it come first; otherwise the issuer
+            is asked for its discovery document.
+
+    Raises:
+        IssuerUnreachable: The issuer gives no keys.
     """
     if oidc.get("jwksJson"):
         return _keys(json.loads(oidc["jwksJson"]))
@@ -42,5 +46,5 @@ def _keys(jwks: dict[str, Any]) -> dict[str, jwt.PyJWK]:
     found = {}
     for entry in jwks["keys"]:
         if entry.get("kty") == "RSA" and "kid" in entry:
-            found[str(entry["kid"])] = jwt.PyJWK(entry, algorithm="RS256")
+            found[str(entry["kid"])] = jwt.PyJWK(entry, algorithm=ALGORITHM)
     return found

@@ -1,11 +1,10 @@
-"""RSA keys that sign tokens, and the JWKS by which others verify them."""
+"""RSA keys that sign tokens, and the key sets that verify them."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,25 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from emulator import files
+
 ALGORITHM = "RS256"
 
 
 class SigningKey:
-    """One issuer's key, made on first use and kept in `file`, which only its owner can read."""
+    """An issuer's key: made on first use, and stored in `file`, which only its owner can read."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._key: rsa.RSAPrivateKey | None = None
 
     def sign(self, claims: dict[str, Any]) -> str:
-        """A JWT with these claims, signed with RS256 under this key's ID."""
+        """Return a JWT with these claims, signed with RS256 under this key's ID."""
         headers = {"kid": self.jwks()["keys"][0]["kid"]}
         return jwt.encode(claims, self._private(), algorithm=ALGORITHM, headers=headers)
 
     def verify(self, token: str, audience: str, issuer: str) -> dict[str, Any]:
-        """The claims of a token that this key signed; raises jwt.InvalidTokenError."""
+        """Return the claims of a token that this key signed; raises jwt.InvalidTokenError."""
         claims: dict[str, Any] = jwt.decode(
             token,
             self._private().public_key(),
@@ -41,7 +42,7 @@ class SigningKey:
         return claims
 
     def jwks(self) -> dict[str, Any]:
-        """The key's public half as a JSON Web Key Set (RFC 7517)."""
+        """Return the public key as a JSON Web Key Set (RFC 7517)."""
         public = jwt.algorithms.RSAAlgorithm.to_jwk(self._private().public_key(), as_dict=True)
         numbers = {"e": public["e"], "kty": "RSA", "n": public["n"]}
         kid = _thumbprint(numbers)
@@ -69,14 +70,11 @@ class SigningKey:
             serialization.NoEncryption(),
         )
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._file.with_suffix(".tmp")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(pem)
-        fresh.replace(self._file)
+        files.write(self._file, pem, mode=0o600)
         return key
 
 
 def _thumbprint(numbers: dict[str, str]) -> str:
-    """A key's ID: its JWK thumbprint (RFC 7638)."""
+    """Return a key's ID: its JWK thumbprint (RFC 7638)."""
     canonical = json.dumps(numbers, sort_keys=True, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(hashlib.sha256(canonical).digest()).rstrip(b"=").decode()

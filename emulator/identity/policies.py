@@ -1,17 +1,17 @@
-"""IAM policies of projects, service accounts and repositories; and what a policy grants.
+"""IAM policies of projects, service accounts, repositories and secrets, and what a policy grants.
 
 Source: https://cloud.google.com/iam/docs/reference/rest/v1/Policy. Conditional role bindings are
-kept, and grant nothing here. Services' policies are kept with the services.
+stored, but grant nothing here. The policies of services are stored with the services.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
 from emulator import clock
 from emulator.errors import ApiError, invalid
+from emulator.hashes import hex_of
 from emulator.identity.principals import Principal
 from emulator.identity.roles import ROLES
 from emulator.names import project_number
@@ -19,12 +19,12 @@ from emulator.store import Store
 
 Document = dict[str, Any]
 
-# Who owns a project whose policy nobody has set yet.
+# The owner of a project whose policy was never set.
 OWNER = "user:owner@localhost"
 
 
 class Policies:
-    """The policies that are not a service's."""
+    """The policies of everything but services. The functions below name the resources."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -33,7 +33,7 @@ class Policies:
             self._known[entry["resource"]] = entry["policy"]
 
     def get(self, resource: str) -> Document:
-        """The policy of a resource, by a name that the functions below give."""
+        """Return the policy of a resource; the default one if none was set."""
         owned = resource.startswith("projects/") and resource.count("/") == 1
         default: Document = {"version": 1, "etag": "ACAB"}
         if owned:
@@ -41,7 +41,18 @@ class Policies:
         return self._known.get(resource, default)
 
     def set(self, resource: str, body: Any) -> Document:
-        """Replace a policy; raises ApiError (ABORTED when its etag is not current)."""
+        """Replace a policy.
+
+        Args:
+            resource: The resource.
+            body: The body of setIamPolicy.
+
+        Returns:
+            The policy as it is stored.
+
+        Raises:
+            ApiError: INVALID_ARGUMENT; ABORTED if the policy's etag is not the current one.
+        """
         policy = body.get("policy") if isinstance(body, dict) else None
         if not isinstance(policy, dict):
             raise invalid("The policy is required.", "policy")
@@ -65,6 +76,11 @@ class Policies:
         self._known[resource] = stored
         return stored
 
+    def own(self, project_name: str, member: str) -> None:
+        """Make `member` the only owner of a project."""
+        binding = {"role": "roles/owner", "members": [member]}
+        self.set(project(project_name), {"policy": {"bindings": [binding]}})
+
     def forget(self, resource: str) -> None:
         """Drop the policy of a resource that was deleted."""
         if self._known.pop(resource, None) is not None:
@@ -72,27 +88,27 @@ class Policies:
 
 
 def project(name: str) -> str:
-    """The resource name of a project, whether `name` is its ID or its number."""
+    """Return the resource name of a project, whose `name` is its ID or its number."""
     return f"projects/{project_number(name)}"
 
 
 def account(email: str) -> str:
-    """The resource name of a service account."""
+    """Return the resource name of a service account."""
     return f"serviceAccounts/{email}"
 
 
 def repository(project_name: str, name: str) -> str:
-    """The resource name of a repository: its location is ignored, as by the local registry."""
+    """Return the resource name of a repository. Its location is ignored, as by the registry."""
     return f"{project(project_name)}/repositories/{name}"
 
 
 def secret(project_name: str, name: str) -> str:
-    """The resource name of a secret."""
+    """Return the resource name of a secret."""
     return f"{project(project_name)}/secrets/{name}"
 
 
 def grants(policies: Iterable[Document], principal: Principal, permission: str) -> bool:
-    """Whether one of the policies gives a principal a permission."""
+    """Whether one of the policies grants a principal a permission."""
     return any(
         permission in ROLES.get(binding["role"], ())
         and any(principal.is_member(member) for member in binding.get("members", ()))
@@ -103,4 +119,4 @@ def grants(policies: Iterable[Document], principal: Principal, permission: str) 
 
 
 def _file(resource: str) -> str:
-    return f"policies/{hashlib.sha256(resource.encode()).hexdigest()}.json"
+    return f"policies/{hex_of(resource)}.json"

@@ -1,15 +1,15 @@
-"""Who calls: a principal and the sets it is in, written as IAM policies write members.
+"""Principals: callers, written as IAM policies write members.
 
 Source: https://cloud.google.com/iam/docs/principal-identifiers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
 from emulator.errors import invalid
+from emulator.hashes import number_of
 from emulator.names import project_number
 
 _EMAIL = re.compile(r"[^@\s:/]+@[^@\s:/]+")
@@ -19,7 +19,12 @@ _DEFAULT_ACCOUNT = re.compile(r"(?P<number>\d+)-compute@developer\.gserviceaccou
 
 @dataclass(frozen=True)
 class Principal:
-    """`name` is the member that means this principal alone; `sets` are those that include it."""
+    """A caller.
+
+    Attributes:
+        name: The member that stands for this principal only.
+        sets: The members that stand for this principal and others.
+    """
 
     name: str
     sets: tuple[str, ...] = ()
@@ -31,9 +36,9 @@ class Principal:
         return email if kind in ("user", "serviceAccount") else None
 
     def is_member(self, member: str) -> bool:
-        """Whether a policy's member means this principal.
+        """Whether a policy's member stands for this principal.
 
-        Federated identities are not among allAuthenticatedUsers, as Google documents.
+        As Google documents, allAuthenticatedUsers does not include federated identities.
         """
         if member == "allUsers" or member == self.name or member in self.sets:
             return True
@@ -41,19 +46,19 @@ class Principal:
 
 
 def service_account(email: str) -> Principal:
-    """A service account; raises ApiError INVALID_ARGUMENT when it is no e-mail."""
+    """Return a service account; raises ApiError INVALID_ARGUMENT for a malformed e-mail."""
     return Principal(f"serviceAccount:{checked_email(email)}")
 
 
 def checked_email(email: str) -> str:
-    """Return `email`, or raise ApiError INVALID_ARGUMENT."""
+    """Return `email`; raises ApiError INVALID_ARGUMENT for a malformed one."""
     if not _EMAIL.fullmatch(email):
         raise invalid("Invalid form of account ID. Should be [Gaia ID |Email |Unique ID].", "name")
     return email
 
 
 def project_of(email: str) -> str | None:
-    """The ID or number of the project that a service account belongs to; None for no account."""
+    """Return the ID or number of a service account's project; None for another e-mail."""
     if found := _DEFAULT_ACCOUNT.fullmatch(email):
         return found["number"]
     found = _ACCOUNT.fullmatch(email.partition("@")[2])
@@ -61,21 +66,24 @@ def project_of(email: str) -> str | None:
 
 
 def unique_id(email: str) -> str:
-    """The 21-digit ID of an account: made up, but always the same one."""
-    number = int.from_bytes(hashlib.sha256(email.encode()).digest()[:8], "big")
-    return f"1{number:020d}"
+    """Return the 21-digit ID of an account: made up, and always the same for an e-mail."""
+    return f"1{number_of(email):020d}"
 
 
 def pool_name(project: str, pool: str) -> str:
-    """A workload identity pool's name, with its project's number as Google writes it."""
+    """Return the full name of a workload identity pool, with its project's number."""
     number = project_number(project)
     return f"projects/{number}/locations/global/workloadIdentityPools/{pool}"
 
 
 def federated(pool: str, subject: str, attributes: dict[str, str], groups: list[str]) -> Principal:
-    """An identity of a workload identity pool, with the sets that its attributes put it in.
+    """Return an identity of a workload identity pool.
 
-    `pool` is its name as `pool_name` gives it; `attributes` are those mapped to `attribute.NAME`.
+    Args:
+        pool: The pool's full name.
+        subject: The value of `google.subject`.
+        attributes: The values of `attribute.NAME`, by NAME.
+        groups: The value of `google.groups`.
     """
     base = f"//iam.googleapis.com/{pool}"
     return Principal(

@@ -1,4 +1,4 @@
-"""Which permissions the predefined roles hold, as far as calls here ask for them.
+"""The predefined roles, with those of their permissions that requests here ask for.
 
 Source: https://cloud.google.com/iam/docs/roles-permissions (run, artifactregistry, iam, logging,
 resourcemanager, secretmanager). A role that is not listed grants nothing.
@@ -157,7 +157,7 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/iam.workloadIdentityPoolViewer": _POOL_VIEWER,
     "roles/iam.workloadIdentityUser": _TOKENS,
     "roles/logging.viewer": _LOGGING_VIEWER | {"resourcemanager.projects.get"},
-    # An owner may do everything but speak as a service account without having been told so.
+    # An owner has every permission except to get tokens of service accounts.
     "roles/owner": (
         _RUN_ADMIN | _AR_ADMIN | _ACCOUNT_ADMIN | _POOL_ADMIN | _PROJECT_ADMIN | _LOGGING_VIEWER
     )
@@ -192,4 +192,4 @@ ROLES: dict[str, frozenset[str]] = {
 }
 
 PERMISSIONS = frozenset().union(*ROLES.values())
-"""Every permission that is known here: testIamPermissions takes no other."""
+"""Every permission that exists here: testIamPermissions refuses others."""

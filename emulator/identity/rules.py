@@ -1,20 +1,22 @@
-"""What may stand in a policy: members that exist, roles that the resource takes, allowed domains.
+"""Rules for policies: members exist, the resource takes the roles, the domains are allowed.
 
-The messages are Google's as users of gcloud and Terraform quote them; an organisation's policy is
+The messages are Google's, as users of gcloud and Terraform quote them. An organisation's policy is
 one of `emulator.faults`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-from emulator.errors import ApiError, invalid
-from emulator.faults import DOMAINS, Faults
-from emulator.identity import calls
+from emulator.errors import ApiError, invalid, precondition_failure
+from emulator.faults.models import DOMAINS, Faults
 from emulator.identity.accounts import Accounts
-from emulator.identity.federation import Federation
+from emulator.identity.pools import Pools
 from emulator.identity.roles import PERMISSIONS, ROLES
+from emulator.names import project_number
+from emulator.permissions import PREFIXES, On
 
 Document = dict[str, Any]
 
@@ -26,35 +28,55 @@ _POOL = re.compile(
     r"principal(?:Set)?://iam\.googleapis\.com/projects/(?P<project>[^/]+)/locations/global"
     r"/workloadIdentityPools/(?P<pool>[^/]+)/.+"
 )
-_OF_KIND = {
-    calls.ACCOUNT: "iam.serviceAccounts.",
-    calls.REPOSITORY: "artifactregistry.",
-    calls.SECRET: "secretmanager.",
-    calls.SERVICE: "run.",
-}
 
 
 class PolicyRules:
-    """Checks policies that are to be set, and permissions that are asked about."""
+    """Checks new policies, and permissions that a caller tests.
 
-    def __init__(self, accounts: Accounts, federation: Federation, faults: Faults) -> None:
+    `is_there(kind, project, name)` is whether a repository or a secret exists.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        pools: Pools,
+        faults: Faults,
+        is_there: Callable[[On, str, str], bool],
+    ) -> None:
         self._accounts = accounts
-        self._federation = federation
+        self._pools = pools
         self._faults = faults
+        self._is_there = is_there
 
-    def check_policy(self, kind: str, resource: str, body: Document) -> None:
-        """Raise ApiError for what a resource of a kind (one of `calls`) does not take."""
+    def check_exists(self, on: On, project: str, name: str) -> None:
+        """Raise ApiError NOT_FOUND if a resource with a policy does not exist.
+
+        Args:
+            on: The kind of the resource. A project always exists.
+            project: The resource's project.
+            name: The resource's name; of an account the e-mail.
+        """
+        if on is On.ACCOUNT:
+            self._accounts.check_exists(name)
+        elif on is On.SECRET and not self._is_there(on, project, name):
+            secret = f"projects/{project_number(project)}/secrets/{name}"
+            raise ApiError("NOT_FOUND", f"Secret [{secret}] not found.")
+        elif on is On.REPOSITORY and not self._is_there(on, project, name):
+            raise ApiError("NOT_FOUND", "Requested entity was not found.")
+
+    def check_policy(self, on: On, resource: str, body: Document) -> None:
+        """Raise ApiError for a policy that a kind of resource does not take."""
         policy = body.get("policy")
         bindings = policy.get("bindings") if isinstance(policy, dict) else None
         for binding in bindings if isinstance(bindings, list) else []:
             if isinstance(binding, dict) and binding.get("members"):
-                _check_role(kind, str(binding.get("role")))
+                _check_role(on, str(binding.get("role")))
                 for member in binding["members"]:
                     self._check_member(str(member), resource)
 
-    def check_permissions(self, kind: str, body: Document) -> None:
-        """Raise INVALID_ARGUMENT for a permission that a resource of a kind does not know."""
-        prefix = _OF_KIND.get(kind, "")
+    def check_permissions(self, on: On, body: Document) -> None:
+        """Raise ApiError INVALID_ARGUMENT for a permission that a kind of resource has not."""
+        prefix = _prefix(on)
         for permission in body.get("permissions") or []:
             if permission not in PERMISSIONS or not permission.startswith(prefix):
                 raise ApiError(
@@ -63,7 +85,7 @@ class PolicyRules:
 
     def _check_member(self, member: str, resource: str) -> None:
         if member in _PUBLIC:
-            if self._faults.get(DOMAINS):
+            if self._faults.is_active(DOMAINS):
                 raise _not_permitted(member, resource)
             return
         if not _MEMBER.fullmatch(member):
@@ -71,7 +93,7 @@ class PolicyRules:
         kind, _, email = member.partition(":")
         if kind == "serviceAccount" and not self._accounts.exists(email):
             raise ApiError("INVALID_ARGUMENT", f"Service account {email} does not exist.")
-        if (pool := _POOL.fullmatch(member)) and not self._federation.is_there(
+        if (pool := _POOL.fullmatch(member)) and not self._pools.may_be_named(
             pool["project"], pool["pool"]
         ):
             name = f"projects/{pool['project']}/locations/global/workloadIdentityPools/"
@@ -83,8 +105,13 @@ class PolicyRules:
             )
 
 
-def _check_role(kind: str, role: str) -> None:
-    prefix = _OF_KIND.get(kind, "")
+def _prefix(on: On) -> str:
+    """Return how the permissions on a resource begin. A project takes those of all kinds."""
+    return "" if on is On.PROJECT else PREFIXES[on]
+
+
+def _check_role(on: On, role: str) -> None:
+    prefix = _prefix(on)
     held = ROLES.get(role)
     if held is not None and not any(permission.startswith(prefix) for permission in held):
         raise ApiError("INVALID_ARGUMENT", f"Role {role} is not supported for this resource.")
@@ -96,15 +123,10 @@ def _not_permitted(member: str, resource: str) -> ApiError:
         "One or more users named in the policy do not belong to a permitted customer, perhaps due "
         "to an organization policy.",
         [
-            {
-                "@type": "type.googleapis.com/google.rpc.PreconditionFailure",
-                "violations": [
-                    {
-                        "type": "constraints/iam.allowedPolicyMemberDomains",
-                        "subject": f"orgpolicy:{resource}?configvalue={member}",
-                        "description": f"User {member} is not in permitted organization.",
-                    }
-                ],
-            }
+            precondition_failure(
+                "constraints/iam.allowedPolicyMemberDomains",
+                f"orgpolicy:{resource}?configvalue={member}",
+                f"User {member} is not in permitted organization.",
+            )
         ],
     )

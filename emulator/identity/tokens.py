@@ -1,18 +1,18 @@
-"""Access tokens and ID tokens: made here, and recognised here.
+"""Makes and checks access tokens and ID tokens.
 
-An access token is opaque, as Google's are. The state holds its hash, whose it is and until when;
-the token itself is given away once and kept nowhere.
+An access token is opaque, as Google's are. The state holds its hash, its principal and when it
+expires. The token itself is returned once and stored nowhere.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from pathlib import Path
 
 import jwt
 
+from emulator.hashes import hex_of
 from emulator.identity.keys import SigningKey
 from emulator.identity.principals import Principal, service_account, unique_id
 from emulator.store import Store
@@ -22,11 +22,11 @@ GOOGLE = "https://accounts.google.com"
 
 
 class BadToken(Exception):
-    """A token that is nobody's: malformed, expired, for somebody else, or not signed here."""
+    """A token that is not valid: malformed, expired, for another audience, or not made here."""
 
 
 class AccessTokens:
-    """Every access token that is still good, by its hash."""
+    """Every access token that is not expired, by its hash."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -37,10 +37,10 @@ class AccessTokens:
         self._drop_expired()
 
     def make(self, principal: Principal, seconds: float) -> str:
-        """A new token of `principal`, good for `seconds`."""
+        """Return a new token of `principal`, valid for `seconds`."""
         self._drop_expired()
         token = f"ya29.local.{secrets.token_urlsafe(96)}"
-        hashed, expires = _hash(token), time.time() + seconds
+        hashed, expires = hex_of(token), time.time() + seconds
         self._store.write(
             _path(hashed),
             {
@@ -54,8 +54,8 @@ class AccessTokens:
         return token
 
     def principal(self, token: str) -> Principal:
-        """Whose token it is; raises BadToken."""
-        principal, expires = self._known.get(_hash(token), (None, 0.0))
+        """Return the principal of a token; raises BadToken."""
+        principal, expires = self._known.get(hex_of(token), (None, 0.0))
         if principal is None or expires <= time.time():
             raise BadToken
         return principal
@@ -78,10 +78,10 @@ class IdTokens:
         self._store = store
 
     def make(self, email: str, audience: str, *, include_email: bool) -> str:
-        """A new ID token of a service account, good for an hour."""
+        """Return a new ID token of a service account, valid for an hour."""
         number = unique_id(email)
         if self._store.read(f"accounts/{number}.json") is None:
-            # A token may leave the e-mail out: the number has to lead back to it.
+            # A token may leave the e-mail out: then the number has to lead to it.
             self._store.write(f"accounts/{number}.json", {"email": email})
         now = int(time.time())
         claims = {
@@ -97,7 +97,7 @@ class IdTokens:
         return self.key.sign(claims)
 
     def principal(self, token: str, audience: str) -> Principal:
-        """Whose token for `audience` it is; raises BadToken."""
+        """Return the principal of a token for `audience`; raises BadToken."""
         try:
             claims = self.key.verify(token, audience, GOOGLE)
         except jwt.InvalidTokenError as error:
@@ -106,10 +106,6 @@ class IdTokens:
         if account is None:
             raise BadToken
         return service_account(account["email"])
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _path(hashed: str) -> str:

@@ -2,64 +2,112 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from emulator.identity import github
-from emulator.identity.exchange import Exchange
+from emulator.identity.local_responses import LocalResponses
+from emulator.identity.models import Identity
 from emulator.identity.responses import Responses
+from emulator.identity.token_responses import TokenResponses
+from emulator.operations import Operations
+from emulator.permissions import OPEN, Asks, On
+from emulator.routes import Route, policy_routes
 
-_POOLS = "/v1/projects/{project}/locations/global/workloadIdentityPools"
-_POOL = f"{_POOLS}/{{pool:[^/:]+}}"
-_PROVIDERS = f"{_POOL}/providers"
-_PROVIDER = f"{_PROVIDERS}/{{provider:[^/:]+}}"
 _PROJECT = "/v1/projects/{project:[^/:]+}"
 _PROJECT_V3 = "/v3/projects/{project:[^/:]+}"
 _ACCOUNTS = "/v1/projects/{project}/serviceAccounts"
 _ACCOUNT = f"{_ACCOUNTS}/{{email:[^/:]+}}"
+_POOLS = "/v1/projects/{project}/locations/global/workloadIdentityPools"
+_POOL = f"{_POOLS}/{{pool:[^/:]+}}"
+_PROVIDERS = f"{_POOL}/providers"
+_PROVIDER = f"{_PROVIDERS}/{{provider:[^/:]+}}"
 _REPOSITORY = "/v1/projects/{project}/locations/{location}/repositories/{repository:[^/:]+}"
 _SECRET = "/v1/projects/{project}/secrets/{name:[^/:]+}"  # noqa: S105  (a path)
+# Names of resources, as refusals write them.
+_OF_PROJECT = "projects/{project}"
+_OF_REPOSITORY = f"{_OF_PROJECT}/locations/{{location}}/repositories/{{repository}}"
+_OF_SECRET = f"{_OF_PROJECT}/secrets/{{name}}"
 
 
-def routes(answer: Responses, exchange: Exchange) -> list[web.RouteDef]:
-    """The routes of everything about identity."""
-    found = [
-        web.post("/v1/token", exchange.token),
-        web.post(f"{_ACCOUNT}:generateAccessToken", exchange.generate_access_token),
-        web.post(f"{_ACCOUNT}:generateIdToken", exchange.generate_id_token),
-        web.get("/oauth2/v3/certs", exchange.keys),
-        web.post("/tokeninfo", exchange.token_info),
-        web.get("/v2/token", exchange.docker_token),
-        web.get(_ACCOUNTS, answer.list_accounts),
-        web.post(_ACCOUNTS, answer.create_account),
-        web.get(_ACCOUNT, answer.get_account),
-        web.delete(_ACCOUNT, answer.delete_account),
-        web.get(_POOLS, answer.list_pools),
-        web.post(_POOLS, answer.create_pool),
-        web.get(_PROVIDERS, answer.list_providers),
-        web.post(_PROVIDERS, answer.create_provider),
-        web.get(f"{github.PATH}/.well-known/openid-configuration", answer.discovery),
-        web.get(f"{github.PATH}/.well-known/jwks", answer.jwks),
-        web.get(f"{github.PATH}/token", answer.job_token),
-        web.post(f"{github.PATH}/jobs", answer.start_job),
-        web.post("/_local/access-tokens", answer.access_token),
-        # Some read policies with GET: Artifact Registry and Secret Manager. Others with POST.
-        web.get(f"{_REPOSITORY}:getIamPolicy", answer.get_policy),
-        web.get(f"{_SECRET}:getIamPolicy", answer.get_policy),
-        web.post(f"{_PROJECT}:getIamPolicy", answer.get_policy),
-        web.post(f"{_PROJECT_V3}:getIamPolicy", answer.get_policy),
-        web.post(f"{_ACCOUNT}:getIamPolicy", answer.get_policy),
+def routes(identity: Identity, operations: Operations) -> list[Route]:
+    """Return the routes of everything about identity."""
+    answer = Responses(identity, operations)
+    return [
+        *_tokens(TokenResponses(identity)),
+        *_accounts(answer),
+        *_federation(answer),
+        *_policies(answer),
+        *_local(LocalResponses(identity)),
     ]
-    for one in (_POOL, _PROVIDER):
-        found += [
-            web.get(one, answer.get_federation),
-            web.patch(one, answer.patch_federation),
-            web.delete(one, answer.delete_federation),
-            web.post(f"{one}:undelete", answer.undelete_federation),
-            web.get(f"{one}/operations/{{operation}}", answer.operation),
-        ]
-    for base in (_PROJECT, _PROJECT_V3, _ACCOUNT, _REPOSITORY, _SECRET):
-        found += [
-            web.post(f"{base}:setIamPolicy", answer.set_policy),
-            web.post(f"{base}:testIamPermissions", answer.test_permissions),
-        ]
+
+
+def _tokens(answer: TokenResponses) -> list[Route]:
+    """The first four need no token: they return public keys, or check what they are sent."""
+    access = Asks("iam.serviceAccounts.getAccessToken", On.ACCOUNT)
+    identity = Asks("iam.serviceAccounts.getOpenIdToken", On.ACCOUNT)
+    return [
+        Route("POST", "/v1/token", answer.token, OPEN),
+        Route("GET", "/oauth2/v3/certs", answer.keys, OPEN),
+        Route("POST", "/tokeninfo", answer.token_info, OPEN),
+        Route("GET", "/v2/token", answer.docker_token, OPEN),
+        Route("POST", f"{_ACCOUNT}:generateAccessToken", answer.generate_access_token, access),
+        Route("POST", f"{_ACCOUNT}:generateIdToken", answer.generate_id_token, identity),
+    ]
+
+
+def _accounts(answer: Responses) -> list[Route]:
+    lists = Asks("iam.serviceAccounts.list", On.PROJECT, _OF_PROJECT)
+    creates = Asks("iam.serviceAccounts.create", On.PROJECT, _OF_PROJECT)
+    gets = Asks("iam.serviceAccounts.get", On.ACCOUNT)
+    deletes = Asks("iam.serviceAccounts.delete", On.ACCOUNT)
+    return [
+        Route("GET", _ACCOUNTS, answer.list_accounts, lists),
+        Route("POST", _ACCOUNTS, answer.create_account, creates),
+        Route("GET", _ACCOUNT, answer.get_account, gets),
+        Route("DELETE", _ACCOUNT, answer.delete_account, deletes),
+    ]
+
+
+def _federation(answer: Responses) -> list[Route]:
+    """Pools and providers: every permission is needed on the project."""
+    found: list[Route] = []
+    for several, one, kind, list_all, create in (
+        (_POOLS, _POOL, "Pools", answer.list_pools, answer.create_pool),
+        (_PROVIDERS, _PROVIDER, "PoolProviders", answer.list_providers, answer.create_provider),
+    ):
+        for method, path, handler, verb in (
+            ("GET", several, list_all, "list"),
+            ("POST", several, create, "create"),
+            ("GET", one, answer.get_federation, "get"),
+            ("PATCH", one, answer.patch_federation, "update"),
+            ("DELETE", one, answer.delete_federation, "delete"),
+            ("POST", f"{one}:undelete", answer.undelete_federation, "undelete"),
+            ("GET", f"{one}/operations/{{operation}}", answer.operation, "get"),
+        ):
+            asks = Asks(f"iam.workloadIdentity{kind}.{verb}", On.PROJECT, _OF_PROJECT)
+            found.append(Route(method, path, handler, asks))
     return found
+
+
+def _policies(answer: Responses) -> list[Route]:
+    of_project = Asks("resourcemanager.projects", On.PROJECT, _OF_PROJECT)
+    of_account = Asks("iam.serviceAccounts", On.ACCOUNT)
+    of_repository = Asks("artifactregistry.repositories", On.REPOSITORY, _OF_REPOSITORY)
+    of_secret = Asks("secretmanager.secrets", On.SECRET, _OF_SECRET)
+    handlers = (answer.get_policy, answer.set_policy, answer.test_permissions)
+    return [
+        *policy_routes(_PROJECT, of_project, handlers),
+        *policy_routes(_PROJECT_V3, of_project, handlers),
+        *policy_routes(_ACCOUNT, of_account, handlers),
+        *policy_routes(_REPOSITORY, of_repository, handlers, read="GET"),
+        *policy_routes(_SECRET, of_secret, handlers, read="GET"),
+    ]
+
+
+def _local(answer: LocalResponses) -> list[Route]:
+    """The local issuer, and tokens for the user of this local Cloud Run."""
+    return [
+        Route("GET", f"{github.PATH}/.well-known/openid-configuration", answer.discovery, OPEN),
+        Route("GET", f"{github.PATH}/.well-known/jwks", answer.jwks, OPEN),
+        Route("GET", f"{github.PATH}/token", answer.job_token, OPEN),
+        Route("POST", f"{github.PATH}/jobs", answer.start_job, OPEN),
+        Route("POST", "/_local/access-tokens", answer.access_token, OPEN),
+    ]

@@ -1,1 +1,1 @@
-"""Instances: a revision's processes, from its image to their end."""
+"""Instances: processes or containers of a revision, from its image to their end."""

@@ -1,6 +1,6 @@
-"""The command and environment of an unpacked image, as the host has to be told them.
+"""The command and environment of an unpacked image, for this machine.
 
-Nothing is chrooted: a path inside the image is a path under the folder it was unpacked to.
+There is no chroot: a path inside the image is a path under the folder that it was unpacked to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from emulator.instances.launch import Launch, image_settings
 from emulator.instances.runtime import Image
 
-# What a process may know of the host: where to write, how to speak, whom to trust.
+# The variables of the host that a process gets: folders, language, certificates.
 _FROM_HOST = (
     "HOME",
     "TMPDIR",
@@ -28,12 +28,12 @@ _HOST_PATH = ("/usr/bin", "/bin")
 
 
 class NoCommand(Exception):
-    """The image and the manifest name nothing that can be run; the text says what is missing."""
+    """The image and the manifest name no command that can run; the text says what is missing."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to execute: `argv[0]` is the path of an executable file."""
+    """A command to execute: `argv[0]` is the path of an executable file."""
 
     argv: list[str]
     env: dict[str, str]
@@ -41,9 +41,16 @@ class Command:
 
 
 def command(launch: Launch, image: Image, root: Path, python: Path) -> Command:
-    """How to run `image`, unpacked to `root`; `python` is the folder of the python executable.
+    """Return the command of an instance, without PORT and GCE_METADATA_HOST.
 
-    PORT and GCE_METADATA_HOST are left to the caller. Raises NoCommand.
+    Args:
+        launch: The revision.
+        image: Its image.
+        root: The folder that the image was unpacked to.
+        python: The folder of the python executable.
+
+    Raises:
+        NoCommand: No command can run.
     """
     settings = image_settings(image.config)
     env = {name: os.environ[name] for name in _FROM_HOST if name in os.environ}
@@ -62,7 +69,7 @@ def command(launch: Launch, image: Image, root: Path, python: Path) -> Command:
 
 
 def _argv(launch: Launch, settings: Mapping[str, list[str] | None]) -> list[str]:
-    """As Kubernetes does: `command` replaces Entrypoint and drops Cmd, `args` replaces Cmd."""
+    """As in Kubernetes, `command` replaces Entrypoint and drops Cmd, and `args` replaces Cmd."""
     if launch.command:
         argv = [*launch.command, *(launch.args or ())]
     elif launch.args:
@@ -70,22 +77,22 @@ def _argv(launch: Launch, settings: Mapping[str, list[str] | None]) -> list[str]
     else:
         argv = [*(settings.get("Entrypoint") or []), *(settings.get("Cmd") or [])]
     if not argv:
-        raise NoCommand("The image has no command, and the manifest gives none.")
+        raise NoCommand("The image has no command, and the manifest has none either.")
     return argv
 
 
 def _under(path: str, root: Path) -> str:
-    """`path` where it is on the host, if it is an absolute path of something in the image."""
+    """Return the path on the host of an absolute path that exists in the image."""
     if path.startswith("/") and path.strip("/") and os.path.lexists(root / path.lstrip("/")):
         return str(root / path.lstrip("/"))
     return path
 
 
 def _search_path(env: Mapping[str, str], root: Path, python: Path) -> str:
-    """PATH: the image's own folders, then our python, then the host's basic tools.
+    """Return PATH: the image's own folders, then our python, then the host's basic tools.
 
-    The image's PATH also names folders of its base image, which is not there; the host's folders of
-    the same name must not step in, or its Python would.
+    The image's PATH also names folders of its base image, which is missing. The host's folders of
+    the same name must not take their place: the host's Python would run.
     """
     own = [part for part in env.get("PATH", "").split(":") if Path(part).is_relative_to(root)]
     return ":".join([*own, str(python), *_HOST_PATH])
@@ -94,7 +101,7 @@ def _search_path(env: Mapping[str, str], root: Path, python: Path) -> str:
 def _executable(name: str, search_path: str, cwd: Path) -> str:
     if "/" in name and os.access(cwd / name, os.X_OK):
         return str(cwd / name)
-    # A path of the base image, such as /usr/local/bin/python: the host has one of its own.
+    # A path in the base image, such as /usr/local/bin/python: the host has its own.
     found = shutil.which(os.path.basename(name), path=search_path)
     if found is None:
         raise NoCommand(f"The command '{name}' is neither in the image nor on this machine.")

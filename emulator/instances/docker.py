@@ -15,24 +15,23 @@ import aiohttp
 
 from emulator.instances import probes
 from emulator.instances.engine import Engine, EngineError, NoEngine, address
-from emulator.instances.launch import Launch, StartFailed, image_settings, never_listened
+from emulator.instances.launch import Launch, image_settings
 from emulator.instances.lines import Lines, ending
-from emulator.instances.runtime import Image
+from emulator.instances.runtime import Image, architecture, on_a_port
+from emulator.instances.start_failures import image_not_pulled, never_listened
 from emulator.logging.models import RevisionLog
-from emulator.ports import Ports, is_free
+from emulator.ports import Ports
 from emulator.registry.names import split_reference
 
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _STATE, _REVISION = "dev.shipway.state", "dev.shipway.revision"
-# A shell's way to say which signal ended a process, and Docker's: 128 more than its number.
+# Signals. The exit code of a container that one ended is 128 more, as in a shell.
 _SIGNALS = range(1, 65)
-_TRIES = 3
 _AGAIN = 1.0
 _GONE = (EngineError, aiohttp.ClientError, OSError)
 
 
 class DockerInstance:
-    """A container, which listens where the engine forwards `port` of 127.0.0.1 to."""
+    """A container. The engine forwards `port` of 127.0.0.1 to the port that it listens on."""
 
     forwarded = True
 
@@ -57,7 +56,7 @@ class DockerInstance:
         self._watch = asyncio.create_task(self._watched(attached, log))
 
     async def _watched(self, attached: aiohttp.ClientResponse, log: RevisionLog) -> None:
-        """Collect the output until the end of the container, and say how it ended."""
+        """Log the output until the container ends, and how it ended."""
         streams = {name: Lines(name, log) for name in ("stdout", "stderr")}
         async for name, piece in self._engine.output(attached):
             streams[name].feed(piece)
@@ -91,9 +90,9 @@ class DockerInstance:
 
 
 class DockerRuntime:
-    """Runs instances as containers; made by `open`.
+    """Runs instances as containers; created by `open`.
 
-    They have no metadata server: the engine's network does not lead to this machine's loopback.
+    They have no metadata server: the engine's network does not reach this machine's loopback.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class DockerRuntime:
     ) -> None:
         machine = host.get("Architecture", "")
         self.platforms: Collection[str] = frozenset(
-            {"linux/amd64", f"linux/{_MACHINES.get(machine, machine)}"}
+            {"linux/amd64", f"linux/{architecture(machine)}"}
         )
         self._cpus = float(host["NCPU"])
         self._engine = engine
@@ -112,9 +111,15 @@ class DockerRuntime:
 
     @classmethod
     async def open(cls, folder: Path, ports: Ports, registry: str) -> DockerRuntime:
-        """The runtime of the state `folder`, with images from the registry at HOST:PORT.
+        """Connect to the engine, and remove the containers that an earlier emulator left.
 
-        What an earlier emulator left running is removed. Raises NoEngine.
+        Args:
+            folder: The state folder.
+            ports: Where free ports come from.
+            registry: HOST:PORT of the registry that has the images.
+
+        Raises:
+            NoEngine: No engine answers.
         """
         engine = Engine(address())
         try:
@@ -130,27 +135,21 @@ class DockerRuntime:
         labels = image_settings(image.config).get("Labels") or {}
         if labels.get("dev.shipway.builder") == "pack":
             log.system("ERROR", "The image was packed without an operating system. Only the process"
-                       " runtime can run it; for this one, build it with Docker.")  # fmt: skip
+                       " runtime can run it. For this runtime, build it with Docker.")  # fmt: skip
             raise never_listened()
         reference = f"{self._registry}/{split_reference(launch.image)[0]}@{image.digest}"
         try:
             await self._engine.pull(reference, image.platform)
         except _GONE as error:
-            raise StartFailed("ContainerMissing", f"Image '{launch.image}': {error}") from error
-        for _ in range(_TRIES):
-            port = self._ports.free()
-            instance = await self._try(launch, image, reference, port, log)
-            if instance is not None:
-                return instance
-            if is_free(port):
-                break
-            # Somebody else took the port before the engine could: not the container's fault.
-        raise never_listened()
+            raise image_not_pulled(launch.image, error) from error
+        return await on_a_port(
+            self._ports, lambda port: self._try(launch, image, reference, port, log)
+        )
 
     async def _try(
         self, launch: Launch, image: Image, reference: str, port: int, log: RevisionLog
     ) -> DockerInstance | None:
-        """Start on `port`; None when the instance did not come up there."""
+        """Start on `port`; returns None if the instance does not listen there."""
         began = time.monotonic()
         name = f"shipway-{launch.revision.name}-{secrets.token_hex(3)}"
         try:
@@ -174,7 +173,7 @@ class DockerRuntime:
         return instance if passed else None
 
     def _container(self, launch: Launch, reference: str, port: int) -> dict[str, Any]:
-        """What to create: the image as it is, but for what the manifest and Cloud Run say."""
+        """Return the container to create: the image with the manifest's settings."""
         variables = [*launch.env, *launch.system_variables().items()]
         variables.append(("PORT", str(launch.container_port)))
         inside = f"{launch.container_port}/tcp"
@@ -214,7 +213,7 @@ class DockerRuntime:
             await asyncio.sleep(_AGAIN)
 
     async def close(self) -> None:
-        """Let go of the engine, when every instance has been stopped."""
+        """Close the connection to the engine, after every instance was stopped."""
         self._memory_watch.cancel()
         await self._engine.close()
 
@@ -226,7 +225,7 @@ async def _end_leftovers(engine: Engine, state: str) -> None:
 
 
 def _out_of_memory(limit: int) -> str:
-    """Cloud Run's line. How much more was asked for is not known: the kernel did not give it."""
+    """Return Cloud Run's line. The kernel does not tell how much memory was asked for."""
     mib = limit // 1024**2
     return (
         f"Memory limit of {mib} MiB exceeded with {mib} MiB used. Consider increasing the memory "

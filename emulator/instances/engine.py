@@ -1,7 +1,7 @@
 """The Docker Engine API, as far as instances need it.
 
-Source: https://docs.docker.com/reference/api/engine/. The API and not the command line: variables
-of a container may hold secrets, and a command line can be read by everybody on the machine.
+Source: https://docs.docker.com/reference/api/engine/. The command line is not used: variables of a
+container may hold secrets, and every user of the machine can read a command line.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _STREAMS = {1: "stdout", 2: "stderr"}
 
 
 class NoEngine(Exception):
-    """No Docker engine answers; the text is one line for people."""
+    """No Docker engine answers; the text is a line for people."""
 
 
 class EngineError(Exception):
-    """The engine refused a request; the text is what it said."""
+    """The engine refused a request; the text is its message."""
 
 
 def address() -> str:
-    """Where the engine is, as the docker command finds it: $DOCKER_HOST, or the current context."""
+    """Return the engine's address as the docker command finds it: $DOCKER_HOST or the context."""
     if host := os.environ.get("DOCKER_HOST"):
         return host
     command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
@@ -40,7 +40,7 @@ def address() -> str:
 
 
 class Engine:
-    """A connection to the engine at `address` (unix:// or tcp://). Raises NoEngine."""
+    """A connection to the engine at `address` (unix:// or tcp://); raises NoEngine for others."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -52,13 +52,13 @@ class Engine:
             connector, base = aiohttp.TCPConnector(limit=0), f"http://{place}"
         else:
             raise NoEngine(
-                f"The Docker engine at {address} cannot be used: only unix:// and plain tcp:// can."
+                f"The Docker engine at {address} cannot be used. Use one at unix:// or plain tcp://."
             )
         timeout = aiohttp.ClientTimeout(total=None)
         self._http = aiohttp.ClientSession(base, connector=connector, timeout=timeout)
 
     async def information(self) -> dict[str, Any]:
-        """What the engine says of itself (NCPU, Architecture …); raises NoEngine."""
+        """Return facts about the engine (NCPU, Architecture …); raises NoEngine."""
         try:
             information: dict[str, Any] = await self.call("GET", "/info")
         except (OSError, aiohttp.ClientError, EngineError) as error:
@@ -71,24 +71,21 @@ class Engine:
     async def call(
         self, method: str, path: str, body: dict[str, Any] | None = None, **params: str
     ) -> Any:
-        """The answer as JSON, or None when it has none; raises EngineError, aiohttp.ClientError."""
+        """Return the answer's JSON, or None; raises EngineError, aiohttp.ClientError."""
         async with self._http.request(method, path, json=body, params=params) as response:
             await _check(response)
             text = await response.text()
         return json.loads(text) if text.strip() else None
 
     async def lines(self, method: str, path: str, **params: str) -> AsyncIterator[dict[str, Any]]:
-        """An answer of one JSON object a line, as they come; raises like `call`."""
+        """Yield the lines of an answer, each a JSON object, as they come; raises like `call`."""
         async with self._http.request(method, path, params=params) as response:
             await _check(response)
             async for line in response.content:
                 yield json.loads(line)
 
     async def pull(self, reference: str, platform: str) -> None:
-        """Have an image in the engine; one that is there already is not asked for again.
-
-        Raises EngineError, aiohttp.ClientError.
-        """
+        """Pull an image, unless the engine has it; raises EngineError, aiohttp.ClientError."""
         try:
             await self.call("GET", f"/images/{reference}/json")
         except EngineError:
@@ -98,17 +95,17 @@ class Engine:
                     raise EngineError(line["error"]) from None
 
     async def attach(self, container: str) -> aiohttp.ClientResponse:
-        """A container's output, for `output`; attached before the start, none of it is missed."""
+        """Attach to a container before its start, so that `output` misses nothing."""
         wanted = {"stream": "1", "stdout": "1", "stderr": "1"}
         response = await self._http.post(f"/containers/{container}/attach", params=wanted)
         await _check(response)
         return response
 
     async def output(self, attached: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, bytes]]:
-        """What a container writes until it ends: "stdout" or "stderr", and a piece of it.
+        """Yield what a container writes until it ends: "stdout" or "stderr", and a piece of it.
 
         Source: https://docs.docker.com/reference/api/engine/version/v1.41/#operation/ContainerAttach
-        (stream format: a byte for the stream, three of nothing, four for the size, the piece).
+        (stream format: a byte for the stream, three zero bytes, four for the size, the piece).
         """
         try:
             while True:
@@ -121,7 +118,7 @@ class Engine:
             attached.close()
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._http.close()
 
 

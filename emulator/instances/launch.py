@@ -1,4 +1,4 @@
-"""What it takes to start an instance of a revision, free of how the Admin API writes it."""
+"""What an instance is started with, independent of the Admin API's format."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from emulator.names import Key
 
 @dataclass(frozen=True)
 class Probe:
-    """A startup or liveness probe; times are in seconds. The defaults are the startup probe's.
+    """A startup or liveness probe. The default values are the default startup probe's.
 
-    `kind` is "TCP", "HTTP" or "GRPC" (probed as TCP). A probe of the container's port goes to where
-    a local instance really listens.
+    `kind` is "TCP", "HTTP" or "GRPC" (probed as TCP). Times are in seconds. A probe of the
+    container's port goes to the port that the local instance listens on.
     """
 
     kind: str = "TCP"
@@ -28,12 +28,12 @@ class Probe:
 
     @property
     def budget(self) -> float:
-        """Seconds from the start until the instance has failed to start."""
+        """Seconds after which an instance has failed to start."""
         return self.initial_delay + self.period * self.threshold
 
 
 class Bounds(NamedTuple):
-    """The fewest and the most instances that a revision has."""
+    """The smallest and the largest number of a revision's instances."""
 
     minimum: int
     maximum: int
@@ -58,11 +58,16 @@ class SecretVariable:
 
 @dataclass(frozen=True)
 class Launch:
-    """One revision, as its instances see it.
+    """A revision, as far as its instances need it.
 
-    `image` is a reference by digest; `command` and `args` are the manifest's, or None.
-    `concurrency` is how many requests one instance answers at a time. `memory` is in bytes, `cpu`
-    in CPUs. `env` holds the values of `secrets`, too, once they were read: it is never shown.
+    Attributes:
+        image: A reference by digest.
+        command: The manifest's, or None.
+        args: The manifest's, or None.
+        env: The variables; with the values of `secrets` once they were read. It is never shown.
+        concurrency: How many requests an instance answers at a time.
+        memory: In bytes.
+        cpu: In CPUs.
     """
 
     revision: Key
@@ -85,7 +90,7 @@ class Launch:
     request_timeout: float = 300.0
 
     def system_variables(self) -> dict[str, str]:
-        """The variables that Cloud Run sets in every container, but for PORT.
+        """Return the variables that Cloud Run sets in every container, except PORT.
 
         Source: https://cloud.google.com/run/docs/container-contract#env-vars.
         """
@@ -96,28 +101,8 @@ class Launch:
         }
 
 
-class StartFailed(Exception):
-    """An instance that did not start: `reason` and `message` as a revision's condition says it."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-
-
-def never_listened(details: str = "") -> StartFailed:
-    """The failure of a container that never answers its startup probe, in Cloud Run's words."""
-    message = (
-        "The user-provided container failed to start and listen on the port defined provided by "
-        "the PORT=8080 environment variable within the allocated timeout. This can happen when the "
-        "container port is misconfigured or if the timeout is too short. The health check timeout "
-        "can be extended. Logs for this revision might contain more information."
-    )
-    return StartFailed("HealthCheckContainerError", message + details)
-
-
 def image_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The `config` object of an OCI image configuration (Env, Entrypoint, Cmd, WorkingDir …).
+    """Return the `config` of an OCI image configuration (Env, Entrypoint, Cmd, WorkingDir …).
 
     Source: https://github.com/opencontainers/image-spec/blob/main/config.md#properties.
     """

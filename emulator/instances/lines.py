@@ -1,4 +1,4 @@
-"""A container's output, line by line into its revision's log."""
+"""Writes a container's output to its revision's log, line by line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ _LONGEST = 256 * 1024
 
 
 class Lines:
-    """Takes pieces of one stream ("stdout" or "stderr"); a line without an end is logged in parts.
-
-    `close` logs what is left.
-    """
+    """The lines of a stream, "stdout" or "stderr". A very long line is logged in parts."""
 
     def __init__(self, stream: str, log: RevisionLog) -> None:
         self._stream = stream
@@ -19,7 +16,7 @@ class Lines:
         self._pending = b""
 
     def feed(self, piece: bytes) -> None:
-        """Log the lines that this piece completes."""
+        """Log the lines that a piece of output completes."""
         *lines, self._pending = (self._pending + piece).split(b"\n")
         if len(self._pending) > _LONGEST:
             lines.append(self._pending)
@@ -28,7 +25,7 @@ class Lines:
             self._write(line)
 
     def close(self) -> None:
-        """Log the last line, if it had no end."""
+        """Log the last line if it has no end."""
         if self._pending:
             self._write(self._pending)
             self._pending = b""
@@ -38,7 +35,11 @@ class Lines:
 
 
 def ending(code: int) -> tuple[str, str]:
-    """Severity and text of what Cloud Run logs when a container ends; a signal is -NUMBER."""
+    """Return the severity and text that Cloud Run logs when a container ends.
+
+    Args:
+        code: The exit code; -NUMBER for a signal.
+    """
     if code < 0:
         return "ERROR", f"Container terminated on signal {-code}."
     return "ERROR" if code else "WARNING", f"Container called exit({code})."

@@ -1,4 +1,4 @@
-"""The instances of all revisions: started when needed, kept while used, stopped when idle."""
+"""The instances of all revisions: started when needed, stopped when idle."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from emulator.instances import probes
-from emulator.instances.launch import Launch, Probe, StartFailed
+from emulator.instances.launch import Launch, Probe
 from emulator.instances.runtime import Image, Instance, Runtime
 from emulator.instances.scaling import Pool
+from emulator.instances.start_failures import StartFailed, image_not_found
 from emulator.logging.models import Logs, RevisionLog
 from emulator.names import Key
-from emulator.registry import ImageNotFound, WrongPlatform
+from emulator.registry.images import ImageNotFound, WrongPlatform
 
 # Cloud Run sends SIGKILL 10 seconds after SIGTERM.
 # Source: https://cloud.google.com/run/docs/container-contract#instance-shutdown.
 GRACE = 10.0
-# Seconds until an instance goes that no URL leads to any more: soon, but a rollback finds it warm.
+# Seconds until an instance stops that no URL reaches: soon, but a rollback finds it warm.
 _UNREACHABLE = 60.0
 _LOOK_AGAIN = 0.05
 
@@ -43,18 +44,18 @@ class Instances:
         self._reaper = asyncio.create_task(self._reap())
 
     def register(self, launch: Launch) -> Pool:
-        """The pool of a revision, made on first mention."""
+        """Return the pool of a revision; the first call creates it."""
         pool = self._pools.get(launch.revision)
         if pool is None:
             pool = self._pools[launch.revision] = Pool(launch, self._start)
         return pool
 
     def pool(self, revision: Key) -> Pool | None:
-        """The pool of a revision; None for one that was never registered or is gone."""
+        """Return the pool of a revision; None for one that was never registered or was deleted."""
         return self._pools.get(revision)
 
     def forget(self, revision: Key) -> None:
-        """Drop a deleted revision; its instances stop once its requests are answered."""
+        """Drop a deleted revision; its instances stop once they answered their requests."""
         pool = self._pools.pop(revision, None)
         if pool is not None:
             self._in_background(self._retire(pool))
@@ -66,7 +67,7 @@ class Instances:
         try:
             image = await asyncio.to_thread(self._find_image, launch.image)
         except (ImageNotFound, WrongPlatform) as error:
-            raise StartFailed("ContainerMissing", f"Image '{launch.image}' not found.") from error
+            raise image_not_found(launch.image) from error
         log = self._logs.of(launch.revision, launch.service)
         instance = await self._runtime.start(launch, image, log)
         if launch.liveness is not None:
@@ -78,7 +79,7 @@ class Instances:
     async def _kept_alive(
         self, launch: Launch, probe: Probe, instance: Instance, log: RevisionLog
     ) -> None:
-        """Probe an instance as long as it runs; one that fails is killed, and another started.
+        """Probe an instance as long as it runs. If it fails, kill it and start another one.
 
         Source: https://cloud.google.com/run/docs/configuring/healthchecks#liveness-probes (SIGKILL,
         503 for its requests, and a new instance).
@@ -105,7 +106,7 @@ class Instances:
         task.add_done_callback(self._stopping.discard)
 
     async def _reap(self) -> None:
-        """Scale to zero, and keep what has a minimum running."""
+        """Stop idle instances, and keep minimums running."""
         pause = max(0.05, min(1.0, self._idle / 4))
         while True:
             await asyncio.sleep(pause)
@@ -116,7 +117,7 @@ class Instances:
                 pool.keep_minimum()
 
     async def close(self) -> None:
-        """Stop every instance at once, with what grace a shutdown can afford."""
+        """Stop every instance at the same time."""
         self._reaper.cancel()
         for task in self._probing:
             task.cancel()

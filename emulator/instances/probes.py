@@ -1,4 +1,4 @@
-"""Probes: an instance takes requests once one succeeds, and is killed when others fail."""
+"""Startup probes, after which an instance takes requests, and liveness probes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import aiohttp
 from emulator.instances.launch import Launch, Probe
 from emulator.instances.runtime import Instance
 
-# Cloud Run asks once a period. Here the period only sets how long an instance may take: asking more
-# often costs nothing and starts it sooner.
+# Cloud Run probes once a period. Here the period only limits how long an instance may take: more
+# frequent probes cost nothing, and instances start sooner.
 _EAGER, _PATIENT, _EAGER_FOR = 0.025, 0.25, 10.0
 
-# A connection that is still open after this was passed on to somebody who listens.
+# Seconds after which an open connection has reached a process that listens.
 _STAYS_OPEN = 0.25
 
 
 async def passes(launch: Launch, instance: Instance) -> bool:
-    """Wait until `instance` answers its startup probe.
+    """Wait until an instance answers its startup probe.
 
-    False when it exited first, or when the probe's budget is spent.
+    Returns:
+        Whether it does: False if it exited, or if the probe's time is over.
     """
     probe, exited = launch.probe, instance.exited
     began = time.monotonic()
@@ -40,9 +41,10 @@ async def passes(launch: Launch, instance: Instance) -> bool:
 
 
 async def fails(launch: Launch, probe: Probe, instance: Instance) -> bool:
-    """Wait until `instance` fails its liveness probe as often in a row as its threshold says.
+    """Wait until an instance fails its liveness probe, as often in a row as its threshold.
 
-    False when it exited first.
+    Returns:
+        Whether it does: False if it exited.
     """
     failed = 0
     pause: float = probe.initial_delay
@@ -57,18 +59,18 @@ async def fails(launch: Launch, probe: Probe, instance: Instance) -> bool:
 
 
 async def _exits(exited: asyncio.Event, seconds: float) -> bool:
-    """Wait for that many seconds, or until the instance exits; whether it does."""
+    """Wait so many seconds, or until the instance exits; returns whether it does."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(exited.wait(), seconds)
     return exited.is_set()
 
 
 class _Prober:
-    """Asks one instance, again and again; to be used with `async with`."""
+    """Sends the requests of a probe to an instance; a context manager."""
 
     def __init__(self, launch: Launch, probe: Probe, instance: Instance) -> None:
         self._probe = probe
-        # A probe of another port than the container's goes there as it is.
+        # A probe of another port than the container's uses that port.
         own = probe.port == launch.container_port
         self._port = instance.port if own else probe.port
         self._forwarded = own and instance.forwarded
@@ -81,7 +83,7 @@ class _Prober:
         await self._http.close()
 
     async def succeeds(self, timeout: float) -> bool:
-        """Whether it answers within `timeout` seconds."""
+        """Whether the instance answers within `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 return await (self._get() if self._probe.kind == "HTTP" else self._connect())
@@ -106,7 +108,7 @@ class _Prober:
 
 
 def outcome(launch: Launch, seconds: float, *, passed: bool) -> str:
-    """What Cloud Run logs about a startup probe that passed or failed after `seconds`."""
+    """Return what Cloud Run logs about a startup probe that passed or failed after `seconds`."""
     probe = launch.probe
     name = f"{'Default ' if probe.is_default else ''}STARTUP {probe.kind} probe"
     attempts = min(probe.threshold, 1 + int(seconds // probe.period))
@@ -117,7 +119,7 @@ def outcome(launch: Launch, seconds: float, *, passed: bool) -> str:
 
 
 def liveness_failure(launch: Launch, probe: Probe) -> str:
-    """What Cloud Run logs about a liveness probe that failed."""
+    """Return what Cloud Run logs about a liveness probe that failed."""
     return (
         f"LIVENESS {probe.kind} probe failed {_times(probe)} consecutively "
         f"{_where(launch, probe)}. The instance has been shut down."

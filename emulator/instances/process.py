@@ -1,4 +1,4 @@
-"""The process runtime: an instance is the image's command, run from a folder on the host."""
+"""The process runtime: an instance is the image's command, run in a folder on the host."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from pathlib import Path
 
 from emulator.instances import probes
 from emulator.instances.command import Command, NoCommand, command
-from emulator.instances.launch import Launch, StartFailed, never_listened
+from emulator.instances.launch import Launch
 from emulator.instances.lines import Lines, ending
-from emulator.instances.orphans import Ledger
+from emulator.instances.process_groups import ProcessGroups
 from emulator.instances.python import bare_python
-from emulator.instances.runtime import Image
+from emulator.instances.runtime import Image, architecture, on_a_port
+from emulator.instances.start_failures import image_not_unpacked, never_listened
 from emulator.instances.unpack import UnsafeLayer, unpack
 from emulator.logging.models import RevisionLog
 from emulator.metadata.server import Identity, MetadataServer, Tokens
-from emulator.ports import Ports, is_free
+from emulator.ports import Ports
 from emulator.store import Store
 
-_MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}
 _PIECE = 64 * 1024
-_TRIES = 3
 
 
 class ProcessInstance:
@@ -48,7 +47,7 @@ class ProcessInstance:
         self._watch = asyncio.create_task(self._watched())
 
     async def _watched(self) -> None:
-        """Collect the output until the end of the process, and say how it ended."""
+        """Log the output until the process ends, and how it ended."""
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         copies = [
@@ -56,7 +55,7 @@ class ProcessInstance:
             asyncio.create_task(_copy_lines(self._process.stderr, "stderr", self._log)),
         ]
         code = await self._process.wait()
-        # What the command left behind in its group goes with it, and closes the pipes.
+        # Processes that the command left in its group end, too, and close the pipes.
         self._signal(signal.SIGKILL)
         await asyncio.wait(copies, timeout=1.0)
         for copy in copies:
@@ -83,25 +82,23 @@ class ProcessInstance:
 
 
 class ProcessRuntime:
-    """Runs instances as processes, from images unpacked once under `folder`.
+    """Runs instances as processes, from images that are unpacked once under `folder`.
 
-    `tokens` makes what an instance's metadata server gives away.
+    `tokens` makes the tokens that the metadata servers return.
     """
 
     def __init__(self, folder: Path, ports: Ports, tokens: Tokens) -> None:
         self._tokens = tokens
-        machine = _MACHINES.get(platform.machine(), platform.machine())
-        self.platforms: Collection[str] = frozenset(
-            {"linux/amd64", f"{platform.system().lower()}/{machine}"}
-        )
+        here = f"{platform.system().lower()}/{architecture(platform.machine())}"
+        self.platforms: Collection[str] = frozenset({"linux/amd64", here})
         self._images = folder / "images"
         self._python = folder / "python"
         self._ports = ports
-        self._ledger = Ledger(Store(folder / "processes"))
+        self._groups = ProcessGroups(Store(folder / "processes"))
         self._unpacking: dict[str, asyncio.Lock] = {}
         self._setpriv = shutil.which("setpriv")
         shutil.rmtree(self._images / "new", ignore_errors=True)
-        self._ledger.end_leftovers(self._images)
+        self._groups.end_leftovers(self._images)
 
     async def start(self, launch: Launch, image: Image, log: RevisionLog) -> ProcessInstance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
@@ -109,32 +106,22 @@ class ProcessRuntime:
             root = await self._unpacked(image)
             if (root / "etc/os-release").exists() or (root / "usr/lib/os-release").exists():
                 raise NoCommand(
-                    "This image holds an operating system of its own, which processes of this"
-                    " machine cannot run in. Serve it with: ./ship up --runtime docker"
+                    "This image has an operating system of its own, which a process of this machine"
+                    " cannot use. To serve it: ./ship up --runtime docker"
                 )
             python = await asyncio.to_thread(bare_python, self._python)
             to_run = command(launch, image, root, python)
         except (UnsafeLayer, tarfile.TarError, OSError) as error:
-            raise StartFailed(
-                "ContainerMissing", f"The image cannot be unpacked: {error}"
-            ) from error
+            raise image_not_unpacked(error) from error
         except NoCommand as error:
             log.system("ERROR", str(error))
             raise never_listened() from error
-        for _ in range(_TRIES):
-            port = self._ports.free()
-            instance = await self._try(launch, to_run, port, log)
-            if instance is not None:
-                return instance
-            if is_free(port):
-                break
-            # Somebody else took the port before the command could: not the command's fault.
-        raise never_listened()
+        return await on_a_port(self._ports, lambda port: self._try(launch, to_run, port, log))
 
     async def _try(
         self, launch: Launch, to_run: Command, port: int, log: RevisionLog
     ) -> ProcessInstance | None:
-        """Start on `port`; None when the instance did not come up there."""
+        """Start on `port`; returns None if the instance does not listen there."""
         began = time.monotonic()
         metadata = MetadataServer(
             Identity(launch.revision.project, launch.revision.region, launch.service_account),
@@ -162,7 +149,7 @@ class ProcessRuntime:
     async def _spawn(
         self, to_run: Command, extra: dict[str, str], port: int, log: RevisionLog
     ) -> ProcessInstance:
-        # On Linux the kernel ends the command when the emulator dies, however it dies.
+        # On Linux the kernel ends the command when the emulator ends, even when it is killed.
         prefix = [self._setpriv, "--pdeathsig", "KILL", "--"] if self._setpriv else []
         try:
             process = await asyncio.create_subprocess_exec(
@@ -178,17 +165,17 @@ class ProcessRuntime:
         except OSError as error:
             log.system("ERROR", f"The command cannot be started: {error}")
             raise never_listened() from error
-        self._ledger.add(process.pid)
+        self._groups.add(process.pid)
         instance = ProcessInstance(process, port, log)
 
         async def forget() -> None:
-            self._ledger.remove(process.pid)
+            self._groups.remove(process.pid)
 
         instance.on_exit.append(forget)
         return instance
 
     async def _unpacked(self, image: Image) -> Path:
-        """The folder with the image's files, unpacked when it is not there yet."""
+        """Return the folder with the image's files; the first call unpacks them."""
         name = image.digest.replace(":", "-")
         root = self._images / name
         async with self._unpacking.setdefault(name, asyncio.Lock()):
@@ -203,7 +190,7 @@ class ProcessRuntime:
         return root
 
     async def close(self) -> None:
-        """Nothing is held that instances have not given back."""
+        """Do nothing: instances have released everything."""
 
 
 async def _copy_lines(stream: asyncio.StreamReader, name: str, log: RevisionLog) -> None:

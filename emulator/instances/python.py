@@ -1,4 +1,4 @@
-"""A bare Python for instances: the interpreter that runs the emulator, without its packages."""
+"""A Python for instances: the emulator's interpreter without its packages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def bare_python(folder: Path) -> Path:
-    """The folder that holds `python`, of a virtual environment with no packages in `folder`.
+    """Return the folder of `python` in a virtual environment without packages.
 
-    It is made on first use, and made again when the interpreter it stands on has gone.
+    The first call creates it in `folder`. It is created again when its interpreter was removed.
     """
     home = folder / f"{sys.version_info.major}.{sys.version_info.minor}"
     if not (home / "bin" / "python").exists():

@@ -1,18 +1,24 @@
-"""What runs instances: the doors that the process runtime and the docker runtime have."""
+"""What the process runtime and the docker runtime have in common."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from emulator.instances.launch import Launch
+from emulator.instances.start_failures import never_listened
 from emulator.logging.models import RevisionLog
+from emulator.ports import Ports, is_free
+
+_ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}
+_TRIES = 3
+_Started = TypeVar("_Started")
 
 
 class Image(Protocol):
-    """An image of the registry: what a runtime reads of it."""
+    """An image of the registry, as far as a runtime reads it."""
 
     @property
     def digest(self) -> str:
@@ -28,14 +34,17 @@ class Image(Protocol):
 
     @property
     def platform(self) -> str:
-        """What it is for: `os/architecture`, with `/variant` where the image says one."""
+        """`os/architecture`, with `/variant` if the image has one."""
 
 
 class Instance(Protocol):
-    """A running instance. It listens on 127.0.0.1, port `port`, once its startup probe passed.
+    """A running instance.
 
-    `forwarded`: something else listens there in its place, and accepts connections before the
-    instance does; those that it cannot pass on, it closes.
+    Attributes:
+        port: The port of 127.0.0.1 that it listens on, once its startup probe passed.
+        forwarded: Whether another process listens there for it. That one accepts connections before
+            the instance does, and closes those that it cannot forward.
+        exited: Set when the instance has ended.
     """
 
     port: int
@@ -44,10 +53,10 @@ class Instance(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it listens: `http://127.0.0.1:PORT`."""
+        """The URL that it answers at: `http://127.0.0.1:PORT`."""
 
     async def stop(self, grace: float) -> None:
-        """End it: SIGTERM, and SIGKILL when it is still there after `grace` seconds."""
+        """Stop it: SIGTERM, and SIGKILL if it still runs after `grace` seconds."""
 
 
 class Runtime(Protocol):
@@ -55,10 +64,36 @@ class Runtime(Protocol):
 
     @property
     def platforms(self) -> Collection[str]:
-        """The platforms whose images it runs, as `os/architecture`."""
+        """The platforms of images that it runs, as `os/architecture`."""
 
     async def start(self, launch: Launch, image: Image, log: RevisionLog) -> Instance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
 
     async def close(self) -> None:
-        """Let go of what the runtime holds, when every instance has been stopped."""
+        """Release what the runtime holds, after every instance was stopped."""
+
+
+def architecture(machine: str) -> str:
+    """Return an OCI image's name for the architecture of a machine, as the kernel names it."""
+    return _ARCHITECTURES.get(machine, machine)
+
+
+async def on_a_port(ports: Ports, start: Callable[[int], Awaitable[_Started | None]]) -> _Started:
+    """Start an instance on a free port.
+
+    Args:
+        ports: Where free ports come from.
+        start: Starts the instance on a port; returns None if it does not listen there.
+
+    Raises:
+        StartFailed: It never listens.
+    """
+    for _ in range(_TRIES):
+        port = ports.free()
+        instance = await start(port)
+        if instance is not None:
+            return instance
+        if is_free(port):
+            break
+        # Another process took the port before the instance could: the next port is tried.
+    raise never_listened()

@@ -1,4 +1,4 @@
-"""The instances of one revision: as many as its requests need, within its bounds."""
+"""The instances of a revision: as many as its requests need, within its bounds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from emulator.instances.launch import Bounds, Launch, StartFailed
+from emulator.instances.launch import Bounds, Launch
 from emulator.instances.runtime import Instance
+from emulator.instances.start_failures import StartFailed
 
 # How long a request waits for room: 3.5 times the average start, or 10 seconds if that is more.
 # Source: https://cloud.google.com/run/docs/about-instance-autoscaling (exceeding max instances).
 _TIMES_AVERAGE, _PATIENCE = 3.5, 10.0
-# Of one revision; more would only slow each other down on one machine.
+# Of one revision: on one machine, more starts would slow each other down.
 _STARTS_AT_ONCE = 4
 
 _log = logging.getLogger("emulator.instances")
@@ -26,7 +27,7 @@ class NoInstance(Exception):
 
 
 class Member:
-    """An instance in its pool. `in_flight` requests are on it; `gone`: it takes no more."""
+    """An instance in its pool: it answers `in_flight` requests, and takes no more once `gone`."""
 
     __slots__ = ("gone", "in_flight", "instance", "last_used")
 
@@ -38,14 +39,17 @@ class Member:
 
 
 class Pool:
-    """One revision's instances, and the requests that wait for one.
+    """The instances of a revision, and the requests that wait for one.
 
-    `serving`: some URL leads here. While that is so, the minimum of `bounds` is kept running; there
-    are never more than its maximum. `start(launch)` starts one; the task may raise StartFailed.
+    Attributes:
+        serving: Whether a URL reaches the revision. If so, the minimum of `bounds` runs.
+        bounds: The smallest and the largest number of instances.
 
-    A request goes to the instance with the fewest, and another instance is started only when all
-    are full. Cloud Run's autoscaler already does so at about 60 % of the concurrency, and looks at
-    the use of CPU, too: a laptop is better served by as few processes as can be.
+    `start(launch)` starts an instance; the task may raise StartFailed.
+
+    A request goes to the instance with the fewest requests. Another instance starts only when all
+    are full. Cloud Run's autoscaler starts one at about 60 % of the concurrency, and considers CPU
+    usage, too; a laptop is better off with few processes.
     """
 
     def __init__(self, launch: Launch, start: Callable[[Launch], asyncio.Task[Instance]]) -> None:
@@ -60,7 +64,7 @@ class Pool:
         self._starts, self._seconds_starting = 0, 0.0
 
     def take(self) -> Member | None:
-        """Room for one request on a running instance, unless others wait; to be released."""
+        """Return an instance with room for a request, unless others wait; `release` it later."""
         if self._waiting:
             return None
         best: Member | None = None
@@ -73,9 +77,11 @@ class Pool:
         return best
 
     async def queue(self) -> Member:
-        """Room for one request as soon as there is some; instances are started for it.
+        """Wait for an instance with room for a request, and start one if needed.
 
-        Raises NoInstance, and StartFailed when there is no other instance to wait for.
+        Raises:
+            NoInstance: The request waited too long.
+            StartFailed: No instance started, and there is no other one to wait for.
         """
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Member] = loop.create_future()
@@ -94,38 +100,38 @@ class Pool:
                 self._waiting.remove(waiter)
 
     def release(self, member: Member) -> None:
-        """Give the room back that a request had: to who waits longest, if anybody does."""
+        """End a request on an instance: its room goes to the request that waits longest."""
         member.last_used = time.monotonic()
         member.in_flight -= 1
         if self._waiting and not member.gone:
             self._fill(member)
 
     def drop(self, member: Member) -> None:
-        """Send no more requests to an instance that is no good."""
+        """Send no more requests to an instance."""
         member.gone = True
         if member in self._members:
             self._members.remove(member)
         self._scale_out()
 
     async def warm(self) -> None:
-        """Have at least one instance; raises StartFailed.
+        """Start an instance unless one runs; raises StartFailed.
 
-        Everybody who waits for the same start shares it, and none of them can cancel it.
+        Callers at the same time share a start, and cannot cancel it.
         """
         if any(not member.instance.exited.is_set() for member in self._members):
             return
         await asyncio.shield(next(iter(self._starting), None) or self._start_one())
 
     def keep_minimum(self) -> None:
-        """Start what is missing, if this pool has to have some whether asked or not."""
+        """Start instances up to the minimum."""
         missing = self._minimum - len(self._members) - len(self._starting)
         for _ in range(self._startable(missing)):
             self._start_one().add_done_callback(self._complain)
 
     def idle(self, seconds: float) -> list[Instance]:
-        """Take out the instances that have had nothing to do for `seconds` and are not needed."""
+        """Take out and return instances without a request for `seconds`, down to the minimum."""
         long_ago = time.monotonic() - seconds
-        # The newest go first: the first one to be started is the last one to be stopped.
+        # The newest first: the oldest instance is stopped last.
         bored = [m for m in self._members if m.in_flight == 0 and m.last_used <= long_ago][::-1]
         bored = bored[: max(0, len(self._members) - self._minimum)]
         for member in bored:
@@ -134,7 +140,7 @@ class Pool:
         return [member.instance for member in bored]
 
     async def abandon(self) -> None:
-        """Start no more instances; who waits for one while none is running gets StartFailed."""
+        """Start no more instances; requests that wait while none runs get StartFailed."""
         self.bounds = Bounds(0, 0)
         for task in self._starting:
             task.cancel()
@@ -149,7 +155,7 @@ class Pool:
         )
 
     def take_out(self) -> list[Instance]:
-        """Take out every instance, to be stopped."""
+        """Take out and return every instance, to stop it."""
         members, self._members = self._members, []
         for member in members:
             member.gone = True
@@ -166,13 +172,13 @@ class Pool:
         return max(_PATIENCE, _TIMES_AVERAGE * self._seconds_starting / self._starts)
 
     def _startable(self, wanted: int) -> int:
-        """How many of the `wanted` instances may be started now."""
+        """Return how many of the `wanted` instances may start now."""
         under_way = len(self._starting)
         room = self.bounds.maximum - len(self._members) - under_way
         return max(0, min(wanted, room, _STARTS_AT_ONCE - under_way))
 
     def _scale_out(self) -> None:
-        """Start as many instances as those who wait would fill."""
+        """Start as many instances as the waiting requests fill."""
         wanted = math.ceil(len(self._waiting) / self.launch.concurrency)
         for _ in range(self._startable(wanted - len(self._starting))):
             self._start_one()
@@ -204,13 +210,13 @@ class Pool:
         self._scale_out()
 
     async def _watch(self, member: Member) -> None:
-        """Replace an instance that ended by itself, if anybody waits for it."""
+        """Replace an instance that exited, if a request waits."""
         await member.instance.exited.wait()
         if not member.gone:
             self.drop(member)
 
     def _fill(self, member: Member) -> None:
-        """Let those who wait longest have the room that `member` has."""
+        """Give the room of an instance to the requests that wait longest."""
         free = not member.instance.exited.is_set()
         while free and self._waiting and member.in_flight < self.launch.concurrency:
             waiter = self._waiting.popleft()

@@ -1,8 +1,8 @@
-"""An image's layers as a folder.
+"""Unpacks an image's layers to a folder.
 
 Source: https://github.com/opencontainers/image-spec/blob/main/layer.md (changesets, whiteouts).
-Layers come from whoever pushed them: nothing is ever written outside the folder. Every symbolic
-link is rewritten so that it stays inside, which makes following any chain of them safe.
+Layers are not trusted: nothing is written outside the folder. Every symbolic link is rewritten so
+that it stays inside, and a chain of links does, too.
 """
 
 from __future__ import annotations
@@ -22,9 +22,16 @@ class UnsafeLayer(Exception):
 
 
 def unpack(layers: Iterable[Path], root: Path) -> None:
-    """Write the files of `layers` (tar files, lowest first) under the empty folder `root`.
+    """Write the files of layers to a folder, without owners and device nodes.
 
-    Owners and device nodes are left out. Raises UnsafeLayer, tarfile.TarError, OSError.
+    Args:
+        layers: Tar files, lowest first.
+        root: The folder, which is empty.
+
+    Raises:
+        UnsafeLayer: An entry points outside the image.
+        tarfile.TarError: A layer is malformed.
+        OSError: A file cannot be written.
     """
     root = root.resolve()
     for path in layers:
@@ -53,7 +60,7 @@ class _Layer:
                 self._write(layer, member, parent / name)
 
     def _folder(self, parts: tuple[str, ...]) -> Path:
-        """The real folder behind a path of the image, made if need be."""
+        """Return the real folder of a path in the image; creates it if it does not exist."""
         folder = self.root.joinpath(*parts)
         if folder in self.folders:
             return folder
@@ -91,7 +98,7 @@ class _Layer:
         self.written.add(target)
 
     def _inside(self, link: str, folder: Path) -> str:
-        """A symbolic link's target, relative to `folder`, that cannot leave the root."""
+        """Return a symbolic link's target relative to `folder`, which cannot leave the root."""
         path = PurePosixPath("/", *folder.relative_to(self.root).parts, link)
         steps: list[str] = []
         for part in path.parts[1:]:
@@ -102,7 +109,7 @@ class _Layer:
         return os.path.relpath(self.root.joinpath(*steps), folder)
 
     def _clear(self, folder: Path) -> None:
-        """An opaque folder hides what lower layers put there, not what this layer does."""
+        """Remove what lower layers put into an opaque folder, and keep what this layer did."""
         for child in folder.iterdir():
             if child not in self.written:
                 self._remove(child)

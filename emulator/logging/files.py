@@ -1,4 +1,4 @@
-"""Files of log entries, one JSON document on a line: appended in batches, bounded in size."""
+"""Files of log entries, one JSON document per line, appended in batches and bounded in size."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 import msgspec
 
-# An entry is on the disk this many seconds after it was written, or when somebody reads.
+# Seconds until an entry is on disk, unless it is read before.
 _PATIENCE = 0.5
-# Bytes in one file. When it is full it becomes the older half, in the place of the one before: a
-# log takes twice this, and never forgets the newest entries.
+# Bytes in one file. A full file becomes the older half and replaces the previous one: a log takes
+# twice this space and always keeps the newest entries.
 _FULL = 4 * 1024 * 1024
 _OLDER = ".older"
 
 
 class Files:
-    """Appends to files and reads them back. For one event loop, whose thread appends and flushes.
+    """Appends to files. Only the thread of one event loop may append and flush.
 
     A kill loses the entries of the last half second; a stop loses none.
     """
@@ -37,7 +37,7 @@ class Files:
             self._flush = asyncio.get_running_loop().call_later(_PATIENCE, self.flush)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write all pending lines to disk."""
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
@@ -62,13 +62,13 @@ def _write(path: Path, lines: list[bytes]) -> None:
 
 
 def newest_first(path: Path) -> Iterator[dict[str, Any]]:
-    """The documents of a log, from its end. Safe in another thread than the one that appends."""
+    """Yield the documents of a log from its end. Safe beside the thread that appends."""
     seen = 0
     for part in (path, _older(path)):
         try:
             with part.open("rb") as file:
                 number = os.fstat(file.fileno()).st_ino
-                # It has become the older half since it was read.
+                # The file that was read before has become the older half since.
                 if number == seen:
                     return
                 seen = number
@@ -76,7 +76,7 @@ def newest_first(path: Path) -> Iterator[dict[str, Any]]:
         except FileNotFoundError:
             continue
         for line in reversed(lines):
-            # A kill can leave a line without its end.
+            # A kill can leave an incomplete line.
             with contextlib.suppress(msgspec.DecodeError):
                 yield msgspec.json.decode(line)
 

@@ -1,7 +1,7 @@
 """Cloud Logging's query language: comparisons joined by AND, OR, NOT and parentheses.
 
 Source: https://cloud.google.com/logging/docs/view/logging-query-language. NOT binds tightest, then
-OR, then AND, which may be left out. Not understood: words without a field, lists of values, and the
+OR, then AND, which may be left out. Not supported: words without a field, lists of values, and
 functions.
 """
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
 from typing import NamedTuple
 
-from emulator import clock
+from emulator import clock, fields
 from emulator.errors import ApiError, invalid
 from emulator.logging import matching
 from emulator.logging.matching import Entry
@@ -29,11 +28,12 @@ _STEP = re.compile(r'"([^"]+)"|([^."]+)')
 
 
 class Filter(NamedTuple):
-    """A filter, understood.
+    """A parsed filter.
 
-    matches: whether an entry satisfies it.
-    exact: values that fields must have in every entry that does.
-    since: no entry before this time does; in the form of `clock.now`.
+    Attributes:
+        matches: Whether an entry matches.
+        exact: The values that fields have in every match.
+        since: The time before which no entry matches, in the form of `clock.now`.
     """
 
     matches: Callable[[Entry], bool]
@@ -42,12 +42,12 @@ class Filter(NamedTuple):
 
 
 def parse(text: str) -> Filter:
-    """Understand a filter; raises a 400 ApiError that names the part not understood."""
+    """Parse a filter; raise a 400 ApiError that names the unsupported part."""
     parser = _Parser(text)
     terms = parser.all_of()
     parser.skip()
     if parser.at < len(text):
-        raise _not_understood(text[parser.at :])
+        raise _unsupported(text[parser.at :])
     exact = {
         ".".join(t.path): t.value for t in terms if isinstance(t, _Comparison) and t.operator == "="
     }
@@ -55,7 +55,7 @@ def parse(text: str) -> Filter:
     return Filter(
         matches=_every([term.matches for term in terms]),
         exact=exact,
-        since=max((_moment(value) for value in bounds), default=""),
+        since=max((clock.rfc3339(clock.moment(value)) for value in bounds), default=""),
     )
 
 
@@ -75,7 +75,7 @@ class _Comparison(NamedTuple):
 
 
 class _Parser:
-    """Reads a filter from left to right; `at` is how far it came."""
+    """Reads a filter from left to right; `at` is the current position."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -86,13 +86,13 @@ class _Parser:
             self.at += 1
 
     def all_of(self) -> list[_Term | _Comparison]:
-        """Terms joined by AND, up to the end or a closing parenthesis."""
+        """Parse terms joined by AND, up to the end or a closing parenthesis."""
         terms: list[_Term | _Comparison] = []
         self.skip()
         while self.at < len(self.text) and self.text[self.at] != ")":
             terms.append(self._any_of())
             if self._word(_JOINED) and self.at >= len(self.text):
-                raise _not_understood("AND")
+                raise _unsupported("AND")
         return terms
 
     def _any_of(self) -> _Term | _Comparison:
@@ -116,7 +116,7 @@ class _Parser:
             self.at += 1
             terms = self.all_of()
             if not terms or not self.text.startswith(")", self.at):
-                raise _not_understood(self.text[opened:])
+                raise _unsupported(self.text[opened:])
             self.at += 1
             return _Term(_every([term.matches for term in terms]))
         return self._comparison()
@@ -124,12 +124,12 @@ class _Parser:
     def _comparison(self) -> _Comparison:
         found = _COMPARISON.match(self.text, self.at)
         if not found:
-            raise _not_understood(self.text[self.at :])
+            raise _unsupported(self.text[self.at :])
         self.at = found.end()
         quoted = found["quoted"]
         value = found["bare"] if quoted is None else re.sub(r"\\(.)", _unescaped, quoted)
         path = _path(found["field"])
-        # A quoted asterisk is an asterisk.
+        # A quoted asterisk is a plain asterisk.
         present = quoted is None and (found["operator"], value) == (":", "*")
         try:
             matches = (
@@ -147,7 +147,7 @@ class _Parser:
         return found[0] if found else None
 
     def _word(self, pattern: re.Pattern[str]) -> bool:
-        """Go past `pattern` where it comes next."""
+        """Skip `pattern` if it comes next; return whether it did."""
         found = self._ahead(pattern)
         self.at += len(found or "")
         self.skip()
@@ -159,24 +159,16 @@ def _every(conditions: list[Callable[[Entry], bool]]) -> Callable[[Entry], bool]
 
 
 def _path(field: str) -> tuple[str, ...]:
-    """The steps to a field; `log_name` is another name of `logName`."""
+    """Return the steps to a field; `log_name` is another name of `logName`."""
     steps = [quoted or bare for quoted, bare in _STEP.findall(field)]
     known = 1 if steps[0] in ("labels", "json_payload", "jsonPayload") else len(steps)
     known = min(known, 2) if steps[:2] == ["resource", "labels"] else known
-    return tuple(_camel(step) if n < known else step for n, step in enumerate(steps))
-
-
-def _camel(name: str) -> str:
-    return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
+    return tuple(fields.camel(step) if n < known else step for n, step in enumerate(steps))
 
 
 def _unescaped(found: re.Match[str]) -> str:
     return {"n": "\n", "t": "\t", "r": "\r"}.get(found[1], found[1])
 
 
-def _moment(value: str) -> str:
-    return clock.rfc3339(datetime.fromisoformat(value))
-
-
-def _not_understood(rest: str) -> ApiError:
+def _unsupported(rest: str) -> ApiError:
     return invalid(f"Unparseable or unsupported filter at: {rest[:80]}", "filter")

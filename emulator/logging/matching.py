@@ -1,9 +1,9 @@
-"""Whether a log entry's field compares to a value.
+"""Compares a field of a log entry with a value.
 
 Source: https://cloud.google.com/logging/docs/view/logging-query-language, "Comparisons", "Values
-and conversions", "Missing fields": a field that LogEntry defines has its default value where an
-entry lacks it; a payload's or a label's is missing, and no comparison of it holds. Text is compared
-whatever its case, except by regular expressions.
+and conversions", "Missing fields". An entry without a field that LogEntry defines has the field's
+default value. An absent field of a payload or label is missing: no comparison with it holds. Text
+comparisons ignore case, except in regular expressions.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+
+from emulator import clock
 
 Entry = dict[str, Any]
 
@@ -49,9 +51,13 @@ _ROOTS = ("httpRequest", "jsonPayload", "labels", "resource")
 
 
 def present(path: tuple[str, ...]) -> Callable[[Entry], bool]:
-    """`field:*`: whether an entry has the field at all; ValueError for one that no entry can have.
+    """Return a test for `field:*`: whether an entry has the field.
 
-    `path` are the steps to the field, such as ("resource", "labels", "location").
+    Args:
+        path: The steps to the field, such as ("resource", "labels", "location").
+
+    Raises:
+        ValueError: No entry can have the field.
     """
     if not (path[0] in _ROOTS or _converter(path) is not None):
         raise ValueError("Unsupported field")
@@ -59,10 +65,11 @@ def present(path: tuple[str, ...]) -> Callable[[Entry], bool]:
 
 
 def comparison(path: tuple[str, ...], sign: str, value: str) -> Callable[[Entry], bool]:
-    """`field sign value`, such as `severity>=ERROR`, as a test of entries.
+    """Return a test for `field sign value`, such as `severity>=ERROR`.
 
-    Raises ValueError, saying what is wrong, for a field that no entry can have or a value that
-    cannot be compared to it.
+    Raises:
+        ValueError: No entry can have the field, or it cannot be compared with the value. The text
+            says what is wrong.
     """
     if sign in ("=~", "!~"):
         return _regular_expression(path, sign, value)
@@ -99,7 +106,7 @@ def _regular_expression(path: tuple[str, ...], sign: str, value: str) -> Callabl
 
 
 def _of_writers_own(path: tuple[str, ...], sign: str, value: str) -> Callable[[Entry], bool]:
-    """A field of a payload or a label: compared as a number where it is one."""
+    """Compare a field of a payload or a label: as a number if the entry has one."""
     _check_writers_own(path)
     text = value.casefold()
     try:
@@ -128,7 +135,7 @@ def _check_writers_own(path: tuple[str, ...]) -> None:
 
 
 def _converter(path: tuple[str, ...]) -> Callable[[Any], Any] | None:
-    """What makes a value of a field that LogEntry defines comparable; None for other fields."""
+    """Return what makes a field's values comparable; None for fields that LogEntry lacks."""
     field = ".".join(path)
     if field == "severity":
         return _severity
@@ -165,10 +172,10 @@ def _number(value: Any) -> float:
 
 
 def _seconds(value: Any) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(value))
-    if not found:
-        raise ValueError("Unreadable duration")
-    return float(found[1])
+    try:
+        return clock.seconds(str(value))
+    except ValueError:
+        raise ValueError("Unreadable duration") from None
 
 
 def _moment(value: Any) -> datetime:

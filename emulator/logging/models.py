@@ -1,43 +1,35 @@
-"""Log entries of revisions: written as they come, found again by a filter."""
+"""The logs of revisions: entries are written as they come and found with a filter."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from emulator import clock
-from emulator.logging import requests
+from emulator.logging import requests, structured
 from emulator.logging.files import Files, newest_first
 from emulator.logging.filters import Filter
-from emulator.logging.matching import SEVERITIES, Entry
+from emulator.logging.matching import Entry
 from emulator.names import Key
-from emulator.router.served import Served
+from emulator.served import Served
 
 _count = itertools.count()
-# Cloud Logging's limit for one entry; a longer line is cut.
+# Characters: Cloud Logging limits an entry to 256 KB. A longer line is cut.
 _LONGEST = 256 * 1024
-# What a line of JSON says about its entry, and where that goes.
-_SPECIAL = (
-    ("logging.googleapis.com/trace", "trace", str),
-    ("logging.googleapis.com/trace_sampled", "traceSampled", bool),
-    ("logging.googleapis.com/spanId", "spanId", str),
-    ("logging.googleapis.com/labels", "labels", dict),
-)
+# Requests in one stored line.
+_LINE_OF_REQUESTS = 100
 _WRITTEN, _REQUESTS = ".jsonl", ".requests.jsonl"
 Place = tuple[str, str]
 
 
 class RevisionLog:
-    """The log of one revision: what its containers wrote and what was said of them."""
+    """The log of one revision: the lines of its containers, and Cloud Run's own messages."""
 
     def __init__(self, files: Files, path: Path, revision: Key) -> None:
         self._files = files
@@ -45,11 +37,11 @@ class RevisionLog:
         self._project = revision.project
 
     def line(self, stream: str, text: str) -> None:
-        """Take one line that a container wrote to `stream` ("stdout" or "stderr")."""
-        self._append(stream, _parsed(text[:_LONGEST]))
+        """Write the entry for one line of a container's `stream` ("stdout" or "stderr")."""
+        self._append(stream, structured.content(text[:_LONGEST]))
 
     def system(self, severity: str, text: str) -> None:
-        """Write what Cloud Run itself has to say about an instance."""
+        """Write an entry with Cloud Run's own message about an instance."""
         self._append("varlog%2Fsystem", {"severity": severity, "textPayload": text})
 
     def _append(self, name: str, content: Entry) -> None:
@@ -67,19 +59,16 @@ class RevisionLog:
         self._files.append(self._path, msgspec.json.encode(entry))
 
 
-_LINE_OF_REQUESTS = 100
-
-
 def next_id() -> str:
-    """An insertId: unique, and in the order of writing within the same microsecond."""
+    """Return a unique insertId. Within one microsecond, IDs sort in the order of writing."""
     return f"{clock.next_version()}{next(_count):06d}"
 
 
 class Logs:
     """The logs of every revision, in a folder.
 
-    `project/region/service/revision.jsonl` is what containers wrote, `….requests.jsonl` what they
-    were asked. What all entries of a file have in common is not in it.
+    `project/region/service/revision.jsonl` holds the containers' entries, `….requests.jsonl` the
+    requests. A file leaves out the fields that all of its entries share.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -87,13 +76,13 @@ class Logs:
         self._files = Files()
 
     def of(self, revision: Key, service: str) -> RevisionLog:
-        """The log to write a revision's entries to."""
+        """Return the log to which a revision's entries are written."""
         return RevisionLog(self._files, self._path(revision, service, _WRITTEN), revision)
 
     def requests(self, revision: Key, service: str, batch: list[Served]) -> None:
-        """Write an entry about each of these requests to a revision."""
+        """Write an entry for each of these requests to a revision."""
         path = self._path(revision, service, _REQUESTS)
-        # In lines of bounded length, so that a file that is full ends not long after.
+        # In lines of bounded length, so that a file ends soon after it is full.
         for start in range(0, len(batch), _LINE_OF_REQUESTS):
             part = batch[start : start + _LINE_OF_REQUESTS]
             self._files.append(path, requests.document(part, next_id()))
@@ -107,9 +96,14 @@ class Logs:
         newest: bool = False,
         after: Place | None = None,
     ) -> list[Entry]:
-        """The first `count` entries that satisfy a filter, oldest first unless `newest`.
+        """Return the first `count` entries that match a filter.
 
-        `after` is the `place` of the last entry of the page before.
+        Args:
+            projects: The IDs of the projects to search.
+            wanted: The filter.
+            count: The size of the page.
+            newest: Whether the newest entry comes first, not the oldest.
+            after: The `place` of the last entry of the previous page.
         """
         self.flush()
         files = [file for project in projects for file in self._found(project, wanted)]
@@ -117,7 +111,7 @@ class Logs:
         return await asyncio.to_thread(read, files, wanted, count, after)
 
     def _found(self, project: str, wanted: Filter) -> Iterator[_File]:
-        """The files that can match, where the filter names a service or revision."""
+        """Yield the files that can hold a match: a filter may name a service or revision."""
         home = self._folder / project
         for path in home.glob(f"*/*/*{_WRITTEN}"):
             region, service = path.relative_to(home).parts[:2]
@@ -133,7 +127,7 @@ class Logs:
                 yield _File(path, labels)
 
     def flush(self) -> None:
-        """Write what is not written yet."""
+        """Write all pending entries to disk."""
         self._files.flush()
 
     def _path(self, revision: Key, service: str, kind: str) -> Path:
@@ -141,16 +135,16 @@ class Logs:
 
 
 class _File(NamedTuple):
-    """A file of entries, and the labels of the revision that all of them are about."""
+    """A file of entries, and the resource labels that all of them share."""
 
     path: Path
     labels: dict[str, str]
 
     def entries(self, wanted: Filter, since: Callable[[], str]) -> Iterator[Entry]:
-        """Those that satisfy a filter, roughly newest first, until none from `since()` is left."""
+        """Yield the entries since `since()` that match a filter, roughly newest first."""
         resource = {"type": "cloud_run_revision", "labels": self.labels}
         for stored in newest_first(self.path):
-            # A file is in the order of receiving, and nothing is received before it happens.
+            # A file is in the order of receiving, and no entry is received before its timestamp.
             if stored["receiveTimestamp"] < since():
                 return
             for entry in self._made(stored):
@@ -171,7 +165,7 @@ def _oldest(files: list[_File], wanted: Filter, count: int, after: Place | None)
 
 
 def _newest(files: list[_File], wanted: Filter, count: int, after: Place | None) -> list[Entry]:
-    kept: list[tuple[Place, Entry]] = []  # a heap of the newest so far, the oldest of them on top
+    kept: list[tuple[Place, Entry]] = []  # a heap of the newest so far, with their oldest on top
 
     def since() -> str:
         return max(wanted.since, kept[0][0][0]) if len(kept) == count else wanted.since
@@ -189,46 +183,5 @@ def _newest(files: list[_File], wanted: Filter, count: int, after: Place | None)
 
 
 def place(entry: Entry) -> Place:
-    """Where an entry stands among others."""
+    """Return the key that puts entries in order of time."""
     return entry["timestamp"], entry["insertId"]
-
-
-def _parsed(text: str) -> Entry:
-    """A line as the payload of an entry.
-
-    Source: https://cloud.google.com/logging/docs/structured-logging (the special fields).
-    """
-    if text.startswith("{"):
-        try:
-            payload = json.loads(text)
-        except ValueError:
-            payload = None
-        if isinstance(payload, dict):
-            return _structured(payload)
-    return {"textPayload": text}
-
-
-def _structured(payload: dict[str, Any]) -> Entry:
-    entry: Entry = {}
-    severity = str(payload.get("severity", "")).upper()
-    if severity in SEVERITIES:
-        entry["severity"] = severity
-        del payload["severity"]
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        entry["timestamp"] = clock.rfc3339(_aware(payload["time"]))
-        del payload["time"]
-    for field, name, kind in _SPECIAL:
-        if payload.get(field) and isinstance(payload[field], kind):
-            entry[name] = payload.pop(field)
-    if set(payload) == {"message"} and isinstance(payload["message"], str):
-        entry["textPayload"] = payload["message"]
-    else:
-        entry["jsonPayload"] = payload
-    return entry
-
-
-def _aware(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a time without its zone")
-    return moment

@@ -1,34 +1,33 @@
-"""Cloud Run's request log: an entry for each request that a revision was chosen for.
+"""Cloud Run's request log: an entry for each request that was sent to a revision.
 
 Source: https://cloud.google.com/run/docs/logging#log-resource, and HttpRequest of
-https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry. Which severity goes with which
-status is recollected, not documented.
+https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry. The severity of each status is
+from memory, not documented.
 
-On the disk a batch of requests is one line, and its entries are made when somebody reads them:
-far more requests are served than ever looked at.
+On disk, a batch of requests is one line. Its entries are made when they are read, because most
+requests never are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from emulator import clock
 from emulator.logging.matching import Entry
-from emulator.router.served import Served
+from emulator.served import Served
 
 
 def document(batch: list[Served], batch_id: str) -> bytes:
-    """A batch of requests to one revision as a line of its log."""
+    """Return the line of a revision's log that holds a batch of requests."""
     stored = {"receiveTimestamp": clock.now(), "insertId": batch_id, "requests": batch}
     return msgspec.json.encode(stored)
 
 
 def entries(stored: dict[str, Any], project: str) -> Iterator[Entry]:
-    """The entries of a batch as it was stored: without what all entries of a revision share."""
+    """Yield the entries of a stored batch, without the fields that the revision's entries share."""
     for number, values in enumerate(stored["requests"]):
         served = msgspec.convert(values, Served)
         request = {
@@ -45,7 +44,7 @@ def entries(stored: dict[str, Any], project: str) -> Iterator[Entry]:
         }
         entry = {
             "logName": f"projects/{project}/logs/run.googleapis.com%2Frequests",
-            "timestamp": clock.rfc3339(datetime.fromtimestamp(served.received, UTC)),
+            "timestamp": clock.at(served.received),
             "receiveTimestamp": stored["receiveTimestamp"],
             "insertId": f"{stored['insertId']}{number:06d}",
             "severity": _severity(served.status),

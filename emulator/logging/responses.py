@@ -1,11 +1,10 @@
-"""entries.list on the wire.
+"""The wire format of entries.list.
 
 Source: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -13,15 +12,15 @@ from aiohttp import web
 
 from emulator.errors import invalid
 from emulator.logging import filters
-from emulator.logging.matching import Entry
 from emulator.logging.models import Logs, Place, place
+from emulator.wire import from_token, json_object, page_size, to_token
 
 _PAGE, _LARGEST_PAGE = 50, 1000
 _KNOWN = {"resourceNames", "projectIds", "filter", "orderBy", "pageSize", "pageToken"}
 
 
 class Responses:
-    """The handlers of Cloud Logging's API."""
+    """The handlers of Cloud Logging's API. `refresh()` completes the logs before each read."""
 
     def __init__(self, logs: Logs, refresh: Callable[[], None]) -> None:
         self._logs = logs
@@ -29,21 +28,20 @@ class Responses:
 
     async def list_entries(self, request: web.Request) -> web.Response:
         """`POST /v2/entries:list`."""
-        body = await request.json()
-        if not isinstance(body, dict):
-            raise invalid("The request body must be a JSON object.")
+        body = await json_object(request, required=True)
         for unknown in body.keys() - _KNOWN:
             raise invalid(f'Unknown name "{unknown}": Cannot find field.', unknown)
         projects = _projects(body)
         wanted = filters.parse(body.get("filter") or "")
         newest_first = _newest_first(body.get("orderBy") or "timestamp asc")
-        size = _size(body.get("pageSize") or _PAGE)
+        refusal = "page_size must be a positive number."
+        size = min(page_size(body.get("pageSize"), _PAGE, refusal=refusal), _LARGEST_PAGE)
         after = _place(str(body.get("pageToken") or ""))
         self._refresh()
         found = await self._logs.page(projects, wanted, size + 1, newest=newest_first, after=after)
         answer: dict[str, Any] = {"entries": found[:size]}
         if len(found) > size:
-            answer["nextPageToken"] = _token(found[size - 1])
+            answer["nextPageToken"] = to_token("/".join(place(found[size - 1])))
         return web.json_response(answer)
 
 
@@ -66,22 +64,12 @@ def _newest_first(order: str) -> bool:
     return order == "timestamp desc"
 
 
-def _size(asked: object) -> int:
-    if isinstance(asked, bool) or not str(asked).isdecimal():
-        raise invalid("page_size must be a positive number.", "pageSize")
-    return min(int(str(asked)), _LARGEST_PAGE)
-
-
-def _token(last: Entry) -> str:
-    """The token of the page after the one that `last` ends."""
-    return base64.urlsafe_b64encode("/".join(place(last)).encode()).decode()
-
-
 def _place(token: str) -> Place | None:
+    """Return the place of the last entry of the page before; None for the first page."""
     if not token:
         return None
     try:
-        timestamp, insert_id = base64.urlsafe_b64decode(token).decode().split("/")
+        timestamp, insert_id = from_token(token).split("/")
     except ValueError:
         raise invalid("page_token is not valid.", "pageToken") from None
     return timestamp, insert_id

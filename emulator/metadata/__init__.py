@@ -1,1 +1,1 @@
-"""The metadata server that instances ask where they are and who they are."""
+"""The metadata server, which tells an instance its place, its account, and its tokens."""

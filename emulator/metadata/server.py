@@ -1,4 +1,4 @@
-"""One metadata server per instance, on a loopback port of its own.
+"""A metadata server for each instance, on a loopback port of its own.
 
 Source: https://cloud.google.com/run/docs/container-contract#metadata-server.
 """
@@ -18,7 +18,7 @@ _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 
 
 class Identity(NamedTuple):
-    """Where an instance runs, and as whom (a service account's e-mail)."""
+    """The place of an instance, and the e-mail of its service account."""
 
     project: str
     region: str
@@ -26,17 +26,17 @@ class Identity(NamedTuple):
 
 
 class Tokens(Protocol):
-    """What makes tokens of a service account."""
+    """Makes tokens of service accounts."""
 
     def access_token(self, email: str, seconds: float) -> str:
-        """An access token, good for `seconds`."""
+        """Return an access token of an account, valid for `seconds`."""
 
     def id_token(self, email: str, audience: str) -> str:
-        """An ID token for `audience`."""
+        """Return an ID token of an account for `audience`."""
 
 
 class MetadataServer:
-    """Answers an instance's questions on 127.0.0.1."""
+    """Answers the requests of an instance on 127.0.0.1."""
 
     def __init__(self, identity: Identity, tokens: Tokens) -> None:
         self._email = identity.service_account
@@ -53,7 +53,7 @@ class MetadataServer:
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> str:
-        """Start answering; returns `127.0.0.1:PORT`, the value for GCE_METADATA_HOST."""
+        """Start answering; returns `127.0.0.1:PORT`, the value of GCE_METADATA_HOST."""
         server = web.Server(self._answer, access_log=None)
         self._runner = web.ServerRunner(server)
         await self._runner.setup()
@@ -85,7 +85,7 @@ class MetadataServer:
         return web.Response(text=value, headers=_FLAVOR)
 
     def _of_account(self, what: str, request: web.BaseRequest) -> web.Response:
-        """What is asked about the instance's account.
+        """Answer a request about the instance's account.
 
         Source: https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys.
         """

@@ -1,5 +1,6 @@
-"""Cloud Monitoring, as far as counting requests and their latencies.
+"""Cloud Monitoring: the number of requests and their latencies, read as time series.
 
-`models` counts, `series` aligns and reduces what was counted, `filters` reads Monitoring's filters,
-`responses` and `urls` speak the wire format. The counts are in memory: a restart begins anew.
+Files: `urls` lists the routes, `responses` speaks the wire format, `models` counts, `distribution`
+holds latencies, `aggregation` aligns and reduces series, `filters` reads Monitoring's filters. The
+counts are in memory: a restart sets them to zero.
 """

@@ -1,8 +1,8 @@
 """A distribution of latencies in exponential buckets.
 
-Source: https://cloud.google.com/monitoring/api/ref_v3/rest/v3/TypedValue#Distribution. That Cloud
-Run's buckets are 66, each 1.4 times as wide as the one before, from 1 ms on, is recollected: they
-are those of Google's other request latencies.
+Source: https://cloud.google.com/monitoring/api/ref_v3/rest/v3/TypedValue#Distribution. Cloud Run's
+buckets (66 from 1 ms on, each 1.4 times as wide as the previous one) are from memory: Google's
+other request latencies have them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LOG = math.log(_GROWTH)
 
 
 class Distribution:
-    """Counts of values by bucket, and what their mean and deviation come from."""
+    """The number of values in each bucket, and the sums that give their mean and deviation."""
 
     __slots__ = ("buckets", "count", "squares", "total")
 
@@ -27,14 +27,14 @@ class Distribution:
         self.buckets: defaultdict[int, int] = defaultdict(int)
 
     def add(self, value: float) -> None:
-        """Take one value, in milliseconds."""
+        """Add one value, in milliseconds."""
         self.count += 1
         self.total += value
         self.squares += value * value
         self.buckets[_bucket(value)] += 1
 
     def merge(self, other: Distribution) -> None:
-        """Take all values of another one."""
+        """Add all values of another distribution."""
         self.count += other.count
         self.total += other.total
         self.squares += other.squares
@@ -42,7 +42,7 @@ class Distribution:
             self.buckets[bucket] += count
 
     def percentile(self, percent: float) -> float:
-        """The value that `percent` of the values are below, as if they lay evenly in a bucket."""
+        """Return a percentile, as if the values of a bucket were spread evenly over it."""
         rank = self.count * percent / 100
         below = 0
         for bucket in sorted(self.buckets):
@@ -54,7 +54,7 @@ class Distribution:
         return 0.0
 
     def document(self) -> dict[str, Any]:
-        """The distribution as a `distributionValue`."""
+        """Return the distribution as a `distributionValue`."""
         mean = self.total / self.count if self.count else 0.0
         buckets = range(max(self.buckets, default=-1) + 1)
         return {
@@ -73,7 +73,7 @@ class Distribution:
 
 
 def _bucket(value: float) -> int:
-    """Bucket 0 is below the scale, the last one above all that are finite."""
+    """Return the bucket of a value. Bucket 0 is below the scale, the last above all finite ones."""
     if value < _SCALE:
         return 0
     return min(1 + int(math.log(value / _SCALE) / _LOG), _FINITE + 1)

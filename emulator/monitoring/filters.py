@@ -1,4 +1,4 @@
-"""The part of Monitoring's filters that is understood here: comparisons of labels joined by AND.
+"""The supported part of Monitoring's filters: comparisons of labels, joined by AND.
 
 Source: https://cloud.google.com/monitoring/api/v3/filters.
 """
@@ -25,14 +25,14 @@ _LABELS = {
 
 
 class Filter(NamedTuple):
-    """The metric type that is asked for, and what its series' labels must be."""
+    """A parsed filter: the metric type, and a test for the labels of its series."""
 
     metric: str
     matches: Callable[[dict[str, str]], bool]
 
 
 def parse(text: str) -> Filter:
-    """Understand a filter; raises a 400 ApiError that names the part not understood."""
+    """Parse a filter; raise a 400 ApiError that names the unsupported part."""
     metric = ""
     conditions: list[tuple[str, Callable[[str], bool]]] = []
     at = 0
@@ -59,7 +59,7 @@ def parse(text: str) -> Filter:
 
 
 def label(field: str) -> str:
-    """`resource.labels.location` (or `resource.label.location`) as a label of a Series."""
+    """Return the label of a Series for `resource.labels.location` or `resource.label.location`."""
     kind, _, name = field.replace('"', "").partition(".")
     name = name.removeprefix("labels.").removeprefix("label.")
     if name not in _LABELS.get(kind, ()):

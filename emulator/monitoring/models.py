@@ -1,4 +1,4 @@
-"""Requests counted by revision and status, second by second. In memory."""
+"""Counts requests by revision and status for each second, in memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from emulator.monitoring.distribution import Distribution
 from emulator.names import Key
-from emulator.router.served import Served
+from emulator.served import Served
 
-# Seconds: how long each second is kept apart, how long each minute, and how many slots are taken
-# before older ones are put together.
+# Seconds that each second is kept, seconds that each minute is kept, and the number of slots above
+# which older ones are merged.
 _FINE, _KEPT, _MANY = 900, 24 * 3600, 2400
 
 
 class Slot(NamedTuple):
-    """Requests that were answered in the `width` seconds from `start` (since the epoch) on."""
+    """The requests that were answered in `width` seconds from `start` (since the epoch)."""
 
     start: int
     width: int
@@ -24,7 +24,7 @@ class Slot(NamedTuple):
 
 
 class Series:
-    """What a revision answered with one status."""
+    """The requests that a revision answered with one status."""
 
     def __init__(self, revision: Key, service: str, status: int) -> None:
         self.labels = {
@@ -52,7 +52,7 @@ class Series:
             del self._minutes[minute]
 
     def between(self, start: float, end: float) -> Iterator[Slot]:
-        """The slots that touch the time between two moments."""
+        """Yield the slots that overlap the time between two moments."""
         for width, slots in ((60, self._minutes), (1, self._seconds)):
             for at, latencies in slots.items():
                 if at + width > start and at < end:
@@ -75,5 +75,5 @@ class Metrics:
             series.add(served.received + served.seconds, served.seconds * 1000)
 
     def series(self, project: str) -> Iterator[Series]:
-        """The series of a project's revisions."""
+        """Yield the series of a project's revisions."""
         return (s for (revision, _), s in self._series.items() if revision.project == project)

@@ -1,13 +1,11 @@
-"""timeSeries.list on the wire.
+"""The wire format of timeSeries.list.
 
 Source: https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.timeSeries/list.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -15,10 +13,10 @@ from multidict import MultiMapping
 
 from emulator import clock
 from emulator.errors import ApiError, invalid
-from emulator.monitoring import filters, series
+from emulator.monitoring import aggregation, filters
+from emulator.monitoring.aggregation import Aggregation, Line, Value
 from emulator.monitoring.distribution import Distribution
 from emulator.monitoring.models import Metrics
-from emulator.monitoring.series import Aggregation, Line, Value
 
 _KNOWN = {
     *("filter", "interval.startTime", "interval.endTime", "view", "pageSize", "pageToken"),
@@ -30,7 +28,7 @@ _LARGEST_PAGE = 100_000  # points
 
 
 class Responses:
-    """The handlers of Cloud Monitoring's API. `refresh` makes the counts complete."""
+    """The handlers of Cloud Monitoring's API. `refresh()` completes the counts before each read."""
 
     def __init__(self, metrics: Metrics, refresh: Callable[[], None]) -> None:
         self._metrics = metrics
@@ -42,7 +40,7 @@ class Responses:
         for unknown in query.keys() - _KNOWN - _COMMON:
             raise invalid(f'Unknown name "{unknown}": Cannot bind query parameter.', unknown)
         wanted = filters.parse(query.get("filter", ""))
-        if wanted.metric not in (series.COUNT, series.LATENCIES):
+        if wanted.metric not in (aggregation.COUNT, aggregation.LATENCIES):
             message = f'Cannot find metric(s) that match type = "{wanted.metric}".'
             raise ApiError("NOT_FOUND", message)
         end = _moment(query, "interval.endTime")
@@ -52,7 +50,7 @@ class Responses:
         self._refresh()
         project = request.match_info["project"]
         found = [s for s in self._metrics.series(project) if wanted.matches(s.labels)]
-        lines = series.lines(found, wanted.metric, start, end, _aggregation(query))
+        lines = aggregation.lines(found, wanted.metric, start, end, _aggregation(query))
         with_points = query.get("view", "FULL") == "FULL"
         lines, token = _page(lines, query, with_points=with_points)
         answer: dict[str, Any] = {}
@@ -66,13 +64,14 @@ class Responses:
 
 def _aggregation(query: MultiMapping[str]) -> Aggregation:
     name = "aggregation.alignmentPeriod"
-    period = re.fullmatch(r"(\d+(?:\.\d+)?)s", query.get(name, "0s"))
-    if not period:
-        raise invalid("Illegal duration format; duration must end with 's'", name)
+    try:
+        period = clock.seconds(query.get(name, "0s"))
+    except ValueError:
+        raise invalid("Illegal duration format; duration must end with 's'", name) from None
     return Aggregation(
         aligner=query.get("aggregation.perSeriesAligner", "ALIGN_NONE"),
         reducer=query.get("aggregation.crossSeriesReducer", "REDUCE_NONE"),
-        period=float(period[1]),
+        period=period,
         group_by=tuple(
             filters.label(field) for field in query.getall("aggregation.groupByFields", ())
         ),
@@ -81,18 +80,15 @@ def _aggregation(query: MultiMapping[str]) -> Aggregation:
 
 def _moment(query: MultiMapping[str], name: str) -> float:
     try:
-        moment = datetime.fromisoformat(query.get(name, ""))
+        return clock.moment(query.get(name, "")).timestamp()
     except ValueError:
         raise invalid(f"Field {name} had an invalid value.", name) from None
-    if moment.tzinfo is None:
-        raise invalid(f"Field {name} had an invalid value.", name)
-    return moment.timestamp()
 
 
 def _page(
     lines: list[Line], query: MultiMapping[str], *, with_points: bool
 ) -> tuple[list[Line], str]:
-    """As many whole series as a page of `pageSize` points holds, one at least."""
+    """Return the whole series that fit a page of `pageSize` points (at least one), and a token."""
     size, token = query.get("pageSize", "") or "0", query.get("pageToken", "") or "0"
     if not size.isdecimal() or not token.isdecimal():
         raise invalid("The page size or token is not valid.", "pageToken")
@@ -118,10 +114,10 @@ def _document(metric: str, line: Line, *, with_points: bool) -> dict[str, Any]:
         "valueType": kinds[type(next(iter(line.points.values())))],
     }
     if with_points:
-        # The most recent first.
+        # The most recent points come first.
         document["points"] = [
             {
-                "interval": {"startTime": _time(start), "endTime": _time(end)},
+                "interval": {"startTime": clock.at(start), "endTime": clock.at(end)},
                 "value": _value(line.points[start, end]),
             }
             for start, end in sorted(line.points, reverse=True)
@@ -133,7 +129,3 @@ def _value(value: Value) -> dict[str, Any]:
     if isinstance(value, Distribution):
         return {"distributionValue": value.document()}
     return {"int64Value": str(value)} if isinstance(value, int) else {"doubleValue": value}
-
-
-def _time(seconds: float) -> str:
-    return clock.rfc3339(datetime.fromtimestamp(seconds, UTC))

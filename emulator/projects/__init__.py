@@ -1,1 +1,1 @@
-"""Projects as Resource Manager and Service Usage have them: numbers, and which APIs are enabled."""
+"""Projects as Resource Manager and Service Usage know them: numbers and enabled APIs."""

@@ -1,11 +1,11 @@
-"""Google's APIs by name, and what a call to one that is not enabled is told.
+"""Google's APIs by name, and the error of one that is not enabled.
 
 Source: https://cloud.google.com/apis/docs/troubleshooting#service-disabled (the form of the error).
 """
 
 from __future__ import annotations
 
-from emulator.errors import ApiError
+from emulator.errors import ApiError, error_info
 
 TITLES = {
     "artifactregistry.googleapis.com": "Artifact Registry API",
@@ -23,11 +23,11 @@ TITLES = {
     "storage.googleapis.com": "Cloud Storage API",
     "sts.googleapis.com": "Security Token Service API",
 }
-"""What each API is called. There are hundreds more: here they do not exist."""
+"""The title of each API. Google has hundreds more, which do not exist here."""
 
 
 def disabled(api: str, number: str) -> ApiError:
-    """The 403 that a call to an API gets that is not enabled in project `number`."""
+    """Return the 403 for a call to an API that is not enabled in project `number`."""
     title = TITLES[api]
     url = f"https://console.developers.google.com/apis/api/{api}/overview?project={number}"
     message = (
@@ -39,18 +39,17 @@ def disabled(api: str, number: str) -> ApiError:
         "PERMISSION_DENIED",
         message,
         [
-            {
-                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-                "reason": "SERVICE_DISABLED",
-                "domain": "googleapis.com",
-                "metadata": {
+            error_info(
+                "SERVICE_DISABLED",
+                "googleapis.com",
+                {
                     "activationUrl": url,
                     "consumer": f"projects/{number}",
                     "containerInfo": number,
                     "service": api,
                     "serviceTitle": title,
                 },
-            },
+            ),
             {
                 "@type": "type.googleapis.com/google.rpc.LocalizedMessage",
                 "locale": "en-US",

@@ -1,23 +1,6 @@
-"""Artifact Registry as the local Cloud Run sees it: an OCI registry, and images read out of it.
+"""An OCI registry: `docker push` and `docker pull` work against it, and instances run its images.
 
-`urls` says which requests are served, `responses` and `blob_responses` speak the wire format,
-`models` behaves and knows no HTTP; `storage` is what lies on the disk, `uploads` what is still on
-its way there. `artifacts` and `artifact_responses` are Artifact Registry's own API on top of it,
-`repositories` what was created by it.
+Files: `urls` lists the routes, `responses` and `blob_responses` speak the wire format, `models` is
+the registry without HTTP, `storage` its files, `uploads` the blobs that are being received, and
+`images` reads an image as an instance needs it.
 """
-
-from emulator.registry.artifact_responses import ArtifactResponses
-from emulator.registry.artifacts import Artifacts
-from emulator.registry.images import Image, ImageNotFound, WrongPlatform
-from emulator.registry.models import Registry
-from emulator.registry.repositories import Repositories
-
-__all__ = [
-    "ArtifactResponses",
-    "Artifacts",
-    "Image",
-    "ImageNotFound",
-    "Registry",
-    "Repositories",
-    "WrongPlatform",
-]

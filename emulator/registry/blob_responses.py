@@ -1,24 +1,21 @@
 """The wire format of blobs and of their uploads.
 
 Bytes go from the socket to the disk in pieces of a few megabytes: while a thread hashes and writes
-one piece, the loop reads the next, and answers everybody else in between.
+one piece, the event loop reads the next one and serves other requests.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from emulator.registry.errors import OciError, RangeInvalid
+from emulator.registry.models import Registry
 from emulator.registry.names import checked_name
 from emulator.registry.responses import upload_headers
-
-if TYPE_CHECKING:
-    from emulator.registry.models import Registry
-    from emulator.registry.uploads import Upload
+from emulator.registry.uploads import Upload
 
 _PIECE = 4 * 1024 * 1024  # bytes
 _CONTENT_RANGE = re.compile(r"(?:bytes )?(\d+)-(\d+)(?:/(?:\d+|\*))?")
@@ -44,7 +41,7 @@ class BlobResponses:
         return web.Response(status=202)
 
     async def start(self, request: web.Request) -> web.Response:
-        """POST: mount a blob, or take it whole (`digest`), or open a session for it."""
+        """POST: mount a blob, receive it whole (`digest`), or open an upload session for it."""
         name = checked_name(request.match_info["name"])
         mount, source = request.query.get("mount"), request.query.get("from")
         if mount and source:
@@ -62,18 +59,18 @@ class BlobResponses:
         return web.Response(status=202, headers=upload_headers(request, upload.id, 0))
 
     async def status(self, request: web.Request) -> web.Response:
-        """GET how far an upload is."""
+        """GET the number of bytes that an upload has received."""
         upload = self._upload(request)
         return web.Response(status=204, headers=upload_headers(request, upload.id, upload.size))
 
     async def append(self, request: web.Request) -> web.Response:
-        """PATCH: one more chunk, or the whole as a stream."""
+        """PATCH: receive one more chunk, or the whole blob as a stream."""
         upload = self._upload(request)
         await self._take(request, upload)
         return web.Response(status=202, headers=upload_headers(request, upload.id, upload.size))
 
     async def complete(self, request: web.Request) -> web.Response:
-        """PUT: the last chunk, or none, and the digest of it all."""
+        """PUT: receive the last chunk, if any, and the digest of the whole blob."""
         upload = self._upload(request)
         digest = request.query.get("digest")
         if digest is None:
@@ -82,7 +79,7 @@ class BlobResponses:
         return await self._finish(upload, digest)
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """DELETE an upload."""
+        """DELETE: cancel an upload."""
         upload = self._upload(request)
         _refuse_if_busy(upload)
         await asyncio.to_thread(self._registry.cancel_upload, upload)
@@ -92,7 +89,7 @@ class BlobResponses:
         return self._registry.upload(request.match_info["name"], request.match_info["upload"])
 
     async def _take(self, request: web.Request, upload: Upload) -> None:
-        """Append the request's body; a session whose disk failed is over, its hash is worthless."""
+        """Append the request's body. A disk error ends the session: its hash is no longer valid."""
         _refuse_if_busy(upload)
         expected = _announced_size(request, upload)
         before = upload.size
@@ -100,7 +97,7 @@ class BlobResponses:
         try:
             await _receive(request, upload)
         except OSError as error:
-            # A client that went away may ask how far it came, and go on from there.
+            # A client that lost its connection may ask for the size and continue from there.
             if not isinstance(error, ConnectionError):
                 await asyncio.to_thread(self._registry.cancel_upload, upload)
             raise
@@ -117,7 +114,7 @@ class BlobResponses:
 
 
 async def _receive(request: web.Request, upload: Upload) -> None:
-    """Append the request's body to the upload, reading one piece while another is written."""
+    """Append the request's body to the upload, reading one piece while writing another."""
     piece = bytearray()
     writing: asyncio.Future[None] | None = None
     try:
@@ -136,7 +133,11 @@ async def _receive(request: web.Request, upload: Upload) -> None:
 
 
 def _announced_size(request: web.Request, upload: Upload) -> int | None:
-    """How many bytes Content-Range announces; 416 unless they start where the upload stands."""
+    """Return the number of bytes that Content-Range announces; None without the header.
+
+    Raises:
+        RangeInvalid: The chunk does not start at the upload's current size.
+    """
     header = request.headers.get("Content-Range")
     if header is None:
         return None

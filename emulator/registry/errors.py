@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Code → HTTP status. The specification leaves most statuses to the registry; these are the ones
-# that the reference implementation (distribution/distribution) answers with.
+# Code → HTTP status. The specification leaves most statuses to the registry; these are those of
+# the reference implementation (distribution/distribution).
 STATUS = {
     "BLOB_UNKNOWN": 404,
     "BLOB_UPLOAD_INVALID": 400,
@@ -24,8 +24,8 @@ STATUS = {
 class OciError(Exception):
     """A request that the registry answers with an error body.
 
-    `code` is a key of `STATUS`; `message` is for people, `detail` for programs (anything JSON can
-    hold); `status` overrides the code's HTTP status.
+    `code` is a key of `STATUS`. `message` is for people, `detail` for programs (any JSON value).
+    `status` overrides the HTTP status of the code.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class OciError(Exception):
 
 
 class RangeInvalid(OciError):
-    """A chunk that does not start where the upload stands: 416, with the upload's state."""
+    """A chunk that does not start at the upload's current size: 416, with the upload's state."""
 
     def __init__(self, upload_id: str, size: int, asked: str) -> None:
         super().__init__(

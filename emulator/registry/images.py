@@ -1,4 +1,4 @@
-"""An image out of the registry, as an instance needs it: config and layers for one platform."""
+"""Reads an image from the registry as an instance needs it: config and layers for one platform."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emulator.registry.errors import OciError
+from emulator.registry.models import Manifest, Registry
 from emulator.registry.names import split_reference
-
-if TYPE_CHECKING:
-    from emulator.registry.models import Manifest, Registry
 
 
 class ImageNotFound(Exception):
@@ -24,9 +22,10 @@ class ImageNotFound(Exception):
 
 
 class WrongPlatform(Exception):
-    """The image is for none of the platforms that were asked for.
+    """The image has none of the requested platforms.
 
-    `media_type` is the one of the manifest asked for; the text is Cloud Run's but for the platform.
+    `media_type` is that of the requested manifest, `offered` are the platforms of the image. The
+    text is Cloud Run's, except for the platform.
     """
 
     def __init__(self, media_type: str, offered: Collection[str] = ()) -> None:
@@ -37,12 +36,13 @@ class WrongPlatform(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """An image.
+    """An image for one platform.
 
-    digest: of the manifest it was asked for, which is an index's where the reference names one.
-    config: the image configuration, as in the OCI image specification (`config`, `rootfs`, …).
-    layers: the files of its layers, lowest first, compressed as they were pushed.
-    platform: `os/architecture`, with `/variant` where the config has one.
+    Attributes:
+        digest: The digest of the requested manifest; of the index if the reference names one.
+        config: The image configuration of the OCI image specification (`config`, `rootfs`, …).
+        layers: The files of its layers, lowest first, compressed as they were pushed.
+        platform: `os/architecture`, with `/variant` if the config has one.
     """
 
     digest: str
@@ -52,10 +52,19 @@ class Image:
 
 
 def read(registry: Registry, reference: str, platforms: Collection[str]) -> Image:
-    """The image that `reference` (HOST/NAME:TAG or HOST/NAME@DIGEST, host ignored) names.
+    """Return the image that a reference names.
 
-    An index stands for the first manifest in it whose platform is one of `platforms` (`os/arch`);
-    attestations, whose platform is unknown/unknown, are none. Raises ImageNotFound, WrongPlatform.
+    From an index, the first manifest with one of the platforms is read. Attestations, whose
+    platform is unknown/unknown, are skipped.
+
+    Args:
+        registry: The registry to look in.
+        reference: HOST/NAME:TAG or HOST/NAME@DIGEST. The host is ignored.
+        platforms: The acceptable platforms, each `os/architecture`.
+
+    Raises:
+        ImageNotFound: No image has this reference.
+        WrongPlatform: The image has none of the platforms.
     """
     try:
         name, key = split_reference(reference)
@@ -71,7 +80,7 @@ def read(registry: Registry, reference: str, platforms: Collection[str]) -> Imag
 def _for_platform(
     registry: Registry, name: str, manifest: Manifest, platforms: Collection[str]
 ) -> tuple[Manifest | None, list[str]]:
-    """The manifest itself, or the index's first that fits; and the platforms an index offers."""
+    """Return the manifest, or an index's first match, and the platforms that an index offers."""
     parsed = manifest.json()
     if "manifests" not in parsed:
         return manifest, []
@@ -94,7 +103,7 @@ def _image(
     if "config" in parsed:
         try:
             config = json.loads(registry.blob(name, parsed["config"]["digest"]).read_bytes())
-        except ValueError:  # an artifact's config may be anything
+        except ValueError:  # the config of an artifact may be anything
             config = {}
     platform = _platform(config if isinstance(config, dict) else {})
     if not _fits(platform, platforms):
@@ -109,5 +118,5 @@ def _platform(fields: dict[str, Any]) -> str:
 
 
 def _fits(platform: str, platforms: Collection[str]) -> bool:
-    """Whether one of `platforms` is this one, with or without its variant (`arm64/v8`)."""
+    """Return whether `platforms` has this one, with or without its variant (`arm64/v8`)."""
     return platform in platforms or "/".join(platform.split("/")[:2]) in platforms

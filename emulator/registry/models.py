@@ -1,20 +1,16 @@
-"""What the registry does: repositories, blobs, manifests, tags, referrers. No HTTP."""
+"""The registry without HTTP: repositories, blobs, manifests, tags and referrers."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from aiohttp import web
-
-from emulator.registry import images, urls
+from emulator.hashes import digest_of
 from emulator.registry.errors import OciError
 from emulator.registry.names import checked_digest, checked_name, checked_tag, is_digest
-from emulator.registry.repositories import Repositories
 from emulator.registry.storage import Storage
 from emulator.registry.uploads import Upload, Uploads
 
@@ -23,43 +19,44 @@ _BLOBS, _MANIFESTS, _TAGS, _REFERRERS = "_blobs", "_manifests", "_tags", "_refer
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest or index as it was pushed: its bytes, and the media type they were pushed with."""
+    """A manifest or index as it was pushed: its bytes and the media type of the push."""
 
     digest: str
     media_type: str
     contents: bytes
 
     def json(self) -> dict[str, Any]:
-        """The contents, parsed."""
+        """Return the contents, parsed."""
         parsed: dict[str, Any] = json.loads(self.contents)
         return parsed
 
 
+class Rules(Protocol):
+    """What Artifact Registry's repositories forbid in the registry."""
+
+    def check_name(self, name: str) -> None:
+        """Raise OciError NAME_UNKNOWN for an image in a repository that does not exist."""
+
+    def check_tag(self, name: str, tag: str, *, verb: str = "update") -> None:
+        """Raise OciError MANIFEST_INVALID if the tags of the image `name` are immutable."""
+
+
 class Registry:
-    """An OCI registry whose state is the folder `root`. One process at a time may serve a folder.
+    """An OCI registry that keeps its state in the folder `root`.
 
-    `repositories` say which names there are, and whose tags stay; without them all may be pushed.
-
-    Every method blocks on the disk. Errors are `OciError`, except where a method says otherwise.
+    Only one process at a time may serve a folder. Without `rules`, any name may be pushed and any
+    tag may move. Every method blocks on the disk and raises OciError; the docstrings name the code.
     """
 
-    def __init__(self, root: Path, repositories: Repositories | None = None) -> None:
+    def __init__(self, root: Path, rules: Rules | None = None) -> None:
         self._storage = Storage(root)
-        self.rules = repositories
+        self.rules = rules
         self._uploads = Uploads(self._storage.uploads)
-
-    def routes(self) -> list[web.RouteDef]:
-        """The routes of `/v2/` and of the registry's paths below it, for an aiohttp application."""
-        return urls.routes(self)
-
-    def image(self, reference: str, platforms: Collection[str]) -> images.Image:
-        """The image that `reference` names, for one of `platforms`: see `images.read`."""
-        return images.read(self, reference, platforms)
 
     # Blobs
 
     def blob(self, name: str, digest: str) -> Path:
-        """The file of a blob that repository `name` holds, or BLOB_UNKNOWN."""
+        """Return the file of a blob in repository `name`, or raise BLOB_UNKNOWN."""
         checked_name(name)
         path = self._storage.blob(checked_digest(digest))
         if not self._storage.has(name, _BLOBS, digest) or not path.is_file():
@@ -67,12 +64,12 @@ class Registry:
         return path
 
     def delete_blob(self, name: str, digest: str) -> None:
-        """Take a blob out of repository `name`, or BLOB_UNKNOWN."""
+        """Remove a blob from repository `name`, or raise BLOB_UNKNOWN."""
         self.blob(name, digest)
         self._storage.delete(name, _BLOBS, digest)
 
     def mount_blob(self, name: str, digest: str, source: str) -> bool:
-        """Make a blob of repository `source` one of `name` as well; False where that has none."""
+        """Add a blob of repository `source` to `name` too; return False if `source` lacks it."""
         checked_name(name)
         try:
             self.blob(source, digest)
@@ -86,11 +83,11 @@ class Registry:
         return self._uploads.start(checked_name(name))
 
     def upload(self, name: str, upload_id: str) -> Upload:
-        """The open session `upload_id`, or BLOB_UPLOAD_UNKNOWN."""
+        """Return the open session `upload_id`, or raise BLOB_UPLOAD_UNKNOWN."""
         return self._uploads.get(checked_name(name), upload_id)
 
     def complete_upload(self, upload: Upload, digest: str) -> None:
-        """Make a blob of the upload's bytes, or raise DIGEST_INVALID; the session is over."""
+        """End the session and store its bytes as a blob, or raise DIGEST_INVALID."""
         self._uploads.forget(upload)
         try:
             checked_digest(digest)
@@ -101,14 +98,14 @@ class Registry:
         self._storage.write(upload.name, _BLOBS, digest)
 
     def cancel_upload(self, upload: Upload) -> None:
-        """Drop the session and what it received."""
+        """End the session and discard the bytes that it received."""
         self._uploads.forget(upload)
         upload.discard()
 
     # Manifests
 
     def manifest(self, name: str, reference: str) -> Manifest:
-        """The manifest that a tag or a digest names, or MANIFEST_UNKNOWN."""
+        """Return the manifest that a tag or a digest names, or raise MANIFEST_UNKNOWN."""
         checked_name(name)
         digest: str | None = reference
         if is_digest(reference):
@@ -126,12 +123,16 @@ class Registry:
     ) -> tuple[str, str | None]:
         """Store a manifest under its digest, and under a tag if `reference` is one.
 
-        Returns its digest, and its subject's where it has one. Raises MANIFEST_INVALID,
-        MANIFEST_BLOB_UNKNOWN where it names a blob or manifest that the repository does not hold,
-        DIGEST_INVALID where `reference` is another digest than the contents'.
+        Returns:
+            The manifest's digest, and the digest of its subject or None.
+
+        Raises:
+            OciError: MANIFEST_INVALID; MANIFEST_BLOB_UNKNOWN if it names a blob or manifest that
+                the repository does not hold; DIGEST_INVALID if `reference` is a digest but not
+                that of `contents`.
         """
         checked_name(name)
-        digest = f"sha256:{hashlib.sha256(contents).hexdigest()}"
+        digest = digest_of(contents)
         if is_digest(reference):
             if checked_digest(reference) != digest:
                 detail = {"provided": reference, "actual": digest}
@@ -141,7 +142,7 @@ class Registry:
         parsed = _parsed(contents, media_type)
         self._check_references(name, parsed)
         self._check_tag(name, reference, digest)
-        subject = _digest_of(parsed["subject"]) if parsed.get("subject") else None
+        subject = _digest_in(parsed["subject"]) if parsed.get("subject") else None
         self._storage.add_blob(contents, digest)
         if subject:
             self._storage.write(name, f"{_REFERRERS}/{subject.removeprefix('sha256:')}", digest)
@@ -151,7 +152,7 @@ class Registry:
         return digest, subject
 
     def delete_manifest(self, name: str, reference: str) -> None:
-        """Delete a tag, or a manifest together with the tags on it; or MANIFEST_UNKNOWN."""
+        """Delete a tag, or a manifest together with its tags, or raise MANIFEST_UNKNOWN."""
         manifest = self.manifest(name, reference)
         if not is_digest(reference):
             self._storage.delete(name, _TAGS, reference)
@@ -164,42 +165,46 @@ class Registry:
     # Discovery
 
     def repositories(self) -> list[str]:
-        """The names of the repositories that hold a manifest, sorted."""
+        """Return the names of the repositories that hold a manifest, sorted."""
         return [name for name in self._storage.names() if self._storage.keys(name, _MANIFESTS)]
 
     def digests(self, name: str) -> list[str]:
-        """The digests of the manifests of repository `name`, sorted."""
+        """Return the digests of the manifests of repository `name`, sorted."""
         keys = self._storage.keys(checked_name(name), _MANIFESTS)
         return [f"sha256:{key}" for key in sorted(keys)]
 
     def tags(self, name: str) -> list[str]:
-        """The tags of repository `name` in the specification's order, or NAME_UNKNOWN."""
+        """Return the tags of repository `name` in the specification's order.
+
+        Raises:
+            OciError: NAME_UNKNOWN if the repository holds neither tags nor manifests.
+        """
         tags = self._storage.keys(checked_name(name), _TAGS)
         if not tags and not self._storage.keys(name, _MANIFESTS):
             raise OciError("NAME_UNKNOWN", "repository name not known to registry", {"name": name})
         return sorted(tags, key=lambda tag: (tag.lower(), tag))
 
     def tags_of(self, name: str, digest: str) -> list[str]:
-        """The tags of repository `name` that name this manifest, sorted."""
+        """Return the tags of repository `name` that point at this manifest, sorted."""
         keys = self._storage.keys(checked_name(name), _TAGS)
         return sorted(key for key in keys if self._storage.read(name, _TAGS, key) == digest)
 
     def pushed(self, name: str, digest: str) -> float:
-        """When a manifest came into repository `name`, in seconds since the epoch."""
+        """Return when a manifest was pushed to repository `name`, in seconds since the epoch."""
         return self._storage.written(checked_name(name), _MANIFESTS, checked_digest(digest))
 
     def tagged(self, name: str, tag: str) -> float:
-        """When a tag of repository `name` was last put, in seconds since the epoch."""
+        """Return when a tag of repository `name` was last written, in seconds since the epoch."""
         return self._storage.written(checked_name(name), _TAGS, checked_tag(tag))
 
     def referrers(self, name: str, subject: str) -> list[dict[str, Any]]:
-        """Descriptors of the manifests whose subject is `subject`, which need not exist."""
+        """Return descriptors of the manifests whose subject is `subject`, which need not exist."""
         checked_name(name)
         kind = f"{_REFERRERS}/{checked_digest(subject).removeprefix('sha256:')}"
         return list(self._descriptors(name, sorted(self._storage.keys(name, kind))))
 
     def _check_tag(self, name: str, reference: str, digest: str) -> None:
-        """The same manifest may be pushed again under its tag, wherever tags stay."""
+        """Let an immutable tag be pushed again only if it keeps its manifest."""
         if is_digest(reference) or self.rules is None:
             return
         if self._storage.read(name, _TAGS, reference) not in (None, digest):
@@ -224,10 +229,10 @@ class Registry:
 
     def _check_references(self, name: str, parsed: dict[str, Any]) -> None:
         blobs = [parsed["config"]] if "config" in parsed else []
-        # A layer with URLs of its own (a "foreign" one) is not pushed to registries.
+        # A layer with its own URLs (a "foreign" layer) is not pushed to registries.
         blobs += [layer for layer in parsed.get("layers", []) if not layer.get("urls")]
-        missing = [d for d in map(_digest_of, blobs) if not self._storage.has(name, _BLOBS, d)]
-        children = map(_digest_of, parsed.get("manifests", []))
+        missing = [d for d in map(_digest_in, blobs) if not self._storage.has(name, _BLOBS, d)]
+        children = map(_digest_in, parsed.get("manifests", []))
         missing += [d for d in children if not self._storage.has(name, _MANIFESTS, d)]
         if missing:
             message = "manifest references a manifest or blob unknown to registry"
@@ -235,7 +240,7 @@ class Registry:
 
 
 def _parsed(contents: bytes, media_type: str) -> dict[str, Any]:
-    """The manifest's JSON, of the shape that the rest of this module relies on."""
+    """Return the manifest's JSON, checked for the shape that this module relies on."""
     try:
         parsed = json.loads(contents)
     except ValueError as error:
@@ -255,7 +260,7 @@ def _parsed(contents: bytes, media_type: str) -> dict[str, Any]:
     return parsed
 
 
-def _digest_of(descriptor: dict[str, Any]) -> str:
+def _digest_in(descriptor: dict[str, Any]) -> str:
     digest = descriptor.get("digest")
     if not isinstance(digest, str):
         raise OciError("MANIFEST_INVALID", "a descriptor without a digest", descriptor)

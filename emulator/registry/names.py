@@ -1,6 +1,6 @@
-"""What repositories, tags and digests may be called (OCI distribution specification, "Pull").
+"""The syntax of repository names, tags and digests (OCI distribution specification, "Pull").
 
-Everything that reaches the disk as a path passes through here first.
+Everything that becomes a path on disk is checked here first.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ def checked_digest(digest: str) -> str:
 
 
 def is_digest(reference: str) -> bool:
-    """Whether a manifest's reference is a digest (of whatever kind) and not a tag."""
+    """Return whether a manifest's reference is a digest (of any algorithm) and not a tag."""
     return ":" in reference
 
 
 def split_reference(reference: str) -> tuple[str, str]:
-    """Split `HOST/NAME(:TAG)(@DIGEST)` into (NAME, DIGEST or TAG); `latest` where neither is given.
+    """Split `HOST/NAME(:TAG)(@DIGEST)` into (NAME, DIGEST or TAG); without either, `latest`.
 
-    Raises OciError where a part is missing or malformed.
+    Raises:
+        OciError: A part is missing or malformed.
     """
     _host, _, path = reference.partition("/")
     path, _, digest = path.partition("@")

@@ -1,33 +1,32 @@
-"""The wire format of manifests, tags and referrers, and of errors."""
+"""The wire format of manifests, tags, referrers and errors."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from emulator.registry.errors import OciError, RangeInvalid
+from emulator.registry.models import Registry
 from emulator.registry.names import is_digest
-
-if TYPE_CHECKING:
-    from emulator.registry.models import Registry
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 _VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
-# The specification asks registries to take manifests of at least this size, and to refuse with 413.
+# The specification asks registries to accept manifests of at least this size, and to refuse larger
+# ones with 413.
 _LARGEST_MANIFEST = 4 * 1024 * 1024  # bytes
 
 
 def answering(handler: Handler, registry: Registry) -> Handler:
-    """`handler`, with its errors turned into the specification's error bodies.
+    """Return `handler` with its errors turned into the specification's error bodies.
 
-    In a repository that is not there, nothing is.
+    The returned handler refuses every request for a repository that does not exist.
     """
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -48,28 +47,29 @@ def answering(handler: Handler, registry: Registry) -> Handler:
 
 
 def upload_headers(request: web.Request, upload_id: str, size: int) -> dict[str, str]:
-    """Where an upload of `size` bytes so far goes on."""
+    """Return the headers that say where to continue an upload of `size` bytes so far."""
     return {
         "Location": f"/v2/{request.match_info['name']}/blobs/uploads/{upload_id}",
-        # Inclusive, so there is no way to write an empty one: 0-0, as the reference implementation.
+        # The range is inclusive and cannot express "empty". The reference implementation answers
+        # 0-0, too.
         "Range": f"0-{max(size - 1, 0)}",
         "Docker-Upload-Uuid": upload_id,
     }
 
 
 async def version(_request: web.Request) -> web.Response:
-    """GET /v2/: this is a registry."""
+    """GET /v2/: confirm that this is a registry."""
     return web.json_response({}, headers=_VERSION)
 
 
 async def unsupported(request: web.Request) -> web.Response:
-    """Anything that the specification does not do with this path."""
+    """Refuse a method that the specification does not define for this path."""
     detail = {"method": request.method}
     raise OciError("UNSUPPORTED", "the operation is unsupported", detail)
 
 
 class ManifestResponses:
-    """Handlers for everything but blobs."""
+    """Handlers for manifests, tags and referrers."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -104,7 +104,7 @@ class ManifestResponses:
         return web.Response(status=201, headers=_VERSION | headers)
 
     async def delete(self, request: web.Request) -> web.Response:
-        """DELETE a tag, or a manifest with its tags."""
+        """DELETE a tag, or a manifest together with its tags."""
         path = request.match_info
         if self._registry.rules and not is_digest(path["reference"]):
             self._registry.rules.check_tag(path["name"], path["reference"], verb="delete")
@@ -112,7 +112,7 @@ class ManifestResponses:
         return web.Response(status=202, headers=_VERSION)
 
     async def tags(self, request: web.Request) -> web.Response:
-        """GET the tags, at most `n` of them, those after `last`."""
+        """GET the tags after `last`, at most `n` of them."""
         name = request.match_info["name"]
         tags = await asyncio.to_thread(self._registry.tags, name)
         last = request.query.get("last")
@@ -132,7 +132,7 @@ class ManifestResponses:
         return web.json_response({"name": name, "tags": tags}, headers=headers)
 
     async def referrers(self, request: web.Request) -> web.Response:
-        """GET an index of the manifests whose subject is the digest."""
+        """GET an index of the manifests whose subject is this digest."""
         path = request.match_info
         found = await asyncio.to_thread(self._registry.referrers, path["name"], path["digest"])
         headers = _VERSION | {"Content-Type": _OCI_INDEX}

@@ -1,21 +1,21 @@
-"""Blobs on their way in (OCI distribution specification, "Pushing blobs")."""
+"""Blobs that are being received (OCI distribution specification, "Pushing blobs")."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import uuid
 from pathlib import Path
 
+from emulator import files
 from emulator.registry.errors import OciError
 from emulator.registry.storage import Storage
 
 
 class Upload:
-    """One upload session: a file that grows, and the hash of what is in it. Blocking.
+    """One upload session: a growing file and the hash of its bytes. Every method blocks.
 
-    Not for two writers at once; `busy` is set by whoever writes.
+    It must not have two writers at once: a writer sets `busy`.
     """
 
     def __init__(self, name: str, upload_id: str, path: Path) -> None:
@@ -29,14 +29,14 @@ class Upload:
 
     def write(self, chunk: bytes | bytearray) -> None:
         """Append `chunk`."""
-        # Opened anew for each piece: a session that its client abandons holds no descriptor.
+        # Opened again for each piece, so that an abandoned session holds no descriptor.
         with self._path.open("ab") as file:
             file.write(chunk)
         self._hash.update(chunk)
         self.size += len(chunk)
 
     def complete(self, digest: str, storage: Storage) -> None:
-        """Make the blob `digest` of it, or raise DIGEST_INVALID; either way the upload is over."""
+        """End the upload: store its bytes as the blob `digest`, or raise DIGEST_INVALID."""
         actual = f"sha256:{self._hash.hexdigest()}"
         if actual != digest:
             self.discard()
@@ -46,16 +46,16 @@ class Upload:
                 {"provided": digest, "actual": actual},
             )
         with self._path.open("rb") as file:
-            os.fsync(file.fileno())
+            files.sync(file)
         storage.adopt_blob(self._path, digest)
 
     def discard(self) -> None:
-        """Drop what was received."""
+        """Delete the received bytes."""
         self._path.unlink(missing_ok=True)
 
 
 class Uploads:
-    """The sessions that are open."""
+    """The open upload sessions."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -71,13 +71,13 @@ class Uploads:
         return upload
 
     def get(self, name: str, upload_id: str) -> Upload:
-        """The open session, or BLOB_UPLOAD_UNKNOWN."""
+        """Return the open session, or raise BLOB_UPLOAD_UNKNOWN."""
         upload = self._open.get(upload_id)
         if upload is None or upload.name != name:
             raise OciError("BLOB_UPLOAD_UNKNOWN", "no such upload", {"upload": upload_id})
         return upload
 
     def forget(self, upload: Upload) -> None:
-        """Take the session off the list; its file is the caller's concern."""
+        """Remove the session from the list. Its file stays: the caller handles it."""
         with self._lock:
             self._open.pop(upload.id, None)

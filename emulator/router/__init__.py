@@ -1,1 +1,1 @@
-"""The run.app front end: a URL for each service and each tag."""
+"""The front end, in the place of run.app: a URL for each service and each tag."""

@@ -1,4 +1,4 @@
-"""The front end of one service: from its listeners to an instance of the revision chosen."""
+"""The front end of a service: chooses a revision for each request, and an instance of it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from emulator.identity.invoker import NotAllowed
-from emulator.instances.launch import StartFailed
+from emulator.errors import NotAllowed
 from emulator.instances.pool import Instances
 from emulator.instances.runtime import Instance
 from emulator.instances.scaling import NoInstance, Pool
+from emulator.instances.start_failures import StartFailed
 from emulator.names import Key
-from emulator.router import websocket
+from emulator.router import refusals, websocket
+from emulator.router.batches import LAUNCH
 from emulator.router.headers import REPLACED
 from emulator.router.proxy import BadInstance, InstanceGone, Proxy
-from emulator.router.served import LAUNCH
 from emulator.router.split import Split
 
 _BROKEN = (
@@ -38,17 +38,17 @@ _LAST_WORDS = 1.0
 
 
 class Frontend:
-    """What a service answers at its own URL (tag "") and at its tags' URLs.
+    """Answers the requests to a service, at its own URL (tag "") and at its tags' URLs.
 
-    `allow(path, headers)` raises NotAllowed, or returns headers to put in the place of the
-    request's own.
+    `allow(headers)` returns headers that replace the request's; it raises NotAllowed for a caller
+    who may not invoke the service.
     """
 
     def __init__(
         self,
         instances: Instances,
         proxy: Proxy,
-        allow: Callable[[str, Mapping[str, str]], dict[str, str]],
+        allow: Callable[[Mapping[str, str]], dict[str, str]],
     ) -> None:
         self._allow = allow
         self._instances = instances
@@ -56,37 +56,32 @@ class Frontend:
         self._splits: dict[str, Split] = {}
 
     def route(self, splits: dict[str, Split]) -> None:
-        """From the next request on, answer by these splits and no others."""
+        """Use these splits, by tag, from the next request on."""
         self._splits = splits
 
     async def answer(self, tag: str, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request that came to the service's (tag "") or a tag's URL."""
+        """Answer a request to the URL of the service (tag "") or of a tag."""
         if request.path == "/healthz":
-            return _page(404, _RESERVED)
+            return refusals.page(404, _RESERVED)
         split = self._splits.get(tag)
         if split is None:
-            return _page(404, _NOT_FOUND) if tag else _page(503, _BROKEN)
+            return refusals.page(404, _NOT_FOUND) if tag else refusals.page(503, _BROKEN)
         try:
-            request[REPLACED] = self._allow(request.path, request.headers)
+            request[REPLACED] = self._allow(request.headers)
         except NotAllowed as refusal:
-            return web.Response(
-                status=refusal.status,
-                text=refusal.page(),
-                content_type="text/html",
-                headers={"Server": "Google Frontend", **refusal.headers()},
-            )
+            return refusals.not_allowed(refusal, request.path)
         pool = self._instances.pool(split.choose())
         if pool is None:
-            return _page(503, _BROKEN)
+            return refusals.page(503, _BROKEN)
         request[LAUNCH] = pool.launch
         try:
             return await self._from(pool, request)
         except (StartFailed, InstanceGone, BadInstance):
-            return _page(503, _BROKEN)
+            return refusals.page(503, _BROKEN)
         except NoInstance:
-            return _page(429, _NO_INSTANCE)
+            return refusals.page(429, _NO_INSTANCE)
         except TimeoutError:
-            return _page(504, _TOO_LATE)
+            return refusals.page(504, _TOO_LATE)
 
     async def _from(self, pool: Pool, request: web.BaseRequest) -> web.StreamResponse:
         for _ in range(_TRIES):
@@ -97,7 +92,7 @@ class Frontend:
                     return await websocket.forward(self._proxy, request, member.instance, timeout)
                 return await self._proxy.forward(request, member.instance, timeout)
             except InstanceGone:
-                # Nothing was sent: another instance may have it.
+                # Nothing was sent: another instance can answer it.
                 pool.drop(member)
                 await _see_off(member.instance)
             finally:
@@ -106,17 +101,13 @@ class Frontend:
 
 
 async def _see_off(instance: Instance) -> None:
-    """End an instance that no longer listens; most likely it is about to end by itself."""
+    """Stop an instance that no longer listens; usually it is about to exit."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(instance.exited.wait(), _LAST_WORDS)
     if not instance.exited.is_set():
         await instance.stop(0.0)
 
 
-def _page(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=text, headers={"Server": "Google Frontend"})
-
-
 def revisions_of(splits: dict[str, Split]) -> set[Key]:
-    """Every revision that a request can reach."""
+    """Return every revision that a request can reach."""
     return {revision for split in splits.values() for revision in split.revisions}

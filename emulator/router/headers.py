@@ -1,4 +1,4 @@
-"""What the front end takes from and adds to a request's and a response's headers."""
+"""The headers that the front end removes and adds, of requests and of responses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from emulator.router.served import TRACE
+from emulator.router.batches import TRACE
 
 # Source: RFC 9110 section 7.6.1 (and the older names that RFC 2616 section 13.5.1 lists).
 _HOP_BY_HOP = frozenset(
@@ -34,11 +34,11 @@ _WEBSOCKET = frozenset(
 )
 
 REPLACED = "replaced-headers"
-"""Where a request keeps the headers that take the place of its own."""
+"""The key of a request's headers that replace its own."""
 
 
 def for_instance(request: web.BaseRequest, *, upgrade: bool = False) -> CIMultiDict[str]:
-    """The headers to send on: as they came, plus where the request came from and its trace.
+    """Return a request's headers for an instance: with its origin and its trace added.
 
     Source: https://cloud.google.com/trace/docs/trace-context (both header formats).
     """
@@ -56,7 +56,7 @@ def for_instance(request: web.BaseRequest, *, upgrade: bool = False) -> CIMultiD
 
 
 def _add_trace(headers: CIMultiDict[str]) -> str:
-    """Make the request part of a trace, its caller's where it has one; returns the trace's ID."""
+    """Add a request to its caller's trace, or to a new one; returns the trace's ID."""
     trace, span = secrets.token_hex(16), secrets.token_hex(8)
     parent = headers.get("traceparent", "").split("-")
     if len(parent) == 4:
@@ -74,7 +74,7 @@ def _add_trace(headers: CIMultiDict[str]) -> str:
 
 
 def for_caller(received: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """The headers of an instance's response, as Google's front end passes them on."""
+    """Return the headers of an instance's response as Google's front end passes them on."""
     headers = _passed_on(received, frozenset())
     headers["Server"] = "Google Frontend"
     return headers

@@ -1,4 +1,4 @@
-"""One request to one instance and back, streamed both ways."""
+"""Sends a request to an instance and its answer back, both as streams."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from yarl import URL
 from emulator.instances.runtime import Instance
 from emulator.router import headers
 
-# Servers close idle connections, gunicorn after 2 seconds: let go of ours before that.
+# Servers close idle connections, gunicorn after 2 seconds: ours are closed before that.
 _KEEP_IDLE = 1.0
 _LONGEST_HEADER = 64 * 1024
 _CHUNK = 64 * 1024
 
-# May be sent again on a new connection when a kept one turns out to be closed.
+# Sent again on a new connection if a kept one turns out to be closed.
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -27,7 +27,7 @@ _Opening = AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse[bool]]
 
 
 class InstanceGone(Exception):
-    """The instance could not be reached, and nothing of the request has been sent to it."""
+    """The instance could not be reached; nothing of the request was sent to it."""
 
 
 class BadInstance(Exception):
@@ -35,7 +35,7 @@ class BadInstance(Exception):
 
 
 class _Attempt:
-    """Whether anything of a request has been sent to an instance."""
+    """Whether a part of a request was sent to an instance."""
 
     sent = False
 
@@ -56,9 +56,12 @@ class Proxy:
     async def forward(
         self, request: web.BaseRequest, instance: Instance, timeout: float
     ) -> web.StreamResponse:
-        """Answer `request` with what `instance` answers, within `timeout` seconds.
+        """Send a request to an instance, and its answer back, within `timeout` seconds.
 
-        Raises InstanceGone, BadInstance and, before the answer has begun, TimeoutError.
+        Raises:
+            InstanceGone: The instance could not be reached.
+            BadInstance: The instance broke the connection.
+            TimeoutError: The time was over before the answer began.
         """
         response: web.StreamResponse | None = None
         attempt = _Attempt()
@@ -68,14 +71,15 @@ class Proxy:
                     response = _response(request, received)
                     return await _copy(request, received, response)
         except aiohttp.ClientConnectorError as error:
-            # The session may have sent it before on a kept connection, and the instance died of it.
+            # The session may have sent it on a kept connection before, and the instance crashed.
             raise (BadInstance if attempt.sent else InstanceGone) from error
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             if response is None or not response.prepared:
                 if isinstance(error, TimeoutError):
                     raise
                 raise BadInstance from error
-            # Too late for another status: break off, so that the caller sees it is not whole.
+            # Too late for another status: an abort shows the caller that the answer is not
+            # complete.
             if request.transport is not None:
                 request.transport.abort()
             return response
@@ -84,7 +88,7 @@ class Proxy:
         self, request: web.BaseRequest, instance: Instance, attempt: _Attempt
     ) -> aiohttp.ClientResponse:
         has_body = request.body_exists
-        # A request that must not be sent twice never meets a connection that may just have closed.
+        # A request that must not be sent twice needs a new connection: a kept one may be closed.
         session = self._kept if request.method in _REPEATABLE and not has_body else self._fresh
         sent = headers.for_instance(request)
         return await session.request(
@@ -104,7 +108,7 @@ class Proxy:
     def websocket(
         self, request: web.BaseRequest, instance: Instance, protocols: tuple[str, ...]
     ) -> _Opening:
-        """Open a WebSocket to `instance` for `request`; to be used with `async with`."""
+        """Open a WebSocket to `instance` for `request`; a context manager."""
         return self._fresh.ws_connect(
             URL(instance.url + request.raw_path, encoded=True),
             headers=headers.for_instance(request, upgrade=True),
@@ -131,7 +135,7 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 
 
 async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    """The request's body as it comes. A caller that asked may now send it."""
+    """Yield the request's body as it comes; a caller that waits for 100 Continue gets it."""
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     while chunk := await request.content.readany():
@@ -141,7 +145,7 @@ async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
 def _response(request: web.BaseRequest, received: aiohttp.ClientResponse) -> web.StreamResponse:
     passed_on = headers.for_caller(received.headers)
     if received.content.is_eof() and request.method != "HEAD":
-        # All of it is here: one write.
+        # The answer is complete: one write.
         passed_on.popall("Content-Length", None)
         body = received.content.read_nowait() if received.content.total_bytes else b""
         return web.Response(

@@ -1,26 +1,27 @@
-"""Listeners: a loopback port for each service and each tag, the same one after a restart."""
+"""Listeners: a loopback port for each service and each tag, the same after a restart."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from emulator.identity.invoker import Invoker
 from emulator.instances.pool import Instances
 from emulator.names import Key
 from emulator.ports import Ports
+from emulator.router.batches import RequestBatches
 from emulator.router.frontend import Frontend
 from emulator.router.proxy import Proxy
-from emulator.router.served import Ledger
 from emulator.router.split import Split
 from emulator.store import Store
 
 _FILE = "ports.json"
 _LONGEST_HEADER = 64 * 1024
+
+Check = Callable[[Key, str, Mapping[str, str]], dict[str, str]]
 
 
 class _Listener:
@@ -30,29 +31,38 @@ class _Listener:
         self.port = port
 
     async def close(self, patience: float) -> None:
-        """Take no more connections; wait `patience` seconds for the requests under way."""
+        """Take no more connections; wait up to `patience` seconds for open requests."""
         self.door.close()
-        # Without this, idle connections would be waited for, too.
+        # Without this, it would wait for idle connections, too.
         self.server.pre_shutdown()
         await self.server.shutdown(patience)
 
 
 class Router:
-    """The front ends of all services. What they serve is taken down in `ledger`."""
+    """The front ends of all services.
+
+    Args:
+        instances: The instances that answer.
+        ports: Where free ports come from.
+        store: Where the ports of services and tags are stored.
+        check: `check(service, url, headers)` returns headers that replace the request's; it raises
+            NotAllowed for a caller who may not invoke the service.
+        batches: Takes the requests that were served.
+    """
 
     def __init__(
         self,
         instances: Instances,
         ports: Ports,
         store: Store,
-        invoker: Invoker,
-        ledger: Ledger,
+        check: Check,
+        batches: RequestBatches,
     ) -> None:
-        self._invoker = invoker
+        self._check = check
         self._instances = instances
         self._ports = ports
         self._store = store
-        self._ledger = ledger
+        self._batches = batches
         self._proxy = Proxy()
         self._frontends: dict[Key, Frontend] = {}
         self._listeners: dict[tuple[Key, str], _Listener] = {}
@@ -60,7 +70,7 @@ class Router:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def open(self, service: Key, tags: set[str]) -> None:
-        """Listen for a service and its tags, and no longer for tags that it had before."""
+        """Listen for a service and its tags. Tags that it had before keep their listeners."""
         frontend = self._frontends.get(service)
         if frontend is None:
             allow = functools.partial(self._allow, service)
@@ -78,7 +88,7 @@ class Router:
         self._forget(gone)
 
     def close_service(self, service: Key) -> None:
-        """Stop listening for a service that was deleted; requests under way are finished."""
+        """Stop listening for a service that was deleted; open requests are finished."""
         self._frontends.pop(service, None)
         self._forget([at for at in self._listeners if at[0] == service])
 
@@ -93,19 +103,19 @@ class Router:
             self._remember(changed=True)
 
     def route(self, service: Key, splits: dict[str, Split]) -> None:
-        """Send a service's requests by `splits` (by tag, "" for its own URL) from now on."""
+        """Use `splits` for a service (by tag, "" for its own URL) from the next request on."""
         self._frontends[service].route(splits)
 
     def url(self, service: Key, tag: str = "") -> str:
-        """The URL of a service or tag that is listened for."""
+        """Return the URL of a service or tag that has a listener."""
         return f"http://127.0.0.1:{self._listeners[service, tag].port}"
 
-    def _allow(self, service: Key, path: str, headers: Mapping[str, str]) -> dict[str, str]:
-        return self._invoker.check(service, self.url(service), path, headers)
+    def _allow(self, service: Key, headers: Mapping[str, str]) -> dict[str, str]:
+        return self._check(service, self.url(service), headers)
 
     async def _listen(self, frontend: Frontend, service: Key, tag: str) -> _Listener:
         server = web.Server(
-            functools.partial(self._ledger.observed, functools.partial(frontend.answer, tag)),
+            functools.partial(self._batches.observed, functools.partial(frontend.answer, tag)),
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
@@ -125,7 +135,7 @@ class Router:
 
     def _remember(self, *, changed: bool = False) -> None:
         ports = {_name(*at): listener.port for at, listener in self._listeners.items()}
-        # Services that have not been opened yet after a restart keep their ports.
+        # Services that are not open yet after a restart keep their ports.
         services = {_name(service, "") for service in self._frontends}
         kept = {k: v for k, v in self._remembered.items() if k.partition("#")[0] not in services}
         if changed or ports | kept != self._remembered:

@@ -1,4 +1,4 @@
-"""Which revision answers the next request."""
+"""Chooses the revision that answers the next request."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Split:
     """Chooses among revisions by weight.
 
     Steps of the golden ratio around a circle land in each share evenly: after any number of
-    requests the counts are closer to the weights than those of a random choice, and no client that
-    repeats a pattern of its own always meets the same revision.
+    requests the counts are closer to the weights than a random choice would bring them, and a
+    client that repeats a pattern of requests does not always reach the same revision.
     """
 
     def __init__(self, weights: Sequence[tuple[Key, int]]) -> None:
-        """`weights` are revisions with their percentages; at least one is above zero."""
+        """`weights` are revisions with their percentages, of which at least one is above zero."""
         self._revisions = [revision for revision, weight in weights if weight > 0]
         self._ends = list(itertools.accumulate(weight for _, weight in weights if weight > 0))
         self._point = random.random()  # noqa: S311 - a starting point, not a secret
@@ -31,7 +31,7 @@ class Split:
         return self._revisions
 
     def choose(self) -> Key:
-        """The revision for the next request."""
+        """Return the revision for the next request."""
         if len(self._revisions) == 1:
             return self._revisions[0]
         self._point = (self._point + _GOLDEN) % 1.0

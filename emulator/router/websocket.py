@@ -1,4 +1,4 @@
-"""WebSockets: both ends are opened, then messages go across as they come."""
+"""WebSockets: opens both ends, then passes messages on as they come."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ def is_websocket(request: web.BaseRequest) -> bool:
 async def forward(
     proxy: Proxy, request: web.BaseRequest, instance: Instance, timeout: float
 ) -> web.StreamResponse:
-    """Join the caller with `instance` for `timeout` seconds at most.
+    """Connect the caller with `instance` for at most `timeout` seconds.
 
-    Raises InstanceGone and BadInstance, and answers as the instance does when it refuses.
+    An instance that refuses the WebSocket is answered for with its own status.
+
+    Raises:
+        InstanceGone: The instance could not be reached.
+        BadInstance: The instance broke the connection.
     """
     offered = request.headers.get("Sec-WebSocket-Protocol", "")
     protocols = tuple(name.strip() for name in offered.split(",") if name.strip())

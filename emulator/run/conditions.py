@@ -10,7 +10,7 @@ TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 
 class State(NamedTuple):
-    """What a condition says: `status` is True, False or Unknown; the rest says why."""
+    """The state of a condition: `status` is True, False or Unknown; the rest says why."""
 
     status: str
     reason: str = ""
@@ -18,7 +18,7 @@ class State(NamedTuple):
 
 
 def get(document: dict[str, Any], kind: str) -> State:
-    """The condition of type `kind` in a service's or revision's status; Unknown when not there."""
+    """Return the condition of type `kind` of a service or revision; Unknown if it has none."""
     for condition in document.get("status", {}).get("conditions", []):
         if condition["type"] == kind:
             return State(
@@ -28,7 +28,7 @@ def get(document: dict[str, Any], kind: str) -> State:
 
 
 def since(document: dict[str, Any], kind: str) -> str | None:
-    """When the condition of type `kind` last changed its status; None when it is not there."""
+    """Return when the condition of type `kind` last changed its status; None if there is none."""
     for condition in document.get("status", {}).get("conditions", []):
         if condition["type"] == kind:
             return str(condition["lastTransitionTime"])
@@ -38,7 +38,7 @@ def since(document: dict[str, Any], kind: str) -> str | None:
 def put(document: dict[str, Any], kind: str, state: State, *, since: str | None = None) -> None:
     """Set the condition of type `kind`.
 
-    Its transition time becomes `since` (now, unless given) when its status changes.
+    If its status changes, its transition time becomes `since`, by default the current time.
     """
     conditions: list[dict[str, Any]] = document["status"].setdefault("conditions", [])
     before = next((c for c in conditions if c["type"] == kind), None)

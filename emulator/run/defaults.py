@@ -1,4 +1,4 @@
-"""What Cloud Run fills in where a manifest is silent, so that equal templates compare equal."""
+"""The defaults that Cloud Run fills in, so that templates with the same meaning compare equal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from emulator.names import default_service_account
 
-# Written by Google's own clients on every call: who called, not what should run.
+# Google's own clients write these on every call. They say who called, not what should run.
 _CALLER = ("run.googleapis.com/client-name", "run.googleapis.com/client-version")
 
 
 def filled_in(template: dict[str, Any], project: str) -> dict[str, Any]:
-    """A copy of a revision template with Cloud Run's defaults in the places left out.
+    """Return a copy of a revision template with Cloud Run's defaults for the omitted fields.
 
     Source: https://cloud.google.com/run/docs/reference/yaml/v1 (defaults of each field).
     """
@@ -57,7 +57,7 @@ def _fill_in_probe(probe: dict[str, Any], port: int) -> None:
 
 
 def ingress_index(spec: dict[str, Any]) -> int:
-    """Which of a revision's containers takes the requests: the one with a port, or the only one."""
+    """Return the index of the container that takes the requests: the one with a port, or 0."""
     containers = spec.get("containers", [])
     for index, container in enumerate(containers):
         if container.get("ports"):
@@ -66,7 +66,7 @@ def ingress_index(spec: dict[str, Any]) -> int:
 
 
 def same_content(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two filled-in templates ask for the same revision, whatever their names."""
+    """Return whether two filled-in templates describe the same revision; names do not count."""
     return bool(_content(one) == _content(other))
 
 
@@ -77,7 +77,7 @@ def _content(template: dict[str, Any]) -> Any:
 
 
 def _without_empty(value: Any) -> Any:
-    """Empty and absent are the same to Google's APIs; exports write some fields out, empty."""
+    """Drop empty values. To Google's APIs they are absent; exports write some fields empty."""
     if isinstance(value, dict):
         kept = {key: _without_empty(item) for key, item in value.items()}
         return {key: item for key, item in kept.items() if item not in ({}, [], "")}

@@ -1,4 +1,4 @@
-"""Services and revisions as documents: what Cloud Run adds to what the client sent."""
+"""The documents of services and revisions: the client's fields and those that Cloud Run adds."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Document = dict[str, Any]
 API_VERSION = "serving.knative.dev/v1"
 _CALLER = "developer@localhost"
 
-# Annotations that Cloud Run writes itself: whatever a client sends for them does not count.
-_OURS = (
+# Annotations that Cloud Run writes itself. A client's values for them are ignored.
+_SYSTEM = (
     "serving.knative.dev/creator",
     "serving.knative.dev/lastModifier",
     "run.googleapis.com/ingress-status",
@@ -30,7 +30,7 @@ _OURS = (
     "run.googleapis.com/urls",
 )
 
-# What a revision has besides its template's labels and annotations.
+# The labels and annotations that Cloud Run adds to those of a revision's template.
 REVISION_LABELS = (
     LOCATION_LABEL,
     SERVICE_LABEL,
@@ -45,7 +45,7 @@ REVISION_ANNOTATIONS = ("serving.knative.dev/creator",)
 def new_service(
     key: Key, sent: schema.Service, template: Document, plan: list[Document]
 ) -> Document:
-    """The document of a service that did not exist before, at generation 1, with nothing ready."""
+    """Return the document of a new service: generation 1, no condition yet."""
     document: Document = {
         "apiVersion": API_VERSION,
         "kind": "Service",
@@ -67,11 +67,11 @@ def new_service(
 
 
 def put_metadata(document: Document, key: Key, sent: schema.Service) -> None:
-    """Take the client's labels and annotations over into a service's document."""
+    """Copy the client's labels and annotations into a service's document."""
     metadata = document["metadata"]
     assert sent.metadata is not None
     creator = metadata["annotations"]["serving.knative.dev/creator"]
-    users = {k: v for k, v in (sent.metadata.annotations or {}).items() if k not in _OURS}
+    users = {k: v for k, v in (sent.metadata.annotations or {}).items() if k not in _SYSTEM}
     urls = metadata["annotations"].get("run.googleapis.com/urls")
     ingress = users.setdefault("run.googleapis.com/ingress", "all")
     metadata["labels"] = {**(sent.metadata.labels or {}), LOCATION_LABEL: key.region}
@@ -86,9 +86,13 @@ def put_metadata(document: Document, key: Key, sent: schema.Service) -> None:
 
 
 def new_revision(key: Key, service: Document, template: Document, logs: str) -> Document:
-    """The document of the revision `key` that `service`'s current generation makes.
+    """Return the document of a new revision.
 
-    `template` is filled in; `logs` is the address where its logs can be read.
+    Args:
+        key: The revision.
+        service: The document of its service, whose current generation makes the revision.
+        template: The service's template, with defaults filled in.
+        logs: The URL of the revision's logs.
     """
     metadata = service["metadata"]
     sent = template.get("metadata", {})
@@ -139,19 +143,19 @@ def new_revision(key: Key, service: Document, template: Document, logs: str) -> 
 
 
 def generated_name(service: str, generation: int) -> str:
-    """A revision name such as Cloud Run makes: `service-00007-kwf`."""
+    """Return a revision name in Cloud Run's form: `service-00007-kwf`."""
     letters = "".join(random.choices("bcdfghjklmnpqrstvwxz", k=3))  # noqa: S311 - not a secret
     return f"{service}-{generation:05d}-{letters}"
 
 
 def self_link(key: Key, kind: str) -> str:
-    """`metadata.selfLink` of a thing of the plural `kind`."""
+    """Return `metadata.selfLink` of a resource; `kind` is the plural, such as `services`."""
     number = project_number(key.project)
     return f"/apis/{API_VERSION}/namespaces/{number}/{kind}/{key.name}"
 
 
 def configuration(service: Document) -> Document:
-    """The Configuration that a service owns: its template and the revisions made from it."""
+    """Return the Configuration that a service owns: its template and its latest revisions."""
     ready = conditions.get(service, "ConfigurationsReady")
     status = {
         name: service["status"][name]
@@ -164,7 +168,7 @@ def configuration(service: Document) -> Document:
 
 
 def route(service: Document) -> Document:
-    """The Route that a service owns: its traffic."""
+    """Return the Route that a service owns: its traffic."""
     ready = conditions.get(service, "RoutesReady")
     status = {
         name: service["status"][name]

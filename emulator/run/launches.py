@@ -1,4 +1,4 @@
-"""From a Revision's document to what the instances room needs to start it."""
+"""Turns a Revision's document into a Launch: all that is needed to start an instance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from emulator.instances.launch import Launch, Probe, SecretVariable
 from emulator.names import Key, project_number
-from emulator.run import scale
+from emulator.run import quantities, scale
 from emulator.run.defaults import ingress_index
 from emulator.run.resources import service_of
 
@@ -14,11 +14,11 @@ Document = dict[str, Any]
 
 
 def launch(key: Key, revision: Document) -> Launch:
-    """How to start the revision `key`; its image is by digest once it was resolved."""
+    """Return how to start the revision `key`. Once its image is resolved, it is by digest."""
     spec = revision["spec"]
     container = spec["containers"][ingress_index(spec)]
     limits = container["resources"]["limits"]
-    cpu = scale.amount(limits["cpu"])
+    cpu = quantities.amount(limits["cpu"])
     port = container["ports"][0]["containerPort"]
     return Launch(
         revision=key,
@@ -40,7 +40,7 @@ def launch(key: Key, revision: Document) -> Launch:
         liveness=_probe(container["livenessProbe"], port) if "livenessProbe" in container else None,
         concurrency=scale.concurrency(spec, cpu),
         bounds=scale.of_revision(revision["metadata"].get("annotations", {})),
-        memory=int(scale.amount(limits["memory"])),
+        memory=int(quantities.amount(limits["memory"])),
         cpu=cpu,
         request_timeout=float(spec["timeoutSeconds"]),
     )
@@ -67,7 +67,7 @@ def _secrets(key: Key, revision: Document) -> tuple[SecretVariable, ...]:
 
 
 def _aliases(revision: Document) -> dict[str, str]:
-    """Names for secrets of other projects, `alias:projects/PROJECT/secrets/NAME,…`.
+    """Return the secrets of other projects by alias, `alias:projects/PROJECT/secrets/NAME,…`.
 
     Source: https://cloud.google.com/run/docs/configuring/services/secrets (secrets from other
     projects).

@@ -1,4 +1,4 @@
-"""How much there may be of what nobody deletes.
+"""Limits on revisions and tags, which Cloud Run keeps by deleting the oldest.
 
 Source: https://cloud.google.com/run/quotas (1,000 revisions a service, 2,000 tags a project and
 region) and https://cloud.google.com/run/docs/managing/revisions (older revisions are deleted).
@@ -21,9 +21,14 @@ TAGS = 2_000
 def surplus_revisions(
     service: Document, revisions: list[tuple[Key, Document]], limit: int = REVISIONS
 ) -> list[Key]:
-    """The revisions to delete, so that a service has `limit` at most; `revisions` oldest first.
+    """Return the revisions to delete so that a service has at most `limit`.
 
-    None that has traffic or a tag, or is the latest created or ready one.
+    Revisions with traffic or a tag and the latest created and latest ready ones are kept.
+
+    Args:
+        service: The service's document.
+        revisions: Its revisions, oldest first.
+        limit: The most revisions of a service.
     """
     if len(revisions) <= limit:
         return []
@@ -38,10 +43,18 @@ def surplus_revisions(
 def surplus_tags(
     services: Iterable[tuple[Key, Document]], made: dict[Key, str], limit: int = TAGS
 ) -> list[tuple[Key, str]]:
-    """The tags to drop from one project and region, so that it has `limit` at most.
+    """Return the tags to drop so that a project and region has at most `limit`.
 
-    Tags without traffic go, those of the oldest revisions first: `made` says when each revision was
-    made. Cloud Run goes by the tags' own history, which is not kept here.
+    Only tags without traffic are dropped, those of the oldest revisions first. Cloud Run uses the
+    history of the tags, which is not kept here.
+
+    Args:
+        services: The services of one project and region.
+        made: The time when each revision was created.
+        limit: The most tags of a project and region.
+
+    Returns:
+        Pairs of a service and a tag.
     """
     found = [
         (key, target)
@@ -58,5 +71,5 @@ def surplus_tags(
 
 
 def without_tags(plan: list[Document], dropped: set[str]) -> list[Document]:
-    """A traffic plan (without shares of those tags) that lacks some tags."""
+    """Return a traffic plan without the targets of the dropped tags, which have no share."""
     return [target for target in plan if not traffic.tags([target]) & dropped]

@@ -1,8 +1,9 @@
-"""The rules for labels and for the annotations that scale.
+"""The rules for names, labels and the scaling annotations.
 
 Source: https://cloud.google.com/run/docs/configuring/services/labels (keys and values) and
-https://cloud.google.com/run/docs/configuring/min-instances. That keys with a system's prefix are
-taken too is seen with gcloud, which sends client.knative.dev/nonce. The messages are ours.
+https://cloud.google.com/run/docs/configuring/min-instances. Cloud Run also accepts keys with a
+system's prefix: gcloud sends client.knative.dev/nonce. The messages about
+labels and scaling are Shipway's own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import re
 from emulator.errors import invalid
 from emulator.run import schema
 
+# RFC 1035 label: the form of service names, revision names and tags.
+LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
 _MOST_LABELS = 64
 _LONGEST = 63
 _SYSTEM = re.compile(r"([a-z0-9-]+\.)*(googleapis\.com|knative\.dev|kubernetes\.io)/[\w.-]{1,63}")
@@ -19,8 +23,31 @@ _MINIMUM = "autoscaling.knative.dev/minScale"
 _MAXIMUM = "autoscaling.knative.dev/maxScale"
 
 
+def check_service_name(name: str) -> None:
+    """Raise a 400 ApiError for an invalid name of a service."""
+    if len(name) > 49 or not LABEL.fullmatch(name):
+        raise invalid(
+            "must use only lowercase alphanumeric characters and dashes, cannot begin or end with "
+            "a dash or begin with a digit, and cannot be longer than 49 characters.",
+            "metadata.name",
+        )
+
+
+def check_revision_name(name: str, service_name: str) -> None:
+    """Raise a 400 ApiError for an invalid name of a revision of the service."""
+    field = "spec.template.metadata.name"
+    if not name.startswith(f"{service_name}-"):
+        raise invalid(f"must be prefixed by the service's name and a dash: {service_name}-.", field)
+    if len(name) > 63 or not LABEL.fullmatch(name):
+        raise invalid(
+            "must use only lowercase alphanumeric characters and dashes, cannot begin or end with "
+            "a dash, and cannot be longer than 63 characters.",
+            field,
+        )
+
+
 def check_metadata(metadata: schema.ObjectMeta | None, where: str) -> None:
-    """Raise a 400 ApiError for labels or scaling annotations that cannot be."""
+    """Raise a 400 ApiError for invalid labels or scaling annotations."""
     if metadata is None:
         return
     labels = metadata.labels or {}
@@ -46,7 +73,7 @@ def check_metadata(metadata: schema.ObjectMeta | None, where: str) -> None:
 
 
 def _is_plain(text: str) -> bool:
-    # Letters of alphabets that know no upper case count as lowercase.
+    # Letters of alphabets without upper case count as lowercase.
     good = all(c in "-_" or c.isdigit() or (c.isalpha() and c == c.lower()) for c in text)
     return good and len(text) <= _LONGEST
 

@@ -1,7 +1,7 @@
-"""What the Admin API does, without HTTP: services and revisions are read, written and deleted.
+"""The Admin API without HTTP: reads, writes and deletes services and revisions.
 
-Every method is one step of the event loop (nothing awaits), so that two writers never interleave:
-a write is checked against the current resourceVersion, stored, and only then acknowledged.
+No method awaits: each is one step of the event loop, so that two writers never interleave. A write
+is checked against the current resourceVersion, stored, and only then acknowledged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 from emulator.errors import ApiError, invalid
 from emulator.names import Key
-from emulator.run import conditions, defaults, documents, limits, schema, validation
+from emulator.run import (
+    conditions,
+    defaults,
+    documents,
+    limits,
+    schema,
+    service_rules,
+    traffic_rules,
+)
 from emulator.run.conditions import UNKNOWN, State
 from emulator.run.resources import LOCATION_LABEL, SERVICE_LABEL, Resources
 
@@ -23,17 +31,18 @@ _ROUTING = State(UNKNOWN, "RouteMissing", "Configuring traffic.")
 
 
 class Plan(NamedTuple):
-    """A checked write: the service as it will be, and the revision to make with it, if any."""
+    """A checked write: the new document of the service, and of the revision to create, if any."""
 
     service: Document
     revision: tuple[Key, Document] | None
 
 
 class Admin:
-    """Services and revisions of every project and region.
+    """The services and revisions of every project and region.
 
     `changed(service)` is called after a service was written, `removed(service, revisions)` after
-    it or some of its revisions were deleted. `logs_url(revision)` is where logs can be read.
+    it or some of its revisions were deleted. `logs_url(revision)` is the URL of a revision's logs.
+    Methods that fail raise ApiError; the docstrings name its status.
     """
 
     def __init__(
@@ -50,14 +59,14 @@ class Admin:
         self._logs_url = logs_url
 
     def service(self, key: Key) -> Document:
-        """One service; raises ApiError NOT_FOUND."""
+        """Return one service; raise NOT_FOUND."""
         try:
             return self.resources.services[key]
         except KeyError:
             raise _missing(key, "Service") from None
 
     def revision(self, key: Key) -> Document:
-        """One revision, with its Active condition; raises ApiError NOT_FOUND."""
+        """Return one revision with its Active condition; raise NOT_FOUND."""
         try:
             document = self.resources.revisions[key]
         except KeyError:
@@ -65,7 +74,7 @@ class Admin:
         return self._with_activity(key, document)
 
     def services(self, project: str, region: str | None) -> list[Document]:
-        """A project's services, by name; of all regions when `region` is None."""
+        """Return a project's services, sorted; of all regions if `region` is None."""
         return [
             document
             for key, document in sorted(self.resources.services.items())
@@ -73,9 +82,9 @@ class Admin:
         ]
 
     def revisions(self, project: str, region: str | None) -> list[Document]:
-        """A project's revisions, newest first; of all regions when `region` is None.
+        """Return a project's revisions, newest first; of all regions if `region` is None.
 
-        They lack their Active condition: `shown` adds it to those that are going to be seen.
+        They lack the Active condition: `shown` adds it to those that are sent to the client.
         """
         found = [
             document
@@ -86,9 +95,9 @@ class Admin:
         found.sort(key=lambda item: str(item["metadata"]["creationTimestamp"]), reverse=True)
         return found
 
-    def create(self, key: Key, body: Any, *, dry_run: bool) -> Document:
-        """Make a service; raises ApiError (INVALID_ARGUMENT, ALREADY_EXISTS)."""
-        sent = validation.service(body, key)
+    def create(self, key: Key, body: Document, *, dry_run: bool) -> Document:
+        """Create a service; raise INVALID_ARGUMENT or ALREADY_EXISTS."""
+        sent = service_rules.service(body, key)
         if key in self.resources.services:
             raise ApiError("ALREADY_EXISTS", f"Resource '{key.name}' already exists.")
         assert sent.metadata is not None
@@ -96,10 +105,15 @@ class Admin:
             raise invalid("must not be set when creating.", "metadata.resourceVersion")
         return self._write(key, self._plan(key, sent, None), dry_run=dry_run)
 
-    def replace(self, key: Key, body: Any, *, dry_run: bool) -> Document:
-        """Write a service that exists; raises ApiError (also ABORTED for a stale version)."""
+    def replace(self, key: Key, body: Document, *, dry_run: bool) -> Document:
+        """Replace a service.
+
+        Raises:
+            ApiError: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS (another revision has the name),
+                or ABORTED (the body's resourceVersion is not the current one).
+        """
         current = self.service(key)
-        sent = validation.service(body, key)
+        sent = service_rules.service(body, key)
         assert sent.metadata is not None
         version = sent.metadata.resource_version
         if version and version != current["metadata"]["resourceVersion"]:
@@ -111,15 +125,15 @@ class Admin:
         return self._write(key, self._plan(key, sent, current), dry_run=dry_run)
 
     def delete(self, key: Key, *, dry_run: bool) -> None:
-        """Delete a service with its revisions; raises ApiError NOT_FOUND."""
+        """Delete a service with its revisions; raise NOT_FOUND."""
         self.service(key)
         if not dry_run:
             self._removed(key, self.resources.delete_service(key))
 
     def delete_revision(self, key: Key, *, dry_run: bool) -> None:
-        """Delete a revision that nothing points at; raises ApiError.
+        """Delete a revision that is not in use; raise NOT_FOUND or FAILED_PRECONDITION.
 
-        Source: https://cloud.google.com/run/docs/managing/revisions#delete (which may not be).
+        Source: https://cloud.google.com/run/docs/managing/revisions#delete (which cannot be).
         """
         document = self.revision(key)
         owner = key.sibling(document["metadata"]["labels"][SERVICE_LABEL])
@@ -146,7 +160,7 @@ class Admin:
         template = defaults.filled_in(schema.plain(sent.spec.template), key.project)
         name, is_new = self._revision_name(key, template, current)
         known = {revision.name for revision, _ in self.resources.revisions_of(key)}
-        traffic = validation.traffic(sent.spec.traffic, known | {name}, key.name)
+        traffic = traffic_rules.plan(sent.spec.traffic, known | {name}, key.name)
         if current is None:
             service = documents.new_service(key, sent, template, traffic)
         else:
@@ -166,7 +180,7 @@ class Admin:
     def _revision_name(
         self, key: Key, template: Document, current: Document | None
     ) -> tuple[str, bool]:
-        """The name of the revision that `template` asks for, and whether it has to be made."""
+        """Return the name of the revision that `template` describes, and whether it is new."""
         name = template.get("metadata", {}).get("name")
         if name:
             existing = self.resources.revisions.get(key.sibling(name))
@@ -187,7 +201,7 @@ class Admin:
         return documents.generated_name(key.name, current["metadata"]["generation"] + 1), True
 
     def _template_of(self, key: Key, revision: Document) -> Document | None:
-        """The template that a revision of the service `key` was made from; None for another's."""
+        """Return the template of a revision; None if it is not a revision of the service `key`."""
         labels = revision["metadata"]["labels"]
         if labels[SERVICE_LABEL] != key.name:
             return None
@@ -203,7 +217,7 @@ class Admin:
         }
 
     def _announce(self, service: Document, current: Document | None, revision: str) -> None:
-        """Set the status that a client sees until the reconcile loop has done its work."""
+        """Set the status that a client sees until the service is reconciled."""
         status = service["status"]
         before = current or {"spec": {}, "status": {}}
         status["observedGeneration"] = service["metadata"]["generation"]
@@ -219,7 +233,7 @@ class Admin:
         if dry_run:
             return plan.service
         if plan.revision is not None:
-            # First, so that a service never names a revision that is not there.
+            # The revision first, so that a service never names one that does not exist.
             self.resources.put_revision(*plan.revision)
         self.resources.put_service(key, plan.service)
         self._changed(key)
@@ -227,7 +241,7 @@ class Admin:
         return plan.service
 
     def _keep_limits(self, key: Key) -> None:
-        """Delete what a write was one too many for."""
+        """Delete the revisions and tags that exceed the limits after a write."""
         resources = self.resources
         service = resources.services[key]
         surplus = limits.surplus_revisions(service, resources.revisions_of(key))
@@ -255,7 +269,7 @@ class Admin:
             self._changed(key)
 
     def shown(self, project: str, document: Document) -> Document:
-        """A revision of a project as it is given out: with its Active condition."""
+        """Return a revision of a project as it is sent to the client: with its Active condition."""
         metadata = document["metadata"]
         place = metadata["labels"][LOCATION_LABEL]
         return self._with_activity(Key(project, place, metadata["name"]), document)
@@ -272,7 +286,7 @@ class Admin:
             state = State("False", "Retired", "Revision retired.")
         status = document["status"]
         shown = {**document, "status": {**status, "conditions": [*status["conditions"]]}}
-        # It changed, if at all, when the service's routes last did.
+        # It last changed when the service's routes did.
         conditions.put(shown, "Active", state, since=conditions.since(service, "RoutesReady"))
         return shown
 

@@ -1,17 +1,17 @@
-"""Long-running operations: every write of a service is one, until the service settles.
+"""Long-running operations: each write of a service is one, until the service settles.
 
 The service's annotation `run.googleapis.com/operation-id` names the operation of its last write;
-gcloud waits for that one instead of asking for the service again and again. The discovery document
-run.v1 says what an operation looks like; that a failed one has code 9 is known from the errors of
-clients of v2, not from a document.
+gcloud waits for it instead of polling the service. The discovery document run.v1 defines the shape
+of an operation. The code 9 of a failed one is known from the errors of clients of v2, not from a
+document.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
+from emulator import clock
 from emulator.errors import ApiError, invalid
 from emulator.run import conditions
 from emulator.run.conditions import FALSE, UNKNOWN
@@ -21,19 +21,18 @@ Document = dict[str, Any]
 
 _FAILED_PRECONDITION = 9
 _NOT_FOUND = 5
-# Cloud Run waits for as long as it likes; gcloud asks for 30 seconds at a time.
+# Seconds. Cloud Run may wait for less than a client asks; gcloud asks for 30 seconds at a time.
 _LONGEST = 60.0
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
 class Operations:
-    """Operations as clients read them, and wait for them."""
+    """Operations, for clients to read and wait for."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
     def get(self, project: str, region: str, name: str) -> Document:
-        """One operation; raises ApiError NOT_FOUND."""
+        """Return one operation; raise ApiError NOT_FOUND."""
         key = self._resources.operations.get(name)
         if key is None or key[:2] != (project, region):
             raise ApiError("NOT_FOUND", f"Operation '{name}' does not exist.")
@@ -54,13 +53,13 @@ class Operations:
         response = {"@type": "type.googleapis.com/google.cloud.run.v1.Service", **service}
         return {**operation, "response": response}
 
-    async def wait(self, project: str, region: str, name: str, body: Any) -> Document:
-        """The operation once it is done, or as it is when the body's `timeout` is over."""
-        timeout = body.get("timeout", "") if isinstance(body, dict) else ""
-        found = _DURATION.fullmatch(timeout or f"{_LONGEST}s") if isinstance(timeout, str) else None
-        if found is None:
-            raise invalid("Expected a duration such as '30s'.", "timeout")
-        deadline = asyncio.get_running_loop().time() + min(float(found[1]), _LONGEST)
+    async def wait(self, project: str, region: str, name: str, body: Document) -> Document:
+        """Return the operation once it is done, or unfinished after the body's `timeout`."""
+        try:
+            seconds = clock.seconds(str(body.get("timeout") or f"{_LONGEST}s"))
+        except ValueError:
+            raise invalid("Expected a duration such as '30s'.", "timeout") from None
+        deadline = asyncio.get_running_loop().time() + min(seconds, _LONGEST)
         while not (operation := self.get(project, region, name))["done"]:
             try:
                 async with asyncio.timeout_at(deadline):

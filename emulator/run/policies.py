@@ -1,4 +1,4 @@
-"""IAM policies of services: kept and given back. `emulator.identity` enforces them.
+"""The IAM policies of services: stores and returns them. `emulator.identity` enforces them.
 
 Source: https://cloud.google.com/run/docs/reference/rest/v1/Policy.
 """
@@ -23,14 +23,18 @@ class Policies:
         self._resources = admin.resources
 
     def get(self, key: Key) -> Document:
-        """The policy of a service; raises ApiError NOT_FOUND."""
+        """Return the policy of a service; raise ApiError NOT_FOUND."""
         self._admin.service(key)
         return self._resources.policy(key)
 
-    def set(self, key: Key, body: Any) -> Document:
-        """Replace the policy; raises ApiError (ABORTED when its etag is not current)."""
+    def set(self, key: Key, body: Document) -> Document:
+        """Replace the policy of a service and return the new one.
+
+        Raises:
+            ApiError: INVALID_ARGUMENT, NOT_FOUND, or ABORTED (the etag is not the current one).
+        """
         current = self.get(key)
-        policy = body.get("policy") if isinstance(body, dict) else None
+        policy = body.get("policy")
         if not isinstance(policy, dict):
             raise invalid("The policy is required.", "policy")
         etag = policy.get("etag")
@@ -46,13 +50,12 @@ class Policies:
         self._resources.put_policy(key, stored)
         return stored
 
-    def test(self, body: Any, may: Callable[[str], bool]) -> Document:
-        """Which of the permissions asked about the caller has, as `may(permission)` says.
+    def test(self, body: Document, may: Callable[[str], bool]) -> Document:
+        """Return those of the body's permissions that the caller has, by `may(permission)`.
 
         The service need not exist: gcloud asks before it creates one.
         """
-        permissions = body.get("permissions") if isinstance(body, dict) else None
-        held = [permission for permission in permissions or [] if may(permission)]
+        held = [permission for permission in body.get("permissions") or [] if may(permission)]
         return {"permissions": held} if held else {}
 
 

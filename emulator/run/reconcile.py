@@ -1,8 +1,9 @@
-"""Brings what runs to what was written: revisions to ready, then traffic to the revisions.
+"""Makes what runs match what was written: gets revisions ready, then moves traffic to them.
 
-One worker per service, so that nothing is done twice at once; starting a revision is a task of its
-own, so that a slow one holds nothing up. The worker's last step, `_conclude`, does not await: it
-looks at the documents as they are now, moves the traffic and writes the status in one go.
+Each service has one worker, so that no step runs twice at once. Starting a revision is a task of
+its own, so that a slow start delays nothing else. The worker's last step, `_conclude`, does not
+await: it reads the current documents, moves the traffic and writes the status in one step of the
+event loop.
 """
 
 from __future__ import annotations
@@ -11,13 +12,10 @@ import asyncio
 import contextlib
 import copy
 import logging
-from collections.abc import Callable, Collection
 from typing import Any
 
-from emulator.instances.launch import Launch, StartFailed
 from emulator.instances.pool import Instances
 from emulator.names import Key
-from emulator.registry import Image, ImageNotFound, WrongPlatform
 from emulator.router.frontend import revisions_of
 from emulator.router.router import Router
 from emulator.router.split import Split
@@ -25,12 +23,14 @@ from emulator.run import conditions, scale, traffic
 from emulator.run.conditions import FALSE, TRUE, UNKNOWN, State
 from emulator.run.launches import launch
 from emulator.run.resources import Resources
+from emulator.run.starting import Starter
 
 Document = dict[str, Any]
 
-# Traffic moves even when a new instance takes longer than this: its first requests wait for it.
+# Seconds to wait for a new instance before traffic moves to its revision. The first requests then
+# wait for the instance.
 _WARM_UP = 10.0
-# After an error that nobody foresaw: what was in the way may be gone by then.
+# Seconds until the next attempt after an unexpected error, whose cause may be gone by then.
 _AGAIN = 1.0
 _READY = State(TRUE)
 
@@ -38,33 +38,21 @@ _log = logging.getLogger("emulator.run")
 
 
 class Reconciler:
-    """Watches over every service.
-
-    `find_image(reference, platforms)` looks into the registry; `check_secrets(launch)` raises
-    StartFailed when a revision's secrets cannot be read.
-    """
+    """Watches every service."""
 
     def __init__(
-        self,
-        resources: Resources,
-        instances: Instances,
-        router: Router,
-        find_image: Callable[[str, Collection[str]], Image],
-        platforms: Collection[str],
-        check_secrets: Callable[[Launch], None],
+        self, resources: Resources, instances: Instances, router: Router, starter: Starter
     ) -> None:
         self._resources = resources
         self._instances = instances
         self._router = router
-        self._find_image = find_image
-        self._platforms = platforms
-        self._check_secrets = check_secrets
+        self._starter = starter
         self._wanted: dict[Key, asyncio.Event] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
         self._starts: dict[Key, asyncio.Task[None]] = {}
 
     async def resume(self) -> None:
-        """Take up every stored service again: routed as before, on the ports of before."""
+        """Route every stored service as before the restart, on the same ports."""
         for key, service in list(self._resources.services.items()):
             for revision, document in self._resources.revisions_of(key):
                 if conditions.get(document, "Ready").status == TRUE:
@@ -74,7 +62,7 @@ class Reconciler:
             self.changed(key)
 
     def changed(self, key: Key) -> None:
-        """A service was written, or one of its revisions got ready or failed."""
+        """Reconcile a service that was written or whose revision became ready or failed."""
         for revision, document in self._resources.revisions_of(key):
             if conditions.get(document, "Ready").status == UNKNOWN and revision not in self._starts:
                 self._starts[revision] = asyncio.create_task(self._start(key, revision))
@@ -83,7 +71,7 @@ class Reconciler:
             self._workers[key] = asyncio.create_task(self._work(key))
 
     def removed(self, key: Key, revisions: list[Key]) -> None:
-        """Some revisions of a service were deleted, or all of them with the service."""
+        """Stop deleted revisions of a service, and the service itself if it was deleted."""
         for revision in revisions:
             if start := self._starts.pop(revision, None):
                 start.cancel()
@@ -102,7 +90,7 @@ class Reconciler:
             try:
                 await self._reconcile(key)
             except Exception:
-                # One service in trouble must not stop its later writes from being served.
+                # An error in one pass must not keep later writes of the service from being served.
                 _log.exception("Reconciling %s failed", key.path)
                 await asyncio.sleep(_AGAIN)
                 wanted.set()
@@ -117,7 +105,7 @@ class Reconciler:
         self._conclude(key)
 
     async def _warm_up(self, key: Key, revisions: set[str]) -> None:
-        """Have an instance of each of the revisions, which are about to get requests."""
+        """Start an instance of each revision that is about to get requests."""
         found = [self._instances.pool(key.sibling(name)) for name in revisions]
         pools = [pool for pool in found if pool is not None]
         with contextlib.suppress(TimeoutError):
@@ -131,14 +119,13 @@ class Reconciler:
         latest = status["latestCreatedRevisionName"]
         made = self._state(key, latest)
         if made.status == FALSE:
-            message = f"Revision '{latest}' is not ready and cannot serve traffic. {made.message}"
-            made = State(FALSE, made.reason, message)
+            made = _cannot_serve(latest, made, made.reason)
         conditions.put(service, "ConfigurationsReady", made)
         ready = self._latest_ready(key)
         if ready:
             status["latestReadyRevisionName"] = ready
         targets = traffic.resolve(service["spec"]["traffic"], ready)
-        routed = self._routable(key, targets, made)
+        routed = self._routable(key, targets, latest, made)
         if not self._has_listeners(key, targets):
             return self.changed(key)
         status["url"] = self._router.url(key)
@@ -160,7 +147,7 @@ class Reconciler:
         return None
 
     def _has_listeners(self, key: Key, targets: list[Document]) -> bool:
-        """False when a write came in after the listeners were opened: there is a next round."""
+        """Return False if a write added a tag after the listeners were opened."""
         try:
             for tag in ("", *traffic.tags(targets)):
                 self._router.url(key, tag)
@@ -168,8 +155,15 @@ class Reconciler:
             return False
         return True
 
-    def _routable(self, key: Key, targets: list[Document], made: State) -> State:
-        """Whether every target can be given requests; what was routed before stays otherwise."""
+    def _routable(self, key: Key, targets: list[Document], latest: str, made: State) -> State:
+        """Return whether every target can get requests. If not, the routes stay as they are.
+
+        Args:
+            key: The service.
+            targets: The resolved traffic plan.
+            latest: The latest created revision.
+            made: The ConfigurationsReady condition, which is about `latest`.
+        """
         for target in targets:
             name = target["revisionName"]
             if target.get("latestRevision") and made.status == UNKNOWN:
@@ -178,16 +172,11 @@ class Reconciler:
             if state.status == UNKNOWN:
                 return state
             if state.status == FALSE:
-                return State(
-                    FALSE,
-                    "RevisionFailed",
-                    f"Revision '{name or target_name(made)}' is not ready and cannot serve "
-                    f"traffic. {state.message}",
-                )
+                return _cannot_serve(name or latest, state, "RevisionFailed")
         return _READY
 
     def _apply(self, key: Key, targets: list[Document]) -> None:
-        """Route requests to `targets` (resolved), from the next one on."""
+        """Route requests to the resolved `targets`, from the next request on."""
         splits = {}
         weights = [(key.sibling(t["revisionName"]), t.get("percent", 0)) for t in targets]
         if any(weight for _, weight in weights):
@@ -205,7 +194,7 @@ class Reconciler:
                 pool.bounds = scale.with_share(pool.launch.bounds, annotations, share)
 
     def _latest_ready(self, key: Key) -> str | None:
-        """The newest revision that got ready, as `latestRevision: true` means it."""
+        """Return the newest revision that became ready: the target of `latestRevision: true`."""
         status = self._resources.services[key]["status"]
         latest: str = status["latestCreatedRevisionName"]
         if self._state(key, latest).status == TRUE:
@@ -220,54 +209,25 @@ class Reconciler:
         return conditions.get(document, "Ready")
 
     async def _start(self, service: Key, key: Key) -> None:
-        """Bring one revision to ready, or to its failure, and write that down."""
+        """Start one revision, and store whether it is ready or why it failed."""
         try:
-            document = copy.deepcopy(self._resources.revisions[key])
-            failure = await self._attempt(key, document)
-            for kind, state in _revision_states(failure).items():
-                conditions.put(document, kind, state)
+            document = await self._starter.started(key, self._resources.revisions[key])
             self._resources.put_revision(key, document)
         finally:
             self._starts.pop(key, None)
         self.changed(service)
 
-    async def _attempt(self, key: Key, document: Document) -> StartFailed | None:
-        container = launch(key, document)
-        try:
-            self._check_secrets(container)
-        except StartFailed as failure:
-            return failure
-        try:
-            image = await asyncio.to_thread(self._find_image, container.image, self._platforms)
-        except ImageNotFound:
-            return StartFailed("ContainerMissing", f"Image '{container.image}' not found.")
-        except WrongPlatform as error:
-            return StartFailed(
-                "ContainerImageUnsupported",
-                f"Cloud Run does not support image '{container.image}': Container manifest type "
-                f"'{error.media_type}' must support amd64/linux.",
-            )
-        document["status"]["imageDigest"] = f"{_repository(container.image)}@{image.digest}"
-        pool = self._instances.register(launch(key, document))
-        try:
-            await pool.warm()
-        except StartFailed as failure:
-            self._instances.forget(key)
-            logs = document["status"]["logUrl"]
-            return StartFailed(failure.reason, f"{failure.message}\nLogs URL: {logs}")
-        return None
-
     async def close(self) -> None:
-        """Stop reconciling; what is under way is taken up again at the next start."""
+        """Stop reconciling. The next start of the local Cloud Run resumes unfinished work."""
         tasks = [*self._workers.values(), *self._starts.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def target_name(state: State) -> str:
-    """The revision that a ConfigurationsReady condition speaks of."""
-    return state.message.partition("'")[2].partition("'")[0]
+def _cannot_serve(revision: str, state: State, reason: str) -> State:
+    message = f"Revision '{revision}' is not ready and cannot serve traffic. {state.message}"
+    return State(FALSE, reason, message)
 
 
 def _worst(*states: State) -> State:
@@ -276,28 +236,3 @@ def _worst(*states: State) -> State:
             if state.status == status:
                 return state
     return _READY
-
-
-def _revision_states(failure: StartFailed | None) -> dict[str, State]:
-    if failure is None:
-        return dict.fromkeys(
-            ("Ready", "ContainerHealthy", "ContainerReady", "ResourcesAvailable"), _READY
-        )
-    bad = State(FALSE, failure.reason, failure.message)
-    if failure.reason == "HealthCheckContainerError":
-        return {
-            "Ready": bad,
-            "ContainerHealthy": bad,
-            "ContainerReady": _READY,
-            "ResourcesAvailable": _READY,
-        }
-    if failure.reason == "SecretsAccessCheckFailed":
-        return {"Ready": bad, "ResourcesAvailable": bad}
-    return {"Ready": bad, "ContainerReady": bad}
-
-
-def _repository(reference: str) -> str:
-    """An image reference without its tag and digest."""
-    name = reference.partition("@")[0]
-    folder, slash, last = name.rpartition("/")
-    return folder + slash + last.partition(":")[0]

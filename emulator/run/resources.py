@@ -1,4 +1,4 @@
-"""The services, revisions and policies there are: in memory, and on disk before anyone is told."""
+"""Stores services, revisions and policies: in memory, and on disk before a write is answered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPERATIONS = 10_000
 
 
 class Resources:
-    """Every stored document of the Admin API. What `put_…` was given must not be changed later."""
+    """Every stored document of the Admin API. A document passed to `put_…` must not be changed."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -44,7 +44,7 @@ class Resources:
             key = Key(*entry["key"])
             service = self.services.get(key.sibling(service_of(entry["document"])))
             if service is None or generation_of(entry["document"]) > generation_of(service):
-                # The process died between two files of one write, which nobody was promised.
+                # The process died between the two files of a write, before it was acknowledged.
                 self._store.delete(f"revisions/{key.path}.json")
             else:
                 found.append((key, entry["document"]))
@@ -52,7 +52,7 @@ class Resources:
             self._index(key, document)
 
     def put_service(self, key: Key, document: Document) -> None:
-        """Store a service, under a new resourceVersion that is set in `document`."""
+        """Store a service; set a new resourceVersion in `document`."""
         self._put("services", self.services, key, document)
         self._remember(key, document)
         self._announce()
@@ -73,7 +73,7 @@ class Resources:
         await self._written.wait()
 
     def put_revision(self, key: Key, document: Document) -> None:
-        """Store a revision, under a new resourceVersion that is set in `document`."""
+        """Store a revision; set a new resourceVersion in `document`."""
         self._put("revisions", self.revisions, key, document)
         self._index(key, document)
 
@@ -87,7 +87,7 @@ class Resources:
         known[key] = document
 
     def delete_service(self, key: Key) -> list[Key]:
-        """Remove a service, its revisions and its policy; returns the revisions' keys."""
+        """Delete a service, its revisions and its policy; return the revisions' keys."""
         owned = [revision for revision, _ in self.revisions_of(key)]
         self._store.delete(f"services/{key.path}.json")
         del self.services[key]
@@ -99,7 +99,7 @@ class Resources:
         return owned
 
     def delete_revision(self, key: Key) -> None:
-        """Remove a revision."""
+        """Delete a revision."""
         self._store.delete(f"revisions/{key.path}.json")
         service = key.sibling(service_of(self.revisions.pop(key)))
         del self._by_service[service][key]
@@ -107,22 +107,22 @@ class Resources:
             del self._by_service[service]
 
     def revisions_of(self, service: Key) -> list[tuple[Key, Document]]:
-        """A service's revisions, oldest first."""
-        # They are made one after the other, and stay where they are when written again.
+        """Return a service's revisions, oldest first."""
+        # They are inserted in the order of creation, and writing one again keeps its position.
         return list(self._by_service.get(service, {}).items())
 
     def policy(self, key: Key) -> Document:
-        """The IAM policy of a service; one without bindings when none was set."""
+        """Return the IAM policy of a service; one without bindings if none was set."""
         return self._policies.get(key, {"version": 1, "etag": "ACAB"})
 
     def put_policy(self, key: Key, policy: Document) -> None:
-        """Store the IAM policy of a service, under a new etag that is set in `policy`."""
+        """Store the IAM policy of a service; set a new etag in `policy`."""
         policy["etag"] = clock.next_version()
         self._store.write(f"policies/{key.path}.json", {"key": key, "document": policy})
         self._policies[key] = policy
 
     def project_id(self, name: str) -> str:
-        """The project ID for `name`, which may be a known project's number."""
+        """Return the project ID for `name`, which may be the number of a known project."""
         if name.isdigit():
             for key in self.services:
                 if project_number(key.project) == name:
@@ -131,12 +131,12 @@ class Resources:
 
 
 def service_of(revision: Document) -> str:
-    """The name of the service that a revision belongs to."""
+    """Return the name of the service that a revision belongs to."""
     name: str = revision["metadata"]["labels"][SERVICE_LABEL]
     return name
 
 
 def generation_of(document: Document) -> int:
-    """A service's generation, or the generation of the service that made a revision."""
+    """Return a service's generation, or that of the service when it made a revision."""
     labels = document["metadata"].get("labels", {})
     return int(labels.get(GENERATION_LABEL, document["metadata"]["generation"]))

@@ -1,25 +1,22 @@
-"""The Admin API on the wire: from a request's path and body to the models and back."""
+"""The wire format of the Admin API: from a request's path and body to the models and back."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from typing import Any
 
 from aiohttp import web
 
 from emulator.errors import ApiError, invalid
 from emulator.names import Key
-from emulator.run import documents, selectors
+from emulator.routes import Handler, may
+from emulator.run import documents, list_parameters
+from emulator.run.directory import Directory
 from emulator.run.models import Admin
 from emulator.run.operations import Operations
 from emulator.run.policies import Policies
-from emulator.run.resources import Resources
+from emulator.wire import Document, json_object
 
-Document = dict[str, Any]
-
-_DEFAULT_REGION = "us-central1"
 _REGION = re.compile(r"[a-z]+-[a-z]+\d+")
 _PARAMETERS = {
     "alt",
@@ -35,7 +32,7 @@ _PARAMETERS = {
     "quotaUser",
     "resourceVersion",
     "watch",
-    # Of deletes:
+    # Only in deletes:
     "apiVersion",
     "kind",
     "orphanDependents",
@@ -48,22 +45,23 @@ class Responses:
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
+        self._directory = Directory(admin.resources)
         self._policies = Policies(admin)
         self._operations = Operations(admin.resources)
 
     # Services
 
     async def list_services(self, request: web.Request) -> web.Response:
-        """All services of a project, in one region or (`locations/-`) in all."""
+        """List the services of a project, in one region or (`locations/-`) in all."""
         return self._list(request, "Service", self._admin.services(*self._place(request)))
 
     async def get_service(self, request: web.Request) -> web.Response:
-        """One service."""
+        """Return one service."""
         return web.json_response(self._admin.service(self._key(request)))
 
     async def create_service(self, request: web.Request) -> web.Response:
-        """Make a service; its name is in the body."""
-        body = await _body(request)
+        """Create a service. Its name is in the body."""
+        body = await json_object(request, required=True)
         metadata = body.get("metadata")
         name = metadata.get("name") if isinstance(metadata, dict) else None
         if not isinstance(name, str) or not name:
@@ -72,8 +70,8 @@ class Responses:
         return web.json_response(self._admin.create(key, body, dry_run=_dry_run(request)))
 
     async def replace_service(self, request: web.Request) -> web.Response:
-        """Write a service that exists."""
-        body = await _body(request)
+        """Replace a service."""
+        body = await json_object(request, required=True)
         key = self._key(request)
         return web.json_response(self._admin.replace(key, body, dry_run=_dry_run(request)))
 
@@ -85,24 +83,22 @@ class Responses:
     # Revisions, and the read-only halves of a service
 
     async def list_revisions(self, request: web.Request) -> web.Response:
-        """Revisions, newest first."""
+        """List the revisions, newest first."""
         project, region = self._place(request)
         found = self._admin.revisions(project, region)
         return self._list(request, "Revision", found, lambda it: self._admin.shown(project, it))
 
     async def get_revision(self, request: web.Request) -> web.Response:
-        """One revision."""
+        """Return one revision."""
         return web.json_response(self._admin.revision(self._key(request)))
 
     async def delete_revision(self, request: web.Request) -> web.Response:
-        """Delete a revision that nothing points at."""
+        """Delete a revision that is not in use."""
         self._admin.delete_revision(self._key(request), dry_run=_dry_run(request))
         return _success()
 
-    def list_of(
-        self, kind: str, view: Callable[[Document], Document]
-    ) -> Callable[[web.Request], Any]:
-        """A handler that lists every service's `view`, of type `kind`."""
+    def list_of(self, kind: str, view: Callable[[Document], Document]) -> Handler:
+        """Return a handler that lists the `view` of every service, of type `kind`."""
 
         async def handler(request: web.Request) -> web.Response:
             services = self._admin.services(*self._place(request))
@@ -110,8 +106,8 @@ class Responses:
 
         return handler
 
-    def one_of(self, view: Callable[[Document], Document]) -> Callable[[web.Request], Any]:
-        """A handler that answers with one service's `view`."""
+    def one_of(self, view: Callable[[Document], Document]) -> Handler:
+        """Return a handler that answers with the `view` of one service."""
 
         async def handler(request: web.Request) -> web.Response:
             return web.json_response(view(self._admin.service(self._key(request))))
@@ -121,12 +117,12 @@ class Responses:
     # Operations
 
     async def get_operation(self, request: web.Request) -> web.Response:
-        """One operation, as it is now."""
+        """Return one operation in its current state."""
         return web.json_response(self._operations.get(*self._key(request)))
 
     async def wait_for_operation(self, request: web.Request) -> web.Response:
-        """`:wait`: one operation, once it is done."""
-        body = await _body(request)
+        """`:wait`: return one operation once it is done."""
+        body = await json_object(request, required=True)
         return web.json_response(await self._operations.wait(*self._key(request), body))
 
     # Policies
@@ -137,20 +133,19 @@ class Responses:
 
     async def set_policy(self, request: web.Request) -> web.Response:
         """`:setIamPolicy`."""
-        body = await _body(request)
+        body = await json_object(request, required=True)
         return web.json_response(self._policies.set(self._key(request), body))
 
     async def test_permissions(self, request: web.Request) -> web.Response:
         """`:testIamPermissions`."""
         self._key(request)
-        body = await _body(request)
-        may = request.get("may", lambda _permission: True)
-        return web.json_response(self._policies.test(body, may))
+        body = await json_object(request, required=True)
+        return web.json_response(self._policies.test(body, may(request)))
 
-    # What requests have in common
+    # Parts that several requests share
 
     def _place(self, request: web.Request) -> tuple[str, str | None]:
-        """The project and region that a request is about; None for every region."""
+        """Return a request's project and region; None stands for every region."""
         _check_parameters(request)
         project = self._admin.resources.project_id(request.match_info["project"])
         region = request.match_info.get("region")
@@ -158,7 +153,7 @@ class Responses:
             return project, None
         if region is not None and not _REGION.fullmatch(region):
             raise ApiError("NOT_FOUND", f"Location '{region}' does not exist.")
-        return project, region or region_of(request, self._admin.resources, project)
+        return project, region or self._directory.region_of(request.host, project)
 
     def _key(self, request: web.Request, name: str | None = None) -> Key:
         project, region = self._place(request)
@@ -173,8 +168,8 @@ class Responses:
         found: list[Document],
         show: Callable[[Document], Document] = lambda document: document,
     ) -> web.Response:
-        found = selectors.select(found, request.query.get("labelSelector", ""))
-        shown, more = selectors.page(
+        found = list_parameters.select(found, request.query.get("labelSelector", ""))
+        shown, more = list_parameters.page(
             found, request.query.get("limit", ""), request.query.get("continue", "")
         )
         metadata = {"continue": more} if more else {}
@@ -186,25 +181,6 @@ class Responses:
                 "items": [show(document) for document in shown],
             }
         )
-
-
-def region_of(request: web.Request, resources: Resources, project: str) -> str:
-    """The region of a request whose path has none: in its host's name, as in Google's."""
-    found = re.match(r"([a-z]+-[a-z]+\d+)-", request.host)
-    if found:
-        return found[1]
-    regions = {key.region for key in resources.services if key.project == project}
-    return regions.pop() if len(regions) == 1 else _DEFAULT_REGION
-
-
-async def _body(request: web.Request) -> Document:
-    try:
-        body = json.loads(await request.read())
-    except ValueError:
-        raise invalid("Invalid JSON payload received.") from None
-    if not isinstance(body, dict):
-        raise invalid("The request body must be a JSON object.")
-    return body
 
 
 def _check_parameters(request: web.Request) -> None:

@@ -1,4 +1,4 @@
-"""How many instances a revision has, what a request may ask of one, and what one may use."""
+"""How many instances a revision has, and how many requests each of them takes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ Document = dict[str, Any]
 
 # Source: https://cloud.google.com/run/docs/configuring/max-instances (the default).
 _MAXIMUM = 100
-# Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/.
-_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-_DECIMAL = {"m": 0.001, "": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_SUFFIXES: dict[str, float] = _BINARY | _DECIMAL
 
 
 def of_revision(annotations: Document) -> Bounds:
-    """What a revision's own annotations say; `annotations` are the revision's."""
+    """Return the bounds that a revision's own `annotations` set."""
     return Bounds(
         _number(annotations.get("autoscaling.knative.dev/minScale")) or 0,
         _number(annotations.get("autoscaling.knative.dev/maxScale")) or _MAXIMUM,
@@ -26,13 +22,17 @@ def of_revision(annotations: Document) -> Bounds:
 
 
 def with_share(own: Bounds, annotations: Document, percent: int) -> Bounds:
-    """The bounds of a revision that gets `percent` of the traffic.
+    """Return the bounds of a revision that gets `percent` of the traffic.
 
-    The service's bounds (`annotations` are the service's) are divided among its revisions by the
-    traffic that they get. What the revision says counts, too.
+    The service's bounds are divided among its revisions by traffic, and combined with the
+    revision's own. Source: the discovery document run.v2, GoogleCloudRunV2ServiceScaling. Cloud
+    Run's rounding is not documented; here, shares are rounded up, so that every revision with
+    traffic has one.
 
-    Source: the discovery document run.v2, GoogleCloudRunV2ServiceScaling. How Cloud Run rounds is
-    not documented: up, here, so that every revision with traffic has a share.
+    Args:
+        own: The revision's own bounds.
+        annotations: The annotations of the service.
+        percent: The revision's share of the traffic.
     """
     least = _number(annotations.get("run.googleapis.com/minScale"))
     most = _number(annotations.get("run.googleapis.com/maxScale"))
@@ -45,23 +45,11 @@ def with_share(own: Bounds, annotations: Document, percent: int) -> Bounds:
 
 
 def concurrency(spec: Document, cpu: float) -> int:
-    """How many requests one instance takes at a time.
+    """Return how many requests one instance takes at a time.
 
     Source: the discovery document run.v1, RevisionSpec.containerConcurrency (the defaults).
     """
     return spec.get("containerConcurrency") or (80 if cpu >= 1 else 1)
-
-
-def amount(quantity: str) -> float:
-    """A quantity of Kubernetes in its base unit: "512Mi" in bytes, "1000m" CPU in CPUs.
-
-    Raises ValueError for what is none.
-    """
-    number = quantity.rstrip("KMGTikm")
-    try:
-        return float(number) * _SUFFIXES[quantity[len(number) :]]
-    except KeyError:
-        raise ValueError(quantity) from None
 
 
 def _number(text: Any) -> int | None:

@@ -1,7 +1,7 @@
-"""The shape of a Service as a client may send it: field names and types, nothing about meaning.
+"""The shape of a Service that a client may send: the names and types of its fields.
 
 Source: the discovery document run.v1, schemas Service, RevisionTemplate, RevisionSpec, Container
-and what they refer to.
+and the schemas that they refer to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Anything = dict[str, Any]
 
 
 class _Shape(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    """An object in which a field that is not declared is an error."""
+    """An object in which an undeclared field is an error."""
 
 
 class ObjectMeta(_Shape):
@@ -183,9 +183,9 @@ class Service(_Shape):
 
 
 def service(document: Any) -> Service:
-    """`document` (parsed JSON) as a Service; raises a 400 ApiError that names the field.
+    """Return parsed JSON as a Service; raise a 400 ApiError that names the field.
 
-    Numbers may be written as text, as in Google's other JSON APIs; null counts as absent.
+    Numbers may be written as text, as in Google's other JSON APIs. null counts as absent.
     """
     try:
         return msgspec.convert(_without_null(document), Service, strict=False)
@@ -194,7 +194,7 @@ def service(document: Any) -> Service:
 
 
 def plain(shape: _Shape) -> dict[str, Any]:
-    """A shape as JSON-ready data, without the fields that were not given."""
+    """Return a shape as JSON-ready data, without the absent fields."""
     data: dict[str, Any] = msgspec.to_builtins(shape)
     return data
 
@@ -208,6 +208,7 @@ def _without_null(value: Any) -> Any:
 
 
 def _refusal(message: str) -> ApiError:
+    """Return the error for a message of msgspec, whose errors have no field for the place."""
     what, _, place = message.partition(" - at `$")
     path = place.rstrip("`").lstrip(".")
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)

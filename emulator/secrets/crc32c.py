@@ -1,4 +1,4 @@
-"""CRC-32C (Castagnoli), the checksum that Secret Manager's clients send and verify.
+"""CRC-32C (Castagnoli): the checksum that Secret Manager's clients send and verify.
 
 Source: RFC 3720, appendix B.4; https://cloud.google.com/secret-manager/docs/data-integrity.
 """
@@ -18,7 +18,7 @@ _TABLE = [_entry(value) for value in range(256)]
 
 
 def crc32c(data: bytes) -> int:
-    """The checksum of `data`, 0 to 2**32 - 1."""
+    """Return the checksum of `data`, 0 to 2**32 - 1."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = (crc >> 8) ^ _TABLE[(crc ^ byte) & 0xFF]

@@ -1,23 +1,18 @@
 """Secrets and their versions, on disk.
 
-What is known of a secret is a JSON document; each version's value is a file of its own that only
-the owner can read, and is nowhere else: not in the document, not in memory, not in a listing.
+A secret is a JSON document. The value of each version is a file of its own that only the owner can
+read. It is nowhere else: not in the document, in memory or in a listing.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emulator import clock
+from emulator import clock, files
 from emulator.errors import ApiError, invalid
 from emulator.names import project_number
-from emulator.secrets.crc32c import crc32c
 from emulator.store import Store
 
 Document = dict[str, Any]
@@ -29,7 +24,10 @@ LATEST = "latest"
 
 
 class Secrets:
-    """The secrets of every project, in `folder`; projects go by ID or by number."""
+    """The secrets of every project, in `folder`. A project is named by its ID or its number.
+
+    Every method that raises an error raises ApiError; the docstrings name its status.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._store = Store(folder)
@@ -38,7 +36,7 @@ class Secrets:
             self._secrets[document["project"], document["id"]] = document
 
     def create(self, project: str, name: str, body: Document) -> Document:
-        """Make a secret without a version; raises ApiError (INVALID_ARGUMENT, ALREADY_EXISTS)."""
+        """Create a secret without a version; raise INVALID_ARGUMENT or ALREADY_EXISTS."""
         if not _NAME.fullmatch(name):
             raise invalid(
                 "must use only letters, digits, dashes and underscores, at most 255 of them.",
@@ -68,21 +66,21 @@ class Secrets:
         return self.get(project, name)
 
     def get(self, project: str, name: str) -> Document:
-        """One secret; raises ApiError NOT_FOUND."""
+        """Return one secret; raise NOT_FOUND."""
         secret: Document = self._known(project, name)["secret"]
         return secret
 
     def all(self, project: str) -> list[Document]:
-        """A project's secrets, by name."""
+        """Return a project's secrets, sorted by name."""
         number = project_number(project)
         return [d["secret"] for (of, _), d in sorted(self._secrets.items()) if of == number]
 
     def exists(self, project: str, name: str) -> bool:
-        """Whether there is such a secret."""
+        """Return whether the secret exists."""
         return (project_number(project), name) in self._secrets
 
     def patch(self, project: str, name: str, body: Document, mask: str) -> Document:
-        """Change the fields that `mask` names; raises ApiError (NOT_FOUND, INVALID_ARGUMENT)."""
+        """Change the fields that `mask` names; raise NOT_FOUND or INVALID_ARGUMENT."""
         document = self._known(project, name)
         secret = dict(document["secret"])
         for field in filter(None, mask.split(",")):
@@ -95,17 +93,28 @@ class Secrets:
         return secret
 
     def delete(self, project: str, name: str) -> None:
-        """Remove a secret with its versions; raises ApiError NOT_FOUND."""
+        """Delete a secret with its versions; raise NOT_FOUND."""
         document = self._known(project, name)
         for number in range(1, len(document["versions"]) + 1):
             self._value_file(document, number).unlink(missing_ok=True)
         self._store.delete(f"known/{document['project']}/{name}.json")
         del self._secrets[document["project"], name]
 
-    def add_version(self, project: str, name: str, body: Document) -> Document:
-        """Give a secret a new value; raises ApiError (NOT_FOUND, INVALID_ARGUMENT)."""
+    def add_version(self, project: str, name: str, value: bytes, *, checked: bool) -> Document:
+        """Add a version with a new value, and return it.
+
+        Args:
+            project: The secret's project.
+            name: The secret's name.
+            value: The value, at most 64 KiB.
+            checked: Whether the client sent the value's checksum.
+
+        Raises:
+            ApiError: NOT_FOUND or INVALID_ARGUMENT.
+        """
         document = self._known(project, name)
-        value, checked = _value(body)
+        if len(value) > _LARGEST:
+            raise invalid("The value is larger than 64 KiB.", "payload.data")
         versions: list[Document] = document["versions"]
         version: Document = {
             "name": f"{document['secret']['name']}/versions/{len(versions) + 1}",
@@ -115,17 +124,17 @@ class Secrets:
             "etag": f'"{clock.next_version()}"',
             **({"clientSpecifiedPayloadChecksum": True} if checked else {}),
         }
-        # First, so that no version is known that has no value.
+        # The value first, so that every listed version has one.
         self._write_value(document, len(versions) + 1, value)
         self._keep({**document, "versions": [*versions, version]})
         return version
 
     def versions(self, project: str, name: str) -> list[Document]:
-        """A secret's versions, newest first; raises ApiError NOT_FOUND."""
+        """Return a secret's versions, newest first; raise NOT_FOUND."""
         return [*reversed(self._known(project, name)["versions"])]
 
     def version(self, project: str, name: str, version: str) -> Document:
-        """One version, by its number or `latest`; raises ApiError NOT_FOUND."""
+        """Return one version, by its number or `latest`; raise NOT_FOUND."""
         known = self._secrets.get((project_number(project), name))
         versions: list[Document] = known["versions"] if known else []
         number = str(len(versions)) if version == LATEST else version
@@ -141,7 +150,11 @@ class Secrets:
         return versions[int(number) - 1]
 
     def set_state(self, project: str, name: str, version: str, state: str) -> Document:
-        """Make a version ENABLED, DISABLED or DESTROYED, which is for good; raises ApiError."""
+        """Make a version ENABLED, DISABLED or DESTROYED, which is final.
+
+        Raises:
+            ApiError: NOT_FOUND, or FAILED_PRECONDITION for a version that is destroyed.
+        """
         found = self.version(project, name, version)
         if found["state"] == "DESTROYED" and state != "DESTROYED":
             raise _in_state(found)
@@ -157,7 +170,7 @@ class Secrets:
         return changed
 
     def value(self, project: str, name: str, version: str) -> tuple[str, bytes]:
-        """A version's full name and its value; raises ApiError (NOT_FOUND, FAILED_PRECONDITION)."""
+        """Return a version's full name and its value; raise NOT_FOUND or FAILED_PRECONDITION."""
         known = self.version(project, name, version)
         if known["state"] != "ENABLED":
             raise _in_state(known)
@@ -185,36 +198,9 @@ class Secrets:
     def _write_value(self, document: Document, number: int, value: bytes) -> None:
         file = self._value_file(document, number)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with open(file, "wb", opener=lambda path, _: os.open(path, flags, 0o600)) as out:
-            out.write(value)
-            out.flush()
-            os.fsync(out.fileno())
-
-
-# Whether a service account may read a secret ("projects/NUMBER/secrets/NAME").
-MayAccess = Callable[[str, str], bool]
+        files.write(file, value, mode=0o600)
 
 
 def _in_state(version: Document) -> ApiError:
     name, state = version["name"], version["state"]
     return ApiError("FAILED_PRECONDITION", f"Secret Version [{name}] is in {state} state.")
-
-
-def _value(body: Any) -> tuple[bytes, bool]:
-    """The value in a request to add a version, and whether it came with a checksum."""
-    payload = body.get("payload") if isinstance(body, dict) else None
-    if not isinstance(payload, dict) or not isinstance(payload.get("data", ""), str):
-        raise invalid("The payload is required.", "payload")
-    data = payload.get("data", "").replace("-", "+").replace("_", "/")
-    try:
-        value = base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
-    except binascii.Error:
-        raise invalid("Base64 decoding failed.", "payload.data") from None
-    if len(value) > _LARGEST:
-        raise invalid("The value is larger than 64 KiB.", "payload.data")
-    checksum = payload.get("dataCrc32c")
-    if checksum is not None and str(checksum) != str(crc32c(value)):
-        raise invalid("The checksum is not the value's.", "payload.data_crc32c")
-    return value, checksum is not None

@@ -1,118 +1,50 @@
-"""Secret Manager on the wire.
-
-Source: the discovery document secretmanager.v1. IAM policies are `emulator.identity`'s. Absent:
-rotation, filters, regional secrets.
-"""
+"""Secret Manager's routes."""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
-from aiohttp import web
-
-from emulator.errors import invalid
-from emulator.secrets.crc32c import crc32c
+from emulator.permissions import Asks, On
+from emulator.routes import Route
 from emulator.secrets.models import Secrets
-
-Document = dict[str, Any]
+from emulator.secrets.responses import Responses
 
 _SECRETS = "/v1/projects/{project}/secrets"
 _SECRET = f"{_SECRETS}/{{name:[^/:]+}}"
-_VERSION = f"{_SECRET}/versions/{{version:[^/:]+}}"
+_VERSIONS = f"{_SECRET}/versions"
+_VERSION = f"{_VERSIONS}/{{version:[^/:]+}}"
+# Names of resources, as refusals write them.
+_PROJECT = "projects/{project}"
+_NAMED = f"{_PROJECT}/secrets/{{name}}"
 
 
-def routes(secrets: Secrets, forget: Callable[[str, str], None]) -> list[web.RouteDef]:
-    """Secret Manager's routes; `forget(project, name)` drops the policy of a deleted secret."""
+def routes(secrets: Secrets, forget: Callable[[str, str], None]) -> list[Route]:
+    """Return Secret Manager's routes.
 
-    def named(request: web.Request) -> tuple[str, str]:
-        return request.match_info["project"], request.match_info["name"]
+    `forget(project, name)` drops the policy of a deleted secret.
+    """
+    answer = Responses(secrets, forget)
+    lists = Asks("secretmanager.secrets.list", On.PROJECT, _PROJECT)
+    creates = Asks("secretmanager.secrets.create", On.PROJECT, _PROJECT)
 
-    def version_of(request: web.Request) -> tuple[str, str, str]:
-        return *named(request), request.match_info["version"]
+    def on_secret(permission: str) -> Asks:
+        return Asks(f"secretmanager.{permission}", On.SECRET, _NAMED)
 
-    async def create(request: web.Request) -> web.Response:
-        name = request.query.get("secretId", "")
-        body = await _body(request)
-        return web.json_response(secrets.create(request.match_info["project"], name, body))
-
-    async def list_secrets(request: web.Request) -> web.Response:
-        found = secrets.all(request.match_info["project"])
-        return web.json_response(_page(request, "secrets", found))
-
-    async def get(request: web.Request) -> web.Response:
-        return web.json_response(secrets.get(*named(request)))
-
-    async def delete(request: web.Request) -> web.Response:
-        secrets.delete(*named(request))
-        forget(*named(request))
-        return web.json_response({})
-
-    async def patch(request: web.Request) -> web.Response:
-        mask = request.query.get("updateMask", "")
-        return web.json_response(secrets.patch(*named(request), await _body(request), mask))
-
-    def changes(state: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def change(request: web.Request) -> web.Response:
-            return web.json_response(secrets.set_state(*version_of(request), state))
-
-        return change
-
-    async def add_version(request: web.Request) -> web.Response:
-        return web.json_response(secrets.add_version(*named(request), await _body(request)))
-
-    async def list_versions(request: web.Request) -> web.Response:
-        found = secrets.versions(*named(request))
-        return web.json_response(_page(request, "versions", found))
-
-    async def get_version(request: web.Request) -> web.Response:
-        return web.json_response(secrets.version(*version_of(request)))
-
-    async def access(request: web.Request) -> web.Response:
-        name, value = secrets.value(*version_of(request))
-        payload = {
-            "data": base64.b64encode(value).decode(),
-            "dataCrc32c": str(crc32c(value)),
-        }
-        return web.json_response({"name": name, "payload": payload})
+    def on_version(verb: str) -> Asks:
+        resource = f"{_NAMED}/versions/{{version}}"
+        return Asks(f"secretmanager.versions.{verb}", On.SECRET, resource)
 
     return [
-        web.get(_SECRETS, list_secrets),
-        web.post(_SECRETS, create),
-        web.get(_SECRET, get),
-        web.patch(_SECRET, patch),
-        web.delete(_SECRET, delete),
-        web.post(f"{_SECRET}:addVersion", add_version),
-        web.get(f"{_SECRET}/versions", list_versions),
-        web.get(_VERSION, get_version),
-        web.get(f"{_VERSION}:access", access),
-        web.post(f"{_VERSION}:enable", changes("ENABLED")),
-        web.post(f"{_VERSION}:disable", changes("DISABLED")),
-        web.post(f"{_VERSION}:destroy", changes("DESTROYED")),
+        Route("GET", _SECRETS, answer.list_secrets, lists),
+        Route("POST", _SECRETS, answer.create, creates),
+        Route("GET", _SECRET, answer.get, on_secret("secrets.get")),
+        Route("PATCH", _SECRET, answer.patch, on_secret("secrets.update")),
+        Route("DELETE", _SECRET, answer.delete, on_secret("secrets.delete")),
+        Route("POST", f"{_SECRET}:addVersion", answer.add_version, on_secret("versions.add")),
+        Route("GET", _VERSIONS, answer.list_versions, on_secret("versions.list")),
+        Route("GET", _VERSION, answer.get_version, on_version("get")),
+        Route("GET", f"{_VERSION}:access", answer.access, on_version("access")),
+        Route("POST", f"{_VERSION}:enable", answer.change("ENABLED"), on_version("enable")),
+        Route("POST", f"{_VERSION}:disable", answer.change("DISABLED"), on_version("disable")),
+        Route("POST", f"{_VERSION}:destroy", answer.change("DESTROYED"), on_version("destroy")),
     ]
-
-
-async def _body(request: web.Request) -> Document:
-    body = json.loads(await request.read() or b"{}")
-    if not isinstance(body, dict):
-        raise invalid("The request body must be a JSON object.")
-    return body
-
-
-def _page(request: web.Request, what: str, found: list[Document]) -> Document:
-    """A page of a list; the token is the name of the last one shown."""
-    try:
-        size = int(request.query.get("pageSize") or 0)
-    except ValueError:
-        raise invalid("Expected a number.", "pageSize") from None
-    names = [document["name"] for document in found]
-    token = request.query.get("pageToken", "")
-    if size < 0 or (token and token not in names):
-        raise invalid("The page size or token is not valid.", "pageToken")
-    start = names.index(token) + 1 if token else 0
-    shown = found[start : start + size] if size else found[start:]
-    more = start + len(shown) < len(found)
-    next_page = {"nextPageToken": shown[-1]["name"]} if more and shown else {}
-    return {what: shown, **next_page, "totalSize": len(found)}

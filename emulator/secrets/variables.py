@@ -1,34 +1,39 @@
-"""Environment variables whose values are secrets: checked at deployment, read as instances start.
+"""Environment variables whose values are secrets: checked at deployment, read at each start.
 
 Source: https://cloud.google.com/run/docs/configuring/services/secrets ("How secrets are checked at
-deployment and runtime"). The reason SecretsAccessCheckFailed is documented; the messages are as
-users of Cloud Run quote them.
+deployment and runtime").
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from emulator.errors import ApiError
-from emulator.instances.launch import Launch, SecretVariable, StartFailed
+from emulator.instances.launch import Launch, SecretVariable
 from emulator.instances.runtime import Image, Instance, Runtime
+from emulator.instances.start_failures import (
+    secret_not_allowed,
+    secret_not_found,
+    secret_not_text,
+)
 from emulator.logging.models import RevisionLog
-from emulator.secrets.models import MayAccess, Secrets
+from emulator.secrets.models import Secrets
 
-_REASON = "SecretsAccessCheckFailed"
+# Whether a secret ("projects/NUMBER/secrets/NAME") may be read by a service account.
+MayAccess = Callable[[str, str], bool]
 
 
 def check(secrets: Secrets, may_access: MayAccess, launch: Launch) -> None:
-    """Raise StartFailed unless every secret of a revision is there and may be read."""
+    """Raise StartFailed unless every secret of a revision exists and may be read."""
     for variable in launch.secrets:
         _value(secrets, may_access, launch, variable)
 
 
 class WithSecrets:
-    """A runtime that gives each instance the values of its secrets, as they are when it starts.
+    """A runtime that gives each instance the current values of its secrets when it starts.
 
-    `may_access(secret, service account)` says who may read what.
+    `may_access(secret, service_account)` says whether the account may read the secret.
     """
 
     def __init__(self, runtime: Runtime, secrets: Secrets, may_access: MayAccess) -> None:
@@ -38,11 +43,11 @@ class WithSecrets:
 
     @property
     def platforms(self) -> Collection[str]:
-        """The platforms of the runtime inside."""
+        """The platforms of the wrapped runtime."""
         return self._runtime.platforms
 
     async def start(self, launch: Launch, image: Image, log: RevisionLog) -> Instance:
-        """Start an instance; raises StartFailed, also for a secret that cannot be read."""
+        """Start an instance; raise StartFailed, also for a secret that cannot be read."""
         if launch.secrets:
             values = tuple(
                 (variable.name, _value(self._secrets, self._may_access, launch, variable))
@@ -52,23 +57,17 @@ class WithSecrets:
         return await self._runtime.start(launch, image, log)
 
     async def close(self) -> None:
-        """Close the runtime inside."""
+        """Close the wrapped runtime."""
         await self._runtime.close()
 
 
 def _value(
     secrets: Secrets, may_access: MayAccess, launch: Launch, variable: SecretVariable
 ) -> str:
-    where = f"{variable.field}.value_from.secret_key_ref.name"
-    full = f"{variable.secret}/versions/{variable.version}"
+    field = f"{variable.field}.value_from.secret_key_ref.name"
+    version = f"{variable.secret}/versions/{variable.version}"
     if not may_access(variable.secret, launch.service_account):
-        raise StartFailed(
-            _REASON,
-            f"{where}: Permission denied on secret: {full} for Revision service account "
-            f"{launch.service_account}. The service account used must be granted the 'Secret "
-            "Manager Secret Accessor' role (roles/secretmanager.secretAccessor) at the secret, "
-            "project or higher level.",
-        )
+        raise secret_not_allowed(field, version, launch.service_account)
     _, project, _, name = variable.secret.split("/")
     try:
         value = secrets.value(project, name, variable.version)[1]
@@ -77,7 +76,7 @@ def _value(
             raise UnicodeError
         return text
     except ApiError:
-        raise StartFailed(_REASON, f"{where}: Secret {full} was not found") from None
+        raise secret_not_found(field, version) from None
     except UnicodeError:
-        # Without the value, or any part of it.
-        raise StartFailed(_REASON, f"{where}: Secret {full} is not text") from None
+        # The cause is cut off, too: its message would hold bytes of the value.
+        raise secret_not_text(field, version) from None

@@ -1,4 +1,4 @@
-"""Cloud Run's Admin API v1 for one service in one region, and the waiting that goes with it.
+"""Cloud Run's Admin API v1 for one service in one region, and waiting for what was written.
 
 Source: https://cloud.google.com/run/docs/reference/rest/v1 and the discovery document `run.v1`.
 """
@@ -6,12 +6,12 @@ Source: https://cloud.google.com/run/docs/reference/rest/v1 and the discovery do
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 import msgspec
 
-from scripts.cloud.google import Conflict, Google, NotFound
+from scripts.cloud.google import ApiError, Conflict, Google, NotFound
 from scripts.cloud.logs import text_of
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused
@@ -24,15 +24,29 @@ from scripts.release.state import (
     has_failed,
     is_ready,
     read_state,
-    revisions_named,
+    revisions_in_use,
+    revisions_that_matter,
 )
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
-_RACES = 8
+_ATTEMPTS = 8
 _READY_SECONDS = 600.0
 _NEWEST = 50
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of the read-plan-write loop.
+
+    Attributes:
+        before: the service as read for the plan; None where it did not exist.
+        planned: the service to write; None where nothing had to change.
+        answer: the service as the API answered the write; None where nothing was written.
+    """
+
+    before: State | None
+    planned: Object | None = None
+    answer: Object | None = None
 
 
 class CloudRun:
@@ -43,6 +57,9 @@ class CloudRun:
         pipeline: the service's files.
         region: one of the environment's regions.
         saw: called with the region and the service each time that the service is read.
+
+    Attributes:
+        is_newer: whether a commit (full SHA) is newer than the one being released.
     """
 
     def __init__(
@@ -57,156 +74,202 @@ class CloudRun:
         self.region = region
         self.name = pipeline.service
         self.project = pipeline.environment.project
+        self.is_newer: Callable[[str], bool] = lambda _: False
         self._saw = saw
         self._parent = f"/v1/projects/{self.project}/locations/{region}"
 
     def service(self) -> Object | None:
-        """The Knative Service, or None where it does not exist."""
+        """Read the Knative Service; None where it does not exist."""
         try:
             return self.google.get("run", f"{self._parent}/services/{self.name}")
         except NotFound:
             return None
 
     def revision(self, name: str) -> Object | None:
-        """A Knative Revision, or None where it does not exist."""
+        """Read a Knative Revision; None where it does not exist."""
         try:
             return self.google.get("run", f"{self._parent}/revisions/{name}")
         except NotFound:
             return None
 
-    def revisions(self) -> list[Object]:
-        """Every revision of the service, newest first."""
-        found: list[Object] = []
-        page = {"labelSelector": f"serving.knative.dev/service={self.name}"}
-        while True:
-            answer = self.google.get("run", f"{self._parent}/revisions", **page)
-            found += answer.get("items") or []
-            token = (answer.get("metadata") or {}).get("continue")
-            if not token:
-                break
-            page["continue"] = token
-        return sorted(found, key=lambda r: str(r["metadata"]["creationTimestamp"]), reverse=True)
-
-    def relevant(self, service: Object, *names: str) -> list[Object]:
-        """The revisions that decisions are about: the newest ones, and all that are named.
-
-        A service has up to 1,000 revisions. What serves, has a tag, is being released or is known
-        to be good is always among those returned, where it exists.
-
-        Args:
-            service: the Knative Service as just read.
-            names: more revisions that are asked about; what cannot be one is passed over.
-        """
+    def _page(self, **parameters: str | int) -> tuple[list[Object], str]:
+        """Read revisions of the service; return them and the token of the next page, if any."""
+        selector = f"serving.knative.dev/service={self.name}"
         answer = self.google.get(
-            "run",
-            f"{self._parent}/revisions",
-            labelSelector=f"serving.knative.dev/service={self.name}",
-            limit=_NEWEST,
+            "run", f"{self._parent}/revisions", labelSelector=selector, **parameters
         )
-        found: list[Object] = answer.get("items") or []
-        if not (answer.get("metadata") or {}).get("continue"):
-            return found
-        there = {revision["metadata"]["name"] for revision in found}
-        wanted = revisions_named(service) | {n for n in names if n.startswith(f"{self.name}-")}
-        missing = sorted(wanted - there)
-        if len(missing) > _NEWEST:
-            return self.revisions()
-        more = [revision for name in missing if (revision := self.revision(name))]
-        return found + [one for one in more if _belongs(one, self.name)]
+        token = (answer.get("metadata") or {}).get("continue") or ""
+        return answer.get("items") or [], token
 
-    def read(self, *names: str) -> State | None:
-        """The service as it is now, or None where it does not exist.
+    def _every_revision(self) -> tuple[list[Object], str]:
+        found, token = self._page()
+        while token:
+            more, token = self._page(**{"continue": token})
+            found += more
+        return found, ""
+
+    def read(
+        self, revisions: Collection[str] = (), *, every_revision: bool = False
+    ) -> State | None:
+        """Read the service and its revisions, at the same time; None where it does not exist.
+
+        A service has up to 1,000 revisions. The newest ones are read. Those that serve, the
+        candidate and the known good ones are always among them, where they exist; older ones cost
+        one more round trip.
 
         Args:
-            names: revisions that are asked about, besides those that `relevant` finds.
+            revisions: names of more revisions to read; names of other services are skipped.
+            every_revision: whether to read all revisions.
         """
-        service = self.service()
+        page = self._every_revision if every_revision else lambda: self._page(limit=_NEWEST)
+        service, (found, token) = self.google.at_once(self.service, page)
         if service is None:
             return None
-        state = read_state(service, self.relevant(service, *names), self.pipeline.where)
+        if token:
+            asked = {name for name in revisions if name.startswith(f"{self.name}-")}
+            wanted = revisions_that_matter(service) | asked
+        else:
+            # All were read, but someone may have deployed before the service was read.
+            wanted = revisions_in_use(service)
+        missing = sorted(wanted - {revision["metadata"]["name"] for revision in found})
+        calls = [lambda name=name: self.revision(name) for name in missing]
+        more = self.google.at_once(*calls) if calls else []
+        found = found + [one for one in more if one and _belongs(one, self.name)]
+        return self._state(service, found, complete=not token)
+
+    def _state(self, service: Object, revisions: list[Object], *, complete: bool) -> State:
+        newest_first = sorted(
+            revisions, key=lambda r: str(r["metadata"]["creationTimestamp"]), reverse=True
+        )
+        where = self.pipeline.where
+        state = read_state(service, newest_first, where, complete=complete, is_newer=self.is_newer)
         self._saw(self.region, state)
         return state
 
-    def state(self, *names: str) -> State:
-        """The service as it is now.
-
-        Args:
-            names: as for `read`.
+    def state(self, revisions: Collection[str] = (), *, every_revision: bool = False) -> State:
+        """Read the service as `read` does.
 
         Raises:
             Failed: it does not exist.
         """
-        state = self.read(*names)
+        return self._existing(self.read(revisions, every_revision=every_revision))
+
+    def _existing(self, state: State | None) -> State:
         if state is None:
             raise Failed(
                 f"there is no service {self.name} in {self.project}, {self.region}",
-                f"./ship deliver {self.pipeline.where} makes its first release",
+                f"For its first release: ./ship deliver {self.pipeline.where}",
             )
         return state
 
-    def put(self, service: Object, *, exists: bool) -> Object:
-        """Write the whole service once; the resourceVersion in it guards against a race (I3).
+    def write(
+        self,
+        plan: Callable[[State | None], Object | None],
+        *,
+        revisions: Collection[str] = (),
+        seen: State | None = None,
+    ) -> Written:
+        """Read, plan, write; read and plan again when someone else wrote first.
+
+        The resourceVersion in the service guards each write (I3).
+
+        Args:
+            plan: takes the service as read, None where it does not exist; returns the service to
+                write, None where nothing has to change.
+            revisions: names of the revisions that the plan asks about.
+            seen: the service as the caller has just read it, for the first attempt.
 
         Raises:
-            Conflict: somebody else wrote since it was read.
+            Refused: what the plan refuses, or too many lost races.
         """
+        state = seen or self.read(revisions)
+        for _ in range(_ATTEMPTS):
+            planned = plan(state)
+            if planned is None or self.google.dry_run:
+                return Written(before=state, planned=planned)
+            try:
+                answer = self._put(planned, exists=state is not None)
+            except Conflict:
+                pass
+            except ApiError as error:
+                # Someone else created the service in the meantime.
+                if state is not None or error.status != "ALREADY_EXISTS":
+                    raise
+            else:
+                return Written(before=state, planned=planned, answer=answer)
+            state = self.read(revisions)
+        raise Refused(
+            f"gave up after {_ATTEMPTS} attempts: someone else keeps changing {self.name}"
+        )
+
+    def _put(self, service: Object, *, exists: bool) -> Object:
         if exists:
             return self.google.write("PUT", "run", f"{self._parent}/services/{self.name}", service)
         return self.google.write("POST", "run", f"{self._parent}/services", service)
 
     def change(
-        self, plan: Callable[Concatenate[State, P], Change], *args: P.args, **kwargs: P.kwargs
+        self,
+        plan: Callable[[State], Change],
+        *,
+        revisions: Collection[str] = (),
+        seen: State | None = None,
     ) -> tuple[State, State]:
-        """Read, plan, write, wait; plan again on a fresh read when somebody else wrote first.
+        """Make one change of traffic or memory, and wait until Cloud Run has taken it.
 
         Args:
-            plan: a function of `release`: what turns the service as read into one write.
-            args, kwargs: what it takes besides the service.
+            plan: takes the service as read; returns the change.
+            revisions: names of the revisions that the plan asks about.
+            seen: the service as the caller has just read it, for the first attempt.
 
         Returns:
             The service before and after. They are the same object where nothing had to change.
 
         Raises:
             Refused: what the plan refuses, or too many lost races.
+            Failed: the service does not exist, or Cloud Run does not move the traffic.
         """
-        names = [argument for argument in args if isinstance(argument, str)]
-        for _ in range(_RACES):
-            before = self.state(*names)
-            change = plan(before, *args, **kwargs)
-            if not change.moves:
-                return before, before
-            if self.google.dry_run:
-                return before, preview(before, change)
-            try:
-                written = self.put(changes.apply(before, change), exists=True)
-            except Conflict:
-                continue
-            self._wait_for_traffic(written)
-            return before, self.state(*names)
-        raise Refused(f"{self.name} is being changed by others all the time: nothing was changed")
 
-    def _wait_for_traffic(self, written: Object) -> None:
+        def planned(state: State | None) -> Object | None:
+            state = self._existing(state)
+            change = plan(state)
+            return changes.apply(state, change) if change.moves else None
+
+        done = self.write(planned, revisions=revisions, seen=seen)
+        before = self._existing(done.before)
+        if done.planned is None:
+            return before, before
+        after = self._settled(done.answer) if done.answer else done.planned
+        service = {**after, "status": after.get("status") or before.status}
+        return before, self._state(service, [*before.revisions.values()], complete=False)
+
+    def _settled(self, written: Object) -> Object:
+        """Wait until the traffic that was written is in force; return the service."""
         generation = written["metadata"]["generation"]
         wanted = written["spec"].get("traffic") or []
 
-        def settled() -> bool | None:
-            service = self.service() or {}
-            if service.get("metadata", {}).get("generation", 0) > generation:
-                return True  # somebody else's write came after ours: it is theirs to wait for
+        def settled(service: Object) -> bool:
+            if service["metadata"].get("generation", 0) > generation:
+                return True  # someone else wrote after this write, and waits for their own
             status = service.get("status") or {}
             if status.get("observedGeneration", 0) < generation:
-                return None
+                return False
             routes = condition({"status": status}, "RoutesReady")
             if routes.get("status") == "False":
                 raise Failed(f"Cloud Run did not move the traffic: {routes.get('message')}")
             found = status.get("traffic") or []
             moved = traffic.shares(found) == traffic.shares(wanted)
-            return True if moved and traffic.tags(found) == traffic.tags(wanted) else None
+            return moved and traffic.tags(found) == traffic.tags(wanted)
 
-        wait(settled, f"the traffic of {self.name} to move")
+        def probe() -> Object | None:
+            service = self.service()
+            return service if service and settled(service) else None
+
+        if settled(written):
+            return written
+        return wait(probe, f"the traffic of {self.name} to move")
 
     def wait_until_ready(self, name: str) -> Object:
-        """Wait until a revision is Ready or has failed; return it either way."""
+        """Wait until a revision is Ready or has failed; return it in both cases."""
 
         def decided() -> Object | None:
             revision = self.revision(name)
@@ -217,7 +280,7 @@ class CloudRun:
         return wait(decided, f"revision {name} to become ready")
 
     def tag_url(self, tag: str, revision: str) -> str:
-        """The URL of a tag, as status says it: never built, never another revision's.
+        """Wait for a tag's URL in status: it is never built, and never another revision's.
 
         Raises:
             Failed: the tag does not come to point to that revision.
@@ -234,7 +297,7 @@ class CloudRun:
         return wait(listed, f"the URL of tag {tag}", seconds=60)
 
     def last_log_lines(self, revision: str, count: int = 10) -> list[str]:
-        """The container's last log lines, oldest first; why there are none, where there are none.
+        """Read the container's last log lines, oldest first; one line says why there are none.
 
         Source: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list
         """
@@ -260,20 +323,13 @@ def _belongs(revision: Object, service: str) -> bool:
     return bool(labels.get("serving.knative.dev/service") == service)
 
 
-def preview(before: State, change: Change) -> State:
-    """What the service would be after a change, for a dry run."""
-    service = changes.apply(before, change)
-    service["status"] = before.service.get("status") or {}
-    return msgspec.structs.replace(read_state(service, [], before.where), ready=before.ready)
-
-
 def wait(probe: Callable[[], T | None], what: str, seconds: float = _READY_SECONDS) -> T:
-    """Ask until `probe` answers something, sooner at first than later.
+    """Call `probe` until it returns a result, with growing pauses.
 
     Args:
-        probe: returns None to be asked again.
-        what: what is being waited for, for the error.
-        seconds: how long to wait at the most.
+        probe: returns None to be called again.
+        what: what it waits for, for the error.
+        seconds: the longest time to wait.
 
     Raises:
         Failed: it took too long.

@@ -1,11 +1,12 @@
-"""Requests to Google's APIs, or to what stands in for them: credentials, retries, typed errors."""
+"""Requests to Google's APIs, or to a stand-in: credentials, retries, typed errors."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,20 +41,20 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """409 ABORTED: somebody else wrote first. Read again, plan again."""
+    """409 ABORTED: someone else wrote first. Read again, plan again."""
 
 
 class Unreachable(UsageError):
-    """Nothing answers at the address: nothing was sent."""
+    """No server answers at the address: nothing was sent."""
 
 
 class Google:
     """Google's APIs as one environment reaches them.
 
     Args:
-        pipeline: says endpoint and credentials.
-        dry_run: refuse everything but reads (I10).
-        token: an access token that takes the place of the environment's credentials.
+        pipeline: names endpoint and credentials.
+        dry_run: refuse everything except reads (I10).
+        token: an access token to use instead of the environment's credentials.
     """
 
     def __init__(
@@ -64,35 +65,87 @@ class Google:
         self.dry_run = dry_run
         self.wrote = False
         self.quota_project: str | None = None
-        self.http = requests.Session()
-        self.http.headers["User-Agent"] = "shipway"
+        self._own = threading.local()  # .session: the calling thread's
+        self._idle: list[requests.Session] = []
+        self._credentials_lock = threading.Lock()
         self._wanted = pipeline.environment.credentials
         self._project = pipeline.environment.project
         self._credentials: Any = None
 
-    def url(self, api: str, path: str) -> str:
-        """The address of a path of an API.
+    @property
+    def http(self) -> requests.Session:
+        """The calling thread's HTTP session: requests makes no promise about sharing one."""
+        if not hasattr(self._own, "session"):
+            try:
+                self._own.session = self._idle.pop()
+            except IndexError:
+                self._own.session = requests.Session()
+                self._own.session.headers["User-Agent"] = "shipway"
+        session: requests.Session = self._own.session
+        return session
+
+    def at_once(self, *calls: Callable[[], Any]) -> list[Any]:
+        """Make several reads at the same time: one round trip instead of one for each.
 
         Args:
-            api: Google's name of it: "run", "logging", …
+            calls: functions that read through this object. The first runs in this thread.
+
+        Returns:
+            What each returned, in the same order.
+
+        Raises:
+            Exception: what the first of them that failed raised.
+        """
+        results: list[Any] = [None] * len(calls)
+        errors: dict[int, Exception] = {}
+
+        def make(number: int) -> None:
+            try:
+                results[number] = calls[number]()
+            except Exception as error:
+                errors[number] = error
+
+        def make_apart(number: int) -> None:
+            make(number)
+            if hasattr(self._own, "session"):
+                self._idle.append(self._own.session)  # its connection serves the next one
+
+        threads = [
+            threading.Thread(target=make_apart, args=(number,), daemon=True)
+            for number in range(1, len(calls))
+        ]
+        for thread in threads:
+            thread.start()
+        make(0)
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[min(errors)]
+        return results
+
+    def url(self, api: str, path: str) -> str:
+        """Return the address of a path of an API.
+
+        Args:
+            api: its name at Google: "run", "logging", …
             path: the path with its leading slash.
         """
         return f"{self.endpoint or f'https://{api}.googleapis.com'}{path}"
 
     def token(self, url: str) -> str | None:
-        """The access token for a request to `url`, or None where none is to be sent.
+        """Return the access token for a request to `url`; None where requests carry none.
 
-        It goes over TLS or stays on this machine (I9).
+        It travels over TLS only, or stays on this machine (I9).
 
         Raises:
-            UsageError: no credentials are to be found, or `url` would carry them in the clear.
+            UsageError: there are no credentials, or `url` would carry them in the clear.
         """
         if self._wanted == "none":
             return None
         _check_confidential(url)
         if self._token:
             return self._token
-        with _usable_credentials():
+        with self._credentials_lock, _usable_credentials():
             credentials = self._found()
             if not credentials.valid:
                 import google.auth.transport.requests
@@ -101,15 +154,15 @@ class Google:
         return str(credentials.token)
 
     def id_token(self, audience: str, url: str) -> str | None:
-        """An ID token for a private service, or None where no credentials are to be sent.
+        """Make an ID token for a private service; None where requests carry no credentials.
 
         Args:
-            audience: the service's own URL, also where a tag's URL is called.
-            url: where it will be sent.
+            audience: the service's own URL, even for calls to a tag's URL.
+            url: the address that it is sent to.
 
         Raises:
-            UsageError: the credentials cannot have one.
-            ApiError: the account may not be spoken for.
+            UsageError: these credentials cannot have one.
+            ApiError: the caller may not act as the account.
         """
         if self._wanted == "none":
             return None
@@ -120,10 +173,10 @@ class Google:
             return id_token.make(self._found(), audience, _SCOPE, self._post_as)
 
     def account(self) -> str | None:
-        """Whose the credentials are: an e-mail, or None where there are none or nobody tells.
+        """Return the e-mail of the account that the credentials belong to, or None if unknown.
 
         Raises:
-            UsageError: there are none to be found, or they are refused.
+            UsageError: there are no credentials, or they are refused.
         """
         url = self.url("oauth2", "/tokeninfo")
         token = self.token(url)
@@ -131,7 +184,7 @@ class Google:
             return None
         email = getattr(self._found(), "service_account_email", None)
         if not email or email == "default":
-            # In the body, where no log has it (I9).
+            # In the body, which no server logs (I9).
             sent = {"access_token": token}
             try:
                 answer = self.http.post(url, data=sent, timeout=10).json()
@@ -141,27 +194,28 @@ class Google:
         return str(email) if email else None
 
     def _found(self) -> Any:
-        """Application Default Credentials, found once."""
+        """Find Application Default Credentials, once."""
         import google.auth
 
         if self._credentials is None:
-            # Named already: google-auth would ask Google for the project of federated credentials,
-            # at an address of its own, wherever the endpoint is.
+            # Otherwise google-auth asks Google for the project of federated credentials, whatever
+            # the endpoint is.
             os.environ.setdefault("GOOGLE_CLOUD_PROJECT", self._project)
-            self._credentials, _ = google.auth.default(scopes=[_SCOPE])
-            _check_account(self._credentials)
+            credentials, _ = google.auth.default(scopes=[_SCOPE])
+            _check_account(credentials)
+            self._credentials = credentials
         return self._credentials
 
     def _quota_project(self) -> str | None:
-        """The project whose quota a person's requests count against, if the person named one.
+        """Return the project whose quota a person's requests count against, if one is named.
 
-        Some of Google's APIs answer a person only then; service accounts have their own. To name a
-        project takes a permission there, so that only `bootstrap` names one that nobody named.
+        Some of Google's APIs require one from a person; service accounts have their own. Naming a
+        project takes a permission in it, so only `bootstrap` names one by itself.
         Source: https://cloud.google.com/docs/quotas/quota-project
         """
         if self._credentials is None:
             return None
-        # Imported here: where no credentials are sent, nothing waits for the library.
+        # Imported here: calls without credentials do not wait for the library.
         from google.oauth2.credentials import Credentials
 
         if not isinstance(self._credentials, Credentials):
@@ -173,20 +227,20 @@ class Google:
         return self._send("POST", url, token=token, json=body)
 
     def get(self, api: str, path: str, **params: str | int | list[str]) -> dict[str, Any]:
-        """Read. Tried again when the answer says that this may help."""
+        """Read; try again after an error that may be temporary."""
         return self._send("GET", self.url(api, path), params=params)
 
     def query(self, api: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        """A read that Google makes with POST, such as Cloud Logging's entries.list."""
+        """Read with POST, as Cloud Logging's entries.list does."""
         return self._send("POST", self.url(api, path), json=body)
 
     def write(
         self, method: str, api: str, path: str, body: dict[str, Any], **params: str
     ) -> dict[str, Any]:
-        """Write, once: whoever calls reads again before a second try.
+        """Write, once: the caller reads again before a second try.
 
         Raises:
-            Conflict: somebody else wrote first.
+            Conflict: someone else wrote first.
             ApiError: any other refusal.
         """
         if self.dry_run and params.get("dryRun") != "all":
@@ -212,7 +266,7 @@ class Google:
             try:
                 response = self.http.request(method, url, headers=headers, timeout=60, **kwargs)
             except requests.exceptions.ConnectionError as error:
-                # At the start nobody answers; in the middle somebody may only be restarting.
+                # Before any write the address may be wrong; after one the server may be restarting.
                 if self.wrote and attempt < attempts:
                     time.sleep(0.25 * 2**attempt)
                     continue
@@ -231,7 +285,7 @@ class Google:
 
 
 def is_confidential(url: str) -> bool:
-    """Whether what is sent to `url` is read by nobody else: over TLS, or on this machine (I9)."""
+    """Return whether no one can read what is sent to `url`: over TLS, or on this machine (I9)."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in _LOOPBACK
 
@@ -239,14 +293,14 @@ def is_confidential(url: str) -> bool:
 def _check_confidential(url: str) -> None:
     if not is_confidential(url):
         parts = urlsplit(url)
-        raise UsageError(f"{parts.scheme}://{parts.netloc}: credentials go over https only")
+        raise UsageError(f"{parts.scheme}://{parts.netloc}: credentials are sent over https only")
 
 
 def _check_account(credentials: Any) -> None:
-    """Of a workflow's credentials: see that they speak as a service account.
+    """Check that a workflow's credentials name a service account.
 
-    google-github-actions/auth makes them without one where the GitHub variable is empty: they are
-    good, and nobody has given them a role.
+    google-github-actions/auth makes them without one where the GitHub variable is empty. They are
+    valid, but have no role.
     """
     import google.auth.external_account as federated
 
@@ -255,14 +309,14 @@ def _check_account(credentials: Any) -> None:
     if isinstance(credentials, federated.Credentials) and not credentials.service_account_email:
         raise UsageError(
             "this job's credentials name no service account",
-            "set the GitHub variable that it has from its workflow: DEPLOYER in the job's"
+            "set the GitHub variable that names it: DEPLOYER in the job's"
             " environment, PUSHER in the repository",
         )
 
 
 @contextmanager
 def _usable_credentials() -> Iterator[None]:
-    """Say it in one line when there are no credentials, or they are refused."""
+    """Turn missing or refused credentials into one clear error."""
     import google.auth.exceptions
 
     try:
@@ -271,22 +325,22 @@ def _usable_credentials() -> Iterator[None]:
         reason = _reason(error)
         hint = "on a laptop: gcloud auth application-default login"
         if "attribute condition" in reason:
-            hint = "only workflows of this repository's main branch get in: docs/security.md"
+            hint = "only workflows on this repository's main branch are accepted: docs/security.md"
         raise UsageError(f"no usable Google credentials: {reason}", hint) from None
 
 
 def _reason(error: Exception) -> str:
-    """What google-auth says, and Google's own message from the answer that goes with it."""
-    said = str(error.args[0]) if error.args else type(error).__name__
+    """Return google-auth's message, and Google's own from the answer that goes with it."""
+    message = str(error.args[0]) if error.args else type(error).__name__
     try:
         answered = json.loads(error.args[1])["error"]["message"]
     except (IndexError, KeyError, TypeError, ValueError):
-        return said
-    return f"{said}: {answered}"
+        return message
+    return f"{message}: {answered}"
 
 
 def unreachable(url: str, error: Exception) -> Unreachable:
-    """Nothing answers: said with the host, and with what usually mends it."""
+    """Make the error for a server that does not answer, with its host and the usual fix."""
     parts = urlsplit(url)
     if parts.hostname in _LOOPBACK:
         return Unreachable(
@@ -294,9 +348,9 @@ def unreachable(url: str, error: Exception) -> Unreachable:
             f"start it in another terminal: ./ship up --port {parts.port or 80}",
         )
     reason = str(getattr(error.args[0], "reason", error) if error.args else error)
-    # Without the library's own name of the connection.
+    # Without the library's own name for the connection.
     reason = reason.partition("): ")[2] or reason
-    return Unreachable(f"{parts.netloc} does not answer: {reason}", "is the network up?")
+    return Unreachable(f"{parts.netloc} does not answer: {reason}", "check the network")
 
 
 def _refusal(response: requests.Response) -> ApiError | Refused:
@@ -309,7 +363,9 @@ def _refusal(response: requests.Response) -> ApiError | Refused:
     if code == 404 and not status:
         parts = urlsplit(response.request.url or "")
         return ApiError(
-            code, status, f"{parts.scheme}://{parts.netloc} answers, but is no API of Google's: 404"
+            code,
+            status,
+            f"{parts.scheme}://{parts.netloc} answers, but it is not a Google API: 404",
         )
     if code == 404:
         return NotFound(code, status, message)

@@ -1,4 +1,4 @@
-"""ID tokens for private services, from whatever credentials there are.
+"""ID tokens for private services, from each kind of credentials.
 
 Source: https://cloud.google.com/run/docs/authenticating/service-to-service and, for federated
 credentials, https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateIdToken.
@@ -24,13 +24,13 @@ Post = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 def make(
     credentials: google.auth.credentials.Credentials, audience: str, scope: str, post: Post
 ) -> str:
-    """An ID token of the service account that the credentials are of, or speak as.
+    """Make an ID token of the service account that the credentials belong to or impersonate.
 
     Args:
         credentials: Application Default Credentials.
         audience: the service's own URL.
-        scope: of the access token that asks for it, where one does.
-        post: sends a JSON body to a URL with an access token, and returns the answer.
+        scope: the scope of the access token that requests it, for federated credentials.
+        post: sends a JSON body to a URL with an access token; returns the answer.
 
     Raises:
         UsageError: these credentials cannot have one.
@@ -44,25 +44,25 @@ def make(
         tokens = make_tokens(credentials, target_audience=audience, include_email=True)
         tokens.refresh(request)
         return str(tokens.token)
-    # google-auth annotates only parts of itself: Any stands for the rest, here and below.
+    # google-auth has no annotations for these, here and below.
     fetch: Any = google.oauth2.id_token.fetch_id_token
     try:
         return str(fetch(request, audience))
     except google.auth.exceptions.DefaultCredentialsError:
         raise UsageError(
             "the service is private, and these credentials cannot have an ID token for it",
-            "speak as a service account that may invoke it: gcloud auth application-default login"
-            " --impersonate-service-account ACCOUNT",
+            "impersonate a service account that may invoke it:"
+            " gcloud auth application-default login --impersonate-service-account ACCOUNT",
         ) from None
 
 
 def _federated(
     credentials: google.auth.external_account.Credentials, audience: str, scope: str, post: Post
 ) -> str:
-    """Through IAM Credentials: `fetch_id_token` does not serve federated credentials.
+    """Ask IAM Credentials: `fetch_id_token` does not support federated credentials.
 
-    The federated token itself asks, and not the account's: roles/iam.workloadIdentityUser, which
-    allows the impersonation, is then all that it takes.
+    The request carries the federated token, not the account's. So it takes no role besides
+    roles/iam.workloadIdentityUser, which allows the impersonation.
     """
     info = credentials.info
     impersonation = info.pop("service_account_impersonation_url", None)
@@ -70,7 +70,7 @@ def _federated(
     if not impersonation:
         raise UsageError(
             "the service is private, and only a service account can have an ID token for it",
-            "name one where the credentials are made (google-github-actions/auth: service_account)",
+            "name one for the credentials (google-github-actions/auth: service_account)",
         )
     kind: Any = type(credentials)
     source = kind.from_info(info, scopes=[scope])

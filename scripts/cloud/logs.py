@@ -21,7 +21,7 @@ SEVERITIES = (
     *("ERROR", "CRITICAL", "ALERT", "EMERGENCY"),
 )
 _LARGEST_PAGE = 1000
-# Entries arrive late and out of order: a request's when it is answered, with the time it came at.
+# Entries arrive late and out of order: a request's arrives with the answer, stamped with its start.
 _LATE = timedelta(seconds=10)
 
 
@@ -32,7 +32,7 @@ class Log:
         google: the APIs as the environment reaches them.
         pipeline: the service's files.
         revision: only entries of this revision.
-        severity: only entries of this severity and worse ones.
+        severity: only entries of this severity or a higher one.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Log:
         self._filter = " AND ".join(conditions)
 
     def newest(self, start: datetime, limit: int) -> list[Entry]:
-        """The newest `limit` entries since `start`, oldest first."""
+        """Read the newest `limit` entries since `start`, oldest first."""
         found: list[Entry] = []
         for page in self._pages(start, "timestamp desc", limit):
             found += page
@@ -67,9 +67,9 @@ class Log:
         return found[:limit][::-1]
 
     def follow(self, start: datetime, seen: list[Entry]) -> Iterator[list[Entry]]:
-        """Entries since `start` that are not among `seen`, each once. Never ends: ask for more.
+        """Yield entries since `start` that are not among `seen`, each once; never end.
 
-        Each time it asks again from the newest entry on, and from a little before it.
+        Each request starts a little before the newest entry.
         """
         known = {entry["insertId"]: entry["timestamp"] for entry in seen}
         while True:
@@ -79,7 +79,7 @@ class Log:
             for page in self._pages(since, "timestamp asc", _LARGEST_PAGE):
                 fresh += [entry for entry in page if entry["insertId"] not in known]
             known |= {entry["insertId"]: entry["timestamp"] for entry in fresh}
-            # What is older than this is not asked for any more.
+            # Older entries are not requested again.
             known = {i: t for i, t in known.items() if datetime.fromisoformat(t) >= since}
             yield fresh
 
@@ -100,12 +100,12 @@ class Log:
 
 
 def revision_of(entry: Entry) -> str:
-    """The revision that an entry is about."""
+    """Return the revision that wrote an entry."""
     return str(((entry.get("resource") or {}).get("labels") or {}).get("revision_name", ""))
 
 
 def text_of(entry: Entry) -> str:
-    """What an entry says, for people: its text, its message, or the request it is about."""
+    """Return an entry in human-readable form: its text, its message, or its request."""
     if "httpRequest" in entry and not entry.get("jsonPayload"):
         return _request(entry["httpRequest"])
     payload = entry.get("jsonPayload") or entry.get("protoPayload") or {}

@@ -1,4 +1,4 @@
-"""A client of the registry that an environment names: what is there, and pushing a packed image.
+"""A client of the registry that an environment names: look images up, and push a packed one.
 
 Source: OCI distribution specification v1.1, "Pull", "Push". Artifact Registry takes an access token
 as `Authorization: Bearer` (https://cloud.google.com/artifact-registry/docs/docker/authentication).
@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
 from scripts.cloud.google import is_confidential, unreachable
 from scripts.errors import Failed, UsageError
-
-if TYPE_CHECKING:
-    from scripts.image.packing.pack import PackedImage
 
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -33,12 +30,43 @@ _ATTEMPTS = 4
 _TIMEOUT = (10, 300)  # seconds to connect, and between two pieces of an answer
 
 
+class LayerFile(Protocol):
+    """A layer to push: its digest, its size in bytes and the file that holds it."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def path(self) -> Path: ...
+
+
+class ImageFiles(Protocol):
+    """An image to push: manifest and configuration byte for byte, and its layers."""
+
+    @property
+    def manifest(self) -> bytes: ...
+    @property
+    def media_type(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def config(self) -> bytes: ...
+    @property
+    def config_digest(self) -> str: ...
+    @property
+    def layers(self) -> Sequence[LayerFile]: ...
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A manifest or index that is in the registry.
 
-    platforms: `os/architecture(/variant)` of each image in it; attestations are none. labels: of
-    the image's configuration, of the first image's where there are several.
+    Attributes:
+        digest: sha256:….
+        media_type: the manifest's or index's.
+        platforms: `os/architecture(/variant)` of each image in it, without attestations.
+        labels: of the image's configuration; of the first image where there are several.
     """
 
     digest: str
@@ -52,9 +80,9 @@ class Registry:
 
     Args:
         host_url: `https://HOST` or `http://127.0.0.1:PORT`.
-        session: whose connections are used.
-        token: gives the access token for a URL, or None for none. Never asked for plain http but to
-            this machine: what goes over that in the clear is no secret.
+        session: the HTTP session to use.
+        token: returns the access token for a URL, or None. Called for https, and for plain http to
+            this machine only: credentials never cross a network in the clear.
     """
 
     def __init__(
@@ -68,11 +96,11 @@ class Registry:
         self._token = token
 
     def resolve(self, repository: str, reference: str) -> Resolved | None:
-        """What a tag or digest names, or None where there is nothing.
+        """Look up a tag or digest; None where the registry has no such image.
 
         Raises:
             Unreachable: the registry does not answer.
-            Failed: it refuses, or answers with other bytes than the digest says.
+            Failed: it refuses, or its answer does not match the digest.
         """
         found = self._manifest(repository, reference)
         if found is None:
@@ -92,7 +120,7 @@ class Registry:
         return Resolved(digest, media_type, tuple(name for name, _ in images), labels)
 
     def has(self, repository: str, reference: str) -> bool:
-        """Whether a tag or digest names anything.
+        """Return whether a tag or digest exists.
 
         Raises:
             Unreachable: the registry does not answer.
@@ -108,7 +136,7 @@ class Registry:
     def image(
         self, repository: str, reference: str
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The manifest and the configuration of one image; None for an index, or nothing.
+        """Read the manifest and configuration of one image; None for an index or a missing image.
 
         Raises:
             Unreachable: the registry does not answer.
@@ -120,7 +148,7 @@ class Registry:
         return found[2], self._config(repository, found[2])
 
     def attestations(self, repository: str, reference: str) -> list[str]:
-        """The predicate types of what is attested of an image, sorted; none of a plain manifest.
+        """Return the predicate types of an image's attestations, sorted; [] for a plain manifest.
 
         Source: https://docs.docker.com/build/metadata/attestations/attestation-storage/
 
@@ -143,19 +171,19 @@ class Registry:
         self,
         repository: str,
         tag: str,
-        image: PackedImage,
+        image: ImageFiles,
         progress: Callable[[str], None],
         *,
         mount_from: str | None = None,
     ) -> str:
-        """Push what of an image is not there yet; the tag last, so that it never names half of one.
+        """Push the missing parts of an image; the tag last, so that it never names half an image.
 
         Args:
             repository: PROJECT/REPOSITORY/IMAGE, without host.
-            tag: the tag it gets.
-            image: what to push.
-            progress: told what was pushed, with the number of bytes.
-            mount_from: another repository of the registry that may hold layers already.
+            tag: its new tag.
+            image: the image to push.
+            progress: called with what was pushed and the number of bytes.
+            mount_from: another repository of the registry that may already hold layers.
 
         Returns:
             The manifest's digest.
@@ -180,7 +208,7 @@ class Registry:
         return image.digest
 
     def _manifest(self, repository: str, reference: str) -> tuple[str, str, dict[str, Any]] | None:
-        """The digest, media type and contents of a manifest or index."""
+        """Read the digest, media type and contents of a manifest or index."""
         answer = self._send(
             "GET",
             f"/v2/{repository}/manifests/{reference}",
@@ -190,9 +218,11 @@ class Registry:
         if answer.status_code == 404:
             return None
         digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
-        said = reference if ":" in reference else answer.headers.get("Docker-Content-Digest")
-        if said and said != digest:
-            raise Failed(f"{self._host}/{repository}: asked for {said}, got the bytes of {digest}")
+        expected = reference if ":" in reference else answer.headers.get("Docker-Content-Digest")
+        if expected and expected != digest:
+            raise Failed(
+                f"{self._host}/{repository}: asked for {expected}, got the bytes of {digest}"
+            )
         return digest, answer.headers.get("Content-Type", "").partition(";")[0], answer.json()
 
     def _config(self, repository: str, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +235,7 @@ class Registry:
     def _push_blob(
         self, repository: str, digest: str, contents: Path | bytes, mount_from: str | None
     ) -> bool:
-        """Push a blob unless it is there; whether its bytes had to be sent."""
+        """Push a blob that is missing; return whether its bytes had to be sent."""
         blob = f"/v2/{repository}/blobs/{digest}"
         if self._send("HEAD", blob, allowed=(404,)).ok:
             return False
@@ -215,7 +245,7 @@ class Registry:
             started = self._send("POST", uploads, params=mount)
             if started.status_code == 201:
                 return False
-            # A broken upload is begun anew: its session may not know how far it came.
+            # Start a broken upload anew: its session may not know how much arrived.
             try:
                 self._upload(started, digest, contents)
             except _Again as again:
@@ -227,7 +257,7 @@ class Registry:
         return True
 
     def _upload(self, started: requests.Response, digest: str, contents: Path | bytes) -> None:
-        """Send a blob's bytes from where they are, then close the session with its digest."""
+        """Send a blob's bytes, then close the upload session with its digest."""
         place = urljoin(started.url, started.headers["Location"])
         headers = {"Content-Type": "application/octet-stream"}
         if isinstance(contents, bytes):
@@ -248,10 +278,10 @@ class Registry:
         attempts: int = _ATTEMPTS,
         **options: Any,
     ) -> requests.Response:
-        """One request, tried again where that may help; `attempts=1` leaves that to the caller."""
+        """Send one request, with retries; `attempts=1` leaves them to the caller."""
         url = urljoin(f"{self._host}/", path)
         headers = dict(headers or {})
-        # An upload's Location may lead to another host: the token is not for that one.
+        # An upload's Location may lead to another host, which must not get the token.
         same_host = urlsplit(url)[:2] == urlsplit(self._host)[:2]
         if same_host and is_confidential(url) and (token := self._token(url)):
             headers["Authorization"] = f"Bearer {token}"
@@ -276,7 +306,7 @@ class Registry:
 
 
 class _Again(Exception):
-    """An upload that may be begun anew; `failed` is what to say if it may not."""
+    """An upload that may be started anew; `failed` is the error after the last attempt."""
 
     def __init__(self, failed: Failed | UsageError) -> None:
         super().__init__(failed.message)
@@ -286,14 +316,14 @@ class _Again(Exception):
 def _refusal(method: str, answer: requests.Response) -> Failed | UsageError:
     try:
         errors = answer.json()["errors"]
-        said = "; ".join(f"{error['code']}: {error.get('message', '')}" for error in errors)
+        detail = "; ".join(f"{error['code']}: {error.get('message', '')}" for error in errors)
     except (ValueError, KeyError, TypeError):
-        said = answer.text[:500].strip()
+        detail = answer.text[:500].strip()
     parts = urlsplit(answer.url)
-    message = f"{parts.netloc}: {method} {parts.path}: {answer.status_code} {said}".rstrip()
+    message = f"{parts.netloc}: {method} {parts.path}: {answer.status_code} {detail}".rstrip()
     if answer.status_code in (401, 403):
         hint = (
-            "whoever pushes needs roles/artifactregistry.writer on the repository, a reader .reader"
+            "pushing needs roles/artifactregistry.writer on the repository, reading needs .reader"
         )
         return UsageError(message, hint)
     return Failed(message)
@@ -310,7 +340,7 @@ def _labels(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _readable(size: int) -> str:
-    """Bytes for people: 512 B, 10.4 kB, 2.3 MB."""
+    """Format a number of bytes: 512 B, 10.4 kB, 2.3 MB."""
     if size < 1000:
         return f"{size} B"
     return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import Pipeline
 from scripts.machine.git import Commit
 
@@ -66,7 +67,7 @@ class Record(msgspec.Struct, kw_only=True):
     at_google: bool = True
     """False where another address stands in for Google's."""
     commit: Commit | None = None
-    image: str | None = None
+    image: ImageReference | None = None
     """The image's reference by digest."""
     checks: dict[str, list[Checked]] = {}
     """Region -> the checks that ran last."""

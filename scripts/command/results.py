@@ -99,19 +99,38 @@ def plain_table(table: Table) -> str:
 
 def rich_table(table: Table) -> RichTable:
     """Return a table for a terminal."""
+    from rich.console import Console
     from rich.table import Table as RichTable
 
+    widths = _widths(table, Console().width)
     shown = RichTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
-    for column in table.columns:
-        # A name that is cut in two cannot be copied: on a narrow terminal other columns give way.
-        gives_way = column in _GIVING_WAY
+    for column, width in zip(table.columns, widths, strict=True):
         shown.add_column(
             column,
-            overflow="ellipsis" if gives_way else "fold",
+            overflow="ellipsis" if column in _GIVING_WAY else "fold",
             no_wrap=column not in _WRAPPED,
-            min_width=1 if gives_way else None,
+            max_width=width,
         )
     for row in table.rows:
         style = next((_STYLES[cell] for cell in row if cell in _STYLES), "")
         shown.add_row(*(escape(cell) for cell in row), style=style)
     return shown
+
+
+def _widths(table: Table, room: int) -> list[int | None]:
+    """Return the largest width of each column; None for one that may be as wide as its contents.
+
+    A name that is cut in two cannot be copied: on a narrow terminal only some columns give way.
+    """
+    rows = [table.columns, *table.rows]
+    natural = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    giving = [i for i, column in enumerate(table.columns) if column in _GIVING_WAY]
+    taken = sum(width for i, width in enumerate(natural) if i not in giving)
+    left = room - taken - 2 * len(natural)
+    widths: list[int | None] = [None] * len(natural)
+    # The narrowest first: what it does not need is left for the others.
+    for number, i in enumerate(sorted(giving, key=natural.__getitem__)):
+        share = max(1, left // (len(giving) - number))
+        widths[i] = min(natural[i], share)
+        left -= min(natural[i], share)
+    return widths

@@ -101,7 +101,7 @@ def _facts(record: Record, revision: str | None) -> str:
     if revision:
         rows.append(["Revision", plain(revision)])
     if record.image:
-        rows.append(["Image", code(record.image.rpartition("@")[2])])
+        rows.append(["Image", code(record.image.digest)])
     if record.reason:
         rows.append(["Reason", code(record.reason)])
     rows += [

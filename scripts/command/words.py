@@ -1,4 +1,4 @@
-"""Times, digests and shares in human-readable form."""
+"""Times and shares in human-readable form."""
 
 from __future__ import annotations
 
@@ -22,12 +22,6 @@ def ago(timestamp: str, at: datetime | None = None) -> str:
         if past >= size:
             return f"{past // size} {unit} ago"
     return f"{max(past, 0)} s ago"
-
-
-def short_digest(image: str) -> str:
-    """Return the start of an image reference's digest: "sha256:0123456789ab"."""
-    _, _, digest = image.rpartition("@")
-    return digest[:19] if digest.startswith("sha256:") else image
 
 
 def split(shares: Mapping[str, int]) -> str:

@@ -20,6 +20,7 @@ from scripts.config.formats import (
     ServiceName,
     matches,
 )
+from scripts.config.image_reference import ImageReference
 from scripts.config.yamlfile import YamlFile, description
 from scripts.errors import UsageError, did_you_mean
 
@@ -74,12 +75,12 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         return given.rstrip("/") or self.environment.endpoint
 
     @property
-    def repository(self) -> str:
-        """The image's name without tag: HOST/PROJECT/REPOSITORY/SERVICE."""
+    def repository(self) -> ImageReference:
+        """Where the service's images are: HOST/PROJECT/REPOSITORY/SERVICE."""
         host, _, path = self.environment.registry.partition("/")
         if self.endpoint:
             host = self.endpoint.partition("://")[2]
-        return f"{host}/{path}/{self.service}"
+        return ImageReference(host=host, path=f"{path}/{self.service}")
 
 
 def seconds(duration: str) -> float:

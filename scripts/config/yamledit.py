@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from textwrap import indent
@@ -76,6 +77,24 @@ def remove(text: str, path: Path) -> str:
     start = text.rfind("\n", 0, key.start_mark.index) + 1
     end = text.find("\n", _end(value))
     return text[:start] + ("" if end < 0 else text[end + 1 :])
+
+
+def entries(text: str, path: Path) -> tuple[str, list[str], str]:
+    """Cut the document around the entries of the block mapping or sequence at `path`.
+
+    Returns:
+        The text before the entries, each entry with the lines up to the next one, the text after.
+        Joined, they are the document again. Without any entry, the first text is all of it.
+    """
+    pair = _find(text, path)
+    if pair is None or not isinstance(pair[1], yaml.CollectionNode) or not pair[1].value:
+        return text, [], ""
+    nodes = pair[1].value
+    keys = [entry[0] if isinstance(entry, tuple) else entry for entry in nodes]
+    starts = [text.rfind("\n", 0, key.start_mark.index) + 1 for key in keys]
+    end = int(pair[1].end_mark.index)
+    blocks = [text[a:b] for a, b in itertools.pairwise([*starts, end])]
+    return text[: starts[0]], blocks, text[end:]
 
 
 def _find(text: str, path: Path) -> tuple[yaml.Node, yaml.Node] | None:

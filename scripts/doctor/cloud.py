@@ -9,7 +9,7 @@ from scripts.cloud.google import ApiError, NotFound
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.errors import ShipError
-from scripts.image.images import Images
+from scripts.image.commit_images import CommitImages
 from scripts.machine import git
 from scripts.release import manifest
 from scripts.release.state import condition
@@ -89,7 +89,7 @@ def registry(case: Case) -> Iterator[Finding]:
 
 def image(case: Case, context: Context) -> Iterator[Finding]:
     """The image of the newest commit, if it has one, is for the environment's platform."""
-    images = Images(context)
+    images = CommitImages(context.pipeline, context.google, context.root)
     try:
         commit = git.commit(case.root)
         found = images.find(commit)

@@ -8,22 +8,23 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from scripts.config.image_reference import ImageReference
 from scripts.errors import Failed
 from scripts.image import docker_command
 
-# The time of every file and of the image itself, unless a file is older: 1980, as far back as zip
-# files go. Never the commit's: BuildKit gives this time to the folder that WORKDIR makes, and a
-# time that changes with each commit would make every layer after it a new one. The commit's time is
-# in the label org.opencontainers.image.created.
+# The time of the image and of every file that is not older: 1980, the earliest in zip files. Not
+# the commit's time: BuildKit gives this time to the folder that WORKDIR makes, and a new time for
+# each commit would change every layer after it. The commit's time is in the label
+# org.opencontainers.image.created.
 # https://reproducible-builds.org/docs/source-date-epoch/
 EPOCH = 315_532_800  # unix seconds
 
 
 class Builder:
-    """What builds: the builder that the user has chosen with buildx, the default one else.
+    """The builder that the user has selected with buildx, or the default one.
 
     Args:
-        environment: of every docker command, which says where to log in: see `docker_login`.
+        environment: the environment variables of docker commands, from `docker_login`.
 
     Raises:
         UsageError: Docker or buildx is not installed, or no engine answers.
@@ -31,36 +32,37 @@ class Builder:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        said = docker_command.run(["docker", "buildx", "inspect"], environment)
-        found = [re.match(r"Driver:\s+(\S+)", line) for line in said]
+        output = docker_command.run(["docker", "buildx", "inspect"], environment)
+        found = [re.match(r"Driver:\s+(\S+)", line) for line in output]
         self.driver = next((match[1] for match in found if match), "")
-        if not self.driver:  # it says why, and ends as if all were well
-            raise docker_command.failure(0, said, environment)
+        if not self.driver:  # it prints the reason, and exits with 0
+            raise docker_command.failure(0, output, environment)
 
     @property
     def is_engine(self) -> bool:
-        """Whether Docker's engine builds by itself, and not a BuildKit of its own.
+        """Whether Docker's engine builds, and not a separate BuildKit.
 
-        The engine neither attests, nor keeps the layers of the earlier stages in a registry.
+        The engine makes no attestations, and keeps no layers of earlier stages in a registry.
         https://docs.docker.com/build/builders/drivers/
         """
         return self.driver == "docker"
 
-    def cache_repository(self, repository: str) -> str:
-        """Where the layers of earlier builds are kept: HOST/PATH, one tag a commit.
+    def cache_repository(self, repository: ImageReference) -> ImageReference:
+        """Return the repository that keeps the layers of earlier builds, one tag for each commit.
 
-        The engine puts what it knows of its layers into the image itself. BuildKit keeps the layers
-        of all stages, for which the image is no place. A tag is written once in both cases: a
-        registry that never lets a tag move is fine.
+        The engine writes its cache into the image itself. BuildKit keeps the layers of all stages,
+        which do not fit into the image. Both write a tag once, so immutable tags are fine.
         """
-        return repository if self.is_engine else f"{repository}/cache"
+        if self.is_engine:
+            return repository
+        return ImageReference(host=repository.host, path=f"{repository.path}/cache")
 
     def build(
         self,
         context: Path,
         *,
         dockerfile: Path,
-        repository: str,
+        repository: ImageReference,
         platform: str,
         commit: str,
         earlier: Sequence[str] = (),
@@ -72,27 +74,27 @@ class Builder:
         Args:
             context: the build context.
             dockerfile: the Dockerfile.
-            repository: HOST/PATH to push to. Docker allows plain http on loopback only.
+            repository: where to push. Docker allows plain http on loopback only.
             platform: `os/architecture`.
-            commit: the full SHA: the tag, and given to the Dockerfile as build argument COMMIT_SHA.
-            earlier: the commits whose layers are used again, from `cache_repository`.
-            labels: put on the image.
-            progress: told each step.
+            commit: the full SHA: the tag, and the Dockerfile's build argument COMMIT_SHA.
+            earlier: the commits whose layers are reused, from `cache_repository`.
+            labels: the image's labels.
+            progress: called with each step.
 
         Returns:
-            The digest of what was pushed: a manifest's, or an index's with attestations.
+            The digest of the pushed manifest, or of an index with attestations.
 
         Raises:
             UsageError: no engine answers.
             Failed: the build or the push fails; its last lines are the evidence.
         """
-        reference = f"{repository}:{commit}"
+        reference = repository.by_tag(commit)
         arguments = {"COMMIT_SHA": commit, "SOURCE_DATE_EPOCH": str(EPOCH)}
         with tempfile.TemporaryDirectory(prefix="shipway-") as folder:
             metadata = Path(folder) / "metadata.json"
             command = [
                 *("docker", "buildx", "build", "--progress", "plain"),
-                *("--platform", platform, "--file", str(dockerfile), "--tag", reference),
+                *("--platform", platform, "--file", str(dockerfile), "--tag", str(reference)),
                 *(word for k, v in arguments.items() for word in ("--build-arg", f"{k}={v}")),
                 *(word for k, v in sorted(labels.items()) for word in ("--label", f"{k}={v}")),
                 *self._pushed(),
@@ -107,7 +109,7 @@ class Builder:
         return digest
 
     def _pushed(self) -> list[str]:
-        """How it is pushed, with what the builder can attest.
+        """Return the options for pushing, with the attestations that the builder supports.
 
         https://docs.docker.com/build/metadata/attestations/
         """
@@ -116,18 +118,20 @@ class Builder:
         output = "type=image,push=true,oci-mediatypes=true,rewrite-timestamp=true"
         return ["--output", output, "--provenance", "mode=max", "--sbom", "true"]
 
-    def _cached(self, where: str, commit: str, earlier: Sequence[str]) -> list[str]:
-        """Which layers are used again, and where this build's are kept.
+    def _cached(self, where: ImageReference, commit: str, earlier: Sequence[str]) -> list[str]:
+        """Return the options that say which layers to reuse, and where to keep this build's.
 
         https://docs.docker.com/build/cache/backends/
         """
         start = [
-            word for tag in earlier for word in ("--cache-from", f"type=registry,ref={where}:{tag}")
+            word
+            for tag in earlier
+            for word in ("--cache-from", f"type=registry,ref={where.by_tag(tag)}")
         ]
         if self.is_engine:
             return [*start, "--cache-to", "type=inline"]
-        # A manifest of the kind that every registry takes. That it cannot be pushed, because a
-        # build that was stopped has left one, is no reason to deliver nothing.
-        kept = f"type=registry,ref={where}:{commit},mode=max"
+        # A manifest of a kind that every registry accepts. An earlier build that was stopped may
+        # have pushed one already: that must not stop a delivery.
+        kept = f"type=registry,ref={where.by_tag(commit)},mode=max"
         kept += ",image-manifest=true,oci-mediatypes=true,ignore-error=true"
         return [*start, "--cache-to", kept]

@@ -1,4 +1,4 @@
-"""Runs docker: what it says is told as it says it, and a failure is said in one line."""
+"""Run docker: report its steps as they happen, and a failure as one error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 
+from scripts.config.image_reference import ImageReference
 from scripts.errors import Failed, ShipError, UsageError
 from scripts.image.docker_credential import TOKEN
 
@@ -17,25 +18,25 @@ _LINES = 20  # of the output, shown when a build fails
 def run(
     command: list[str],
     environment: Mapping[str, str],
-    reference: str = "",
+    reference: ImageReference | None = None,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> list[str]:
-    """Run a docker command, and end it when the caller is interrupted.
+    """Run a docker command; stop it when the caller is interrupted.
 
     Args:
-        command: as words; nothing secret is among them.
-        environment: its environment variables, all of them.
-        reference: the image that it is to push.
-        progress: told each step of a build.
+        command: the words of the command; none is secret.
+        environment: all its environment variables.
+        reference: the image that it pushes.
+        progress: called with each step of a build.
 
     Returns:
-        What it said.
+        The lines of its output.
 
     Raises:
         UsageError: Docker or buildx is not installed, or no engine answers.
         Failed: it fails; its last lines are the evidence.
     """
-    said: list[str] = []
+    output: list[str] = []
     try:
         process = subprocess.Popen(
             command,
@@ -54,24 +55,26 @@ def run(
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                said.append(line.rstrip())
+                output.append(line.rstrip())
                 if _STEP.match(line):
                     progress(line.rstrip())
         except BaseException:
             process.terminate()  # an interrupted build does not go on and push
             raise
     if process.returncode:
-        raise failure(process.returncode, said, environment, reference)
-    return said
+        raise failure(process.returncode, output, environment, reference)
+    return output
 
 
 def failure(
-    code: int, said: list[str], environment: Mapping[str, str], reference: str = ""
+    code: int,
+    output: list[str],
+    environment: Mapping[str, str],
+    reference: ImageReference | None = None,
 ) -> ShipError:
-    """What went wrong, from what docker said last."""
-    lines = said[-_LINES:]
+    """Return the error that docker's last lines tell of."""
+    lines = output[-_LINES:]
     text = "\n".join(lines)
-    host = reference.partition("/")[0]
     if re.search(r"Cannot connect to the Docker daemon|daemon running\?|docker\.sock", text):
         return UsageError(
             "no Docker engine answers", "start Docker, or build with --builder pack", evidence=lines
@@ -81,10 +84,12 @@ def failure(
             "docker has no buildx", "https://docs.docker.com/go/buildx/", evidence=lines
         )
     if reference and re.search(r"denied|unauthorized|401 |403 ", text, re.IGNORECASE):
-        hint = f"docker login {host}"
+        hint = f"docker login {reference.host}"
         if TOKEN in environment:
-            hint = "whoever pushes needs roles/artifactregistry.writer on the repository"
-        return Failed(f"{host} does not let Docker push to {reference}", hint, evidence=lines)
+            hint = "the account that pushes needs roles/artifactregistry.writer on the repository"
+        return Failed(
+            f"{reference.host} does not let Docker push to {reference}", hint, evidence=lines
+        )
     return Failed(f"docker buildx build failed with exit code {code}", evidence=lines)
 
 

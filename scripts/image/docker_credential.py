@@ -1,7 +1,7 @@
 """Docker's credential helper for one build: run by Docker, as `docker-credential-shipway get`.
 
-It answers with an access token out of its environment, and for other registries with the login
-that the user's own config.json holds, where it stays. Only the standard library: it runs alone.
+It answers with an access token from its environment, and for other registries with the login in the
+user's own config.json. It runs by itself, so it imports only the standard library.
 
 Protocol: https://github.com/docker/docker-credential-helpers#development (server on standard
 input, JSON on standard output).
@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-# What it is told, by `docker_login`.
+# The variables that `docker_login` sets.
 HOST = "SHIPWAY_REGISTRY"
 TOKEN = "SHIPWAY_REGISTRY_TOKEN"  # noqa: S105 - a name
 CONFIG = "SHIPWAY_DOCKER_CONFIG"
@@ -26,10 +26,10 @@ _NOT_FOUND = "credentials not found in native keychain"
 
 
 def answer(server: str) -> tuple[str, str] | None:
-    """User name and password for a registry, or None where there is no login.
+    """Return user name and password for a registry; None where there is no login.
 
     Args:
-        server: its host, as Docker asks for it; Docker Hub's is https://index.docker.io/v1/.
+        server: its host, as Docker names it; Docker Hub's is https://index.docker.io/v1/.
     """
     if host(server) == os.environ.get(HOST):
         # https://cloud.google.com/artifact-registry/docs/docker/authentication#token
@@ -44,7 +44,7 @@ def answer(server: str) -> tuple[str, str] | None:
 
 
 def _login(entry: dict[str, str]) -> tuple[str, str] | None:
-    """The login of one entry: {"auth": base64 of "user:password"} or {"identitytoken": …}."""
+    """Return an entry's login: {"auth": base64 of "user:password"} or {"identitytoken": …}."""
     if entry.get("identitytoken"):
         return "<token>", entry["identitytoken"]
     try:
@@ -55,12 +55,12 @@ def _login(entry: dict[str, str]) -> tuple[str, str] | None:
 
 
 def host(server: str) -> str:
-    """The host of a registry's name, which may be an address."""
+    """Return the host of a registry's name, which may be a URL."""
     return server.partition("://")[2].partition("/")[0] if "://" in server else server
 
 
 def main() -> int:
-    """Answer one request of Docker's; it asks for nothing but `get` during a build."""
+    """Answer one request from Docker; a build sends only `get`."""
     server = sys.stdin.read().strip()
     found = answer(server) if sys.argv[1:] == ["get"] else None
     if found is None:

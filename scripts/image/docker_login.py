@@ -1,4 +1,4 @@
-"""Docker logged in for one build, without `docker login` and without a token in any file (I9)."""
+"""Log Docker in for one build, without `docker login` and without a token in any file (I9)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _HELPER = "shipway"  # Docker runs docker-credential-shipway
 
 @contextmanager
 def environment(host: str, token: str | None) -> Iterator[dict[str, str]]:
-    """The environment for docker, in which it is logged in to a registry.
+    """Make the environment variables with which docker is logged in to a registry.
 
-    Everything else is as the user has it: contexts, builders, plugins, logins to other registries.
+    Everything else stays as the user has it: contexts, builders, plugins, other logins.
 
     Args:
-        host: the registry, as an image's reference begins.
-        token: an access token; None leaves the user's own login.
+        host: the registry's host, as in an image reference.
+        token: an access token; None for the user's own login.
 
     Raises:
         UsageError: the user's config.json cannot be read.
@@ -51,7 +51,7 @@ def environment(host: str, token: str | None) -> Iterator[dict[str, str]]:
         yield {
             **os.environ,
             "DOCKER_CONFIG": name,
-            # Builders that are made, or chosen, meanwhile stay the user's.
+            # Builders that the user creates or selects in the meantime stay theirs.
             "BUILDX_CONFIG": os.environ.get("BUILDX_CONFIG") or str(users / "buildx"),
             "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             credential.HOST: host,
@@ -61,15 +61,15 @@ def environment(host: str, token: str | None) -> Iterator[dict[str, str]]:
 
 
 def _config(file: Path, host: str) -> dict[str, Any]:
-    """The user's config.json with our helper for `host`, and without the logins that it holds.
+    """Return the user's config.json with our helper for `host`, and without its logins.
 
-    The helper reads those where they are: nothing that lets somebody in is written a second time.
+    The helper reads the logins in the original file: no secret is written a second time.
     """
     try:
         config = json.loads(file.read_bytes()) if file.is_file() else {}
         logins = config.pop("auths", {})
         helpers = config.get("credHelpers", {})
-        # With a store for all, what is listed is only names: the store has the logins.
+        # With a credentials store, the entries are names only: the store has the logins.
         held = {} if config.get("credsStore") else logins
         ours = {
             name if "docker.io/" in name else credential.host(name)

@@ -1,9 +1,9 @@
-"""From which earlier images Docker's engine takes the layers that it has not to build again.
+"""The earlier images from which Docker's engine reuses layers.
 
 The engine writes into an image which steps made its layers. Engines of today's Debian (20.10) leave
-out the layers that they took from another image themselves: the image after the next one would be
-built anew. So an image also says, in a label, which images its layers were taken from, and the next
-build is given as many of them as it takes to have every layer.
+out the layers that they reused from another image: the image after the next one would be built
+without a cache. So a label also names the images that layers were reused from, and the next build
+gets as many of them as it needs to have every layer.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ LABEL = "dev.shipway.layers"  # the commits of those images, nearest first
 
 
 def sources(registry: Registry, repository: str, nearest: str) -> list[str]:
-    """The tags of the images to take layers from, `nearest` first.
+    """Return the tags of the images to reuse layers from, `nearest` first.
 
     Args:
-        registry, repository: where they are.
+        registry: the registry.
+        repository: the images' path in it.
         nearest: the tag of the newest one.
 
     Raises:
@@ -43,7 +44,7 @@ def sources(registry: Registry, repository: str, nearest: str) -> list[str]:
 
 
 def _known(manifest: dict[str, Any], config: dict[str, Any]) -> set[str]:
-    """The digests of the layers that an image tells how to make.
+    """Return the digests of the layers whose steps an image lists.
 
     Source: BuildKit's cache/remotecache/v1/doc.go and its inline exporter.
     """

@@ -76,7 +76,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def registry(self) -> str:
         """The repository of its image; a new one if that is not in Artifact Registry."""
-        found = _REGISTRY.match(image_of(self.service["spec"]["template"]))
+        found = _REGISTRY.match(str(image_of(self.service["spec"]["template"])))
         return found[1] if found else f"{self.region}-docker.pkg.dev/{self.project}/services"
 
 

@@ -1,125 +1,139 @@
-"""The triggers' files follow the environments: a job of deliver.yml, a step of deliver.yaml each.
+"""Keep the triggers equal to pipelines/: each environment has one job and one build step. Pure.
 
-A job is made from one that is there: what names the environment and what it waits for differs.
-Pure: text goes in, text comes out.
+The job of an environment in deliver.yml, or its step in deliver.yaml, differs from the others in
+a few whole lines. A new one is a copy of an existing one with these lines replaced.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
+from typing import Any
 
+import yaml
+
+from scripts.config import yamledit
+from scripts.errors import UsageError
 from scripts.init.tree import Files
 
 DELIVER = ".github/workflows/deliver.yml"
 CLOUD_BUILD = "cloudbuild/deliver.yaml"
 DEPENDABOT = ".github/dependabot.yml"
-_STEP = re.compile(r"^  - id: ", re.MULTILINE)
-_DELIVERS = re.compile(r"^      \./ship deliver --env ([a-z][a-z0-9-]*)\b", re.MULTILINE)
-_WAITS = re.compile(r"^    waitFor: .*$", re.MULTILINE)
-_OUTCOME = re.compile(r"^      \[ .*/outcome\)\" = delivered \].*\n", re.MULTILINE)
-_DIGEST = re.compile(r"^(      digest=)", re.MULTILINE)
-_TIMES = re.compile(r"^    timeout: (\d+)s", re.MULTILINE)
-_LONGEST = 86_400  # seconds that Cloud Build gives a build at the most
-_JOB = re.compile(r"^  [A-Za-z_][\w-]*:\n", re.MULTILINE)
-_NAMED = re.compile(r"^    environment:\n      name: ([a-z][a-z0-9-]*)\b", re.MULTILINE)
-_URL = re.compile(r"^(      url: .*\n)", re.MULTILINE)
-_NEEDS = re.compile(r"^    needs: .*\n(?:    if: .*\n)?", re.MULTILINE)
-_OUTPUTS = re.compile(r"^    outputs:\n      outcome: .*\n", re.MULTILINE)
+_CALLED = "./.github/workflows/deliver-to.yml"
+_BUILD_FOR = ("        run: ./ship build --env ", "      - ENVIRONMENT=")
+_SCRIPT = "    script: &deliver |\n"  # the first environment's step has it, the others name it
+_LONGEST_BUILD = 86_400  # seconds; https://cloud.google.com/build/quotas
+
+After = dict[str, str | None]
+"""Environment -> the one that a commit passes before it, in order."""
 
 
-def follow(files: Files, after: dict[str, str | None]) -> Files:
-    """The files with deliver.yml's jobs for these environments.
+def follow(files: Files, after: After) -> Files:
+    """Return the files with one job and one build step for each of these environments.
 
-    Args:
-        files: the repository's files.
-        after: environment -> the one that a commit serves in first, in order.
+    Raises:
+        UsageError: one of the triggers' files is not YAML.
     """
     made = dict(files)
     for path, change in ((DELIVER, _deliver), (CLOUD_BUILD, _cloud_build)):
         if after and path in made:
-            made[path] = change(made[path], after)
+            try:
+                made[path] = change(made[path], after)
+            except yaml.MarkedYAMLError as error:
+                line = error.problem_mark.line + 1 if error.problem_mark else 1
+                raise UsageError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     return made
 
 
 def moved(files: Files, before: str, now: str) -> Files:
-    """The files with another folder that is built: Dependabot looks there."""
-    text = files.get(DEPENDABOT)
-    if text is None or before == now:
+    """Return the files after the folder that is built has moved: Dependabot's file names it."""
+    if DEPENDABOT not in files:
         return files
-    line = re.compile(rf"^(    directory: )/{re.escape(before)}$", re.MULTILINE)
-    return {**files, DEPENDABOT: line.sub(rf"\g<1>/{now}", text)}
+    old, new = f"    directory: /{before}\n", f"    directory: /{now}\n"
+    return {**files, DEPENDABOT: _with(files[DEPENDABOT], {old: new})}
 
 
-def _deliver(text: str, after: dict[str, str | None]) -> str:
-    head, jobs, body = text.partition("\njobs:\n")
-    starts = [match.start() for match in _JOB.finditer(body)]
-    blocks = [body[a:b] for a, b in zip(starts, [*starts[1:], len(body)], strict=True)]
-    there: dict[str, str] = {}
-    for block in blocks:
-        if found := _NAMED.search(block):
-            there[found[1]] = block
-    if not there or [*there] == [*after]:
-        return text
-    old = next(iter(there))
+def _deliver(text: str, after: After) -> str:
+    """Return deliver.yml with one job for each environment."""
+
+    def env_of(job: dict[str, Any]) -> str | None:
+        return job.get("with", {}).get("environment") if job.get("uses") == _CALLED else None
+
+    def write(block: str, env: str) -> str:
+        needs = "    needs: build\n"
+        if before := after[env]:
+            condition = f"${{{{ needs.{before}.outputs.outcome == 'delivered' }}}}"
+            needs = f"    needs: [build, {before}]\n    if: {condition}\n"
+        _, _, rest = _with(block, {"    if: ": ""}).partition("\n")
+        lines = {"    needs: ": needs, "      environment: ": f"      environment: {env}\n"}
+        return f"  {env}:\n{_with(rest, lines)}"
+
+    return _with_environments(text, "jobs", [*after], env_of, write)
+
+
+def _cloud_build(text: str, after: After) -> str:
+    """Return cloudbuild/deliver.yaml with one step for each environment."""
     first = next(iter(after))
-    rest = [block for block in blocks if block not in there.values()]
-    rest = [re.sub(rf"(--env ){old}\b", rf"\g<1>{first}", block) for block in rest]
-    made = [_job(there, env, before, env in after.values()) for env, before in after.items()]
-    whole = "\n".join(block.rstrip("\n") + "\n" for block in [*rest, *made])
-    return head + jobs + body[: starts[0]] + whole
+    _, blocks, _ = yamledit.entries(text, ["steps"])
+    script = next((_SCRIPT + b.partition(_SCRIPT)[2] for b in blocks if _SCRIPT in b), "")
 
+    def env_of(step: dict[str, Any]) -> str | None:
+        variables = dict(entry.split("=", 1) for entry in step.get("env", []))
+        return variables.get("ENVIRONMENT") if "AFTER" in variables else None
 
-def _job(there: dict[str, str], env: str, before: str | None, awaited: bool) -> str:
-    """The job that delivers to one environment."""
-    names = [*there]
-    old = env if env in there else names[-1] if before else names[0]
-    block = re.sub(rf"(?<!\w){old}(?![\w-])", env, there[old])
-    block = re.sub(rf"^(    name: ){old.capitalize()}$", rf"\g<1>{env.capitalize()}", block,
-                   flags=re.MULTILINE)  # fmt: skip
-    needs = "    needs: build\n"
-    if before:
-        needs = (
-            f"    needs: [build, {before}]\n"
-            f"    if: ${{{{ needs.{before}.outputs.outcome == 'delivered' }}}}\n"
-        )
-    block = _NEEDS.sub(needs, block, count=1)
-    block = _OUTPUTS.sub("", block, count=1)
-    if awaited:
-        outputs = "    outputs:\n      outcome: ${{ steps.deliver.outputs.outcome }}\n"
-        block = _URL.sub(lambda match: match[1] + outputs, block, count=1)
-    return block
+    def write(block: str, env: str) -> str:
+        lines = {
+            "  - id: ": f"  - id: {env}\n",
+            "    waitFor: ": f"    waitFor: [{after[env] or 'build'}]\n",
+            "      - ENVIRONMENT=": f"      - ENVIRONMENT={env}\n",
+            "      - AFTER=": f"      - AFTER={after[env] or ''}\n",
+            "      - SHIPWAY_OUTPUTS=": f"      - SHIPWAY_OUTPUTS=.shipway/outputs/{env}\n",
+        }
+        if script:
+            head, _, _ = block.partition("    script: ")
+            block = head + (script if env == first else "    script: *deliver\n")
+        return _with(block, lines)
 
-
-def _cloud_build(text: str, after: dict[str, str | None]) -> str:
-    """cloudbuild/deliver.yaml with a step for each environment."""
-    starts = [match.start() for match in _STEP.finditer(text)]
-    if not starts:
+    made = _with_environments(text, "steps", [*after], env_of, write)
+    if made == text:
         return text
-    tail = re.search(r"^(?=[a-zA-Z])", text[starts[-1] :], re.MULTILINE)
-    end = starts[-1] + tail.start() if tail else len(text)
-    blocks = [text[a:b] for a, b in zip(starts, [*starts[1:], end], strict=True)]
-    there = {found[1]: block for block in blocks if (found := _DELIVERS.search(block))}
-    if not there or [*there] == [*after]:
+    steps = yamledit.get(made, ["steps"])
+    times = [int(step["timeout"].removesuffix("s")) for step in steps if "timeout" in step]
+    return _with(made, {"timeout: ": f"timeout: {min(sum(times), _LONGEST_BUILD)}s\n"})
+
+
+def _with_environments(
+    text: str,
+    key: str,
+    wanted: list[str],
+    env_of: Callable[[Any], str | None],
+    write: Callable[[str, str], str],
+) -> str:
+    """Return the file with one entry for each environment.
+
+    Args:
+        text: The file.
+        key: The key of its jobs or steps.
+        wanted: The environments, in order.
+        env_of: A job or step -> its environment; None for one that belongs to none.
+        write: The text of an existing entry, an environment -> the text of this one's entry.
+    """
+    head, blocks, tail = yamledit.entries(text, [key])
+    data = yamledit.get(text, [key]) or []
+    found = [env_of(entry) for entry in (data.values() if isinstance(data, dict) else data)]
+    existing = {env: block for env, block in zip(found, blocks, strict=True) if env}
+    if not existing or [*existing] == wanted:
         return text
-    old, first = next(iter(there)), next(iter(after))
-    rest = [block for block in blocks if block not in there.values()]
-    rest = [re.sub(rf"(--env ){old}\b", rf"\g<1>{first}", block) for block in rest]
-    steps = [*rest, *(_step(there, env, before) for env, before in after.items())]
-    whole = "".join(block.rstrip("\n") + "\n\n" for block in steps)
-    seconds = min(sum(int(time) for time in _TIMES.findall(whole)), _LONGEST)
-    ending = re.sub(r"^timeout: \d+s", f"timeout: {seconds}s", text[end:], flags=re.MULTILINE)
-    return text[: starts[0]] + whole + ending
+    first = {start: f"{start}{wanted[0]}\n" for start in _BUILD_FOR}
+    others = [_with(block, first) for env, block in zip(found, blocks, strict=True) if not env]
+    copied = [*existing.values()]
+    made = [write(existing.get(env, copied[0 if env == wanted[0] else -1]), env) for env in wanted]
+    between = blocks[-1][len(blocks[-1].rstrip("\n")) :]
+    return head + "\n\n".join(block.strip("\n") for block in [*others, *made]) + between + tail
 
 
-def _step(there: dict[str, str], env: str, before: str | None) -> str:
-    """The step that delivers to one environment."""
-    names = [*there]
-    old = env if env in there else names[-1] if before else names[0]
-    block = re.sub(rf"(?<![\w]){old}(?![\w-])", env, there[old])
-    block = _WAITS.sub(f"    waitFor: [{before or 'build'}]", block, count=1)
-    block = _OUTCOME.sub("", block, count=1)
-    if before:
-        outcome = f'"$(cat .shipway/outputs/{before}/outcome)"'
-        line = f"      [ {outcome} = delivered ] || exit 0 # a newer commit's turn\n"
-        block = _DIGEST.sub(lambda match: line + match[1], block, count=1)
-    return block
+def _with(text: str, lines: dict[str, str]) -> str:
+    """Return the text with other lines: the start of a line -> the new line, "" for none."""
+    kept = text.splitlines(keepends=True)
+    return "".join(
+        next((new for start, new in lines.items() if line.startswith(start)), line) for line in kept
+    )

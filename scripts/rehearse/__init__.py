@@ -1,13 +1,14 @@
 """Run a workflow of GitHub or Cloud Build on this machine, against a scratch local Cloud Run.
 
-It is the real file, with its jobs, conditions and outputs; tokens come from a local issuer, images
-go into a local registry. WORKFLOW is deliver (the default), ci, promote or rollback, run with
-act; or a file such as cloudbuild/deliver.yaml, run step by step.
+It runs the real file with its jobs, conditions and outputs. Tokens come from a local issuer, images
+go into a local registry. WORKFLOW is deliver (the default), ci, promote, rollback or resume, run
+with act; or a file such as cloudbuild/deliver.yaml, run step by step.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -85,24 +86,28 @@ def run(options: Options, call: Call) -> int:
     builder = _builder(options.builder)
     with TemporaryDirectory(prefix="shipway-rehearsal-") as scratch:
         folder = Path(scratch)
-        progress.line(_told(rehearsed, builder, options))
+        progress.line(_begins(rehearsed, builder, options))
         world = World(root, folder, builder=builder, bake=options.bake, ref=options.ref)
-        before.check(world, rehearsed)
+        env = inputs.get("environment")
+        before.check(world, env)
         with world:
-            before.prepare(world, rehearsed, progress)
-            copy = folder / "workflows" / rehearsed.name
-            copy.parent.mkdir()
-            copy.write_text(
-                rehearsed.copy(
-                    world.variables_of,
-                    lambda job: world.token_request(job, rehearsed.name, rehearsed.event),
-                )
-            )
+            if rehearsed.event == "pull_request":
+                world.take_up()
+            else:
+                before.prepare(world, Path(rehearsed.file).stem, env, progress)
+            copies = folder / "workflows"
+            copies.mkdir()
+            for file, text in rehearsed.copies(
+                f"./{os.path.relpath(copies, world.clone)}",
+                world.variables_of,
+                lambda job: world.token_request(job, rehearsed.file, rehearsed.event),
+            ).items():
+                (copies / file).write_text(text)
             event = folder / "event.json"
             event.write_text(json.dumps(world.event(rehearsed)))
             ends = act.run(
                 rehearsed,
-                copy,
+                copies / rehearsed.file,
                 world.clone,
                 event,
                 environment=world.environment,
@@ -118,16 +123,16 @@ def _builder(wanted: str | None) -> str:
     return wanted or ("docker" if docker_command.engine_answers() else "pack")
 
 
-def _told(rehearsed: workflow.Workflow, builder: str, options: Options) -> str:
+def _begins(rehearsed: workflow.Workflow, builder: str, options: Options) -> str:
     images = (
         "built by Docker" if builder == "docker" else "packed, because no Docker engine answers"
     )
     if options.builder == "pack":
         images = "packed"
-    others = f"those in {options.actions}" if options.actions else "fetched from GitHub"
+    others = f"read from {options.actions}" if options.actions else "fetched from GitHub"
     return (
-        f"rehearsing {rehearsed.name}: images are {images}; bakes take {options.bake};"
-        f" the actions of others are {others}; nobody has to approve"
+        f"rehearsing {rehearsed.file}: images are {images}; bakes take {options.bake};"
+        f" third-party actions are {others}; no approval is asked for"
     )
 
 

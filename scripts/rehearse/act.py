@@ -1,6 +1,6 @@
-"""Run a workflow with act, on this machine itself, and tell what it does as it does it.
+"""Run a workflow with act on this machine, and print what it does while it does it.
 
-act: https://nektosact.com. Its `-self-hosted` platform runs each step here, in no container.
+act: https://nektosact.com. Its `-self-hosted` platform runs each step here, without a container.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RUNNERS = ("ubuntu-latest", "ubuntu-24.04", "ubuntu-22.04")
 
 
 class JobEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job of the rehearsal ended, and the step that failed, if one did."""
+    """How a job ended, and the step that failed, if any."""
 
     id: str
     result: str
@@ -44,17 +44,17 @@ def run(
     actions: list[str],
     cache: Path,
 ) -> list[JobEnd]:
-    """Run a workflow's copy.
+    """Run the copy of a workflow.
 
     Args:
-        workflow: the file as it is.
-        copy: the copy of it that act reads.
-        clone: the repository that its jobs check out.
-        event: the event's JSON file.
-        environment: environment variables of every step.
-        variables: the repository's GitHub variables.
-        actions: what `local` says.
-        cache: where act keeps what it fetches and the folders that jobs work in.
+        workflow: The workflow.
+        copy: The copy of its file that act reads.
+        clone: The repository that its jobs check out.
+        event: The event's JSON file.
+        environment: Environment variables of every step.
+        variables: The repository's GitHub variables.
+        actions: The result of `local`.
+        cache: Where act keeps what it fetches, and the jobs' working folders.
 
     Returns:
         How each job ended, in the file's order.
@@ -81,30 +81,26 @@ def run(
         encoding="utf-8",
         errors="replace",
     )
-    teller = _Teller()
+    log = _Log(workflow.log_names)
     with process:
         assert process.stdout
         try:
             for line in process.stdout:
-                teller.hear(line)
+                log.read(line)
         except BaseException:
             process.terminate()
             raise
-    if teller.unfetched or not teller.results:
+    if log.unfetched or not log.results:
         raise Failed(
-            "act could not fetch the actions of others from GitHub"
-            if teller.unfetched
+            "act could not fetch third-party actions from GitHub"
+            if log.unfetched
             else "act did not run the workflow",
-            "with no way to github.com, name checked-out actions: --actions FOLDER",
-            evidence=teller.unfetched or teller.unread[-20:],
+            "without access to github.com, use checked-out actions: --actions FOLDER",
+            evidence=log.unfetched or log.unread[-20:],
         )
     return [
-        JobEnd(
-            id=job.id,
-            result=teller.results.get(job.id, "skipped"),
-            failed_step=teller.failed.get(job.id, ""),
-        )
-        for job in workflow.jobs
+        JobEnd(id=job, result=log.results.get(job, "skipped"), failed_step=log.failed.get(job, ""))
+        for job in workflow.data["jobs"]
     ]
 
 
@@ -113,20 +109,20 @@ def _program() -> Path:
     if not found.is_file():
         raise UsageError(
             f"act is not installed in {sys.prefix}",
-            "unset SHIPWAY_VENV, or install what requirements/dev.txt names there",
+            "unset SHIPWAY_VENV, or install requirements/dev.txt there",
         )
     return found
 
 
 def local(used: Mapping[str, str], folder: Path | None) -> list[str]:
-    """act's words for actions that need not be fetched.
+    """Return act's arguments for actions that it need not fetch.
 
     Args:
         used: OWNER/NAME -> commit.
-        folder: holds them as OWNER/NAME; None where act is to fetch them.
+        folder: The folder that has them as OWNER/NAME; None if act fetches them.
 
     Raises:
-        UsageError: one of them is not there.
+        UsageError: the folder lacks one of them.
     """
     if folder is None:
         return []
@@ -134,7 +130,7 @@ def local(used: Mapping[str, str], folder: Path | None) -> list[str]:
     for name, commit in sorted(used.items()):
         if not any((folder / name / f"action.{end}").is_file() for end in ("yml", "yaml")):
             raise UsageError(
-                f"--actions {folder}: no {name} there",
+                f"--actions {folder}: {name} is not in this folder",
                 f"git clone https://github.com/{name} {folder / name}"
                 f" && git -C {folder / name} checkout {commit}",
             )
@@ -142,53 +138,65 @@ def local(used: Mapping[str, str], folder: Path | None) -> list[str]:
     return words
 
 
-class _Teller:
-    """Hears act's entries, one JSON document a line, and tells them as GitHub's log would."""
+class _Log:
+    """Reads act's log, one JSON document a line, and prints it like GitHub's log.
 
-    def __init__(self) -> None:
+    Args:
+        names: The name that a job has in the log -> its id.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
         self.results: dict[str, str] = {}
         self.failed: dict[str, str] = {}
         self.unread: list[str] = []
         self.unfetched: list[str] = []
-        self._last = ""
+        self._names = names
+        self._steps: dict[str, str] = {}
 
-    def hear(self, line: str) -> None:
-        """One line of act's output."""
+    def read(self, line: str) -> None:
+        """Read one line of act's output."""
         try:
             entry: dict[str, Any] = json.loads(line)
         except ValueError:
             self.unread.append(line.rstrip())
             return
-        job, step, said = entry.get("jobID"), entry.get("step"), str(entry.get("msg", "")).rstrip()
+        text, step = str(entry.get("msg", "")).rstrip(), str(entry.get("step", ""))
+        job = self._names.get(str(entry.get("job", "")).rstrip())  # act pads it
         if not job:
             if entry.get("level") in ("error", "fatal"):
-                self.unread.append(said)
-            return
-        if "jobResult" in entry:
-            self.results[job] = entry["jobResult"]
-            self._say(f"{job}: {entry['jobResult']}")
-        elif entry.get("raw_output"):
-            self._quote(job, said)
+                self.unread.append(text)
+        elif "jobResult" in entry:
+            # A file that the job calls may have several jobs.
+            if self.results.get(job) != "failure":
+                self.results[job] = entry["jobResult"]
+            self._print(f"{job}: {entry['jobResult']}")
+        else:
+            if entry.get("stage") == "Main" and self._steps.get(job) != step:
+                self._steps[job] = step
+                self._print(f"{job} / {step}")
+            self._read_step(job, step, entry, text)
+
+    def _read_step(self, job: str, step: str, entry: dict[str, Any], text: str) -> None:
+        if entry.get("raw_output"):
+            self._quote(job, text)
         elif entry.get("command") in ("error", "warning", "notice"):
             self._quote(job, f"{entry['command']}: {entry.get('arg', '')}")
         elif step in _OWN_STEPS:
             pass
-        elif entry.get("stage") == "Main" and said.startswith("⭐"):
-            self._say(f"{job} / {step}")
         elif entry.get("stepResult") == "failure":
-            self.failed.setdefault(job, str(step))
-        elif entry.get("level") == "error" and said.startswith("Unable to clone "):
-            self.unfetched.append(said)
+            self.failed.setdefault(job, step)
         elif entry.get("level") == "error":
-            self._quote(job, said)
+            # act marks this failure with its text alone.
+            if text.startswith("Unable to clone "):
+                self.unfetched.append(text)
+            else:
+                self._quote(job, text)
 
     def _quote(self, job: str, text: str) -> None:
-        """What a job says; jobs may talk at the same time."""
+        """Print the output of a job with the job's name: jobs may run at the same time."""
         for line in text.splitlines():
-            self._say(f"{job} | {line}")
+            self._print(f"{job} | {line}")
 
-    def _say(self, text: str) -> None:
-        # A step that is an action made of steps has its name told twice.
-        if text != self._last:
-            print(text, file=sys.stderr, flush=True)
-        self._last = text
+    @staticmethod
+    def _print(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
-"""What has happened before the workflow runs: nobody rehearses on an empty stage.
+"""Bring the scratch Cloud Run to the state in which the workflow would find it.
 
-The commit before is delivered. For `promote` the commit itself is deployed too, without traffic;
+The previous commit is delivered. For `promote` the commit itself is also deployed, without traffic;
 for `rollback` it is delivered; for `resume` it is delivered and rolled back.
 """
 
@@ -8,52 +8,52 @@ from __future__ import annotations
 
 from scripts.command.progress import Progress
 from scripts.errors import UsageError, did_you_mean
-from scripts.rehearse.workflow import Workflow
 from scripts.rehearse.world import World
 
 
-def check(world: World, workflow: Workflow) -> None:
-    """See that the environment that was typed is one of pipelines/.
+def check(world: World, env: str | None) -> None:
+    """Check that the environment of the inputs is one of pipelines/.
 
     Raises:
         UsageError: it is not.
     """
-    env = workflow.inputs.get("environment")
     if env is not None and env not in world.environments:
         known = did_you_mean(env, world.environments, "environments of pipelines/")
-        raise UsageError(f"--input environment={env}: there is no such environment", known)
+        raise UsageError(f"there is no environment '{env}'", known)
 
 
-def prepare(world: World, workflow: Workflow, progress: Progress) -> None:
-    """Bring the services of the scratch Cloud Run to where the workflow begins.
+def prepare(world: World, name: str, env: str | None, progress: Progress) -> None:
+    """Bring the services to the state in which the workflow begins.
+
+    Args:
+        world: The world of the rehearsal.
+        name: The workflow, such as "deliver".
+        env: The environment that it is started for; None for all of them.
+        progress: Gets each line of progress.
 
     Raises:
-        Failed: what was there before cannot be delivered itself.
+        Failed: the previous commit cannot be delivered.
     """
-    if workflow.event == "pull_request":
-        world.take_up()
-        return
-    env = workflow.inputs.get("environment")
     services = sorted({p.service for p in world.pipelines if env in (None, p.env)})
-    with progress.step("before", "what is there already") as step:
+    with progress.step("before", "deliver the previous commit") as step:
         for service in services:
             _deliver(world, service, _way(world, service, None))
         world.take_up()
         if env:
             for service in services:
-                _prepare(world, workflow.name, service, env)
-        step.done("the commit before is delivered" + (f"; {env} is prepared" if env else ""))
+                _prepare(world, name, service, env)
+        step.done("the previous commit is delivered" + (f"; {env} is prepared" if env else ""))
 
 
-def _prepare(world: World, workflow: str, service: str, env: str) -> None:
-    last = "deploy" if workflow == "promote.yml" else "deliver"
+def _prepare(world: World, name: str, service: str, env: str) -> None:
+    last = "deploy" if name == "promote" else "deliver"
     _deliver(world, service, _way(world, service, env), last=last)
-    if workflow == "resume.yml":
+    if name == "resume":
         world.ship("rollback", service, "--env", env, environment=env)
 
 
 def _way(world: World, service: str, last: str | None) -> list[str]:
-    """The environments that a commit passes on its way to `last` (else to all), in order."""
+    """Return the environments that a commit passes on its way to `last` (or to all), in order."""
     after = {p.env: p.environment.after for p in world.pipelines if p.service == service}
     way: list[str] = []
     for env in [last] if last else sorted(after):
@@ -67,7 +67,7 @@ def _way(world: World, service: str, last: str | None) -> list[str]:
 
 
 def _deliver(world: World, service: str, way: list[str], *, last: str = "deliver") -> None:
-    """Build the clone's commit and deliver it all the way; `last` is the verb where it ends."""
+    """Build the clone's commit and deliver it all the way; `last` is the verb in the last one."""
     digest = str(world.ship("build", service, "--env", way[0])["digest"])
     for env in way:
         verb = last if env == way[-1] else "deliver"

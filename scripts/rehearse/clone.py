@@ -1,7 +1,7 @@
-"""The repository as a rehearsal sees it: a clone of its own, first at the commit before.
+"""The clone that a rehearsal works in: at first at the previous commit.
 
-It differs from the repository in its environment files alone: bakes are short, and where there is
-no Docker images are packed.
+Only its environment files differ from the repository: bakes are short, and without Docker images
+are packed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class ScratchClone:
     """A clone at the commit before the last one.
 
     Args:
-        root: the repository.
-        path: where the clone is made.
-        branch: what it is on.
-        repository: its name at GitHub, OWNER/NAME.
+        root: The repository.
+        path: Where the clone is made.
+        branch: The branch that it is on.
+        repository: Its name at GitHub, OWNER/NAME.
         builder: "docker" or "pack".
-        bake: how long each step is watched, such as "0s".
+        bake: How long each step is watched, such as "0s".
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class ScratchClone:
         address = f"https://github.com/{repository}"
         scratch.git("remote", "set-url", "origin", address, cwd=path)
         declared = _declared(path)
-        with suppress(UsageError):  # the very first commit has none before it
+        with suppress(UsageError):  # the first commit has no previous one
             scratch.git("read-tree", "--reset", "-u", "HEAD~1", cwd=path)
         if _declared(path) != declared:
-            # It adds a service or an environment: what was there before cannot be delivered there.
+            # It adds a service or an environment, where the previous commit cannot be delivered.
             scratch.git("read-tree", "--reset", "-u", "HEAD", cwd=path)
         self._commit("Before it")
 
     def _commit(self, subject: str) -> None:
-        """Commit the files at hand, with environments that suit a rehearsal."""
+        """Commit the current files, with environments that suit a rehearsal."""
         for file in sorted((self.path / "pipelines").glob("*/*.yaml")):
             if file.stem in ("service", "smoke", pipelines.DEFAULT_ENV):
                 continue
@@ -62,7 +62,7 @@ class ScratchClone:
         scratch.git("commit", "--quiet", "--allow-empty", "--message", subject, cwd=self.path)
 
     def take_up(self) -> None:
-        """Go on to the commit that is rehearsed; until then the clone is at the one before it."""
+        """Move from the previous commit to the one that is rehearsed."""
         scratch.git("read-tree", "--reset", "-u", self._head, cwd=self.path)
         self._commit("Rehearse it")
 
@@ -74,10 +74,10 @@ def _declared(root: Path) -> list[tuple[str, list[str]]]:
 
 
 def all_pipelines(root: Path) -> list[Pipeline]:
-    """Every service in every environment but the local one.
+    """Return every service in every environment except the local one.
 
     Raises:
-        UsageError: there is none, or one of them is not right.
+        UsageError: there is none, or a file is wrong.
     """
     found = [
         pipelines.load(root, service, env)
@@ -86,5 +86,5 @@ def all_pipelines(root: Path) -> list[Pipeline]:
         if env != pipelines.DEFAULT_ENV
     ]
     if not found:
-        raise UsageError("pipelines/ has no environment but local: there is nothing to rehearse")
+        raise UsageError("pipelines/ has only the environment local: there is nothing to rehearse")
     return found

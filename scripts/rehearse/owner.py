@@ -1,4 +1,4 @@
-"""The owner of every project of a scratch Cloud Run, and what Google's own machines do there."""
+"""The owner of every project of a scratch Cloud Run, who also acts for Google's own machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OWNER = "user:owner@localhost"
 
 
 class Owner:
-    """Whoever may do everything at the local Cloud Run at `url`. `token` is an access token."""
+    """The user with every permission at the local Cloud Run at `url`; `token` is its token."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -32,11 +32,11 @@ class Owner:
         self._http.close()
 
     def get(self, path: str) -> Any:
-        """What a GET answers; raises Failed where it is refused."""
+        """Return the answer to a GET; raise Failed if it is refused."""
         return self._answer(self._http.get(self.url + path, timeout=30))
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """What a POST answers; raises Failed where it is refused."""
+        """Return the answer to a POST; raise Failed if it is refused."""
         return self._answer(self._http.post(self.url + path, json=body, timeout=30))
 
     @staticmethod
@@ -46,20 +46,20 @@ class Owner:
         return answer.json()
 
     def number(self, project: str) -> str:
-        """A project's number."""
+        """Return a project's number."""
         return str(self.get(f"/v1/projects/{project}")["projectNumber"])
 
     def grant(self, account: Account, binding: Binding) -> None:
-        """Give an account what somebody else's binding gives."""
+        """Give an account the role that a binding gives to another member."""
         self._grant(msgspec.structs.replace(binding, member=account.member))
 
     def access_token(self, account: Account) -> str:
-        """An access token of an account, as Google's own machines get it."""
+        """Return an access token of an account, as Google's own machines get it."""
         made = self.post("/_local/access-tokens", {"member": account.member})
         return str(made["access_token"])
 
     def id_token(self, account: Account, audience: str) -> str:
-        """An ID token of an account, as Google's own machines get it."""
+        """Return an ID token of an account, as Google's own machines get it."""
         resource = Resource(kind="account", project=account.project, name=account.email)
         role = "roles/iam.serviceAccountOpenIdTokenCreator"
         self._grant(Binding(role=role, resource=resource, member=_OWNER, why="metadata"))
@@ -68,10 +68,10 @@ class Owner:
         return str(self.post(path, body)["token"])
 
     def secret(self, account: Account, version: str) -> str:
-        """The value of a secret's version, as the account reads it.
+        """Return the value of a secret's version, as the account reads it.
 
         Raises:
-            Failed: it may not, or there is none.
+            Failed: the account may not read it, or it does not exist.
         """
         token = self.access_token(account)
         answer = requests.get(

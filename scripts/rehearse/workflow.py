@@ -1,8 +1,8 @@
-"""A workflow file as it is, and the copy of it that act runs.
+"""A workflow file, the files that its jobs call, and the copies of them that act runs.
 
-act leaves out three things that GitHub does, so the copy has them written in: what a job may ask
-of the token issuer (only with `id-token: write`), the variables of a job's GitHub Environment, and
-who may run at the same time (which act would not know how to read).
+act lacks three things that GitHub does, so the copies contain them: what a job needs to ask the
+token issuer (only with `id-token: write`), and the variables of its GitHub Environment. Concurrency
+groups are left out: act cannot read them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import yaml
 
 from scripts.errors import UsageError, did_you_mean
 
+Document = dict[str, Any]
+
 FOLDER = Path(".github/workflows")
-_EXPRESSION = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")
+_EVENTS = ("push", "pull_request", "workflow_dispatch")
+_INPUT = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")
 _PINNED = re.compile(r"([\w.-]+/[\w.-]+)(?:/[^@]*)?@(\S+)")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as GitHub reads it: `on` is a word, not a truth."""
+    """A YAML loader that reads `on` as a word, as GitHub does, and not as a boolean."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -34,76 +37,147 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|fal
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides who a job can be: its GitHub Environment, and whether it gets tokens."""
+    """What decides who a job can be."""
 
     id: str
+    """In the workflow that the run starts from."""
+    file: str
+    """The workflow file that has its steps: the called one if the job calls one."""
+    key: str
+    """In this file."""
     environment: str | None
+    """Its GitHub Environment."""
     tokens: bool
+    """Whether it may ask for OIDC tokens."""
+
+
+class Called(msgspec.Struct, frozen=True, kw_only=True):
+    """A workflow file that a job calls."""
+
+    file: str
+    data: Document
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True):
-    """One workflow file, read with the inputs that somebody typed."""
+    """One workflow file, the files that its jobs call, and the inputs of the run."""
 
-    name: str
+    file: str
     """The file's name, such as deliver.yml."""
-    data: dict[str, Any]
+    data: Document
     inputs: dict[str, str]
+    called: dict[str, Called] = {}
+    """Job -> the workflow that it calls."""
+
+    @property
+    def name(self) -> str:
+        """The name that GitHub shows."""
+        return str(self.data.get("name", self.file))
 
     @property
     def event(self) -> str:
-        """What starts it: push, pull_request or workflow_dispatch."""
-        wanted = ("push", "pull_request", "workflow_dispatch")
-        return next((event for event in wanted if event in self.data["on"]), "push")
+        """The event that starts it: push, pull_request or workflow_dispatch."""
+        return next((event for event in _EVENTS if event in self.data["on"]), "push")
 
     @property
     def actions(self) -> dict[str, str]:
-        """The actions of others that it uses: OWNER/NAME -> commit, but for the check-out.
+        """The third-party actions that it uses: OWNER/NAME -> commit, without the check-out.
 
-        act makes the check-out itself, from the folder that it is started in.
+        act does the check-out itself, from the folder that it starts in.
         """
-        steps = [step for job in self.data["jobs"].values() for step in job.get("steps", [])]
+        files = [self.data, *(called.data for called in self.called.values())]
+        jobs = [job for data in files for job in data["jobs"].values()]
+        steps = [step for job in jobs for step in job.get("steps", [])]
         found = (_PINNED.fullmatch(step.get("uses", "")) for step in steps)
         return {m[1]: m[2] for m in found if m and m[1] != "actions/checkout"}
 
     @property
     def jobs(self) -> list[Job]:
-        """Its jobs, in the file's order."""
-        return [self._job(id_, job) for id_, job in self.data["jobs"].items()]
+        """Its jobs in the file's order; for a job that calls a file, the jobs of that file."""
+        found = []
+        for id_, job in self.data["jobs"].items():
+            may_ask = _may_ask(self.data, job)
+            called = self.called.get(id_)
+            if not called:
+                found.append(_job(id_, self.file, id_, job, self.inputs, tokens=may_ask))
+                continue
+            inputs = {k: _filled_in(str(v), self.inputs) for k, v in job.get("with", {}).items()}
+            for key, inner in called.data["jobs"].items():
+                # A called job has no right that the calling job lacks.
+                tokens = may_ask and _may_ask(called.data, inner)
+                found.append(_job(id_, called.file, key, inner, inputs, tokens=tokens))
+        return found
 
-    def _job(self, id_: str, job: dict[str, Any]) -> Job:
-        named = job.get("environment")
-        environment = named.get("name") if isinstance(named, dict) else named
-        permissions = job.get("permissions") or self.data.get("permissions") or {}
-        return Job(
-            id=id_,
-            environment=_EXPRESSION.sub(lambda m: self.inputs.get(m[1], ""), environment)
-            if environment
-            else None,
-            tokens=isinstance(permissions, dict) and permissions.get("id-token") == "write",
-        )
+    @property
+    def log_names(self) -> dict[str, str]:
+        """The name that a job of the copies has in act's log -> the job's id."""
+        return {
+            "/".join([*([] if job.file == self.file else [job.id]), self.name, job.key]): job.id
+            for job in self.jobs
+        }
 
-    def copy(
+    def copies(
         self,
+        folder: str,
         variables: Callable[[Job], Mapping[str, str]],
         environment: Callable[[Job], Mapping[str, str]],
-    ) -> str:
-        """The workflow as act is to run it.
+    ) -> dict[str, str]:
+        """Return the files that act runs: name -> text.
 
         Args:
-            variables: a job -> the variables of its GitHub Environment.
-            environment: a job -> environment variables that GitHub's runner would set.
+            folder: Where they will be, as a path from the repository, such as ./copies.
+            variables: A job -> the variables of its GitHub Environment.
+            environment: A job -> environment variables that GitHub's runner would set.
         """
-        jobs = {}
+        main = {**_without(self.data, "concurrency"), "name": self.name, "jobs": {}}
+        made = {self.file: main}
         for job in self.jobs:
-            own = {k: v for k, v in self.data["jobs"][job.id].items() if k != "concurrency"}
+            calling = self.data["jobs"][job.id]
+            called = self.called.get(job.id)
+            own = called.data["jobs"][job.key] if called else calling
+            own = _without(own, "concurrency", "name")
             own["env"] = {**own.get("env", {}), **environment(job)}
-            jobs[job.id] = _written_in(own, variables(job))
-        copied = {k: v for k, v in self.data.items() if k != "concurrency"}
-        return yaml.safe_dump({**copied, "jobs": jobs}, sort_keys=False)
+            own = _written_in(own, variables(job))
+            if called:
+                file = f"{job.id}.{called.file}"
+                empty = {**_without(called.data, "concurrency"), "name": self.name, "jobs": {}}
+                made.setdefault(file, empty)["jobs"][job.key] = own
+                own = {**_without(calling, "concurrency", "name"), "uses": f"{folder}/{file}"}
+            main["jobs"][job.id] = own
+        return {file: yaml.safe_dump(data, sort_keys=False) for file, data in made.items()}
+
+
+def _job(
+    id_: str, file: str, key: str, job: Document, inputs: Mapping[str, str], *, tokens: bool
+) -> Job:
+    """Return what decides who a job can be, with these inputs of its file."""
+    named = job.get("environment")
+    environment = named.get("name") if isinstance(named, dict) else named
+    return Job(
+        id=id_,
+        file=file,
+        key=key,
+        environment=_filled_in(environment, inputs) if environment else None,
+        tokens=tokens,
+    )
+
+
+def _may_ask(data: Document, job: Document) -> bool:
+    """Return whether a job of a workflow may ask for OIDC tokens."""
+    permissions = job.get("permissions", data.get("permissions"))
+    return isinstance(permissions, dict) and permissions.get("id-token") == "write"
+
+
+def _filled_in(text: str, inputs: Mapping[str, str]) -> str:
+    """Return a text with the workflow's inputs in the place of expressions that name them."""
+    return _INPUT.sub(lambda match: inputs.get(match[1], ""), text)
+
+
+def _without(data: Document, *keys: str) -> Document:
+    return {key: value for key, value in data.items() if key not in keys}
 
 
 def _written_in(value: Any, variables: Mapping[str, str]) -> Any:
-    """`value` with each `vars.NAME` of an expression as the text that it stands for."""
+    """Return `value` with the text of each `vars.NAME` of an expression in its place."""
     if isinstance(value, dict):
         return {key: _written_in(part, variables) for key, part in value.items()}
     if isinstance(value, list):
@@ -115,33 +189,51 @@ def _written_in(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def load(root: Path, name: str, inputs: Mapping[str, str]) -> Workflow:
-    """Read a workflow.
+    """Read a workflow, and the files of this repository that its jobs call.
 
     Args:
-        root: the repository.
+        root: The repository.
         name: "deliver", "deliver.yml" or its path.
-        inputs: what the Run workflow form is filled in with.
+        inputs: The values of the Run workflow form.
 
     Raises:
-        UsageError: there is no such workflow, it is no workflow, or it takes other inputs.
+        UsageError: a file does not exist or is not a workflow, or the inputs are not the form's.
     """
-    known = sorted(path.stem for path in (root / FOLDER).glob("*.yml"))
     stem = Path(name).name.removesuffix(".yml")
-    path = root / FOLDER / f"{stem}.yml"
-    if not path.is_file():
+    data = _read(root, f"{FOLDER}/{stem}.yml", f"no workflow '{name}'")
+    if [*data["on"]] == ["workflow_call"]:
         raise UsageError(
-            f"no workflow '{name}': {FOLDER / path.name} does not exist",
-            did_you_mean(stem, known, "workflows here"),
+            f"{stem}.yml runs only when another workflow calls it", "rehearse the one that calls it"
         )
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{FOLDER / path.name}: not valid YAML: {error}") from None
-    if not isinstance(data, dict) or not isinstance(data.get("jobs"), dict) or "on" not in data:
-        raise UsageError(f"{FOLDER / path.name}: no workflow: it has no 'on' or no 'jobs'")
-    workflow = Workflow(name=path.name, data=data, inputs=dict(inputs))
+    called = {}
+    for id_, job in data["jobs"].items():
+        uses = str(job.get("uses", ""))
+        if uses.startswith("./"):
+            where = f"{stem}.yml: jobs.{id_}.uses"
+            found = _read(root, uses.removeprefix("./"), where)
+            if "workflow_call" not in found["on"]:
+                raise UsageError(f"{where}: {uses} has no 'workflow_call' in its 'on'")
+            called[id_] = Called(file=Path(uses).name, data=found)
+    workflow = Workflow(file=f"{stem}.yml", data=data, inputs=dict(inputs), called=called)
     _check_inputs(workflow)
     return workflow
+
+
+def _read(root: Path, path: str, missing: str) -> Document:
+    """Return the workflow file at `path`; `missing` begins the message if there is none."""
+    if not (root / path).is_file():
+        known = sorted(found.stem for found in (root / FOLDER).glob("*.yml"))
+        raise UsageError(
+            f"{missing}: {path} does not exist",
+            did_you_mean(Path(path).stem, known, "workflows here"),
+        )
+    try:
+        data = yaml.load((root / path).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("jobs"), dict) or "on" not in data:
+        raise UsageError(f"{path}: not a workflow: it has no 'on' or no 'jobs'")
+    return data
 
 
 def _check_inputs(workflow: Workflow) -> None:
@@ -151,12 +243,9 @@ def _check_inputs(workflow: Workflow) -> None:
     for name in workflow.inputs:
         if name not in fields:
             raise UsageError(
-                f"--input {name}: {workflow.name} has no such input",
+                f"--input {name}: {workflow.file} has no such input",
                 did_you_mean(name, list(fields), "inputs there") if fields else None,
             )
     for name, field in fields.items():
         if field.get("required") and not workflow.inputs.get(name):
-            raise UsageError(
-                f"{workflow.name} needs the input '{name}'",
-                f"--input {name}=…",
-            )
+            raise UsageError(f"{workflow.file} needs the input '{name}'", f"--input {name}=…")

@@ -1,4 +1,4 @@
-"""What a rehearsal happens in: a scratch clone, a scratch Cloud Run that enforces IAM, identities.
+"""The world of a rehearsal: a scratch clone, a scratch Cloud Run that enforces IAM, and identities.
 
 The identities are those of scripts/setup/permissions.py, made as `ship bootstrap` makes them.
 """
@@ -31,14 +31,14 @@ _NUMBERS = {"owner_id": 1001, "repository_id": 2002}  # as the local issuer has 
 
 
 class World:
-    """A place to rehearse in.
+    """The world of one rehearsal.
 
     Args:
-        root: the repository.
-        folder: a scratch folder.
+        root: The repository.
+        folder: A scratch folder.
         builder: "docker" or "pack".
-        bake: how long each step is watched, such as "0s".
-        ref: what the workflow runs on, such as "refs/heads/main".
+        bake: How long each step is watched, such as "0s".
+        ref: The branch that the workflow runs on, such as "refs/heads/main".
     """
 
     def __init__(self, root: Path, folder: Path, *, builder: str, bake: str, ref: str) -> None:
@@ -48,7 +48,7 @@ class World:
         self.ref = ref
         self.clone = folder / "clone"
         self.repository = _repository(root)
-        # What is killed half-way leaves its scratch folders here: they go with the rehearsal.
+        # A killed command leaves its scratch folders here; they are deleted with the rehearsal.
         self.scratch = folder / "tmp"
         self.scratch.mkdir()
         name = f"{self.repository.owner}/{self.repository.name}"
@@ -77,7 +77,7 @@ class World:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables that lead every command here, instead of to Google."""
+        """Environment variables that send every command here, not to Google."""
         return {
             ENDPOINT_VARIABLE: self.url,
             "SHIPWAY_VENV": sys.prefix,
@@ -85,45 +85,51 @@ class World:
             # act gives steps a terminal; GitHub does not.
             "TERM": "dumb",
             "NO_COLOR": "1",
-            # google-github-actions/auth: the hosts that it would ask instead.
+            # google-github-actions/auth: the hosts that it asks.
             "GHA_ENDPOINT_OVERRIDE_sts": f"{self.url}/v1",
             "GHA_ENDPOINT_OVERRIDE_iamcredentials": f"{self.url}/v1",
         }
 
     @property
     def variables(self) -> dict[str, str]:
-        """The repository's GitHub variables."""
+        """The GitHub variables of the repository."""
         return next(iter(self.access.values())).repository_variables
 
     def variables_of(self, job: Job) -> dict[str, str]:
-        """The variables of a job's GitHub Environment."""
+        """Return the variables of a job's GitHub Environment."""
         access = self.access.get(job.environment or "")
         return access.environment_variables if access else {}
 
     def token_request(
         self, job: Job, workflow: str, event: str, ref: str | None = None
     ) -> dict[str, str]:
-        """The two variables with which a job asks for its OIDC token; none without permission."""
+        """Return the two variables that a job needs to ask for OIDC tokens, if it may.
+
+        Args:
+            job: The job.
+            workflow: The file that the run starts from.
+            event: The event that starts it.
+            ref: The branch; None for the rehearsal's own.
+        """
         if not job.tokens:
             return {}
         ref = ref or self.ref
         name = f"{self.repository.owner}/{self.repository.name}"
-        path = f"{name}/.github/workflows/{workflow}@{ref}"
         claims: dict[str, Any] = {
             "repository": name,
             "repository_id": str(self.repository.repository_id),
             "repository_owner_id": str(self.repository.owner_id),
             "ref": ref,
             "event_name": event,
-            "workflow_ref": path,
-            "job_workflow_ref": path,
+            "workflow_ref": f"{name}/.github/workflows/{workflow}@{ref}",
+            "job_workflow_ref": f"{name}/.github/workflows/{job.file}@{ref}",
             **({"environment": job.environment} if job.environment else {}),
         }
         made: dict[str, str] = self.owner.post("/_local/github/jobs", claims)
         return made
 
     def event(self, workflow: Workflow) -> dict[str, Any]:
-        """The event that starts the workflow, as far as anybody asks it."""
+        """Return the event that starts the workflow, with the fields that are used."""
         owner = {"login": self.repository.owner, "id": self.repository.owner_id}
         head = git.commit(self.clone).sha
         event: dict[str, Any] = {
@@ -150,18 +156,19 @@ class World:
         return event
 
     def ship(self, *arguments: str, environment: str | None = None) -> dict[str, Any]:
-        """One command in the clone, as a job of the main branch would do it; returns its document.
+        """Run a command in the clone as a job on the main branch does, and return its JSON.
 
         Args:
-            arguments: the command line.
-            environment: the GitHub Environment that the job is in; None for the build.
+            arguments: The command line.
+            environment: The GitHub Environment that the job is in; None for the build.
 
         Raises:
-            Failed: it did.
+            Failed: the command failed.
         """
         access = self.access[environment] if environment else next(iter(self.access.values()))
         account = access.deployer if environment else access.pusher
-        job = Job(id="before", environment=environment, tokens=True)
+        file = permissions.DELIVER_TO if environment else permissions.DELIVER
+        job = Job(id="before", file=file, key="before", environment=environment, tokens=True)
         done = subprocess.run(
             [sys.executable, str(HOME / "scripts"), *arguments, "--format", "json"],
             cwd=self.clone,
@@ -182,7 +189,7 @@ class World:
         return answer
 
     def services(self) -> dict[str, Any]:
-        """What there is of every service now: ENVIRONMENT/REGION/SERVICE -> the Knative Service."""
+        """Return every service: ENVIRONMENT/REGION/SERVICE -> the Knative Service."""
         return {
             f"{p.env}/{region}/{p.service}": self.owner.get(
                 f"/v1/projects/{p.environment.project}/locations/{region}/services/{p.service}"
@@ -192,8 +199,8 @@ class World:
         }
 
     def _credentials(self, job: Job, email: str) -> Path:
-        """The file that google-github-actions/auth writes."""
-        asked = self.token_request(job, "deliver.yml", "push", "refs/heads/main")
+        """Write the file that google-github-actions/auth writes."""
+        asked = self.token_request(job, permissions.DELIVER, "push", permissions.BRANCH)
         provider = next(iter(self.access.values())).provider.name
         audience = f"https://iam.googleapis.com/{provider}"
         file = self.folder / f"credentials-{email.partition('@')[0]}.json"
@@ -219,11 +226,11 @@ class World:
         return file
 
     def take_up(self) -> None:
-        """Go on to the commit that is rehearsed; until then the clone is at the one before it."""
+        """Move the clone from the previous commit to the one that is rehearsed."""
         self._scratch_clone.take_up()
 
     def _let_in(self) -> None:
-        """Set everything up as `ship bootstrap` does, with the owner's own token."""
+        """Set everything up as `ship bootstrap` does, with the owner's token."""
         here = [_at(self.url, pipeline) for pipeline in self.pipelines]
         for env in self.environments:
             ours = [p for p in here if p.env == env]
@@ -238,7 +245,7 @@ class World:
 
 
 def _repository(root: Path) -> Repository:
-    """This repository at GitHub, under the name that its origin has there."""
+    """Return this repository at GitHub, by the name that its origin has there."""
     origin = git.origin(root).removeprefix("https://github.com/")
     owner, _, name = origin.partition("/")
     if not owner or not name or "/" in name or ":" in owner:
@@ -247,6 +254,6 @@ def _repository(root: Path) -> Repository:
 
 
 def _at(url: str, pipeline: Pipeline) -> Pipeline:
-    """A service's files with an endpoint that stands in for Google's."""
+    """Return a service's files with an endpoint that stands in for Google's."""
     environment = msgspec.structs.replace(pipeline.environment, endpoint=url)
     return msgspec.structs.replace(pipeline, environment=environment)

@@ -1,1 +1,1 @@
-"""What decides: traffic, state and changes. Pure: no I/O, no clock."""
+"""The decisions: traffic, state, changes, manifest. Pure: no I/O, no clock."""

@@ -1,10 +1,9 @@
-"""What a release does next. Pure: the service as read goes in, the service to write comes out."""
+"""The changes of a release. Pure: the service as read goes in, the service to write comes out."""
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 
 import msgspec
 
@@ -19,7 +18,7 @@ from scripts.release.state import (
     Event,
     Hold,
     State,
-    finished,
+    is_finished,
     previous,
 )
 from scripts.release.traffic import Target
@@ -28,16 +27,12 @@ _KNOWN_GOOD_KEPT = 10
 _LOG_KEPT = 30
 
 
-Newer = Callable[[str], bool]
-"""Whether a commit (full SHA) is newer than the one that is being released: a descendant of it."""
-
-
 class StepsAside(Exception):
-    """A release stops, and nothing is wrong: a newer commit serves, or is under way.
+    """A release stops, and nothing is wrong: a newer commit serves or is being released.
 
     Args:
         state: the service as read.
-        revision: the newer commit's.
+        revision: the newer commit's revision.
     """
 
     def __init__(self, state: State, revision: str) -> None:
@@ -47,7 +42,7 @@ class StepsAside(Exception):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One write: the traffic and the memory that it leaves behind."""
+    """One write: the new traffic and the new memory."""
 
     event: Event
     targets: list[Target] | None = None
@@ -56,29 +51,29 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     hold: Hold | None = None
     resume: bool = False
     moves: bool = True
-    """Whether it is worth a write: False where everything is already so (I6)."""
+    """Whether anything would change: False needs no write (I6)."""
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks, when, and why: what the history shows."""
+    """Who acts, when, and why, for the history."""
 
     by: str
     at: str
     why: str = ""
 
     def event(self, verb: str, revision: str = "", percent: int | None = None) -> Event:
-        """An event of this actor."""
+        """Make an event of this actor."""
         return Event(
             at=self.at, verb=verb, by=self.by, revision=revision, percent=percent, why=self.why
         )
 
 
 def refuse_held(state: State, override: str | None) -> None:
-    """Stop a traffic increase while a hold is on (I7).
+    """Refuse a traffic increase during a hold (I7).
 
     Args:
         state: the service as read.
-        override: the name of the hold that the caller means to override.
+        override: the name of the hold that the caller overrides.
 
     Raises:
         Refused: there is a hold, and `override` is not its name.
@@ -86,36 +81,50 @@ def refuse_held(state: State, override: str | None) -> None:
     if state.hold and override != state.hold.name:
         raise Refused(
             f"{state.name} is on hold: {state.hold}",
-            f"release it with: ./ship resume {state.where}"
+            f"release it: ./ship resume {state.where}"
             f" - or override it by name: --override {state.hold.name}",
         )
 
 
 def refuse_displaced(state: State, candidate: str) -> None:
-    """Stop a release whose place another one has taken, or a rollback.
+    """Refuse to go on with a release that another release or a rollback has replaced.
 
     Raises:
-        Refused: `candidate` is not the release under way.
+        Refused: `candidate` is no longer the candidate.
     """
     if state.candidate not in (None, candidate):
         raise Refused(
-            f"{candidate} is no longer under way: {state.candidate} has taken its place",
-            f"see ./ship status {state.where}",
+            f"{candidate} is no longer the candidate: {state.candidate} has taken its place",
+            f"To see what is live: ./ship status {state.where}",
         )
 
 
-def step_aside(state: State, newer: Newer) -> None:
-    """Let a newer commit be: an older one that comes late would take it back.
+def step_aside(state: State) -> None:
+    """Stop where a newer commit is live: an older commit that comes late must not replace it.
 
-    What was rolled back from neither serves nor is under way, so it keeps nobody.
+    A rolled-back revision blocks no one: it neither serves nor is being released.
 
     Raises:
-        StepsAside: a newer commit serves, or is under way.
+        StepsAside: a newer commit serves or is being released.
     """
     serving = sorted(state.shares, key=lambda name: -state.shares[name])
     for revision in [*serving, *([state.candidate] if state.candidate else [])]:
-        if newer(state.commits.get(revision, "")):
+        if revision in state.newer:
             raise StepsAside(state, revision)
+
+
+def require_candidate(state: State) -> str:
+    """Return the revision that is being released.
+
+    Raises:
+        Refused: there is none.
+    """
+    if state.candidate is None:
+        raise Refused(
+            f"no release of {state.name} is under way",
+            f"To start one: ./ship deliver {state.where}",
+        )
+    return state.candidate
 
 
 def step(
@@ -126,37 +135,36 @@ def step(
     *,
     verb: str,
     override: str | None = None,
-    newer: Newer = lambda _: False,
 ) -> Change:
     """Give the candidate its next share; at 100 % it becomes the newest known good revision.
 
-    A share that it has already is never taken away: somebody may have promoted it meanwhile.
+    Its share never shrinks: someone may have promoted it in the meantime.
 
     Args:
         state: the service as read just now.
         candidate: the revision being released.
         percent: its share after this step.
         actor: who asks.
-        verb: what the history calls it.
-        override: the hold to override by name.
-        newer: the commits that it steps aside for; none unless given.
+        verb: the name of the action in the history.
+        override: the name of the hold to override.
 
     Raises:
-        StepsAside: a newer commit serves, or is under way.
-        Refused: a hold is on, the candidate is not Ready, or another release has taken its place.
+        StepsAside: a newer commit serves or is being released.
+        Refused: there is a hold, the candidate is not Ready, or another release has replaced it.
     """
-    step_aside(state, newer)
+    step_aside(state)
     refuse_held(state, override)
     refuse_displaced(state, candidate)
     if candidate not in state.ready:
-        raise Refused(f"{candidate} is not ready: only a ready revision is given traffic")
+        raise Refused(f"{candidate} is not ready: only a ready revision can get traffic")
     stable = state.stable
     percent = max(percent, state.shares.get(candidate, 0))
     if stable is None or stable == candidate:
         percent = 100
     targets = traffic.shift(state.targets, candidate, percent, stable)
     done = percent == 100
-    # What others deployed and served is trusted; what Shipway made has earned its place, or not.
+    # What another tool deployed and served is trusted. What Shipway made is trusted only where it
+    # is known to be good.
     before = stable if stable not in state.ours else None
     known_good = _first(candidate, state.known_good, before) if done else None
     event = actor.event(verb, candidate, percent)
@@ -173,22 +181,22 @@ def step(
 
 
 def _first(revision: str, known_good: list[str], before: str | None) -> list[str]:
-    """The known good revisions with `revision` first and the one that it replaced second."""
+    """Return the known good revisions, `revision` first and the one that it replaced second."""
     rest = [name for name in known_good if name != revision]
     if before is not None and before != revision and before not in rest:
         rest.insert(0, before)
     return [revision, *rest][:_KNOWN_GOOD_KEPT]
 
 
-def claim(state: State, revision: str, actor: Actor, *, newer: Newer = lambda _: False) -> Change:
-    """Make a revision the release that is under way; one that was stops at its next step.
+def claim(state: State, revision: str, actor: Actor) -> Change:
+    """Make a revision the candidate; the rollout of an earlier candidate stops at its next step.
 
-    Only what is Ready claims that: a commit that does not start ends nobody's rollout.
+    Call it for a Ready revision only: a commit that does not start ends no one's rollout.
 
     Raises:
-        StepsAside: a newer commit serves, or is under way.
+        StepsAside: a newer commit serves or is being released.
     """
-    step_aside(state, newer)
+    step_aside(state)
     return Change(
         event=actor.event("release", revision),
         candidate=revision,
@@ -196,40 +204,47 @@ def claim(state: State, revision: str, actor: Actor, *, newer: Newer = lambda _:
     )
 
 
-def next_percent(state: State, steps: list[int], to: int | None) -> int:
-    """The share that `promote` goes to.
+def choose_percent(states: list[State], steps: list[int], to: int | None) -> int:
+    """Choose the share that `promote` goes to.
+
+    Where an earlier `promote` failed in some regions, those that are behind catch up first.
 
     Args:
-        state: the service as read.
+        states: the service as read, in each region.
         steps: the environment's steps.
-        to: what was asked for; None for the next step.
+        to: the share that was asked for; None for the next step.
 
     Raises:
-        Refused: there is nothing to promote.
+        Refused: there is nothing to promote in any region.
         UsageError: `to` would take traffic away.
     """
-    if state.candidate is None or finished(state, state.candidate):
+    current = [
+        state.shares.get(state.candidate, 0)
+        for state in states
+        if state.candidate is not None and not is_finished(state, state.candidate)
+    ]
+    if not current:
         raise Refused(
-            f"nothing to promote: no release of {state.name} is under way",
-            f"./ship deliver {state.where} starts one",
+            f"nothing to promote: no release of {states[0].name} is under way",
+            f"To start one: ./ship deliver {states[0].where}",
         )
-    current = state.shares.get(state.candidate, 0)
     if to is None:
-        return next((step for step in steps if step > current), 100)
-    if to < current:
+        return next((step for step in steps if step > min(current)), 100)
+    if to < max(current):
         raise UsageError(
-            f"--to {to}: {state.candidate} already has {current} %, and promote never takes away",
-            f"./ship rollback {state.where} takes traffic away",
+            f"--to {to}: {states[0].candidate} already has {max(current)} %,"
+            " and promote never takes traffic away",
+            f"To take traffic away: ./ship rollback {states[0].where}",
         )
     return to
 
 
-def back_to(state: State, to: str | None) -> str:
-    """The revision that a rollback goes to: `to`, or the previous one.
+def choose_target(state: State, to: str | None) -> str:
+    """Choose the revision that a rollback goes to: `to`, or the previous one.
 
     Args:
         state: the service as read.
-        to: the revision that was asked for; None to find the last known good one.
+        to: the revision that was asked for; None for the last known good one.
 
     Raises:
         UsageError: `to` does not exist or is not Ready.
@@ -244,25 +259,25 @@ def back_to(state: State, to: str | None) -> str:
         return to
     last = next((event for event in reversed(state.log) if event.percent is not None), None)
     if last and last.verb == "rollback" and state.shares == {last.revision: 100}:
-        return last.revision  # two people, or one in a hurry: once is enough (I6)
+        return last.revision  # someone rolled back already: typed twice, it goes back once (I6)
     target = previous(state)
     if target is None:
         raise Refused(
             f"nothing to roll back to: no other revision of {state.name} is known to be good",
-            f"./ship history {state.where} lists the revisions; name one with --to REVISION",
+            f"To choose one: --to REVISION; ./ship history {state.where} lists the revisions",
         )
     return target
 
 
-def rollback(state: State, target: str, actor: Actor, *, hold: bool, verb: str) -> Change:
-    """Give everything to `target`, and forget as known good what served instead.
+def roll_back(state: State, target: str, actor: Actor, *, hold: bool, verb: str) -> Change:
+    """Give all traffic to `target`; the revisions that served are no longer known good.
 
     Args:
         state: the service as read.
         target: a Ready revision.
         actor: who asks.
-        hold: whether to stop every later increase until somebody resumes.
-        verb: what the history calls it.
+        hold: whether to stop every later increase until someone resumes.
+        verb: the name of the action in the history.
     """
     left = [name for name in state.shares if name != target]
     bad = state.candidate if state.candidate in left else next(iter(left), None)
@@ -285,11 +300,11 @@ def rollback(state: State, target: str, actor: Actor, *, hold: bool, verb: str) 
 def withdraw(state: State, revision: str, stable: str, actor: Actor) -> Change:
     """Take a failed release's traffic away (I5).
 
-    While it is the release under way everything goes back to `stable`. When a newer one has taken
-    its place only its own share does: the rest is the newer one's.
+    All traffic goes back to `stable` while the release is the candidate. Where a newer release has
+    replaced it, only its own share goes back.
     """
     if state.candidate in (None, revision):
-        back = rollback(state, stable, actor, hold=False, verb="failed")
+        back = roll_back(state, stable, actor, hold=False, verb="failed")
         if state.trusts(stable):
             return back
         good = [name for name in state.known_good if name != stable]
@@ -304,15 +319,16 @@ def withdraw(state: State, revision: str, stable: str, actor: Actor) -> Change:
     )
 
 
-def held(state: State, name: str, actor: Actor) -> Change:
+def hold(state: State, name: str, actor: Actor) -> Change:
     """Put the service on hold.
 
     Raises:
-        Refused: another hold is on.
+        Refused: there is another hold.
     """
     if state.hold and state.hold.name != name:
         raise Refused(
-            f"{state.name} is already on hold: {state.hold}", f"./ship resume {state.where}"
+            f"{state.name} is already on hold: {state.hold}",
+            f"release it: ./ship resume {state.where}",
         )
     return Change(
         event=actor.event("hold"),
@@ -321,33 +337,33 @@ def held(state: State, name: str, actor: Actor) -> Change:
     )
 
 
-def tagged(state: State, revision: str, actor: Actor) -> Change:
-    """Give a revision a tag, and so a URL of its own; no traffic moves."""
+def tag(state: State, revision: str, actor: Actor) -> Change:
+    """Give a revision a tag, and with it a URL of its own; no traffic moves."""
     name = f"check-{revision.removeprefix(f'{state.name}-')}"
     return Change(
-        event=actor.event("tag", revision), targets=traffic.tagged(state.targets, name, revision)
+        event=actor.event("tag", revision), targets=traffic.tag(state.targets, name, revision)
     )
 
 
-def resumed(state: State, actor: Actor) -> Change:
-    """Release the hold, if one is on."""
+def resume(state: State, actor: Actor) -> Change:
+    """Release the hold, if there is one."""
     return Change(event=actor.event("resume"), resume=True, moves=state.hold is not None)
 
 
-def deployed(state: State | None, desired: Object, revision: str, tag: str, actor: Actor) -> Object:
-    """The service to write for a deploy without traffic.
+def deploy(state: State | None, desired: Object, revision: str, tag: str, actor: Actor) -> Object:
+    """Make the service to write for a deploy without traffic.
 
     Args:
         state: the service as read; None where it does not exist yet.
-        desired: what git declares (`manifest.render`).
+        desired: the service that git declares (`manifest.render`).
         revision: the revision's name.
-        tag: the tag that the revision gets.
+        tag: the revision's tag.
         actor: who asks.
 
     Returns:
-        The whole service: the declared template, the traffic in force by revision names, other
-        people's labels, annotations and tags as they were (I8). Where nothing serves yet the
-        revision gets everything: Cloud Run knows no service without traffic.
+        The whole service: the declared template, the traffic in force by revision names, and the
+        labels, annotations and tags of others unchanged (I8). Where nothing serves yet the revision
+        gets all traffic: Cloud Run has no service without traffic.
     """
     if state is None:
         service = copy.deepcopy(desired)
@@ -360,7 +376,7 @@ def deployed(state: State | None, desired: Object, revision: str, tag: str, acto
         for key in ("labels", "annotations"):
             metadata[key] = {**(metadata.get(key) or {}), **desired["metadata"].get(key, {})}
         service["spec"] = {**service["spec"], **copy.deepcopy(desired["spec"])}
-        targets = traffic.tagged(state.targets, tag, revision)
+        targets = traffic.tag(state.targets, tag, revision)
         if not state.ready & state.shares.keys():
             targets = traffic.plan({revision: 100}, traffic.tags(targets))
         log = state.log
@@ -371,7 +387,7 @@ def deployed(state: State | None, desired: Object, revision: str, tag: str, acto
 
 
 def differs(state: State, service: Object) -> bool:
-    """Whether writing `service` would change more than the history's last line (I6)."""
+    """Return whether writing `service` would change more than the history (I6)."""
     return _comparable(state.service) != _comparable(service)
 
 
@@ -386,7 +402,7 @@ def _comparable(service: Object) -> Object:
 
 
 def apply(state: State, change: Change) -> Object:
-    """The service to write for a change: the template exactly as read, traffic and memory new."""
+    """Make the service to write for a change: new traffic and memory, the template as read."""
     service = copy.deepcopy(state.service)
     service.pop("status", None)
     annotations = service["metadata"].setdefault("annotations", {})

@@ -1,6 +1,6 @@
-"""What a service as read declares, without what Cloud Run and its clients add; and how two differ.
+"""The manifest behind a live service, without what Cloud Run and its clients add; differences.
 
-Pure. Source of what is added: https://cloud.google.com/run/docs/reference/yaml/v1 (defaults),
+Pure. Source of the additions: https://cloud.google.com/run/docs/reference/yaml/v1 (defaults),
 https://cloud.google.com/run/docs/reference/rest/v1/ObjectMeta (annotations of the system), and
 what `gcloud run services describe --format export` prints.
 """
@@ -25,7 +25,7 @@ from scripts.release.manifest import (
     serving_container,
 )
 
-# Written by the system or by whoever called it: they say what happened, not what should run.
+# Written by the system or by a client: they say what happened, not what should run.
 _ADDED = re.compile(
     r"serving\.knative\.dev/.*|client\.knative\.dev/.*|cloud\.googleapis\.com/location"
     r"|run\.googleapis\.com/(client-name|client-version|ingress-status|operation-id|urls"
@@ -44,22 +44,22 @@ _ABSENT = object()
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One place where what runs and what the files say differ."""
+    """One place where the live service and the files differ."""
 
     path: str
     runs: str | None
-    """None: it is not there."""
+    """None: missing."""
     files: str | None
 
 
 def declared(service: Object) -> Object:
-    """The manifest that a service as read amounts to, its own image as the placeholder.
+    """Return the manifest of a live service, with the placeholder for its image.
 
     Args:
         service: the Knative Service as the API answered.
 
     Returns:
-        What pipelines/<name>/service.yaml holds: no status, no traffic, no revision name, and
+        The contents of pipelines/<name>/service.yaml: no status, no traffic, no revision name, and
         nothing that the system or a client adds.
     """
     template = copy.deepcopy(service["spec"]["template"])
@@ -79,17 +79,17 @@ def declared(service: Object) -> Object:
 
 
 def differences(files: Object, runs: Object) -> list[Difference]:
-    """Where a deploy of the files would change what runs; traffic and images aside.
+    """List what a deploy of the files would change, except traffic and images.
 
     Args:
         files: the service that git declares (`manifest.render`).
         runs: the service as the API answered.
 
     Returns:
-        By path, in order. Empty where only a new image and its stamps would change.
+        Sorted by path. Empty where only a new image and its labels would change.
     """
     wanted, found = _comparable(files), _comparable(runs)
-    # Labels and annotations of the service that the files do not name are kept (I8).
+    # A deploy keeps the service's labels and annotations that the files do not name (I8).
     for key in ("labels", "annotations"):
         found[key] = {k: v for k, v in found[key].items() if k in wanted[key]}
     return list(_walk("", wanted, found))
@@ -142,7 +142,7 @@ def _with_defaults(spec: Object) -> Object:
             **(container.get("resources") or {}),
             "limits": {name: _quantity(value) for name, value in limits.items()},
         }
-        # A deploy brings its own image, and one container needs no name.
+        # A deploy brings its own image, and a single container needs no name.
         if container is serving:
             container.pop("image", None)
         if len(spec["containers"]) == 1:
@@ -167,7 +167,7 @@ def _probe(probe: Object, port: int) -> Object:
 
 
 def _quantity(value: Any) -> str:
-    """A quantity of Kubernetes in one form: "1000m", 1 and "1" are the same."""
+    """Return a quantity of Kubernetes in one form: "1000m", 1 and "1" are the same."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(m|k|M|G|Ki|Mi|Gi)?", str(value))
     if not match:
         return str(value)
@@ -177,7 +177,7 @@ def _quantity(value: Any) -> str:
 
 
 def _keyed(value: Any) -> Any:
-    """Lists of named things as mappings by name; what is empty, as Google's APIs do, left out."""
+    """Turn lists of named items into mappings; leave out empty values, as Google's APIs do."""
     if isinstance(value, dict):
         kept = {key: _keyed(item) for key, item in value.items()}
         containers = kept.get("containers")
@@ -202,7 +202,7 @@ def _walk(path: str, files: Any, runs: Any) -> Iterator[Difference]:
         for index, (one, other) in enumerate(zip(files, runs, strict=True)):
             yield from _walk(f"{path}[{index}]", one, other)
     elif files != runs:
-        # A variable's value that git does not hold may be a secret: it is not shown (I9).
+        # A variable's live value may be a secret that git does not hold: do not show it (I9).
         hidden = re.search(r"\.env\[[^]]+\]\.value$", path) and runs is not _ABSENT
         yield Difference(
             path=path.removeprefix("."),

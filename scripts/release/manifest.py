@@ -1,4 +1,4 @@
-"""From what git declares to what Cloud Run is asked for. Pure: same input, same bytes."""
+"""The service that git declares, as Cloud Run takes it. Pure: same input, same bytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import Pipeline
 
 Object = dict[str, Any]
@@ -17,18 +18,18 @@ MANAGER_LABEL = "managed-by"
 MANAGER = "shipway"
 PLACEHOLDER = "app"
 SOURCE = "shipway/source"
-"""The annotation of service.yaml that names the folder which is built; it is not sent."""
+"""The annotation of service.yaml that names the folder to build; it is not sent."""
 
-# Whether Cloud Run checks a caller's IAM at all.
+# Whether Cloud Run checks callers' permissions.
 # Source: https://cloud.google.com/run/docs/securing/managing-access#invoker_check
 INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
 
 
 def overlay(base: Any, over: Any) -> Any:
-    """Merge `over` over `base`; neither is changed.
+    """Merge `over` over `base`; change neither.
 
-    Mappings merge key by key and null takes a key away. Lists whose items all have a `name`
-    merge by name, new names last; any other list, and any scalar, is replaced.
+    Mappings merge key by key, and null removes a key. Lists whose items all have a `name` merge by
+    name, new names last. Any other list, and any scalar, is replaced.
 
     Args:
         base: the value from service.yaml.
@@ -65,7 +66,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def revision_name(service: str, commit: str, taken: Collection[str] = ()) -> str:
-    """The name of a commit's revision: <service>-<sha7>, and -2, -3 … for what is taken.
+    """Make the name of a commit's revision: <service>-<sha7>, then -2, -3 … for names taken.
 
     Args:
         service: the service's name.
@@ -78,26 +79,28 @@ def revision_name(service: str, commit: str, taken: Collection[str] = ()) -> str
 
 
 def tag(commit: str) -> str:
-    """The tag of a commit's revision: sha-<sha7>."""
+    """Make the tag of a commit's revision: sha-<sha7>."""
     return f"sha-{commit[:7]}"
 
 
 def is_own(tag: str | None) -> bool:
-    """Whether a tag is one that Shipway gives: those of commits, and those of checks."""
+    """Return whether a tag is one of Shipway's: for a commit or for a check."""
     return bool(tag) and bool(re.fullmatch(r"sha-[0-9a-f]{7}|check-[a-z0-9-]+", str(tag)))
 
 
-def render(pipeline: Pipeline, *, commit: str, image: str, revision: str) -> Object:
-    """The service that git declares: service.yaml, the environment's overlay, the image.
+def render(
+    pipeline: Pipeline, *, commit: str, image: ImageReference | None, revision: str
+) -> Object:
+    """Render the service that git declares: service.yaml, the environment's overlay, the image.
 
     Args:
         pipeline: the service's files.
         commit: full commit SHA; becomes the label `commit-sha`.
-        image: image reference by digest; takes the place of the placeholder `app`.
+        image: the image by digest; takes the place of the placeholder `app`. None: no image.
         revision: the name of the revision.
 
     Returns:
-        A Knative Service without traffic or status: releases decide the one, Cloud Run the other.
+        A Knative Service without traffic, which releases decide, and without status.
     """
     service: Object = overlay(pipeline.manifest, pipeline.overlay)
     labels = {COMMIT_LABEL: commit, MANAGER_LABEL: MANAGER}
@@ -113,13 +116,13 @@ def render(pipeline: Pipeline, *, commit: str, image: str, revision: str) -> Obj
     template_metadata["labels"] = {**template_metadata.get("labels", {}), **labels}
     for container in template["spec"]["containers"]:
         if container.get("image") == PLACEHOLDER:
-            container["image"] = image
+            container["image"] = str(image or "")
     rendered: Object = canonical(service)
     return rendered
 
 
 def canonical(value: Any) -> Any:
-    """The same value with every mapping's keys sorted, so that equal input prints equal bytes."""
+    """Return the same value with sorted keys, so that equal input prints equal bytes."""
     if isinstance(value, dict):
         return {key: canonical(value[key]) for key in sorted(value)}
     if isinstance(value, list):
@@ -128,28 +131,28 @@ def canonical(value: Any) -> Any:
 
 
 def to_bytes(value: Object) -> bytes:
-    """A manifest as the bytes that are shown and sent: JSON, sorted, two spaces."""
+    """Encode a manifest as it is shown: JSON, sorted, two spaces."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def is_managed(resource: Object) -> bool:
-    """Whether a service or revision was made by Shipway."""
+    """Return whether Shipway made a service or revision."""
     labels = resource.get("metadata", {}).get("labels") or {}
     return bool(labels.get(MANAGER_LABEL) == MANAGER)
 
 
-def image_of(revision: Object) -> str:
-    """The image reference of a revision: its serving container's, not a sidecar's."""
-    return str(serving_container(revision.get("spec", {})).get("image", ""))
+def image_of(revision: Object) -> ImageReference:
+    """Return a revision's image: its serving container's, not a sidecar's."""
+    return ImageReference.parse(serving_container(revision.get("spec", {})).get("image", ""))
 
 
 def serving_container(spec: Object) -> Object:
-    """Which of a revision's containers takes the requests: the one with a port, or the first."""
+    """Return the container that takes the requests: the one with a port, or the first."""
     containers: list[Object] = spec.get("containers") or [{}]
     return next((c for c in containers if c.get("ports")), containers[0])
 
 
 def commit_of(revision: Object) -> str:
-    """The commit that a revision was built from, or "" where nobody said."""
+    """Return the commit that a revision was built from; "" where it has no label."""
     labels = revision.get("metadata", {}).get("labels") or {}
     return str(labels.get(COMMIT_LABEL, ""))

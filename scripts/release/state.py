@@ -1,11 +1,12 @@
-"""A service as it was read, with what Shipway remembers of it. Pure.
+"""A service as it was read, with what Shipway remembers about it. Pure.
 
-Everything that is remembered is on the service itself, in annotations `shipway/…`, and changes in
-the same write as the traffic that it tells of.
+Shipway keeps its memory on the service itself, in annotations `shipway/…`. They change in the same
+write as the traffic that they describe.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ LOG = "shipway/log"
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One line of a service's history: who did what to which revision, when and why."""
+    """One line of a service's history: what was done to which revision, when, why and by whom."""
 
     at: str
     """RFC 3339, UTC."""
@@ -33,7 +34,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """No traffic may increase until it is released, or overridden by its name (I7)."""
+    """A stop: no traffic may increase until it is released or overridden by name (I7)."""
 
     name: str
     at: str
@@ -45,24 +46,28 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """A service as it was read, with what Shipway remembers of it."""
+    """A service as it was read, with what Shipway remembers about it."""
 
     where: str
     """What to type after a verb to mean this service: "app --env staging"."""
     service: Object
+    revisions: dict[str, Object]
+    """Name → revision, newest first: those that were read with the service."""
     ready: frozenset[str]
     """Names of the revisions that are Ready."""
     ours: frozenset[str]
-    """Names of the revisions that Shipway made: others may have served well before it came."""
+    """Names of the revisions that Shipway made; other tools may have deployed the rest."""
     targets: list[Target]
     """The traffic in force, every revision by name."""
     candidate: str | None
     known_good: list[str]
-    """Revisions that served 100 % through Shipway and were not rolled back from, newest first."""
+    """Revisions that Shipway gave 100 % and no one rolled back from, newest first."""
     hold: Hold | None
     log: list[Event]
     commits: dict[str, str]
-    """Revision → the commit that it was built from, of those that say one."""
+    """Revision → the commit in its label."""
+    newer: frozenset[str] = frozenset()
+    """Serving revisions, and the candidate, whose commits are newer than the one being released."""
 
     @property
     def name(self) -> str:
@@ -76,11 +81,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stable(self) -> str | None:
-        """The revision that the rest of the traffic goes to beside a candidate.
+        """The revision that gets the traffic that a candidate does not get.
 
         The newest known good revision that serves, the candidate included: a good commit may be
-        delivered again. Where none is known, what others deployed comes before what Shipway made
-        and never found good; of those, the one with the greatest share. Only a Ready revision
+        delivered again. Where none is known to be good, other tools' revisions come before those
+        that Shipway made; among them, the one with the greatest share. Only a Ready revision
         counts. None: nothing serves yet.
         """
         serving = [name for name in self.shares if name in self.ready]
@@ -89,10 +94,34 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         rest = [name for name in rest if name not in self.ours] or rest
         return next(iter(known), None) or max(rest, key=self.shares.__getitem__, default=None)
 
-    def trusts(self, revision: str) -> bool:
-        """Whether a revision may be given all traffic unchecked (I4).
+    @property
+    def status(self) -> Object:
+        """The service's status; {} before Cloud Run has written one."""
+        status: Object = self.service.get("status") or {}
+        return status
 
-        Known to be good, or deployed by others and serving now.
+    @property
+    def url(self) -> str:
+        """The service's own URL; "" before it has one."""
+        return str(self.status.get("url") or "")
+
+    def tag_of(self, revision: str) -> str | None:
+        """Return the first tag of a revision, or None."""
+        tags = traffic.tags(self.targets).items()
+        return next((tag for tag, name in tags if name == revision), None)
+
+    def url_of(self, revision: str) -> str | None:
+        """Return the URL of a revision's tag as status lists it, or None while it does not."""
+        tag = self.tag_of(revision)
+        for target in self.status.get("traffic") or []:
+            if target.get("tag") == tag and target.get("revisionName") == revision:
+                return str(target["url"]) if target.get("url") else None
+        return None
+
+    def trusts(self, revision: str) -> bool:
+        """Return whether a revision may get all traffic without smoke checks (I4).
+
+        It may where it is known to be good, or where another tool deployed it and it serves now.
         """
         return revision in self.known_good or (
             revision in self.shares and revision not in self.ours
@@ -100,57 +129,84 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_builtins(value: Event | Hold | None) -> Any:
-    """An event or a hold as JSON takes it."""
+    """Convert an event or a hold for JSON."""
     return msgspec.to_builtins(value)
 
 
-def read_state(service: Object, revisions: list[Object], where: str) -> State:
-    """Read a service and its revisions.
+def read_state(
+    service: Object,
+    revisions: list[Object],
+    where: str,
+    *,
+    complete: bool = True,
+    is_newer: Callable[[str], bool] = lambda _: False,
+) -> State:
+    """Make the state of a service from what the API answered.
 
     Args:
-        service: the Knative Service as the API answered.
-        revisions: its Knative Revisions.
+        service: the Knative Service.
+        revisions: its Knative Revisions, newest first.
         where: what to type after a verb to mean this service.
+        complete: whether `revisions` are all that exist.
+        is_newer: whether a commit (full SHA) is newer than the one being released.
     """
     annotations = service["metadata"].get("annotations") or {}
     status = service.get("status") or {}
-    targets = traffic.pinned(
+    targets = traffic.pin(
         service["spec"].get("traffic") or [],
         status.get("traffic") or [],
         status.get("latestReadyRevisionName"),
     )
-    # A target that cannot serve keeps the whole plan from being taken (Knative's RevisionFailed):
-    # a tag of ours on a revision that never started must not stand in the way of a rollback.
-    alive = {r["metadata"]["name"] for r in revisions if not has_failed(r)}
+    by_name = {r["metadata"]["name"]: r for r in revisions}
+    commits = {name: c for name, r in by_name.items() if (c := manifest.commit_of(r))}
+    candidate = annotations.get(CANDIDATE)
+
+    def can_serve(name: str) -> bool:
+        return not has_failed(by_name[name]) if name in by_name else not complete
+
+    # One target that cannot serve makes Cloud Run refuse the whole plan (RevisionFailed). A tag of
+    # Shipway's on a revision that never started must not block a rollback.
+    targets = [
+        t for t in targets if can_serve(t["revisionName"]) or not manifest.is_own(t.get("tag"))
+    ]
+    in_use = {*traffic.shares(targets), candidate}
     return State(
         where=where,
         service=service,
+        revisions=by_name,
         ready=frozenset(r["metadata"]["name"] for r in revisions if is_ready(r)),
         ours=frozenset(r["metadata"]["name"] for r in revisions if manifest.is_managed(r)),
-        targets=[
-            t for t in targets if t["revisionName"] in alive or not manifest.is_own(t.get("tag"))
-        ],
-        candidate=annotations.get(CANDIDATE),
+        targets=targets,
+        candidate=candidate,
         known_good=_decode(annotations.get(KNOWN_GOOD), list[str], []),
         hold=_decode(annotations.get(HOLD), Hold | None, None),
         log=_decode(annotations.get(LOG), list[Event], []),
-        commits={r["metadata"]["name"]: c for r in revisions if (c := manifest.commit_of(r))},
+        commits=commits,
+        newer=frozenset(n for n, commit in commits.items() if n in in_use and is_newer(commit)),
     )
 
 
-def revisions_named(service: Object) -> set[str]:
-    """The revisions that a service's traffic, tags and memory name."""
+def revisions_in_use(service: Object, *, tagged: bool = True) -> set[str]:
+    """Return the names of the candidate and of the revisions with traffic or, if asked, a tag."""
     annotations = service["metadata"].get("annotations") or {}
-    status = service.get("status") or {}
-    targets = [*(service["spec"].get("traffic") or []), *(status.get("traffic") or [])]
-    named = {target.get("revisionName") for target in targets}
-    named |= {annotations.get(CANDIDATE), status.get("latestReadyRevisionName")}
-    named |= set(_decode(annotations.get(KNOWN_GOOD), list[str], []))
-    return {name for name in named if name}
+    targets = [
+        *(service["spec"].get("traffic") or []),
+        *((service.get("status") or {}).get("traffic") or []),
+    ]
+    names = {target.get("revisionName") for target in targets if tagged or target.get("percent")}
+    return {name for name in {*names, annotations.get(CANDIDATE)} if name}
+
+
+def revisions_that_matter(service: Object) -> set[str]:
+    """Return the names of the revisions that decisions depend on, except tagged ones."""
+    annotations = service["metadata"].get("annotations") or {}
+    latest = (service.get("status") or {}).get("latestReadyRevisionName")
+    known_good = _decode(annotations.get(KNOWN_GOOD), list[str], [])
+    return {*revisions_in_use(service, tagged=False), *known_good, *([latest] if latest else [])}
 
 
 def _decode(text: str | None, type_: Any, default: Any) -> Any:
-    """An annotation's JSON; what others broke counts as a hold that nobody can name away."""
+    """Decode an annotation's JSON. A hold that cannot be read still holds, as "unreadable"."""
     if not text:
         return default
     try:
@@ -162,32 +218,52 @@ def _decode(text: str | None, type_: Any, default: Any) -> Any:
 
 
 def is_ready(resource: Object) -> bool:
-    """Whether a service's or revision's Ready condition is True."""
+    """Return whether a service's or revision's Ready condition is True."""
     return condition(resource).get("status") == "True"
 
 
 def has_failed(resource: Object) -> bool:
-    """Whether a service's or revision's Ready condition is False: it will not become Ready."""
+    """Return whether a service's or revision's Ready condition is False: it has given up."""
     return condition(resource).get("status") == "False"
 
 
 def condition(resource: Object, kind: str = "Ready") -> dict[str, str]:
-    """One condition of a resource: {"type", "status", "reason", "message"}, {} where missing."""
+    """Return one condition: {"type", "status", "reason", "message"}, or {} where missing."""
     conditions = (resource.get("status") or {}).get("conditions") or []
     return next((c for c in conditions if c.get("type") == kind), {})
 
 
-def finished(state: State, revision: str) -> bool:
-    """Whether a revision's rollout is over: it serves everything and is known to be good."""
+def is_finished(state: State, revision: str) -> bool:
+    """Return whether a revision's rollout is over: it has all traffic and is known to be good."""
     return state.shares == {revision: 100} and state.known_good[:1] == [revision]
 
 
 def previous(state: State) -> str | None:
-    """The revision that a rollback goes to when nobody names one; None where there is none.
+    """Return the revision that a rollback without --to goes to, or None.
 
-    While several revisions serve, that is the stable one; when one serves alone, the newest known
-    good one before it.
+    While several revisions serve, it is the stable one. When one serves alone, it is the newest
+    known good one before it.
     """
     if len(state.shares) > 1 and state.stable and state.trusts(state.stable):
         return state.stable
     return next((n for n in state.known_good if n in state.ready and n not in state.shares), None)
+
+
+def describe(state: State, name: str, revision: Object, back: str | None) -> str:
+    """Describe what a revision is to a release manager, in a word or two.
+
+    Args:
+        state: the service as read.
+        name: the revision's name.
+        revision: the revision.
+        back: the revision that a rollback goes to (`previous`).
+    """
+    if has_failed(revision):
+        return "failed to start"
+    if name == state.candidate and not is_finished(state, name):
+        return "candidate"
+    if name in state.shares:
+        return "serving" if name == state.stable else "left over"
+    if name == back:
+        return "rollback target"
+    return "known good" if name in state.known_good else ""

@@ -1,7 +1,7 @@
 """Traffic plans. Pure: lists of targets in, lists of targets out.
 
-A target is Cloud Run's: {"revisionName", "percent"} or {"revisionName", "tag"}. What this module
-writes names revisions only (I1), sums to 100 (I3) and keeps every tag (I8).
+A target has Cloud Run's form: {"revisionName", "percent"} or {"revisionName", "tag"}. The plans
+made here name revisions only (I1), sum to 100 (I3) and keep every tag (I8).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ Target = dict[str, Any]
 Shares = dict[str, int]
 
 
-def pinned(spec: list[Target], status: list[Target], latest: str | None) -> list[Target]:
-    """The traffic that is in force, every target by its revision's name (I1).
+def pin(spec: list[Target], status: list[Target], latest: str | None) -> list[Target]:
+    """Return the traffic in force, with every target's revision by name (I1).
 
     Args:
         spec: `spec.traffic`, where others may have written `latestRevision: true`.
-        status: `status.traffic`, where Cloud Run says which revision that means.
+        status: `status.traffic`, where Cloud Run resolves it to a revision.
         latest: `status.latestReadyRevisionName`, for targets that status does not list yet.
 
     Returns:
-        Shares first, in the order of the plan, then tags, in theirs.
+        Shares first, then tags, each in their order in the plan.
     """
     shares: Shares = {}
     tags: dict[str, str] = {}
@@ -37,7 +37,7 @@ def pinned(spec: list[Target], status: list[Target], latest: str | None) -> list
 
 
 def _resolved(target: Target, status: list[Target]) -> str | None:
-    """The revision that Cloud Run gives a `latestRevision: true` target."""
+    """Return the revision that Cloud Run resolves a `latestRevision: true` target to."""
     for found in status:
         if found.get("latestRevision") and found.get("tag") == target.get("tag"):
             return found.get("revisionName")
@@ -45,13 +45,13 @@ def _resolved(target: Target, status: list[Target]) -> str | None:
 
 
 def plan(shares: Shares, tags: dict[str, str]) -> list[Target]:
-    """`spec.traffic` from shares (revision → percent) and tags (tag → revision)."""
+    """Make `spec.traffic` from shares (revision → percent) and tags (tag → revision)."""
     percents = [{"revisionName": name, "percent": part} for name, part in shares.items() if part]
     return percents + [{"revisionName": name, "tag": tag} for tag, name in tags.items()]
 
 
 def shares(targets: list[Target]) -> Shares:
-    """Revision → percent, of those that get any."""
+    """Return revision → percent, for the revisions with traffic."""
     found: Shares = {}
     for target in targets:
         if target.get("percent"):
@@ -61,27 +61,27 @@ def shares(targets: list[Target]) -> Shares:
 
 
 def tags(targets: list[Target]) -> dict[str, str]:
-    """Tag → revision."""
+    """Return tag → revision."""
     return {target["tag"]: target["revisionName"] for target in targets if target.get("tag")}
 
 
 def shift(targets: list[Target], candidate: str, percent: int, stable: str | None) -> list[Target]:
-    """Give `candidate` its percent and `stable` the rest; every other share ends, every tag stays.
+    """Give `candidate` its percent and `stable` the rest; other shares end, tags stay.
 
     Args:
-        targets: the traffic in force, as `pinned` returns it.
+        targets: the traffic in force, as `pin` returns it.
         candidate: the revision being released.
         percent: its share, 0 to 100.
         stable: the revision that serves the rest; None only where percent is 100.
     """
     if not 0 <= percent <= 100:
-        raise ValueError(f"{percent} is no percentage")
+        raise ValueError(f"{percent} is not a percentage (0 to 100)")
     if stable is None and percent != 100:
         raise ValueError("without a stable revision the candidate takes everything")
     rest = {stable: 100 - percent} if stable is not None else {}
     return plan({**rest, candidate: percent + rest.get(candidate, 0)}, tags(targets))
 
 
-def tagged(targets: list[Target], tag: str, revision: str) -> list[Target]:
-    """The same shares, with `tag` on `revision`; every other tag stays where it is (I8)."""
-    return plan(shares(targets), {**tags(targets), tag: revision})
+def tag(targets: list[Target], name: str, revision: str) -> list[Target]:
+    """Put the tag `name` on `revision`; shares and other tags stay (I8)."""
+    return plan(shares(targets), {**tags(targets), name: revision})

@@ -1,1 +1,1 @@
-"""One service in its regions: what the verbs that release share."""
+"""One service in its regions: what the releasing verbs share."""

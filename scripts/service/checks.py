@@ -1,4 +1,4 @@
-"""Smoke checks: requests to a revision's own URL, and what is expected of the answers."""
+"""Smoke checks: requests to a revision's own URL, and the answers that they expect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import requests
 from scripts.config.formats import Check
 from scripts.config.pipelines import seconds
 
-# A new tag's URL takes a moment to be routed; until then Google's front end answers these.
+# A new tag's URL takes a moment to work; until then Google's front end answers with these.
 _NOT_ROUTED = (404, 429, 502, 503, 504)
 _ROUTING_SECONDS = 15.0
 _HICCUP_SECONDS = 2.0
@@ -23,8 +23,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: the check's title.
-        ok: whether everything was as expected.
-        took: seconds of the last attempt.
+        ok: whether the answer was as expected.
+        took: how long the last attempt took, in seconds.
         problem: what was not as expected.
         evidence: the answer's status line and the start of its body.
     """
@@ -37,18 +37,18 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(url: str, checks: list[Check], commit: str, token: str | None = None) -> list[Outcome]:
-    """Run every check against a revision's URL; all are run, so that all is said at once.
+    """Run every check even after a failure, so that one report shows them all.
 
     Args:
         url: the tagged revision's own URL.
         checks: the requests and what is expected of them.
-        commit: what the URL must say it was built from; "" to leave that out.
-        token: an ID token for a private service. It is in no outcome, whatever is answered (I9).
+        commit: the commit that the answer must name; "" to leave that out.
+        token: an ID token for a private service. No outcome contains it, whatever the answer (I9).
     """
     with requests.Session() as http:
         http.headers["User-Agent"] = "shipway-smoke"
         if token:
-            # Leaves Authorization to checks that have one of their own.
+            # Leaves the Authorization header to checks that send their own.
             # Source: https://cloud.google.com/run/docs/authenticating/service-to-service
             http.headers["X-Serverless-Authorization"] = f"Bearer {token}"
         patience = _ROUTING_SECONDS
@@ -62,8 +62,8 @@ def run(url: str, checks: list[Check], commit: str, token: str | None = None) ->
 
 
 def _without(token: str, outcome: Outcome) -> Outcome:
-    """An outcome that does not repeat the token, should the service have echoed it."""
-    # Evidence may end in the middle of it; what is signed begins after the first dot.
+    """Return an outcome without the token, in case the service echoed it."""
+    # Evidence may end in the middle of it. The signed part begins after the first dot.
     head, body = token.split(".", 2)[:2]
     signed = re.compile(rf"{re.escape(head)}[\w.-]*|{re.escape(body[:12])}[\w.-]*")
     return msgspec.structs.replace(
@@ -76,7 +76,7 @@ def _without(token: str, outcome: Outcome) -> Outcome:
 def _attempts(
     http: requests.Session, url: str, check: Check, commit: str, patience: float
 ) -> tuple[Outcome, bool]:
-    """Ask again while the answer may only mean that the URL is not routed yet.
+    """Try again while the answer may only mean that the URL does not work yet.
 
     Returns:
         The last outcome, and whether the service itself has answered.
@@ -125,7 +125,7 @@ def _once(
 
 
 def _problem(answer: requests.Response, check: Check, commit: str) -> str:
-    """What is not as expected, "" where all is."""
+    """Return what is not as expected; "" where everything is."""
     expect = check.expect
     if answer.status_code != expect.status:
         return f"status {answer.status_code}, expected {expect.status}"
@@ -149,7 +149,7 @@ def _problem(answer: requests.Response, check: Check, commit: str) -> str:
 
 
 def _field(body: Any, path: str) -> Any:
-    """A field of a JSON document by its dotted path; None where it is missing."""
+    """Return a field of a JSON document by its dotted path; None where it is missing."""
     for step in path.split("."):
         if isinstance(body, list) and step.isdigit() and int(step) < len(body):
             body = body[int(step)]

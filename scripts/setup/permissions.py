@@ -1,7 +1,7 @@
-"""Who may do what in Google Cloud for this repository: the one place that says so.
+"""Who may do what in Google Cloud for this repository: the only place that decides it.
 
-The bootstrap makes it, the documentation shows it and the tests try to get past it. Nothing here
-sends a request.
+The bootstrap creates it, the doctor checks it, docs/security.md shows it, and the tests attack it.
+Nothing here sends a request.
 
 Sources: https://cloud.google.com/iam/docs/workload-identity-federation-with-deployment-pipelines
 (conditions, mapping, members), https://docs.github.com/en/actions/reference/security/oidc (claims),
@@ -25,7 +25,10 @@ from scripts.release import manifest
 ISSUER = "https://token.actions.githubusercontent.com"
 POOL = "shipway"
 BRANCH = "refs/heads/main"
-WORKFLOWS = ("deliver.yml", "promote.yml", "rollback.yml", "resume.yml")
+DELIVER, DELIVER_TO = "deliver.yml", "deliver-to.yml"  # the first calls the second
+# The files that a run starts from, and the files whose jobs get an identity.
+WORKFLOWS = (DELIVER, "promote.yml", "rollback.yml", "resume.yml")
+JOB_WORKFLOWS = (DELIVER_TO, *WORKFLOWS)
 
 ARTIFACT_READER = "roles/artifactregistry.reader"
 ARTIFACT_WRITER = "roles/artifactregistry.writer"
@@ -41,10 +44,10 @@ SECRET_ACCESSOR = "roles/secretmanager.secretAccessor"  # noqa: S105  (a role)
 _PULL = "artifactregistry.repositories.downloadArtifacts"
 _PUSH = "artifactregistry.repositories.uploadArtifacts"
 
-# Numbers in the place of names, which somebody else can take over. The subject is not GitHub's
-# `sub`: that holds names, has another form in repositories made since June 2026, and may be longer
-# than the 127 bytes that Google takes. This one leads from an audit log to the run.
-# `job` holds the repository because a pool may have a provider for each of several repositories.
+# Numbers instead of names, which someone else can take over. The subject is not GitHub's `sub`: it
+# contains names, has another form in repositories created since June 2026, and can exceed Google's
+# 127 bytes. This one leads from an audit log to the run.
+# `job` contains the repository because several repositories may have providers in the same pool.
 MAPPING = {
     "google.subject": "assertion.repository_id + '/' + assertion.run_id",
     "attribute.job": (
@@ -55,7 +58,7 @@ MAPPING = {
 
 
 class Repository(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository at GitHub. `owner_id` and `repository_id` are its numbers, for ever."""
+    """A repository at GitHub; `owner_id` and `repository_id` never change."""
 
     owner: str
     owner_id: int
@@ -63,25 +66,37 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     repository_id: int
 
     def conditions(self) -> dict[str, str]:
-        """What a job's token must say, each part by its name; all of it must hold."""
-        files = ", ".join(
-            f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'" for name in WORKFLOWS
-        )
+        """Return what a job's token must say, each part by its name; all parts must hold.
+
+        A token names two files: `workflow_ref` is the one that the run started from, and
+        `job_workflow_ref` is the one that the job is in. They differ if the first calls the second
+        as a reusable workflow. Both are checked: without the first, any workflow of this repository
+        could call deliver-to.yml; without the second, deliver.yml could call any file.
+        https://docs.github.com/en/actions/how-tos/secure-your-work/security-harden-deployments/oidc-with-reusable-workflows
+        """
         return {
             "owner": f"assertion.repository_owner_id == '{self.owner_id}'",
             "repository": f"assertion.repository_id == '{self.repository_id}'",
             "branch": f"assertion.ref == '{BRANCH}'",
             "event": "assertion.event_name in ['push', 'workflow_dispatch']",
-            "workflow": f"assertion.job_workflow_ref in [{files}]",
+            "workflow": f"assertion.workflow_ref in [{_files(WORKFLOWS)}]",
+            "job": f"assertion.job_workflow_ref in [{_files(JOB_WORKFLOWS)}]",
         }
 
 
+def _files(names: Sequence[str]) -> str:
+    """Return workflow files of the repository, as tokens name them on the main branch."""
+    return ", ".join(
+        f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'" for name in names
+    )
+
+
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
-    """The workload identity provider that takes the tokens of one repository's jobs."""
+    """The workload identity provider that accepts the tokens of one repository's jobs."""
 
     project: str
     number: str
-    """The number of the project that the pool is in."""
+    """The number of the pool's project."""
     id: str
     condition: str
     pool: str = POOL
@@ -90,21 +105,21 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pool_name(self) -> str:
-        """The pool, as members of policies write it."""
+        """The pool's name in members of policies."""
         return f"projects/{self.number}/locations/global/workloadIdentityPools/{self.pool}"
 
     @property
     def name(self) -> str:
-        """What the GitHub variable WORKLOAD_IDENTITY_PROVIDER holds."""
+        """Its name, which is the value of the GitHub variable WORKLOAD_IDENTITY_PROVIDER."""
         return f"{self.pool_name}/providers/{self.id}"
 
     def jobs(self, where: str) -> str:
-        """The member that means the jobs whose mapped attribute `job` is `where`."""
+        """Return the member that stands for the jobs whose attribute `job` is `where`."""
         return f"principalSet://iam.googleapis.com/{self.pool_name}/attribute.job/{where}"
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """A service account, and what it is for."""
+    """A service account and its purpose."""
 
     email: str
     purpose: str
@@ -116,17 +131,17 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def project(self) -> str:
-        """The project that it belongs to."""
+        """Its project."""
         return self.email.partition("@")[2].partition(".")[0]
 
     @property
     def member(self) -> str:
-        """How policies name it."""
+        """Its name in policies."""
         return f"serviceAccount:{self.email}"
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
-    """What a role is given on."""
+    """A resource that roles are given on."""
 
     kind: Literal["project", "repository", "account", "service", "secret"]
     project: str
@@ -135,7 +150,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def api(self) -> str:
-        """The API that it is a resource of."""
+        """The API that has its policy."""
         return {
             "project": "cloudresourcemanager",
             "repository": "artifactregistry",
@@ -176,7 +191,7 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Federation(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about access that one environment of a repository needs."""
+    """The access that one environment of a repository needs."""
 
     provider: Provider
     pusher: Account
@@ -184,7 +199,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: list[Account]
     bindings: list[Binding]
     by_jobs: bool = True
-    """Whether jobs of GitHub speak as the accounts, and not a build of Cloud Build."""
+    """Whether jobs of GitHub use the accounts, not builds of Cloud Build."""
 
     @property
     def accounts(self) -> list[Account]:
@@ -193,7 +208,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def repository_variables(self) -> dict[str, str]:
-        """The GitHub variables that the whole repository has."""
+        """The GitHub variables of the repository."""
         return {"WORKLOAD_IDENTITY_PROVIDER": self.provider.name, "PUSHER": self.pusher.email}
 
     @property
@@ -203,15 +218,15 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def home(pipelines: Sequence[Pipeline]) -> str:
-    """The project that holds pool and pusher: the one that holds the images.
+    """Return the project of the pool and the pusher, which is the project of the images.
 
     Raises:
-        UsageError: there is more than one.
+        UsageError: the images are in several projects.
     """
     projects = sorted({images(p).project for p in pipelines})
     if len(projects) > 1:
         raise UsageError(
-            f"images are kept in several projects ({', '.join(projects)})",
+            f"the images are in several projects ({', '.join(projects)})",
             "give every environment of every service a registry in the same project",
         )
     return projects[0]
@@ -225,17 +240,17 @@ def plan(
     *,
     issuer: str = ISSUER,
 ) -> Federation:
-    """Everything about access for one environment, as data.
+    """Plan the access of one environment.
 
     Args:
-        repository: at GitHub.
-        pipelines: every service of the repository in that environment.
-        earlier: what `after` names for them: where a commit has to have served before.
-        numbers: project ID -> project number, of `home` and of the environment's projects.
-        issuer: of the jobs' tokens.
+        repository: The repository at GitHub.
+        pipelines: Every service of the repository in this environment.
+        earlier: The same services in the environments that `after` names.
+        numbers: Project ID -> project number, of `home` and of the environment's projects.
+        issuer: The issuer of the jobs' tokens.
 
     Raises:
-        UsageError: the files name no account to run as, or spread over several projects.
+        UsageError: a file names no account to run as, or the files name several projects.
     """
     where = home(pipelines)
     env = pipelines[0].env
@@ -243,7 +258,7 @@ def plan(
     if len(projects) > 1:
         raise UsageError(
             f"environment '{env}' is in several projects ({', '.join(projects)})",
-            "its services have one deployer: name one project in every file of this environment",
+            "its services share a deployer: use one project in every file of this environment",
         )
     provider = Provider(
         project=where,
@@ -262,13 +277,13 @@ def plan(
             role=IMPERSONATE,
             resource=of_account(pusher),
             member=provider.jobs(f"{repository.repository_id}/main"),
-            why="builds: it has no GitHub Environment, and speaks as the pusher",
+            why="the build: it has no GitHub Environment, and becomes the pusher",
         ),
         Binding(
             role=IMPERSONATE,
             resource=of_account(deployer),
             member=provider.jobs(f"{repository.repository_id}/environment/{env}"),
-            why=f"delivers: it is in the GitHub Environment {env}, and speaks as the deployer",
+            why=f"jobs in the GitHub Environment {env}: they become the deployer",
         ),
     ]
     push = [need for p in pipelines for need in push_needs(p)]
@@ -290,7 +305,7 @@ def plan(
 
 
 def for_cloud_build(access: Federation, repository: Repository) -> Federation:
-    """The same for Cloud Build, where one build is one identity: pusher and deployer in one.
+    """Plan the same for Cloud Build, where one account is both pusher and deployer.
 
     Source: https://cloud.google.com/build/docs/securing-builds/configure-user-specified-service-accounts
     (the role that writes the build's log).
@@ -401,32 +416,32 @@ def _bindings(member: str, needs: Sequence[Need]) -> list[Binding]:
 
 
 def runtime(pipeline: Pipeline) -> Account:
-    """The account that a service runs as, which its files name.
+    """Return the account that a service runs as, which its files name.
 
     Raises:
-        UsageError: they name none, so that it would run as the project's default account.
+        UsageError: they name none, or not a service account.
     """
     named = _template(pipeline)["spec"].get("serviceAccountName")
     if not named:
         raise UsageError(
             f"pipelines/{pipeline.service}/{pipeline.env}.yaml: no serviceAccountName in the"
-            " overlay: the service would run as the project's default account, which may be able"
-            " to change everything",
+            " overlay: the service would run as the project's default account, which often may"
+            " change everything",
             "add spec.template.spec.serviceAccountName:"
             f" {pipeline.service}-runtime@{pipeline.environment.project}.iam.gserviceaccount.com",
         )
     if not re.fullmatch(r"[a-z0-9-]+@[a-z0-9-]+\.iam\.gserviceaccount\.com", named):
         raise UsageError(
-            f"pipelines/{pipeline.service}/{pipeline.env}.yaml: '{named}' is no service account:"
+            f"pipelines/{pipeline.service}/{pipeline.env}.yaml: '{named}' is not a service account:"
             " NAME@PROJECT.iam.gserviceaccount.com"
         )
-    return Account(email=named, purpose=f"{pipeline.service} runs as it")
+    return Account(email=named, purpose=f"{pipeline.service} runs as this account")
 
 
 def secrets(pipeline: Pipeline) -> list[Resource]:
-    """The secrets that a service's manifest names, by name.
+    """Return the secrets that a service's manifest names, in order of their names.
 
-    A name may be an alias of another project's secret.
+    A name can be an alias of a secret in another project.
     Source: https://cloud.google.com/run/docs/configuring/services/secrets
     """
     names = set()
@@ -451,12 +466,12 @@ def secrets(pipeline: Pipeline) -> list[Resource]:
 
 
 def of_account(account: Account) -> Resource:
-    """A service account as a resource on which roles are given."""
+    """Return a service account as a resource that roles are given on."""
     return Resource(kind="account", project=account.project, name=account.email)
 
 
 def services(pipeline: Pipeline) -> list[Resource]:
-    """A service in each of its regions."""
+    """Return the service in each of its regions."""
     return [
         Resource(
             kind="service",
@@ -469,7 +484,7 @@ def services(pipeline: Pipeline) -> list[Resource]:
 
 
 def images(pipeline: Pipeline) -> Resource:
-    """The repository of Artifact Registry that holds a service's images."""
+    """Return the Artifact Registry repository of a service's images."""
     host, project, name = pipeline.environment.registry.split("/")
     location = host.removesuffix("-docker.pkg.dev")
     return Resource(kind="repository", project=project, location=location, name=name)
@@ -482,7 +497,7 @@ def _template(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _account(project: str, what: str, repository: Repository, purpose: str) -> Account:
-    """An account of this repository: several may share a project."""
+    """Return an account of this repository; several repositories may share a project."""
     end = f"-{repository.repository_id}"
     name = re.sub(r"[^a-z0-9]+", "-", what.lower())
     if name != what or len(name + end) > 30:

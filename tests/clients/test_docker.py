@@ -31,7 +31,7 @@ def docker(*arguments: str) -> str:
 
 
 class Repository:
-    """A repository in the local registry, as its HTTP API shows it."""
+    """A repository of the local registry, read through its HTTP API."""
 
     def __init__(self, url: str, name: str) -> None:
         self.name = name
@@ -44,7 +44,7 @@ class Repository:
         return answer
 
     def checked(self, tag: str) -> tuple[str, dict[str, Any]]:
-        """A manifest and its digest, once all that it names is there, whole."""
+        """Check that everything that a manifest names is complete; return its digest and it."""
         answer = self.get(f"/manifests/{tag}")
         manifest: dict[str, Any] = answer.json()
         for blob in [manifest["config"], *manifest["layers"]]:
@@ -58,7 +58,7 @@ class Repository:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    """A build context with a few megabytes that no image had before."""
+    """Return a build context with a few megabytes that no other image has."""
     folder = tmp_path / "context"
     folder.mkdir()
     (folder / "large").write_bytes(os.urandom(6_000_000))
@@ -71,7 +71,7 @@ def context(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def built() -> Iterator[list[str]]:
-    """References of images that the engine forgets after the test."""
+    """Yield a list of image references; the engine deletes those images after the test."""
     references: list[str] = []
     yield references
     subprocess.run(["docker", "rmi", "--force", *references], capture_output=True, timeout=60)
@@ -88,7 +88,7 @@ def test_push_and_pull(context: Path, built: list[str], local_cloud_run: LocalCl
     assert f"v1: digest: {digest}" in pushed
     assert manifest["config"]["digest"] == image["Id"]
 
-    # Layers that the registry has go into another repository by themselves: none is sent again.
+    # Layers that the registry has are mounted into another repository: none is sent again.
     second = Repository(local_cloud_run.url, "acme/docker/second")
     built.append(f"{second.reference}:v2")
     docker("tag", there, f"{second.reference}:v2")

@@ -1,8 +1,8 @@
-"""gcloud run, as Google ships it, against the local Cloud Run.
+"""An unmodified `gcloud run` against the local Cloud Run.
 
 gcloud puts the region before the host name of its endpoint (us-central1-localhost), which not every
-machine can resolve. So it is told to reach the local Cloud Run as its HTTP proxy, which resolves
-nothing: what it asks, and of which host, stays the same.
+machine can resolve. So the tests set the local Cloud Run as its HTTP proxy, which resolves no
+names. The requests and their hosts stay the same.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _APIS = ("RUN", "SERVICEUSAGE", "CLOUDRESOURCEMANAGER", "SECRETMANAGER")
 
 
 class Gcloud:
-    """gcloud with a configuration of its own, in `folder`, for one project and region."""
+    """gcloud with its own configuration, in `folder`, for one project and region."""
 
     def __init__(self, url: str, folder: Path, project: str) -> None:
         host, port = url.removeprefix("http://").split(":")
@@ -59,7 +59,7 @@ class Gcloud:
         )  # fmt: skip
 
     def run(self, *arguments: str) -> str:
-        """`gcloud run …` that must succeed; what it prints."""
+        """Run `gcloud run …`, which must succeed; return its output."""
         done = self.type("run", *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -75,14 +75,14 @@ def gcloud(local_cloud_run: LocalCloudRun, tmp_path: Path) -> Gcloud:
 
 @pytest.fixture
 def there(gcloud: Gcloud, local_cloud_run: LocalCloudRun) -> Any:
-    """A plain client, in gcloud's project, to see what is really there."""
+    """Return a plain client in gcloud's project, to check the actual state."""
     client = CloudRun(local_cloud_run.url, gcloud.environment["CLOUDSDK_CORE_PROJECT"])
     with client.http:
         yield client
 
 
 def shares(document: Any) -> dict[str, int]:
-    """Revision -> percent, of what is in force."""
+    """Return the percentage of each revision in the live traffic."""
     return {
         target["revisionName"]: target["percent"]
         for target in document["status"]["traffic"]
@@ -91,7 +91,7 @@ def shares(document: Any) -> dict[str, int]:
 
 
 def tags(document: Any) -> dict[str, str]:
-    """Tag -> revision, of what is in force."""
+    """Return the revision of each live tag."""
     return {t["tag"]: t["revisionName"] for t in document["status"]["traffic"] if "tag" in t}
 
 
@@ -151,7 +151,9 @@ def test_update_traffic(gcloud: Gcloud, there: CloudRun) -> None:
     assert tags(update("--clear-tags")) == {}
 
 
-def test_services_update_sets_what_cloud_run_reads(gcloud: Gcloud, there: CloudRun) -> None:
+def test_services_update_sets_the_fields_that_cloud_run_reads(
+    gcloud: Gcloud, there: CloudRun
+) -> None:
     there.ready(service("web", there.push(), OLD="1"))
     gcloud.run(
         *("services", "update", "web", "--set-env-vars", "A=1,B=two", "--min-instances", "1"),
@@ -191,7 +193,7 @@ def test_secrets(gcloud: Gcloud, there: CloudRun) -> None:
     assert "/secrets/none/versions/1 was not found" in failed.stderr
 
 
-def test_services_replace_takes_the_samples_manifest(
+def test_services_replace_accepts_the_samples_manifest(
     gcloud: Gcloud, there: CloudRun, tmp_path: Path
 ) -> None:
     manifest = yaml.safe_load((ROOT / "tests/pipelines/app/service.yaml").read_text())
@@ -217,7 +219,7 @@ def test_policies(gcloud: Gcloud, there: CloudRun) -> None:
     assert policy == there.http.get(f"{there.base}/services/web:getIamPolicy").json()
 
 
-def test_revisions_and_the_end_of_a_service(gcloud: Gcloud, there: CloudRun) -> None:
+def test_revisions_and_services_are_listed_and_deleted(gcloud: Gcloud, there: CloudRun) -> None:
     image = there.push()
     there.ready(service("web", image, "web-a"))
     there.ready(service("web", image, "web-b", A="1"))
@@ -235,7 +237,7 @@ def test_revisions_and_the_end_of_a_service(gcloud: Gcloud, there: CloudRun) -> 
     assert there.http.get(f"{there.base}/services/web").status_code == 404
 
 
-def test_a_deployment_that_fails_says_why_and_changes_nothing(
+def test_a_failed_deployment_says_why_and_changes_no_traffic(
     gcloud: Gcloud, there: CloudRun
 ) -> None:
     image = there.push()
@@ -247,7 +249,7 @@ def test_a_deployment_that_fails_says_why_and_changes_nothing(
     assert shares(there.get("web")) == shares(before) == {"web-a": 100}
 
 
-def test_ship_and_gcloud_see_what_the_other_does(
+def test_ship_and_gcloud_see_each_others_changes(
     local_cloud_run: LocalCloudRun, tmp_path: Path
 ) -> None:
     project = Project(tmp_path / "repository", local_cloud_run, f"svc-{uuid.uuid4().hex[:8]}")

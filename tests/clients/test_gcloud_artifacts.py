@@ -1,4 +1,4 @@
-"""gcloud's commands for images, against the local Cloud Run's Artifact Registry."""
+"""gcloud's commands for images against the local Artifact Registry."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gcloud(url: str, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_lists_and_deletes(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
+def test_images_are_listed_and_deleted(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
     client = Client(local_cloud_run.url, "acme/gcloud-images/app")
     digest = client.image("v1")["digest"]
     other = client.image("v2", annotations={"n": "2"})["digest"]

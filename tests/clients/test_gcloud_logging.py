@@ -1,4 +1,4 @@
-"""gcloud's two ways to read logs, against the local Cloud Run's Cloud Logging."""
+"""gcloud's two commands that read logs, against the local Cloud Logging."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def gcloud(client: CloudRun, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_reads_what_was_written_and_asked(client: CloudRun, tmp_path: Path) -> None:
+def test_lines_and_requests_are_read(client: CloudRun, tmp_path: Path) -> None:
     name = "gcloud-logs"
     ready = client.ready(service(name, client.push(), f"{name}-a"))
     url = f"{ready['status']['url']}/log?seen-by-gcloud"

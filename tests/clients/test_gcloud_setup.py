@@ -1,4 +1,4 @@
-"""gcloud sets a bare project up on the local Cloud Run, with the commands that Google documents."""
+"""gcloud sets up an empty project on the local Cloud Run with the commands of Google's docs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GLOBAL = ("--location", "global")
 
 
 class Setup(Gcloud):
-    """gcloud, and the project that it sets up."""
+    """gcloud and the project that it sets up."""
 
     def __init__(self, url: str, folder: Path, *enabled: str) -> None:
         self.project = f"bare-{uuid.uuid4().hex[:8]}"
@@ -151,8 +151,8 @@ def test_accounts_secrets_and_the_projects_policy(
     viewer = ("--role", "roles/logging.viewer")
     bindings = json.loads(gcloud.done(*on_project, *member, *viewer, "--format", "json"))
     assert {"role": viewer[1], "members": [member[1]]} in bindings["bindings"]
-    nobody = member[1].replace("runtime", "nobody")
-    assert "does not exist." in gcloud.fails(*on_project, "--member", nobody, *viewer)
+    missing = member[1].replace("runtime", "missing")
+    assert "does not exist." in gcloud.fails(*on_project, "--member", missing, *viewer)
     gcloud.done("iam", "service-accounts", "delete", runtime)
     assert "Unknown service account" in gcloud.fails("iam", "service-accounts", "describe", runtime)
 

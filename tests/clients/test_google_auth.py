@@ -1,4 +1,4 @@
-"""google-auth, as it is, with federated credentials from the local issuer."""
+"""An unmodified google-auth with federated credentials from the local issuer."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_federated_file_impersonates_and_calls_the_admin_api(
         assert error["details"][0]["metadata"] == {"permission": "run.services.create"}
 
 
-def test_a_federated_identity_can_be_given_a_role_itself(owner: Owner, tmp_path: Path) -> None:
+def test_a_federated_identity_can_have_a_role_of_its_own(owner: Owner, tmp_path: Path) -> None:
     subject = "repo:acme/app:environment:staging"
     member = f"principal://iam.googleapis.com/{owner.pool}/subject/{subject}"
     owner.grant(project(), "roles/run.viewer", member)
@@ -93,7 +93,7 @@ def test_a_federated_identity_can_be_given_a_role_itself(owner: Owner, tmp_path:
             assert http.get(services).status_code == code
 
 
-def test_who_may_not_impersonate_is_told_which_permission(owner: Owner, tmp_path: Path) -> None:
+def test_a_refused_impersonation_names_the_missing_permission(owner: Owner, tmp_path: Path) -> None:
     file = owner.credentials(tmp_path / "credentials.json", owner.job())
     with (
         session(file) as http,
@@ -106,7 +106,7 @@ def test_who_may_not_impersonate_is_told_which_permission(owner: Owner, tmp_path
     )
 
 
-def test_an_id_token_of_the_impersonated_account(owner: Owner) -> None:
+def test_the_impersonated_account_gets_an_id_token(owner: Owner) -> None:
     owner.let_github_impersonate(DEPLOYER)
     federated = exchange(owner, owner.github_token()).json()["access_token"]
     answer = requests.post(
@@ -126,7 +126,7 @@ def test_an_id_token_of_the_impersonated_account(owner: Owner) -> None:
     assert certs["keys"][0]["alg"] == "RS256"
 
 
-def test_the_issuer_is_like_githubs(owner: Owner) -> None:
+def test_the_issuer_has_the_form_of_githubs(owner: Owner) -> None:
     discovery = requests.get(f"{owner.issuer}/.well-known/openid-configuration").json()
     assert discovery["issuer"] == owner.issuer
     token = owner.github_token(ref="refs/tags/v1", sha="c" * 40, run_id="77", actor="someone")
@@ -145,7 +145,7 @@ def test_the_issuer_is_like_githubs(owner: Owner) -> None:
     assert stranger.status_code == 401
 
 
-def test_the_exchange_answers_as_sts_in_json_too(owner: Owner) -> None:
+def test_the_exchange_also_takes_json_as_sts_does(owner: Owner) -> None:
     answer = requests.post(
         f"{owner.url}/v1/token",
         json={
@@ -165,7 +165,7 @@ def test_the_exchange_answers_as_sts_in_json_too(owner: Owner) -> None:
 
 
 def forged(token: str, key: Any, algorithm: str | None) -> str:
-    """The same claims and key ID under another key or algorithm."""
+    """Return a token with the same claims and key ID, signed with another key or algorithm."""
     claims = jwt.decode(token, options={"verify_signature": False})
     kid = jwt.get_unverified_header(token)["kid"]
     return jwt.encode(claims, key, algorithm=algorithm, headers={"kid": kid})
@@ -174,7 +174,7 @@ def forged(token: str, key: Any, algorithm: str | None) -> str:
 UNVERIFIED = ("invalid_grant", "Unable to verify the ID Token signature.")
 
 
-def test_another_key_is_refused(owner: Owner) -> None:
+def test_a_token_signed_with_another_key_is_refused(owner: Owner) -> None:
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     assert refusal(exchange(owner, forged(owner.github_token(), other, "RS256"))) == UNVERIFIED
 
@@ -192,13 +192,13 @@ def test_an_unsigned_token_is_refused(owner: Owner) -> None:
 
 
 def test_an_hmac_with_the_public_key_as_secret_is_refused(owner: Owner) -> None:
-    """The classic confusion of algorithms: what is public must not do as a secret."""
+    """The classic algorithm confusion: a public key must not work as a secret."""
     modulus = requests.get(f"{owner.issuer}/.well-known/jwks").json()["keys"][0]["n"]
     token = forged(owner.github_token(), modulus, "HS256")
     assert refusal(exchange(owner, token)) == UNVERIFIED
 
 
-def test_a_key_that_the_issuer_does_not_have_is_refused(owner: Owner) -> None:
+def test_a_key_unknown_to_the_issuer_is_refused(owner: Owner) -> None:
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     claims = jwt.decode(owner.github_token(), options={"verify_signature": False})
     token = jwt.encode(claims, other, algorithm="RS256", headers={"kid": "unknown"})
@@ -237,7 +237,7 @@ def test_an_expired_token_is_refused(owner: Owner) -> None:
     "claims",
     [
         {"repository": "acme/other", "repository_id": "9"},
-        # The name was taken over: another owner, another number.
+        # Someone took over the name: another owner, another number.
         {"repository": "acme/app", "repository_owner_id": "666"},
         {"repository_id": None},
     ],
@@ -251,7 +251,7 @@ def test_another_repository_is_refused_by_the_condition(
     )
 
 
-def test_a_provider_that_is_not_there_is_refused(owner: Owner) -> None:
+def test_an_unknown_provider_is_refused(owner: Owner) -> None:
     gone = f"//iam.googleapis.com/{owner.pool}/providers/gone"
     code, said = refusal(exchange(owner, owner.github_token(), audience=gone))
     assert code == "invalid_target"
@@ -261,7 +261,7 @@ def test_a_provider_that_is_not_there_is_refused(owner: Owner) -> None:
     assert said.startswith('Invalid value for "audience". This value should be the full resource')
 
 
-def test_githubs_issuer_is_not_trusted_without_a_condition(owner: Owner) -> None:
+def test_a_provider_for_githubs_issuer_needs_a_condition(owner: Owner) -> None:
     answer = owner.http.post(
         f"{owner.url}/v1/{owner.pool}/providers?workloadIdentityPoolProviderId=open",
         json={
@@ -273,14 +273,14 @@ def test_githubs_issuer_is_not_trusted_without_a_condition(owner: Owner) -> None
     assert "must reference one of the provider's claims" in answer.json()["error"]["message"]
 
 
-def test_the_state_holds_no_token(owner: Owner, tmp_path: Path) -> None:
-    """I9: hashes only."""
+def test_the_state_folder_holds_no_token(owner: Owner, tmp_path: Path) -> None:
+    """I9: it holds only hashes."""
     owner.let_github_impersonate(DEPLOYER)
     token = owner.github_token()
     made = exchange(owner, token).json()["access_token"]
     stored = [f.read_bytes() for f in (tmp_path / "state").rglob("*") if f.is_file()]
     assert len(stored) > 3
-    # The forms of a JWT and of an access token: three letters alone stand in many a key.
+    # The full form of a JWT and of an access token: their first letters alone occur in keys, too.
     shapes = rb"eyJ[\w-]{16,}\.[\w-]{16,}|ya29\.[\w.-]{16,}"
     for content in stored:
         assert token.encode() not in content

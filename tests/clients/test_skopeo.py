@@ -1,4 +1,4 @@
-"""skopeo, a registry client that others wrote, against the local Cloud Run's registry."""
+"""skopeo, a third-party registry client, against the local registry."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def skopeo(*arguments: str) -> str:
 
 
 def write_layout(folder: Path) -> dict[str, bytes]:
-    """An OCI image layout with one image, tagged `v1`; returns its blobs by digest."""
+    """Write an OCI image layout with one image, tagged `v1`; return its blobs by digest."""
     blobs: dict[str, bytes] = {}
 
     def add(contents: bytes, media_type: str) -> dict[str, object]:
@@ -59,7 +59,7 @@ def write_layout(folder: Path) -> dict[str, bytes]:
     return blobs
 
 
-def test_in_and_out_again(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
+def test_an_image_is_copied_in_and_out(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
     blobs = write_layout(tmp_path / "in")
     host = local_cloud_run.url.removeprefix("http://")
     there = f"docker://{host}/acme/skopeo/app:v1"
@@ -95,7 +95,7 @@ def test_in_and_out_again(local_cloud_run: LocalCloudRun, tmp_path: Path) -> Non
 
 
 def write_index(folder: Path) -> dict[str, bytes]:
-    """A layout as buildx makes it with --provenance: an index of an image and its attestation."""
+    """Write a layout like buildx with --provenance: an index of an image and its attestation."""
     write_layout(folder)
     image = json.loads((folder / "index.json").read_text())["manifests"][0]
     del image["annotations"]
@@ -148,8 +148,10 @@ def write_index(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_an_index_with_an_attestation(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
-    """What buildx pushes by default, to and from two repositories, byte for byte."""
+def test_an_index_with_an_attestation_is_copied_byte_for_byte(
+    local_cloud_run: LocalCloudRun, tmp_path: Path
+) -> None:
+    """buildx pushes such an index by default; it is copied through two repositories."""
     blobs = write_index(tmp_path / "in")
     host = local_cloud_run.url.removeprefix("http://")
     first, second = (f"docker://{host}/acme/skopeo/{name}:v1" for name in ("index", "copied"))

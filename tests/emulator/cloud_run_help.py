@@ -1,4 +1,4 @@
-"""What the emulator's tests share: images, an Admin API client, waiting with a deadline."""
+"""Shared by the emulator's tests: images, an Admin API client, waiting with a deadline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Document = dict[str, Any]
 
 
 def eventually(probe: Callable[[], T], patience: float = PATIENCE) -> T:
-    """Ask `probe` again and again until it answers with something true."""
+    """Call `probe` until its result is true, and return the result."""
     deadline = time.monotonic() + patience
     while True:
         result = probe()
@@ -33,7 +33,7 @@ def eventually(probe: Callable[[], T], patience: float = PATIENCE) -> T:
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:
-    """A tar file with these files."""
+    """Return a tar file with these files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
@@ -44,7 +44,7 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 
 
 class CloudRun:
-    """A client of one local Cloud Run: answers are `requests` responses, never raised."""
+    """A client of one local Cloud Run. It returns error responses and does not raise them."""
 
     def __init__(self, url: str, project: str = PROJECT, region: str = REGION) -> None:
         self.url = url
@@ -104,14 +104,14 @@ class CloudRun:
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
     def get(self, name: str) -> Document:
-        """A service that is there."""
+        """Return a service, which must exist."""
         response = self.http.get(f"{self.base}/services/{name}")
         assert response.status_code == 200, response.text
         document: Document = response.json()
         return document
 
     def revision(self, name: str) -> Document:
-        """A revision that is there."""
+        """Return a revision, which must exist."""
         response = self.http.get(f"{self.base}/revisions/{name}")
         assert response.status_code == 200, response.text
         document: Document = response.json()
@@ -125,7 +125,7 @@ class CloudRun:
         return self.http.put(f"{self.base}/services/{name}", json=document, params=params)
 
     def settled(self, name: str) -> Document:
-        """The service once it is Ready or has failed."""
+        """Return the service once it is Ready or has failed."""
 
         def probe() -> Document | None:
             service = self.get(name)
@@ -144,7 +144,7 @@ class CloudRun:
         return service
 
     def shift(self, name: str, traffic: list[Document]) -> Document:
-        """Change nothing but the traffic, and return the service once it is Ready."""
+        """Change only the traffic, and return the service once it is Ready."""
         service = self.get(name)
         service["spec"]["traffic"] = traffic
         return self.ready(service)
@@ -163,7 +163,7 @@ def service(
     traffic: list[Document] | None = None,
     **env: str,
 ) -> Document:
-    """A Service manifest with one container."""
+    """Return a Service manifest with one container."""
     container: Document = {"image": image}
     if env:
         container["env"] = [{"name": key, "value": value} for key, value in env.items()]
@@ -182,24 +182,24 @@ def service(
 
 
 def container(document: Document) -> Document:
-    """The first container of a service."""
+    """Return the first container of a service."""
     found: Document = document["spec"]["template"]["spec"]["containers"][0]
     return found
 
 
 def condition(document: Document, kind: str = "Ready") -> Document:
-    """A condition of a service or revision."""
+    """Return a condition of a service or revision."""
     found: Document = next(c for c in document["status"]["conditions"] if c["type"] == kind)
     return found
 
 
 def tag_url(document: Document, tag: str) -> str:
-    """The URL of a tag, from the status."""
+    """Return the URL of a tag, from the status."""
     return next(str(t["url"]) for t in document["status"]["traffic"] if t.get("tag") == tag)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs (one that has ended and waits to be collected does not)."""
+    """Return whether a process runs. A zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

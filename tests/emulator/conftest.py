@@ -11,7 +11,7 @@ from tests.emulator.cloud_run_help import CloudRun
 
 @pytest.fixture(scope="session")
 def cloud_run(local_cloud_run) -> Iterator[CloudRun]:
-    """A client of the local Cloud Run that a worker's tests share, with an image `app` in it."""
+    """Yield a client of the local Cloud Run that the tests of a worker share."""
     client = CloudRun(local_cloud_run.url)
     with client.http:
         yield client
@@ -19,13 +19,13 @@ def cloud_run(local_cloud_run) -> Iterator[CloudRun]:
 
 @pytest.fixture(scope="session")
 def image(cloud_run: CloudRun) -> str:
-    """A reference of an image with `container_app.py` in it."""
+    """Return the reference of an image that holds `container_app.py`."""
     return cloud_run.push()
 
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., CloudRun]]:
-    """Makes clients that are closed in the end."""
+    """Yield a function that makes clients, which are closed after the test."""
     clients: list[CloudRun] = []
 
     def make(url: str, project: str = "acme") -> CloudRun:

@@ -1,4 +1,4 @@
-"""What the images of these tests contain: a server of the standard library, never imported here."""
+"""The server in the images of these tests. It uses the standard library and is never imported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
-        """Answer with the size and hash of the body, read as it comes."""
+        """Answer with the size and hash of the body, which is read as a stream."""
         digest, size = hashlib.sha256(), 0
         for chunk in self.chunks():
             digest.update(chunk)
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def get_(self) -> None:
-        """Who answers, and what it was asked."""
+        """Answer with the instance's identity and the request."""
         self.answer(
             {
                 "revision": os.environ["K_REVISION"],
@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def get_metadata(self) -> None:
-        """What the metadata server says at the path in the query, with or without the header."""
+        """Answer with the metadata server's response to the path in the query."""
         path, _, flavour = self.path.partition("?")[2].partition("&")
         request = urllib.request.Request(f"http://{os.environ['GCE_METADATA_HOST']}/{path}")
         if flavour:
@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def get_events(self) -> None:
-        """Two server-sent events; the second one once /release was asked for."""
+        """Send two server-sent events, the second one after a request to /release."""
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
@@ -123,17 +123,17 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({})
 
     def get_wait(self) -> None:
-        """Answer once /release was asked for (or SIGTERM came)."""
+        """Answer after a request to /release or after SIGTERM."""
         in_answer.set()
         released.wait(20)
         self.answer({"revision": os.environ["K_REVISION"]})
 
     def get_waiting(self) -> None:
-        """Answer once somebody waits in /wait."""
+        """Answer once a request waits in /wait."""
         self.answer({"waiting": in_answer.wait(10)})
 
     def get_hold(self) -> None:
-        """Say so with a file in the folder in the query, and answer once it has one named go."""
+        """Write a file into the folder in the query, and answer once the folder has a file `go`."""
         folder = self.path.partition("?")[2]
         with open(f"{folder}/{os.getpid()}-{time.monotonic_ns()}", "w"):
             pass
@@ -142,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({"pid": os.getpid(), "cwd": os.getcwd()})
 
     def get_eat(self) -> None:
-        """Use as many MiB as the query says, here or in a child process."""
+        """Use the MiB in the query, in this process or a child process."""
         size, _, child = self.path.partition("?")[2].partition("&")
         if child:
             meal = f"x = b'x' * ({size} << 20)"
@@ -160,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({}, 503 if sick.is_set() else 200)
 
     def get_go_deaf(self) -> None:
-        """Live on, but listen no more."""
+        """Stop listening, but keep running."""
         self.answer({})
         self.server.socket.close()
         threading.Event().wait()
@@ -174,7 +174,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def get_half(self) -> None:
-        """Die in the middle of an answer."""
+        """Exit in the middle of an answer."""
         self.send_response(200)
         self.send_header("Content-Length", "1000")
         self.end_headers()
@@ -186,7 +186,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({})
 
     def get_socket(self) -> None:
-        """A WebSocket that sends the first text it gets back, in capitals, and closes."""
+        """Open a WebSocket, send the first text back in capitals, and close."""
         magic = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         accept = base64.b64encode(hashlib.sha1(magic.encode()).digest()).decode()
         self.send_response(101)

@@ -1,4 +1,4 @@
-"""A registry in a thread, and the smallest images to put into it."""
+"""A registry in a thread, and minimal images for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from typing import Any
 import requests
 from aiohttp import web
 
-from emulator.registry import Registry
+from emulator import routes
+from emulator.permissions import OPEN
+from emulator.registry import urls
+from emulator.registry.models import Registry
+from emulator.routes import Route
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -29,14 +33,15 @@ def digest_of(contents: bytes) -> str:
 
 @contextmanager
 def serving(registry: Registry) -> Iterator[str]:
-    """Serve `registry` from a thread of its own; yields the base URL."""
+    """Serve `registry` from its own thread; yield the base URL."""
 
     async def entries(_request: web.Request) -> web.Response:
         return web.json_response({"entries": []})
 
     app = web.Application()
-    app.add_routes(registry.routes())
-    app.add_routes([web.post("/v2/entries:list", entries)])  # as the local Cloud Run has
+    # The local Cloud Run serves this path, too.
+    others = [Route("POST", "/v2/entries:list", entries, OPEN)]
+    routes.add(app, [*urls.routes(registry), *others])
     runner = web.AppRunner(app, shutdown_timeout=1)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(runner.setup())
@@ -53,7 +58,7 @@ def serving(registry: Registry) -> Iterator[str]:
 
 
 class Client:
-    """Requests to one repository, and shortcuts for what most tests need first."""
+    """Requests to one repository, with shortcuts that push blobs, manifests and images."""
 
     def __init__(self, url: str, name: str) -> None:
         self.host = url
@@ -62,19 +67,19 @@ class Client:
         self.session.trust_env = False
 
     def __call__(self, method: str, path: str, **options: Any) -> requests.Response:
-        """A request below /v2/<name>, or to a Location."""
+        """Send a request below /v2/<name>, or to a Location."""
         url = path if path.startswith("/v2/") else f"/v2/{self.name}{path}"
         return self.session.request(method, self.host + url, timeout=30, **options)
 
     def blob(self, contents: bytes) -> dict[str, Any]:
-        """Push a blob; returns its descriptor, typed as a layer."""
+        """Push a blob; return its descriptor, with the media type of a layer."""
         digest = digest_of(contents)
         answer = self("POST", f"/blobs/uploads/?digest={digest}", data=contents)
         assert answer.status_code == 201, answer.text
         return {"mediaType": LAYER, "digest": digest, "size": len(contents)}
 
     def manifest(self, document: dict[str, Any], reference: str | None = None) -> str:
-        """Push a manifest, under its digest unless `reference` says otherwise."""
+        """Push a manifest under `reference`, by default its digest; return the digest."""
         body = json.dumps(document).encode()
         digest = digest_of(body)
         headers = {"Content-Type": document["mediaType"]}
@@ -85,7 +90,7 @@ class Client:
     def image(
         self, tag: str | None = None, platform: str = "linux/amd64", **extra: Any
     ) -> dict[str, Any]:
-        """Push an image of one small layer; returns its descriptor with its platform."""
+        """Push an image with one small layer; return its descriptor with its platform."""
         os_name, architecture = platform.split("/")
         config = {"os": os_name, "architecture": architecture, "config": {"Env": ["A=1"]}}
         document = {
@@ -103,7 +108,7 @@ class Client:
 
 
 def code_of(answer: requests.Response) -> str:
-    """The code of the one error in an error body, whose shape is checked on the way."""
+    """Check an error body's shape, and return the code of its only error."""
     (error,) = answer.json()["errors"]
     assert error["message"]
     code: str = error["code"]
@@ -115,7 +120,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for `condition`."""
+    """Wait until `condition()` is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

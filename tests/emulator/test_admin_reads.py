@@ -1,4 +1,4 @@
-"""The Admin API's reads, in both forms of its URLs; policies; what gcloud asks around it."""
+"""The Admin API's reads in both URL forms, policies, and gcloud's other requests."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.emulator.cloud_run_help import service
 
 @pytest.fixture
 def client(connect, local_cloud_run, request):
-    """A client in a project of its own."""
+    """Return a client in its own project."""
     return connect(local_cloud_run.url, f"p-{abs(hash(request.node.name))}")
 
 
-def test_both_forms_of_urls_show_the_same_service(client):
+def test_both_url_forms_return_the_same_service(client):
     client.ready(service("both", client.push(), "both-a"))
     knative = f"{client.url}/apis/serving.knative.dev/v1/namespaces/{client.project}"
     one = client.http.get(f"{knative}/services/both")
@@ -26,7 +26,7 @@ def test_both_forms_of_urls_show_the_same_service(client):
     assert lists[0]["items"] == [client.get("both")]
 
 
-def test_the_region_is_in_the_host_or_else_where_the_project_is(client):
+def test_the_region_comes_from_the_host_or_from_the_projects_services(client):
     knative = f"{client.url}/apis/serving.knative.dev/v1/namespaces/{client.project}/services"
     document = service("placed", client.push())
     host = {"Host": "europe-west1-run.googleapis.com"}
@@ -41,7 +41,7 @@ def test_the_region_is_in_the_host_or_else_where_the_project_is(client):
     )
 
 
-def test_a_project_may_be_called_by_its_number(client):
+def test_a_project_can_be_named_by_its_number(client):
     ready = client.ready(service("numbered", client.push()))
     number = ready["metadata"]["namespace"]
     assert number.isdigit()
@@ -50,7 +50,7 @@ def test_a_project_may_be_called_by_its_number(client):
     assert client.http.put(url, json=ready).status_code == 200
 
 
-def test_lists_of_revisions_page_and_select(client):
+def test_lists_of_revisions_have_pages_and_selectors(client):
     image = client.push()
     for number in range(5):
         client.ready(service("paged", image, f"paged-{number}", NUMBER=str(number)))
@@ -79,7 +79,7 @@ def test_lists_of_revisions_page_and_select(client):
     assert client.http.get(url, params={"limit": "x"}).status_code == 400
 
 
-def test_configurations_and_routes_are_halves_of_the_service(client):
+def test_configurations_and_routes_show_parts_of_the_service(client):
     ready = client.ready(service("halved", client.push(), "halved-a"))
     configuration = client.http.get(f"{client.base}/configurations/halved").json()
     route = client.http.get(f"{client.base}/routes/halved").json()
@@ -94,7 +94,7 @@ def test_configurations_and_routes_are_halves_of_the_service(client):
     assert client.http.put(f"{client.base}/routes/halved", json=route).status_code == 405
 
 
-def test_a_policy_is_kept_and_guarded_by_its_etag(client):
+def test_a_policy_is_stored_and_its_etag_is_checked(client):
     client.ready(service("policed", client.push()))
     url = f"{client.base}/services/policed"
     empty = client.http.get(f"{url}:getIamPolicy").json()
@@ -108,13 +108,13 @@ def test_a_policy_is_kept_and_guarded_by_its_etag(client):
     assert (stale.status_code, stale.json()["error"]["status"]) == (409, "ABORTED")
     asked = {"permissions": ["run.services.get"]}
     assert client.http.post(f"{url}:testIamPermissions", json=asked).json() == asked
-    assert client.http.get(f"{client.base}/services/nobody:getIamPolicy").status_code == 404
+    assert client.http.get(f"{client.base}/services/missing:getIamPolicy").status_code == 404
     bad = client.http.post(f"{url}:setIamPolicy", json={"policy": {"bindings": [{}]}})
     assert bad.status_code == 400
 
 
 def test_errors_have_googles_shape(client):
-    missing = client.http.get(f"{client.base}/services/nobody")
+    missing = client.http.get(f"{client.base}/services/missing")
     assert missing.status_code == 404
     assert missing.json()["error"]["status"] == "NOT_FOUND"
     broken = client.http.post(f"{client.base}/services", data=b"{")
@@ -125,7 +125,7 @@ def test_errors_have_googles_shape(client):
     assert nowhere.json()["error"]["code"] == 404
 
 
-def test_what_gcloud_asks_before_it_deploys_is_answered(client):
+def test_gclouds_requests_before_a_deployment_are_answered(client):
     project = client.http.get(f"{client.url}/v1/projects/acme").json()
     assert project["projectId"] == "acme"
     enabled = client.http.get(f"{client.url}/v1/projects/acme/services/run.googleapis.com").json()

@@ -1,4 +1,4 @@
-"""The Admin API's writes: what is accepted, what is refused and how."""
+"""The Admin API's writes: the accepted ones, and how others are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def error_of(response) -> dict:
     return error
 
 
-def test_a_new_service_gets_ready_with_all_its_traffic_on_its_revision(cloud_run, image):
+def test_a_new_service_becomes_ready_with_all_traffic_on_its_revision(cloud_run, image):
     created = cloud_run.create(service("fresh", image, "fresh-a"))
     assert created.status_code == 200
     assert condition(created.json())["status"] == "Unknown"
@@ -36,7 +36,7 @@ def test_a_new_service_gets_ready_with_all_its_traffic_on_its_revision(cloud_run
     assert cloud_run.http.get(status["url"]).json()["revision"] == "fresh-a"
 
 
-def test_a_revision_says_whose_it_is_and_what_it_runs(cloud_run, image):
+def test_a_revision_names_its_service_and_its_image(cloud_run, image):
     document = service("labelled", image, "labelled-a")
     document["spec"]["template"]["metadata"]["labels"] = {"commit-sha": "abc"}
     document["spec"]["template"]["metadata"]["annotations"] = {"note": "mine"}
@@ -56,7 +56,9 @@ def test_a_revision_says_whose_it_is_and_what_it_runs(cloud_run, image):
     )
 
 
-def test_a_template_without_a_name_gets_one_and_makes_no_revision_twice(cloud_run, image):
+def test_a_template_without_a_name_gets_one_and_an_unchanged_one_makes_no_revision(
+    cloud_run, image
+):
     first = cloud_run.ready(service("named", image))
     name = first["status"]["latestCreatedRevisionName"]
     assert re.fullmatch(r"named-00001-[a-z]{3}", name)
@@ -80,7 +82,7 @@ def test_a_stale_resource_version_is_refused_with_aborted(cloud_run, image):
     assert cloud_run.replace(stale).status_code == 200
 
 
-def test_of_concurrent_writers_exactly_one_wins(cloud_run, image):
+def test_exactly_one_of_several_concurrent_writers_wins(cloud_run, image):
     current = cloud_run.ready(service("raced", image, "raced-a"))
 
     def write(number: int) -> int:
@@ -97,7 +99,7 @@ def test_of_concurrent_writers_exactly_one_wins(cloud_run, image):
     assert winner == str(codes.index(200))
 
 
-def test_a_revision_name_with_other_content_is_refused_with_already_exists(cloud_run, image):
+def test_a_used_revision_name_with_different_content_is_refused(cloud_run, image):
     cloud_run.ready(service("taken", image, "taken-a"))
     refused = cloud_run.replace(service("taken", image, "taken-a", COLOUR="red"))
     assert refused.status_code == 409
@@ -111,15 +113,15 @@ def test_a_revision_name_with_other_content_is_refused_with_already_exists(cloud
     assert cloud_run.replace(service("taken", image, "taken-a")).status_code == 200
 
 
-def test_creating_what_exists_is_refused_and_replacing_what_does_not(cloud_run, image):
+def test_creating_an_existing_service_and_replacing_a_missing_one_are_refused(cloud_run, image):
     cloud_run.ready(service("twice", image, "twice-a"))
     refused = cloud_run.create(service("twice", image, "twice-a"))
     assert (refused.status_code, error_of(refused)["status"]) == (409, "ALREADY_EXISTS")
-    missing = cloud_run.replace(service("nobody", image))
+    missing = cloud_run.replace(service("missing", image))
     assert (missing.status_code, error_of(missing)["status"]) == (404, "NOT_FOUND")
 
 
-def test_a_dry_run_checks_and_changes_nothing(cloud_run, image):
+def test_a_dry_run_checks_the_write_and_changes_nothing(cloud_run, image):
     dry = cloud_run.create(service("dry", image, "dry-a"), dryRun="all")
     assert dry.status_code == 200
     assert dry.json()["spec"]["traffic"] == [{"latestRevision": True, "percent": 100}]
@@ -200,7 +202,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("path", "value", "field"), BAD)
-def test_what_cannot_be_is_refused_with_the_field_it_is_about(cloud_run, image, path, value, field):
+def test_an_invalid_service_is_refused_and_the_field_is_named(cloud_run, image, path, value, field):
     document = service("checked", image)
     place = document
     for step in path[:-1]:
@@ -212,7 +214,7 @@ def test_what_cannot_be_is_refused_with_the_field_it_is_about(cloud_run, image, 
     assert field in error_of(refused)["message"]
 
 
-def test_labels_may_be_in_any_alphabet_and_empty(cloud_run, image):
+def test_labels_may_use_any_alphabet_and_be_empty(cloud_run, image):
     document = service("alphabets", image)
     labels = {"team": "", "équipe": "ünï_1-x", "client.knative.dev/nonce": "Abc"}
     document["metadata"]["labels"] = labels
@@ -221,7 +223,7 @@ def test_labels_may_be_in_any_alphabet_and_empty(cloud_run, image):
     assert labels.items() <= answer.json()["metadata"]["labels"].items()
 
 
-def test_a_tag_and_its_service_are_one_name_of_63_characters_at_most(cloud_run, image):
+def test_a_tag_and_its_services_name_have_at_most_63_characters_together(cloud_run, image):
     name = "lengthy-" + "a" * 32
     document = service(name, image, traffic=[{"latestRevision": True, "percent": 100}])
     document["spec"]["traffic"][0]["tag"] = "t" * (63 - len(name) - len("---"))
@@ -231,7 +233,7 @@ def test_a_tag_and_its_service_are_one_name_of_63_characters_at_most(cloud_run, 
     assert "spec.traffic[0].tag" in error_of(refused)["message"]
 
 
-def test_traffic_follows_the_latest_revision_that_is_ready(cloud_run, image):
+def test_traffic_follows_the_latest_ready_revision(cloud_run, image):
     cloud_run.ready(service("follows", image, "follows-a"))
     broken = service("follows", image, "follows-b")
     container(broken)["command"] = ["nonsense"]
@@ -243,12 +245,12 @@ def test_traffic_follows_the_latest_revision_that_is_ready(cloud_run, image):
     latest = {"latestRevision": True, "percent": 100}
     assert failed["status"]["traffic"] == [{**latest, "revisionName": "follows-a"}]
     assert cloud_run.http.get(failed["status"]["url"]).json()["revision"] == "follows-a"
-    mended = cloud_run.ready(service("follows", image, "follows-c"))
-    assert mended["status"]["traffic"] == [{**latest, "revisionName": "follows-c"}]
-    assert cloud_run.http.get(mended["status"]["url"]).json()["revision"] == "follows-c"
+    fixed = cloud_run.ready(service("follows", image, "follows-c"))
+    assert fixed["status"]["traffic"] == [{**latest, "revisionName": "follows-c"}]
+    assert cloud_run.http.get(fixed["status"]["url"]).json()["revision"] == "follows-c"
 
 
-def test_traffic_to_a_revision_that_is_not_there_is_refused(cloud_run, image):
+def test_traffic_to_a_missing_revision_is_refused(cloud_run, image):
     document = service(
         "missing", image, "missing-a", [{"revisionName": "missing-b", "percent": 100}]
     )
@@ -257,7 +259,7 @@ def test_traffic_to_a_revision_that_is_not_there_is_refused(cloud_run, image):
     assert "missing-b" in error_of(refused)["message"]
 
 
-def test_entries_with_zero_percent_are_kept_for_their_tag_only(cloud_run, image):
+def test_targets_with_zero_percent_are_kept_only_for_their_tag(cloud_run, image):
     cloud_run.ready(service("zeros", image, "zeros-a"))
     second = service("zeros", image, "zeros-b", A="1")
     second["spec"]["traffic"] = [
@@ -275,7 +277,7 @@ def test_entries_with_zero_percent_are_kept_for_their_tag_only(cloud_run, image)
     assert condition(cloud_run.revision("zeros-a"), "Active")["status"] == "True"
 
 
-def test_what_the_client_says_about_the_template_survives_a_traffic_only_write(cloud_run, image):
+def test_the_clients_template_survives_a_traffic_only_write(cloud_run, image):
     document = service("kept", image, "kept-a")
     container(document)["startupProbe"] = {"httpGet": {"path": "/ok"}, "periodSeconds": 1}
     before = cloud_run.ready(document)
@@ -285,7 +287,7 @@ def test_what_the_client_says_about_the_template_survives_a_traffic_only_write(c
     assert after["status"]["latestCreatedRevisionName"] == "kept-a"
 
 
-def test_deleting_takes_the_service_its_revisions_and_its_address_away(cloud_run, image):
+def test_deleting_a_service_removes_its_revisions_and_its_url(cloud_run, image):
     ready = cloud_run.ready(service("doomed", image, "doomed-a"))
     assert cloud_run.http.get(ready["status"]["url"]).status_code == 200
     gone = cloud_run.http.delete(f"{cloud_run.base}/services/doomed")
@@ -296,7 +298,7 @@ def test_deleting_takes_the_service_its_revisions_and_its_address_away(cloud_run
     assert again["metadata"]["uid"] != ready["metadata"]["uid"]
 
 
-def test_only_a_revision_that_nothing_points_at_can_be_deleted(cloud_run, image):
+def test_only_an_unused_revision_can_be_deleted(cloud_run, image):
     cloud_run.ready(service("spent", image, "spent-a"))
     cloud_run.ready(service("spent", image, "spent-b", A="1"))
     plan = [{"revisionName": "spent-b", "percent": 100}, {"revisionName": "spent-a", "tag": "old"}]

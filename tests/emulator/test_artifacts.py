@@ -1,4 +1,4 @@
-"""Artifact Registry's own API: what there is, and what can be deleted."""
+"""Artifact Registry's own API: reading and deleting images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.emulator.registry_help import INDEX, MANIFEST, Client
 
 
 class Api:
-    """Requests to Artifact Registry's API about one repository that nobody else uses."""
+    """Requests to Artifact Registry's API about one repository that no other test uses."""
 
     def __init__(self, url: str) -> None:
         self.name = f"repo-{uuid.uuid4().hex[:8]}"
@@ -68,7 +68,7 @@ def test_docker_images(client: Client, api: Api) -> None:
     ]
 
 
-def test_in_pages(client: Client, api: Api) -> None:
+def test_lists_have_pages(client: Client, api: Api) -> None:
     for number in range(5):
         client.image(annotations={"n": str(number)})
     found: list[str] = []
@@ -106,7 +106,7 @@ def test_packages_versions_and_tags(client: Client, api: Api) -> None:
     assert api.ok("GET", "/packages/app/tags") == {"tags": [tag]}
 
 
-def test_a_tagged_version_is_deleted_by_force_alone(client: Client, api: Api) -> None:
+def test_a_tagged_version_is_deleted_only_with_force(client: Client, api: Api) -> None:
     digest = client.image("v1")["digest"]
     refused = api("DELETE", f"/packages/app/versions/{digest}")
     assert refused.status_code == 400
@@ -155,7 +155,7 @@ def test_not_found(client: Client, api: Api, path: str) -> None:
 
 
 def test_a_deleted_image_is_not_deployed(cloud_run) -> None:
-    """Cloud Run's message names the image; what serves goes on serving."""
+    """Cloud Run's message names the image, and the live revision keeps serving."""
     kept = cloud_run.push("kept")
     url = cloud_run.ready(service("pruned", kept, "pruned-a"))["status"]["url"]
     image = cloud_run.push("gone")

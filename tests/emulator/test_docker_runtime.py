@@ -41,12 +41,12 @@ def docker(*arguments: str) -> str:
 
 
 def forget(*images: str) -> None:
-    """Remove images from the engine, those that are there."""
+    """Remove images from the engine, if they exist."""
     subprocess.run(["docker", "image", "rm", *images], capture_output=True, timeout=60, check=False)
 
 
 class Engine:
-    """A local Cloud Run with the docker runtime, and what its engine says of its containers."""
+    """A local Cloud Run with the docker runtime, and its containers in the engine."""
 
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state"
@@ -55,7 +55,7 @@ class Engine:
         self.images: list[str] = []
 
     def push(self, context: Path) -> str:
-        """Build and push the image of these tests; its reference by digest."""
+        """Build and push the image of these tests; returns its reference by digest."""
         (context / "Dockerfile").write_text(DOCKERFILE)
         (context / "container_app.py").write_bytes(
             (Path(__file__).parent / "container_app.py").read_bytes()
@@ -63,16 +63,16 @@ class Engine:
         name = f"{self.cloud_run.url.removeprefix('http://')}/acme/images/{uuid.uuid4().hex}"
         docker("build", "--quiet", "--tag", name, str(context))
         docker("push", "--quiet", name)
-        # The same image may be there under another local Cloud Run's name, too.
+        # The engine may have the same image from another local Cloud Run.
         named = docker("image", "inspect", "--format", "{{json .RepoDigests}}", name)
         reference = next(str(item) for item in json.loads(named) if item.startswith(f"{name}@"))
-        # So that the instances' image is pulled.
+        # Then the instances' image has to be pulled.
         forget(name, reference)
         self.images.append(reference)
         return reference
 
     def containers(self, revision: str = "") -> list[dict[str, Any]]:
-        """The containers of this local Cloud Run, or of one revision."""
+        """Return the containers of this local Cloud Run, or of one revision."""
         label = f"dev.shipway.state={self.state.resolve()}"
         found = docker("ps", "--all", "--quiet", "--filter", f"label={label}").split()
         shown = json.loads(docker("inspect", *found)) if found else []
@@ -132,7 +132,7 @@ def test_an_instance_is_a_container_with_the_manifests_limits_and_variables(
 
 
 @needs_docker
-def test_what_a_container_writes_is_in_the_logs(engine: Engine, container_image: str) -> None:
+def test_the_output_of_a_container_is_in_the_logs(engine: Engine, container_image: str) -> None:
     url = engine.client.ready(limited("telling", container_image))["status"]["url"]
     requests.get(f'{url}/log?{{"severity":"error","message":"boom"}}', timeout=20)
     eventually(lambda: "boom" in engine.texts("telling"))
@@ -143,7 +143,7 @@ def test_what_a_container_writes_is_in_the_logs(engine: Engine, container_image:
 def test_a_container_that_ends_or_never_listens_fails_its_revision(
     engine: Engine, container_image: str
 ) -> None:
-    """The engine accepts connections for a container that does not listen: that fools no probe."""
+    """The engine accepts connections for a container that does not listen: probes still fail."""
     ending = limited("ending", container_image, FAIL="7")
     silent = limited("silent", container_image, HANG="1")
     container(silent)["startupProbe"] = {"periodSeconds": 2, "failureThreshold": 1, "tcpSocket": {}}
@@ -192,7 +192,7 @@ def test_a_container_gets_sigterm_and_ten_seconds(engine: Engine, container_imag
 
 
 @needs_docker
-def test_a_packed_image_is_refused_in_plain_words(engine: Engine) -> None:
+def test_a_packed_image_is_refused(engine: Engine) -> None:
     packed = engine.client.push("packed", config={"Labels": {"dev.shipway.builder": "pack"}})
     engine.client.create(service("packed", packed))
     assert condition(engine.client.settled("packed"))["status"] == "False"
@@ -200,7 +200,7 @@ def test_a_packed_image_is_refused_in_plain_words(engine: Engine) -> None:
 
 
 @needs_docker
-def test_what_a_killed_emulator_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
+def test_containers_of_a_killed_emulator_are_removed_at_the_next_start(tmp_path: Path) -> None:
     engine = Engine(tmp_path)
     try:
         (tmp_path / "context").mkdir()
@@ -222,10 +222,10 @@ def test_what_a_killed_emulator_left_is_removed_at_the_next_start(tmp_path: Path
     [
         (["-m", "emulator"], "unix:///nowhere/docker.sock", "No Docker engine answers"),
         (["scripts", "up"], "unix:///nowhere/docker.sock", "No Docker engine answers"),
-        (["-m", "emulator"], "ssh://host", "only unix://"),
+        (["-m", "emulator"], "ssh://host", "Use one at unix://"),
     ],
 )
-def test_no_engine_is_one_line_and_code_2(
+def test_a_missing_engine_is_one_line_and_code_2(
     tmp_path: Path, command: list[str], host: str, words: str
 ) -> None:
     run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run

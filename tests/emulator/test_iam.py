@@ -1,4 +1,4 @@
-"""IAM enforced: each call asks for the permission that Google documents for it."""
+"""Enforced IAM: each request needs the permission that Google documents for it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import requests
 
-from emulator.identity import calls
+from emulator import routes
 from emulator.identity.roles import ROLES
+from emulator.permissions import Asks, On
 from emulator.server import Emulator
 from tests.clients.test_skopeo import write_layout
 from tests.conftest import LocalCloudRun
@@ -43,7 +44,7 @@ def owner(cloud_run_url: str) -> Iterator[Owner]:
 
 @pytest.fixture(scope="module")
 def client(owner: Owner) -> Iterator[CloudRun]:
-    """The owner's client, with a service `app` that is there."""
+    """The owner's client, with an existing service `app`."""
     made = CloudRun(owner.url, PROJECT)
     made.http.headers.update(owner.http.headers)
     made.ready(service("app", made.push(), "app-1"))
@@ -53,7 +54,7 @@ def client(owner: Owner) -> Iterator[CloudRun]:
 
 @pytest.fixture
 def user(owner: Owner, client: CloudRun) -> Iterator[requests.Session]:
-    """Somebody whose roles a test gives on what is there, and who has none in the end."""
+    """A user without roles. A test grants roles, which are revoked after it."""
     with requests.Session() as http:
         http.headers["Authorization"] = f"Bearer {owner.token_of(USER)}"
         yield http
@@ -68,7 +69,7 @@ def message(answer: requests.Response) -> str:
     return str(error["message"])
 
 
-def test_no_token_or_a_bad_one_is_401(owner: Owner) -> None:
+def test_a_missing_or_bad_token_is_401(owner: Owner) -> None:
     url = f"{owner.url}/v1/{BASE}/services"
     for headers in ({}, {"Authorization": "Bearer ya29.guessed"}, {"Authorization": "Basic eDp5"}):
         answer = requests.get(url, headers=headers)
@@ -116,22 +117,22 @@ def test_a_missing_permission_is_named_and_its_role_suffices(
     owner: Owner, client: CloudRun, user: requests.Session,
     method: str, path: str, permission: str, resource: str, role: str,
 ) -> None:  # fmt: skip
-    said = message(user.request(method, f"{owner.url}/{path}", json={}))
-    assert said == (
+    refusal = message(user.request(method, f"{owner.url}/{path}", json={}))
+    assert refusal == (
         f"Permission '{permission}' denied on resource 'namespaces/{PROJECT}/{resource}' "
         "(or resource may not exist)."
     )
-    # A role that is one too small, where there is one, does not help.
+    # The next smaller role, if there is one, does not suffice.
     smaller = {"run.developer": "run.viewer", "run.admin": "run.developer"}.get(role)
     if smaller:
         owner.grant(project(), f"roles/{smaller}", USER)
-        assert message(user.request(method, f"{owner.url}/{path}", json={})) == said
+        assert message(user.request(method, f"{owner.url}/{path}", json={})) == refusal
     owner.grant(project(), f"roles/{role}", USER)
     allowed = user.request(method, f"{owner.url}/{path}", json={})
     assert "run." not in allowed.text or allowed.status_code != 403, allowed.text
 
 
-def test_a_role_on_one_service_is_for_that_one(
+def test_a_role_on_a_service_does_not_apply_to_another(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
     owner.grant(service_resource("app"), "roles/run.viewer", USER)
@@ -141,7 +142,7 @@ def test_a_role_on_one_service_is_for_that_one(
     assert "'run.services.list'" in message(user.get(f"{client.base}/services"))
 
 
-def test_to_deploy_takes_the_revisions_account_and_the_image(
+def test_a_deployer_needs_the_revisions_account_and_the_image(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
     owner.grant(project(), "roles/run.developer", USER)
@@ -160,17 +161,17 @@ def test_to_deploy_takes_the_revisions_account_and_the_image(
     )
     owner.grant(repository("images"), "roles/artifactregistry.reader", USER)
     assert user.post(services, json=document).status_code == 200
-    # Traffic moves without leave to read the image again.
+    # A change of traffic does not need the image again.
     client.settled("mine")
     owner.revoke(repository("images"), "roles/artifactregistry.reader")
     assert user.put(f"{services}/mine", json=client.get("mine")).status_code == 200
-    # What names no account runs as the project's default one.
+    # Without an account, a revision runs as the project's default one.
     del document["spec"]["template"]["spec"]["serviceAccountName"]
-    said = message(user.post(services, json=document))
-    assert "-compute@developer.gserviceaccount.com" in said
+    refusal = message(user.post(services, json=document))
+    assert "-compute@developer.gserviceaccount.com" in refusal
 
 
-def test_what_one_may_is_answered_truthfully(
+def test_permissions_of_the_caller_are_listed(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
     asked = {"permissions": ["run.services.get", "run.services.update"]}
@@ -186,7 +187,7 @@ def test_what_one_may_is_answered_truthfully(
 def test_a_conditional_binding_grants_nothing(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
-    """Its condition is not evaluated here: it must not count as if it held."""
+    """No condition is evaluated here: none may count as fulfilled."""
     bound = {
         "role": "roles/run.viewer",
         "members": [USER],
@@ -196,7 +197,7 @@ def test_a_conditional_binding_grants_nothing(
     assert user.get(f"{client.base}/services/app").status_code == 403
 
 
-def test_logs_are_listed_with_a_role_in_every_project_asked_about(
+def test_logs_need_a_role_in_every_project_of_the_request(
     owner: Owner, user: requests.Session
 ) -> None:
     url = f"{owner.url}/v2/entries:list"
@@ -222,14 +223,14 @@ def test_logs_are_listed_with_a_role_in_every_project_asked_about(
         ("generateIdToken", "getOpenIdToken", "workloadIdentityUser", {"audience": "a"}),
     ],
 )
-def test_who_may_speak_as_an_account(
+def test_impersonating_an_account_needs_a_role_on_it(
     owner: Owner, user: requests.Session, verb: str, permission: str, role: str, body: Any
 ) -> None:
     url = f"{owner.url}/v1/{account(RUNTIME)}:{verb}"
     assert message(user.post(url, json=body)) == (
         f"Permission 'iam.serviceAccounts.{permission}' denied on resource (or it may not exist)."
     )
-    # Owning the project is not enough, at Google's either.
+    # The role of owner is not enough, neither at Google.
     assert owner.http.post(url, json=body).status_code == 403
     owner.grant(account(RUNTIME), f"roles/iam.{role}", USER)
     assert user.post(url, json=body).status_code == 200
@@ -238,10 +239,10 @@ def test_who_may_speak_as_an_account(
         assert user.post(other, json={"scope": ["s"]}).status_code == 403
 
 
-def test_a_secret_is_read_by_whom_it_is_for(
+def test_a_secret_needs_the_role_of_an_accessor(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
-    """By a caller, and by the account that a revision runs as."""
+    """A caller needs it, and the account that a revision runs as."""
     secrets = f"{owner.url}/v1/{project()}/secrets"
     replication = {"replication": {"automatic": {}}}
     assert "'secretmanager.secrets.create'" in message(user.post(secrets, json=replication))
@@ -267,22 +268,24 @@ def test_a_secret_is_read_by_whom_it_is_for(
 
 
 @pytest.mark.parametrize(
-    ("lifetime", "said"),
+    ("lifetime", "refusal"),
     [("0s", "larger then zero"), ("3601s", "more than 1 hour"), ("soon", "Expected seconds")],
 )
-def test_lifetimes(owner: Owner, user: requests.Session, lifetime: str, said: str) -> None:
+def test_lifetimes_of_access_tokens(
+    owner: Owner, user: requests.Session, lifetime: str, refusal: str
+) -> None:
     owner.grant(account(RUNTIME), "roles/iam.serviceAccountTokenCreator", USER)
     url = f"{owner.url}/v1/{account(RUNTIME)}:generateAccessToken"
     answer = user.post(url, json={"scope": ["s"], "lifetime": lifetime})
     assert answer.status_code == 400
-    assert said in answer.json()["error"]["message"]
+    assert refusal in answer.json()["error"]["message"]
 
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="left out: skopeo is not installed")
 def test_skopeo_with_a_token_pulls_as_reader_and_pushes_as_writer(
     owner: Owner, client: CloudRun, user: requests.Session, tmp_path: Path
 ) -> None:
-    """The token goes the way it goes to Artifact Registry: user name oauth2accesstoken."""
+    """The token is sent as to Artifact Registry, with the user name oauth2accesstoken."""
     write_layout(tmp_path / "in")
     host = owner.url.removeprefix("http://")
     there = f"docker://{host}/{PROJECT}/images/skopeo:v1"
@@ -312,7 +315,7 @@ def test_skopeo_with_a_token_pulls_as_reader_and_pushes_as_writer(
     assert wrong.returncode != 0
 
 
-def test_a_layer_is_not_mounted_from_what_one_may_not_read(
+def test_a_layer_is_not_mounted_from_a_repository_that_the_caller_may_not_read(
     owner: Owner, client: CloudRun, user: requests.Session
 ) -> None:
     client.push("secret")
@@ -349,31 +352,51 @@ def test_policies_and_tokens_survive_a_restart(tmp_path: Path) -> None:
     cloud_run.stop()
 
 
-def test_every_permission_that_a_call_asks_for_is_in_some_role() -> None:
-    asked = {call.permission for call in calls.CALLS.values() if call.permission}
-    assert asked <= frozenset().union(*ROLES.values())
+def asked_by_routes(state: Path) -> dict[tuple[str, str], Asks]:
+    """What each route of the local Cloud Run asks for, by method and path."""
 
-
-def test_every_route_says_which_permission_it_takes(tmp_path: Path) -> None:
-    """A new API is refused as a whole until it has a row: see emulator/identity/calls.py."""
-
-    async def routes() -> set[tuple[str, str]]:
-        emulator = Emulator(tmp_path / "state", idle=1.0, enforced=True)
+    async def read() -> dict[tuple[str, str], Asks]:
+        emulator = Emulator(state, idle=1.0, enforced=True)
         await emulator.start(0)
         found = {
-            (route.method, route.resource.canonical)
-            for route in emulator.application.router.routes()
-            # What takes any method only answers that it does not support it.
-            if route.resource is not None and route.method not in ("HEAD", "*")
+            (route.method, route.resource.canonical): asks
+            for route, asks in routes.every(emulator.application).items()
+            if route.resource is not None and route.method != "HEAD"
         }
         await emulator.close()
         return found
 
-    found = asyncio.run(routes())
-    assert len(found) > 40
-    without = {
-        (method, path)
-        for method, path in found - calls.CALLS.keys()
-        if path not in calls.OPEN and not path.startswith(calls.LOCAL)
+    return asyncio.run(read())
+
+
+def test_routes_ask_for_permissions_that_a_role_has(tmp_path: Path) -> None:
+    asked = asked_by_routes(tmp_path / "state")
+    permissions = {asks.permission for asks in asked.values()} - {""}
+    assert len(permissions) > 40
+    assert permissions <= frozenset().union(*ROLES.values())
+
+
+def test_only_these_routes_need_no_permission(tmp_path: Path) -> None:
+    asked = asked_by_routes(tmp_path / "state")
+    free = {at: asks.on for at, asks in asked.items() if not asks.permission}
+    # Pages, tokens for something else, public keys, and what sets the local Cloud Run up.
+    without_token = {path for (_, path), on in free.items() if on is On.NOTHING}
+    assert {path for path in without_token if not path.startswith("/_local/")} == {
+        "/",
+        "/logs/{project}/{region}/{name}",
+        "/oauth2/v3/certs",
+        "/tokeninfo",
+        "/v1/token",
+        "/v2/token",
     }
-    assert without == {("GET", "/v2/"), ("GET", "/v2/token")}, "the registry's own, for everybody"
+    with_token = {
+        (method, path)
+        for (method, path), on in free.items()
+        # Testing permissions needs none; "*" answers that a method is not supported.
+        if on is not On.NOTHING and method != "*" and not path.endswith(":testIamPermissions")
+    }
+    assert with_token == {
+        ("GET", "/v2/"),
+        ("GET", "/v1/operations/{name}"),
+        ("GET", "/v1/projects/{project}/locations/{location}/operations/{operation}"),
+    }

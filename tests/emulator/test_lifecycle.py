@@ -1,4 +1,4 @@
-"""Instances over time, and what is left after the emulator was killed."""
+"""Instances over time, and the state after the emulator was killed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_many_first_requests_share_one_cold_start(idle_cloud_run, connect):
     assert len(set(answers)) == 1
 
 
-def test_a_request_under_way_keeps_its_instance(idle_cloud_run, connect):
+def test_an_open_request_keeps_its_instance(idle_cloud_run, connect):
     client = connect(idle_cloud_run.url)
     image = client.push()
     url = client.ready(service("busy", image, "busy-a"))["status"]["url"]
@@ -62,7 +62,7 @@ def test_a_request_under_way_keeps_its_instance(idle_cloud_run, connect):
             {"revisionName": "busy-a", "tag": "old"},
         ]
         old = tag_url(client.ready(tagged), "old")
-        # Long enough for an idle instance to go: busy-b does, and busy-a does not.
+        # Long enough for an idle instance to stop: busy-b stops, and busy-a does not.
         other = client.http.get(url).json()["pid"]
         eventually(lambda: not is_alive(other))
         assert is_alive(pid)
@@ -88,7 +88,7 @@ def test_a_minimum_of_instances_is_kept_running(idle_cloud_run, connect):
     assert eventually(lambda: len(client.logs(started).json()["entries"]) == 2)
 
 
-def test_everything_acknowledged_survives_a_kill(fresh_cloud_run, connect):
+def test_acknowledged_writes_survive_a_kill(fresh_cloud_run, connect):
     client = connect(fresh_cloud_run.url)
     image = client.push()
     client.ready(service("lasting", image, "lasting-a"))
@@ -116,7 +116,7 @@ def test_everything_acknowledged_survives_a_kill(fresh_cloud_run, connect):
     assert client.http.get(tag_url(before, "next")).json()["revision"] == "lasting-b"
 
 
-def test_a_revision_that_was_still_starting_is_taken_up_again(fresh_cloud_run, connect):
+def test_a_revision_that_was_starting_starts_again(fresh_cloud_run, connect):
     client = connect(fresh_cloud_run.url)
     document = service("slowly", client.push(), "slowly-a", HANG="1")
     assert client.create(document).status_code == 200
@@ -157,7 +157,7 @@ def test_writes_survive_a_kill_at_any_moment(fresh_cloud_run, connect):
     assert number in (acknowledged[-1], acknowledged[-1] + 1)
 
 
-def test_a_port_that_is_taken_after_a_restart_moves(fresh_cloud_run, connect):
+def test_a_service_moves_from_a_port_that_is_in_use_after_a_restart(fresh_cloud_run, connect):
     client = connect(fresh_cloud_run.url)
     before = client.ready(service("mover", client.push()))["status"]["url"]
     fresh_cloud_run.stop()

@@ -1,4 +1,4 @@
-"""What Cloud Run does about too much: old revisions and tags go, names have their rules."""
+"""Cloud Run's limits: old revisions and tags are deleted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def document(*targets: dict, created: str = "e", ready: str = "e") -> dict:
     return {"spec": {"traffic": list(targets)}, "status": status}
 
 
-def test_the_oldest_revisions_without_a_purpose_are_surplus():
+def test_the_oldest_unused_revisions_are_surplus():
     revisions = [revision(name) for name in "abcde"]
     plan = [{"revisionName": "a", "percent": 100}, {"revisionName": "c", "tag": "t"}]
 
@@ -33,7 +33,7 @@ def test_the_oldest_revisions_without_a_purpose_are_surplus():
     assert surplus(1) == ["b", "d"]
 
 
-def test_tags_without_traffic_are_dropped_those_of_the_oldest_revisions_first():
+def test_tags_without_traffic_are_dropped_from_the_oldest_revisions_first():
     other = SERVICE.sibling("o")
     services = [
         (SERVICE, document(
@@ -56,7 +56,7 @@ def test_tags_without_traffic_are_dropped_those_of_the_oldest_revisions_first():
     assert [target["tag"] for target in left] == ["live", "latest"]
 
 
-def test_a_service_keeps_a_thousand_revisions(fresh_cloud_run, connect):
+def test_a_service_keeps_at_most_a_thousand_revisions(fresh_cloud_run, connect):
     client = connect(fresh_cloud_run.url)
     image = client.push()
     client.ready(service("long", image, "long-first"))

@@ -1,4 +1,4 @@
-"""Cloud Logging's entries.list: what containers wrote, what they were asked, and filters."""
+"""Cloud Logging's entries.list: containers' lines, requests, and filters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REQUESTS = "projects/acme/logs/run.googleapis.com%2Frequests"
 
 @pytest.fixture(scope="module")
 def url(cloud_run, image) -> str:
-    """The URL of a service that wrote three lines because of three requests."""
+    """Return the URL of a service that wrote three lines in three requests."""
     ready = cloud_run.ready(service("chatty", image, "chatty-a"))
     url = ready["status"]["url"]
     for line in ('{"severity":"error","message":"boom"}', "plain", '{"message":"m","n":1}'):
@@ -112,7 +112,7 @@ def test_filters(cloud_run, url, text, count):
         ('timestamp>="2026-01-01T00:00:00"', "time zone"),
     ],
 )
-def test_a_log_filter_that_is_not_understood_is_refused_by_its_part(cloud_run, bad, part):
+def test_an_unsupported_log_filter_is_refused_and_the_part_is_named(cloud_run, bad, part):
     refused = cloud_run.logs(bad)
     assert refused.status_code == 400, refused.text
     assert refused.json()["error"]["status"] == "INVALID_ARGUMENT"
@@ -120,11 +120,11 @@ def test_a_log_filter_that_is_not_understood_is_refused_by_its_part(cloud_run, b
 
 
 @pytest.mark.parametrize("body", [{"pageToken": "x"}, {"pageSize": -1}, {"orderBy": "severity"}])
-def test_a_log_query_that_is_none(cloud_run, body):
+def test_an_invalid_log_query_is_refused(cloud_run, body):
     assert cloud_run.logs("", **body).status_code == 400
 
 
-def test_a_request_leaves_an_entry_of_cloud_runs_shape(cloud_run, image):
+def test_a_request_leaves_an_entry_in_cloud_runs_form(cloud_run, image):
     url = cloud_run.ready(service("asked", image, "asked-a"))["status"]["url"]
     before = datetime.now(UTC)
     trace = "b" * 32
@@ -170,7 +170,7 @@ def test_a_request_leaves_an_entry_of_cloud_runs_shape(cloud_run, image):
     }
 
 
-def test_severity_is_by_status_and_failures_are_logged_too(cloud_run, image):
+def test_the_severity_follows_the_status_and_failures_are_logged(cloud_run, image):
     url = cloud_run.ready(service("failing", image))["status"]["url"]
     cloud_run.http.get(f"{url}/redirect", allow_redirects=False)
     cloud_run.http.get(f"{url}/drop")
@@ -180,7 +180,7 @@ def test_severity_is_by_status_and_failures_are_logged_too(cloud_run, image):
     assert statuses == [(302, "INFO"), (503, "ERROR")]
 
 
-def test_a_caller_that_goes_away_is_logged(cloud_run, image):
+def test_a_caller_that_disconnects_is_logged(cloud_run, image):
     url = cloud_run.ready(service("left", image))["status"]["url"]
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port)) as caller:
@@ -192,7 +192,7 @@ def test_a_caller_that_goes_away_is_logged(cloud_run, image):
     cloud_run.http.get(f"{url}/release")
 
 
-def test_a_line_can_say_when_and_in_which_trace_it_was_written(cloud_run, image):
+def test_a_line_can_set_its_time_and_trace(cloud_run, image):
     url = cloud_run.ready(service("timed", image))["status"]["url"]
     moment = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     line = (
@@ -206,8 +206,8 @@ def test_a_line_can_say_when_and_in_which_trace_it_was_written(cloud_run, image)
     assert entry["traceSampled"] is True
 
 
-def test_a_log_is_bounded_and_keeps_the_newest(fresh_cloud_run, connect):
-    """Also that many requests at once lose no entry, and that a kill in a write is survived."""
+def test_a_log_is_bounded_and_keeps_the_newest_entries(fresh_cloud_run, connect):
+    """Many concurrent requests lose no entry, and the log survives a kill during a write."""
     client = connect(fresh_cloud_run.url)
     image = client.push()
     url = client.ready(service("busy", image, "busy-a"))["status"]["url"]

@@ -19,7 +19,7 @@ GOOD, BAD = 23, 7
 
 @pytest.fixture(scope="module")
 def began(cloud_run, image) -> datetime:
-    """Two revisions of a service have answered, one of them not always well."""
+    """Send requests to two revisions, one of which fails some; return the time before them."""
     began = datetime.now(UTC)
     cloud_run.ready(service("metered", image, "metered-a"))
     traffic = [
@@ -40,7 +40,7 @@ def began(cloud_run, image) -> datetime:
 
 
 def ask(cloud_run: CloudRun, metric: str, began: datetime, more: str = "", **query: Any):
-    """A query about the service from the beginning until now."""
+    """Query a metric of the service from the first request until now."""
     base = f'metric.type="{metric}" AND resource.labels.service_name="metered"'
     params = {
         "filter": f'resource.type = "cloud_run_revision" AND {base}{more}',
@@ -107,15 +107,15 @@ def test_requests_by_revision_and_response_class(cloud_run, began):
         (' AND resource.labels.revision_name="other"', None),
     ],
 )
-def test_sums_by_filter(cloud_run, began, more, total):
+def test_a_filter_selects_the_requests_of_a_sum(cloud_run, began, more, total):
     reduced = {**DELTA, "aggregation.crossSeriesReducer": "REDUCE_SUM"}
     found = series(cloud_run, COUNT, began, more, **reduced)
     values = [p["value"]["int64Value"] for s in found for p in s["points"]]
     assert values == ([] if total is None else [str(total)])
 
 
-def test_error_share_by_revision(cloud_run, began):
-    """What a rollout decision asks: one sum for each revision and response class."""
+def test_the_share_of_errors_by_revision(cloud_run, began):
+    """The query of a rollout decision: one sum for each revision and response class."""
     fields = ["resource.labels.revision_name", "metric.labels.response_code_class"]
     query = {
         **DELTA,
@@ -159,7 +159,7 @@ def test_latencies_as_a_distribution(cloud_run, began):
     assert value["sumOfSquaredDeviation"] >= 0
 
 
-def test_a_latency_lies_in_its_bucket(cloud_run, image):
+def test_a_latency_is_counted_in_its_bucket(cloud_run, image):
     began = datetime.now(UTC)
     url = cloud_run.ready(service("metered-once", image))["status"]["url"]
     requests.get(url, timeout=20)
@@ -168,13 +168,13 @@ def test_a_latency_lies_in_its_bucket(cloud_run, image):
     value = found["points"][0]["value"]["distributionValue"]
     counts = value["bucketCounts"]
     assert counts == ["0"] * (len(counts) - 1) + ["1"]
-    # The first bucket ends at 1 ms, each other one at 1.4 times the end of the one before.
+    # The first bucket ends at 1 ms, each other one at 1.4 times the end of the previous one.
     low = 1.4 ** (len(counts) - 2) if len(counts) > 1 else 0
     assert low <= value["mean"] < 1.4 ** (len(counts) - 1)
 
 
 def test_percentiles(cloud_run, image):
-    """Twenty quick answers and one that took long: the median knows nothing of it."""
+    """One slow answer among twenty fast ones does not change the median."""
     began = datetime.now(UTC)
     url = cloud_run.ready(service("metered-slow", image))["status"]["url"]
     for _ in range(20):
@@ -209,7 +209,7 @@ def test_percentiles(cloud_run, image):
     assert milliseconds("ALIGN_DELTA", "REDUCE_PERCENTILE_50") < 200
 
 
-def test_only_what_was_served_in_the_interval(cloud_run, began):
+def test_only_requests_in_the_interval_are_counted(cloud_run, began):
     early = {"interval.endTime": (began - timedelta(seconds=1)).isoformat()}
     start = {"interval.startTime": (began - timedelta(hours=1)).isoformat()}
     assert series(cloud_run, COUNT, began, **DELTA, **start, **early) == []
@@ -218,7 +218,7 @@ def test_only_what_was_served_in_the_interval(cloud_run, began):
     assert series(cloud_run, COUNT, began, **DELTA, **late) == []
 
 
-def test_points_are_not_counted_twice_over_periods(cloud_run, began):
+def test_no_request_is_counted_in_two_periods(cloud_run, began):
     end = began + timedelta(minutes=5, seconds=17)
     query = {**DELTA, "interval.endTime": end.isoformat()}
     query["interval.startTime"] = (began - timedelta(minutes=5)).isoformat()
@@ -258,12 +258,12 @@ def test_raw_points_headers_and_pages(cloud_run, began):
         ({"colour": "red"}, "colour"),
     ],
 )
-def test_what_is_not_understood_is_refused_by_its_part(cloud_run, began, query, part):
+def test_an_unsupported_query_is_refused_and_the_part_is_named(cloud_run, began, query, part):
     refused = ask(cloud_run, COUNT, began, **query)
     assert refused.status_code == 400, refused.text
     assert part in refused.json()["error"]["message"]
 
 
-def test_a_metric_that_is_not_there(cloud_run, began):
+def test_an_unknown_metric_is_not_found(cloud_run, began):
     missing = ask(cloud_run, "run.googleapis.com/container/cpu", began)
     assert (missing.status_code, missing.json()["error"]["status"]) == (404, "NOT_FOUND")

@@ -31,7 +31,7 @@ def test_waiting_for_a_write_ends_when_the_service_is_ready(cloud_run, image):
     assert cloud_run.http.get(f"{cloud_run.base}/operations/{name}").json() == done
 
 
-def test_each_write_is_another_operation_and_the_client_does_not_name_it(cloud_run, image):
+def test_each_write_has_a_new_operation_whatever_the_client_sends(cloud_run, image):
     before = cloud_run.ready(service("rewritten", image, "rewritten-a"))
     before["metadata"]["annotations"]["note"] = "mine"
     after = cloud_run.replace(before).json()
@@ -40,7 +40,7 @@ def test_each_write_is_another_operation_and_the_client_does_not_name_it(cloud_r
         assert wait(cloud_run, operation_of(document)).json()["done"] is True
 
 
-def test_a_failure_is_an_error_with_the_conditions_message(cloud_run, image):
+def test_a_failed_operation_has_the_conditions_message(cloud_run, image):
     broken = service("unstartable", image)
     container(broken)["command"] = ["nonsense"]
     failed = wait(cloud_run, operation_of(cloud_run.create(broken).json())).json()
@@ -56,9 +56,9 @@ def test_a_deleted_service_ends_its_operations(cloud_run, image):
 
 
 @pytest.mark.parametrize("timeout", ["soon", "-1s"])
-def test_a_timeout_that_is_no_duration_is_refused(cloud_run, timeout):
+def test_an_invalid_timeout_is_refused(cloud_run, timeout):
     assert wait(cloud_run, "any", timeout).status_code == 400
 
 
-def test_an_operation_that_is_not_there(cloud_run):
+def test_an_unknown_operation_is_not_found(cloud_run):
     assert wait(cloud_run, "nothing").status_code == 404

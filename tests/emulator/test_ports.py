@@ -1,4 +1,4 @@
-"""Ports: never the same twice while one is in use, and more blocks when the first are full."""
+"""Ports: no port twice while it is in use, and more blocks once the first ones are full."""
 
 from __future__ import annotations
 

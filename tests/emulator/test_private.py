@@ -1,4 +1,4 @@
-"""Private services: who gets in, with which token, and what the container is told."""
+"""Private services: which tokens are accepted, and which headers the container gets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Private:
         return tag_url(self.document, "try")
 
     def token(self, email: str, audience: str, *, include_email: bool = True) -> str:
-        """An ID token by IAM Credentials, for the owner, who was told so."""
+        """Return an ID token from IAM Credentials, which the owner has the role for."""
         self.owner.grant(account(email), "roles/iam.serviceAccountTokenCreator", "allUsers")
         body = {"audience": audience, "includeEmail": include_email}
         url = f"{self.owner.url}/v1/{account(email)}:generateIdToken"
@@ -71,12 +71,12 @@ def call(url: str, token: str | None = None, **headers: str) -> requests.Respons
 
 
 def told(answer: requests.Response) -> dict[str, str]:
-    """The headers that the container was sent, by their names in lower case."""
+    """Return the headers that the container got, by their names in lower case."""
     assert answer.status_code == 200, answer.text
     return {name.lower(): value for name, value in answer.json()["headers"]}
 
 
-def test_without_a_token_it_is_403(private: Private) -> None:
+def test_a_missing_token_is_403(private: Private) -> None:
     for url in (private.url, private.tagged):
         answer = call(f"{url}/<b>")
         assert answer.status_code == 403
@@ -86,19 +86,19 @@ def test_without_a_token_it_is_403(private: Private) -> None:
 
 
 @pytest.mark.parametrize("token", ["nonsense", "a.b.c", "ya29.access"])
-def test_with_a_bad_token_it_is_401(private: Private, token: str) -> None:
+def test_a_bad_token_is_401(private: Private, token: str) -> None:
     answer = call(private.url, token)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
     assert call(private.url, Authorization="Basic eDp5").status_code == 401
 
 
-def test_an_access_token_is_no_id_token(private: Private) -> None:
+def test_an_access_token_is_refused(private: Private) -> None:
     token = private.owner.token_of(f"serviceAccount:{CALLER}")
     assert call(private.url, token).status_code == 401
 
 
-def test_the_audience_is_the_services_url_also_at_a_tag(private: Private) -> None:
+def test_the_audience_is_the_services_url_at_a_tag_too(private: Private) -> None:
     right = private.token(CALLER, private.url)
     assert call(private.url, right).status_code == 200
     assert call(private.tagged, right).status_code == 200
@@ -107,16 +107,16 @@ def test_the_audience_is_the_services_url_also_at_a_tag(private: Private) -> Non
     assert call(private.tagged, wrong).status_code == 401
 
 
-def test_a_token_without_an_email_passes_as_well(private: Private) -> None:
+def test_a_token_without_an_email_is_accepted(private: Private) -> None:
     token = private.token(CALLER, private.url, include_email=False)
     assert call(private.url, token).status_code == 200
 
 
-def test_another_principal_is_403(private: Private) -> None:
+def test_a_principal_without_the_role_is_403(private: Private) -> None:
     assert call(private.url, private.token(STRANGER, private.url)).status_code == 403
 
 
-def test_the_container_never_sees_a_signature(private: Private) -> None:
+def test_the_container_gets_no_signature(private: Private) -> None:
     token = private.token(CALLER, private.url)
     unsigned = f"Bearer {token.rpartition('.')[0]}.SIGNATURE_REMOVED_BY_GOOGLE"
     assert told(call(private.url, token))["authorization"] == unsigned
@@ -132,7 +132,7 @@ def replace(private: Private, change: Any) -> None:
     private.client.ready(document)
 
 
-def test_the_annotation_opens_it(private: Private) -> None:
+def test_the_annotation_opens_the_service(private: Private) -> None:
     disabled = "run.googleapis.com/invoker-iam-disabled"
     replace(private, lambda annotations: annotations.update({disabled: "true"}))
     assert call(private.url).status_code == 200
@@ -140,7 +140,7 @@ def test_the_annotation_opens_it(private: Private) -> None:
     assert call(private.url).status_code == 403
 
 
-def test_all_users_open_it_and_tokens_of_its_own_pass(private: Private) -> None:
+def test_all_users_open_the_service_and_its_own_tokens_reach_it(private: Private) -> None:
     private.owner.grant(resource(NAME), "roles/run.invoker", "allUsers")
     try:
         assert call(private.url).status_code == 200
@@ -155,7 +155,7 @@ def test_all_users_open_it_and_tokens_of_its_own_pass(private: Private) -> None:
 def test_google_auth_gets_a_token_from_the_metadata_server(
     private: Private, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a service that calls another: `fetch_id_token`, and an access token as its account."""
+    """A service that calls another one uses `fetch_id_token` and an access token."""
     token = private.token(CALLER, private.url)
     host = call(private.url, token).json()["env"]["GCE_METADATA_HOST"]
     for name in ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"):
@@ -195,6 +195,6 @@ def test_google_auth_gets_a_token_from_the_metadata_server(
     private.owner.grant(resource(NAME), "roles/run.invoker", f"serviceAccount:{CALLER}")
 
 
-def test_without_enforcement_everybody_gets_in(cloud_run: CloudRun, image: str) -> None:
+def test_without_enforcement_every_caller_is_accepted(cloud_run: CloudRun, image: str) -> None:
     made = cloud_run.ready(service("open-by-default", image))
     assert call(made["status"]["url"]).status_code == 200

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.registry import Registry
+from emulator.registry.models import Registry
 from tests.emulator.registry_help import Client, code_of, digest_of, files_below, serving, until
 
 
@@ -32,17 +32,17 @@ def start(client: Client) -> str:
     return answer.headers["Location"]
 
 
-def test_says_that_it_is_a_registry(client: Client) -> None:
+def test_the_root_confirms_that_it_is_a_registry(client: Client) -> None:
     answer = client("GET", "/v2/")
     assert answer.status_code == 200
     assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
 
 
-def test_leaves_cloud_logging_its_path(client: Client) -> None:
+def test_cloud_loggings_path_is_left_to_it(client: Client) -> None:
     assert client("POST", "/v2/entries:list", json={}).json() == {"entries": []}
 
 
-def test_one_request(client: Client, root: Path) -> None:
+def test_a_blob_in_one_request(client: Client, root: Path) -> None:
     contents = os.urandom(100_000)
     digest = digest_of(contents)
     answer = client("POST", f"/blobs/uploads/?digest={digest}", data=contents)
@@ -57,14 +57,14 @@ def test_one_request(client: Client, root: Path) -> None:
     assert (root / "blobs/sha256" / hex_digits[:2] / hex_digits).read_bytes() == contents
 
 
-def test_post_then_put(client: Client) -> None:
+def test_a_blob_by_post_and_put(client: Client) -> None:
     answer = client("PUT", f"{start(client)}?digest={digest_of(b'abc')}", data=b"abc")
     assert answer.status_code == 201
     assert client("GET", f"/blobs/{digest_of(b'abc')}").content == b"abc"
 
 
-def test_streamed_without_length(client: Client) -> None:
-    """As docker and skopeo push: one PATCH with Transfer-Encoding chunked, then an empty PUT."""
+def test_a_stream_without_a_length(client: Client) -> None:
+    """docker and skopeo push so: one PATCH with Transfer-Encoding chunked, then an empty PUT."""
     contents = os.urandom(9_000_000)
     pieces = (contents[at : at + 65536] for at in range(0, len(contents), 65536))
     answer = client("PATCH", start(client), data=pieces)
@@ -75,7 +75,7 @@ def test_streamed_without_length(client: Client) -> None:
     assert client("GET", f"/blobs/{digest_of(contents)}").content == contents
 
 
-def test_chunks(client: Client) -> None:
+def test_a_blob_in_chunks(client: Client) -> None:
     location = start(client)
     assert client("GET", location).headers["Range"] == "0-0"
     first = client("PATCH", location, data=b"abc", headers={"Content-Range": "0-2"})
@@ -108,7 +108,7 @@ def test_a_chunk_out_of_order_changes_nothing(client: Client, content_range: str
     assert done.status_code == 201
 
 
-def test_a_chunk_shorter_than_it_says(client: Client, root: Path) -> None:
+def test_a_chunk_shorter_than_announced_is_refused(client: Client, root: Path) -> None:
     location = start(client)
     answer = client("PATCH", location, data=b"abc", headers={"Content-Range": "0-9"})
     assert (answer.status_code, code_of(answer)) == (400, "SIZE_INVALID")
@@ -117,7 +117,7 @@ def test_a_chunk_shorter_than_it_says(client: Client, root: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["at once", "session"])
-def test_another_digest_leaves_nothing(client: Client, root: Path, way: str) -> None:
+def test_an_upload_with_a_wrong_digest_leaves_nothing(client: Client, root: Path, way: str) -> None:
     location = f"/v2/{client.name}/blobs/uploads/" if way == "at once" else start(client)
     method = "POST" if way == "at once" else "PUT"
     answer = client(method, f"{location}?digest={digest_of(b'other')}", data=b"abc")
@@ -128,13 +128,13 @@ def test_another_digest_leaves_nothing(client: Client, root: Path, way: str) -> 
 
 
 @pytest.mark.parametrize("digest", ["sha256:abc", "md5:900150983cd24fb0", "../../etc/passwd", ""])
-def test_no_digest_at_all(client: Client, root: Path, digest: str) -> None:
+def test_an_invalid_digest_is_refused(client: Client, root: Path, digest: str) -> None:
     answer = client("PUT", f"{start(client)}?digest={digest}", data=b"abc")
     assert (answer.status_code, code_of(answer)) == (400, "DIGEST_INVALID")
     assert files_below(root) == []
 
 
-def test_an_upload_that_breaks_leaves_nothing(client: Client, root: Path) -> None:
+def test_a_broken_upload_leaves_nothing(client: Client, root: Path) -> None:
     digest = digest_of(b"x" * 1000)
     address = client.host.removeprefix("http://").split(":")
     with socket.create_connection((address[0], int(address[1]))) as connection:
@@ -159,7 +159,7 @@ def test_a_broken_session_can_be_resumed(client: Client) -> None:
     assert done.status_code == 201
 
 
-def test_cancelled(client: Client, root: Path) -> None:
+def test_a_cancelled_upload_leaves_nothing(client: Client, root: Path) -> None:
     location = start(client)
     client("PATCH", location, data=b"abc")
     assert client("DELETE", location).status_code == 204
@@ -173,7 +173,7 @@ def test_a_session_belongs_to_its_repository(client: Client) -> None:
     assert code_of(client("PATCH", location, data=b"abc")) == "BLOB_UPLOAD_UNKNOWN"
 
 
-def test_part_of_a_blob(client: Client) -> None:
+def test_a_range_of_a_blob(client: Client) -> None:
     digest = client.blob(b"0123456789")["digest"]
     answer = client("GET", f"/blobs/{digest}", headers={"Range": "bytes=2-4"})
     assert (answer.status_code, answer.content) == (206, b"234")
@@ -182,13 +182,13 @@ def test_part_of_a_blob(client: Client) -> None:
     assert beyond.status_code == 416
 
 
-def test_unknown_blob(client: Client) -> None:
+def test_an_unknown_blob_is_not_found(client: Client) -> None:
     answer = client("GET", f"/blobs/{digest_of(b'never')}")
     assert (answer.status_code, code_of(answer)) == (404, "BLOB_UNKNOWN")
 
 
 @pytest.mark.parametrize("digest", ["sha256:abc", "sha512:" + "0" * 128, "sha256:.."])
-def test_a_digest_of_another_kind(client: Client, digest: str) -> None:
+def test_a_digest_of_another_algorithm_is_refused(client: Client, digest: str) -> None:
     answer = client("GET", f"/blobs/{digest}")
     assert (answer.status_code, code_of(answer)) == (400, "DIGEST_INVALID")
 
@@ -202,14 +202,14 @@ def test_a_blob_belongs_to_its_repository_until_mounted(client: Client) -> None:
     assert other("GET", mounted.headers["Location"]).content == b"shared"
 
 
-def test_mount_of_what_is_not_there_opens_a_session(client: Client) -> None:
+def test_mounting_a_missing_blob_opens_a_session(client: Client) -> None:
     answer = client("POST", f"/blobs/uploads/?mount={digest_of(b'no')}&from=acme/none")
     assert answer.status_code == 202
     done = client("PUT", f"{answer.headers['Location']}?digest={digest_of(b'no')}", data=b"no")
     assert done.status_code == 201
 
 
-def test_deleted_blob(client: Client) -> None:
+def test_a_deleted_blob_is_not_found(client: Client) -> None:
     digest = client.blob(b"gone")["digest"]
     assert client("DELETE", f"/blobs/{digest}").status_code == 202
     assert client("GET", f"/blobs/{digest}").status_code == 404
@@ -217,22 +217,22 @@ def test_deleted_blob(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["Acme/app", "acme//app", "acme/-app", "acme/app_", "a" * 300])
-def test_names_that_are_none(client: Client, root: Path, name: str) -> None:
+def test_invalid_names_are_refused(client: Client, root: Path, name: str) -> None:
     answer = client("POST", f"/v2/{name}/blobs/uploads/")
     assert (answer.status_code, code_of(answer)) == (400, "NAME_INVALID")
     answer = client("GET", f"/v2/{name}/tags/list")
     assert (answer.status_code, code_of(answer)) == (400, "NAME_INVALID")
 
 
-def test_a_path_out_of_the_folder_is_no_name(client: Client, root: Path) -> None:
+def test_a_path_out_of_the_folder_is_not_a_name(client: Client, root: Path) -> None:
     outside = root.parent / "outside"
     answer = client("POST", "/v2/acme/%2e%2e/%2e%2e/%2e%2e/outside/blobs/uploads/")
     assert answer.status_code in (400, 404)
     assert not outside.exists()
 
 
-def test_answers_others_while_a_large_layer_comes_in(client: Client) -> None:
-    """The loop is never held for long: a hundred small requests during one large upload."""
+def test_other_requests_are_answered_during_a_large_upload(client: Client) -> None:
+    """A hundred small requests are answered during one large upload."""
     contents = os.urandom(1 << 20) * 48
     digest = digest_of(contents)
     status: list[int] = []

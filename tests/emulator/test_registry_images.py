@@ -1,4 +1,4 @@
-"""Images read out of the registry, and what a kill leaves of it."""
+"""Images read from the registry, and the state of the registry after a kill."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from emulator.registry import ImageNotFound, Registry, WrongPlatform
+from emulator.registry import images
+from emulator.registry.images import ImageNotFound, WrongPlatform
+from emulator.registry.models import Registry
 from tests.conftest import LocalCloudRun
 from tests.emulator.registry_help import INDEX, Client, digest_of, files_below, serving, until
 
@@ -32,7 +34,9 @@ def client(registry: Registry) -> Iterator[Client]:
         yield Client(url, NAME)
 
 
-def test_by_tag_and_by_digest_whatever_the_host(client: Client, registry: Registry) -> None:
+def test_an_image_is_found_by_tag_and_by_digest_under_any_host(
+    client: Client, registry: Registry
+) -> None:
     digest = client.image("v1")["digest"]
     references = [
         f"europe-docker.pkg.dev/{NAME}:v1",
@@ -40,16 +44,16 @@ def test_by_tag_and_by_digest_whatever_the_host(client: Client, registry: Regist
         f"localhost/{NAME}:wrong-tag@{digest}",
     ]
     for reference in references:
-        image = registry.image(reference, ["linux/amd64"])
+        image = images.read(registry, reference, ["linux/amd64"])
         assert image.digest == digest
         assert image.platform == "linux/amd64"
         assert image.config["config"]["Env"] == ["A=1"]
         assert [layer.read_bytes() for layer in image.layers] == [b"a layer for linux/amd64"]
 
 
-def test_no_tag_means_latest(client: Client, registry: Registry) -> None:
+def test_a_reference_without_a_tag_means_latest(client: Client, registry: Registry) -> None:
     digest = client.image("latest")["digest"]
-    assert registry.image(f"h/{NAME}", ["linux/amd64"]).digest == digest
+    assert images.read(registry, f"h/{NAME}", ["linux/amd64"]).digest == digest
 
 
 def push_index(client: Client) -> str:
@@ -59,56 +63,58 @@ def push_index(client: Client) -> str:
     return client.manifest(index, "multi")
 
 
-def test_an_index_stands_for_what_fits(client: Client, registry: Registry) -> None:
+def test_the_matching_image_of_an_index_is_read(client: Client, registry: Registry) -> None:
     index = push_index(client)
-    image = registry.image(f"h/{NAME}:multi", {"linux/amd64"})
+    image = images.read(registry, f"h/{NAME}:multi", {"linux/amd64"})
     assert (image.digest, image.platform) == (index, "linux/amd64")
     assert image.layers[0].read_bytes() == b"a layer for linux/amd64"
-    both = registry.image(f"h/{NAME}@{index}", {"linux/amd64", "linux/arm64"})
+    both = images.read(registry, f"h/{NAME}@{index}", {"linux/amd64", "linux/arm64"})
     assert both.platform == "linux/arm64"
 
 
-def test_wrong_platform(client: Client, registry: Registry) -> None:
+def test_an_image_for_another_platform_is_refused(client: Client, registry: Registry) -> None:
     push_index(client)
     with pytest.raises(WrongPlatform) as caught:
-        registry.image(f"h/{NAME}:multi", ["windows/amd64", "unknown/unknown"])
+        images.read(registry, f"h/{NAME}:multi", ["windows/amd64", "unknown/unknown"])
     assert caught.value.media_type == INDEX
     assert caught.value.offered == ("linux/arm64", "linux/amd64")
     client.image("arm", platform="linux/arm64")
     with pytest.raises(WrongPlatform) as caught:
-        registry.image(f"h/{NAME}:arm", ["linux/amd64"])
+        images.read(registry, f"h/{NAME}:arm", ["linux/amd64"])
     assert caught.value.media_type.endswith("image.manifest.v1+json")
 
 
-def test_something_that_is_no_image(client: Client, registry: Registry) -> None:
+def test_an_artifact_that_is_not_an_image_is_refused(client: Client, registry: Registry) -> None:
     client.manifest({"mediaType": "application/vnd.acme+json", "layers": []}, "thing")
     with pytest.raises(WrongPlatform):
-        registry.image(f"h/{NAME}:thing", ["linux/amd64"])
+        images.read(registry, f"h/{NAME}:thing", ["linux/amd64"])
 
 
 @pytest.mark.parametrize(
     "reference",
     ["app", "h/none/none:v1", f"h/{NAME}:none", f"h/{NAME}@sha256:1", "h/UPPER:v1", "", "h/"],
 )
-def test_not_found(client: Client, registry: Registry, reference: str) -> None:
+def test_an_unknown_image_is_not_found(client: Client, registry: Registry, reference: str) -> None:
     client.image("v1")
     with pytest.raises(ImageNotFound) as caught:
-        registry.image(reference, ["linux/amd64"])
+        images.read(registry, reference, ["linux/amd64"])
     assert caught.value.reference == reference
 
 
-def test_what_there_is(client: Client, registry: Registry) -> None:
+def test_the_registry_lists_its_contents(client: Client, registry: Registry) -> None:
     digest = client.image("v1")["digest"]
     assert registry.repositories() == [NAME]
     assert registry.digests(NAME) == [digest]
     assert registry.tags(NAME) == ["v1"]
 
 
-def test_kept_over_a_restart(client: Client, registry: Registry, tmp_path: Path) -> None:
+def test_images_survive_a_restart_and_unfinished_uploads_do_not(
+    client: Client, registry: Registry, tmp_path: Path
+) -> None:
     digest = client.image("v1")["digest"]
     client("POST", "/blobs/uploads/")  # never finished
     again = Registry(tmp_path / "registry")
-    assert again.image(f"h/{NAME}:v1", ["linux/amd64"]).digest == digest
+    assert images.read(again, f"h/{NAME}:v1", ["linux/amd64"]).digest == digest
     assert list((tmp_path / "registry/uploads").iterdir()) == []
 
 
@@ -116,7 +122,7 @@ WRITER = """
 import itertools, json, sys
 from hashlib import sha256
 from pathlib import Path
-from emulator.registry import Registry
+from emulator.registry.models import Registry
 registry = Registry(Path(sys.argv[1]))
 print("ready", flush=True)
 for number in itertools.count():
@@ -130,8 +136,8 @@ for number in itertools.count():
 """
 
 
-def test_killed_at_any_moment(tmp_path: Path) -> None:
-    """A tag names an image that is whole, wherever the writer was when it was killed."""
+def test_a_kill_at_any_moment_leaves_whole_images(tmp_path: Path) -> None:
+    """A tag always names a complete image, whenever its writer is killed."""
     root = tmp_path / "registry"
     for _ in range(5):
         writer = subprocess.Popen(
@@ -144,16 +150,18 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         writer.wait(timeout=10)
         writer.stdout.close()
         registry = Registry(root)
-        assert "number" in registry.image("h/acme/app:moving", ["linux/amd64"]).config
+        assert "number" in images.read(registry, "h/acme/app:moving", ["linux/amd64"]).config
         for digest in registry.digests("acme/app"):
-            registry.image(f"h/acme/app@{digest}", ["linux/amd64"])
+            images.read(registry, f"h/acme/app@{digest}", ["linux/amd64"])
         for blob in (root / "blobs/sha256").glob("*/*"):
             assert digest_of(blob.read_bytes()) == f"sha256:{blob.name}"
             json.loads(blob.read_bytes())
 
 
-def test_the_local_cloud_run_is_a_registry_too(fresh_cloud_run: LocalCloudRun) -> None:
-    """One port for all: also Cloud Logging's path below /v2/; and a crash loses no image."""
+def test_the_local_cloud_run_serves_the_registry_on_its_port(
+    fresh_cloud_run: LocalCloudRun,
+) -> None:
+    """Cloud Logging's path below /v2/ is on the same port, and a crash loses no image."""
     client = Client(fresh_cloud_run.url, NAME)
     digest = client.image("v1")["digest"]
     upload = client("POST", "/blobs/uploads/").headers["Location"]
@@ -168,8 +176,8 @@ def test_the_local_cloud_run_is_a_registry_too(fresh_cloud_run: LocalCloudRun) -
     assert client.blob(b"half of it, and the rest")["size"] == 24
 
 
-def test_killed_in_the_middle_of_an_upload(fresh_cloud_run: LocalCloudRun) -> None:
-    """Nothing of it is visible or kept, and the same blob can be pushed again."""
+def test_a_kill_during_an_upload_leaves_nothing(fresh_cloud_run: LocalCloudRun) -> None:
+    """No part of it is visible or kept, and the same blob can be pushed again."""
     contents = os.urandom(20_000_000)
     digest = digest_of(contents)
     root = fresh_cloud_run.state / "registry"

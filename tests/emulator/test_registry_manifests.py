@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.registry import Registry
+from emulator.registry.models import Registry
 from tests.emulator.registry_help import INDEX, LAYER, MANIFEST, Client, code_of, digest_of, serving
 
 
@@ -18,7 +18,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
         yield Client(url, "acme/services/app")
 
 
-def test_kept_byte_for_byte(client: Client) -> None:
+def test_a_manifest_is_kept_byte_for_byte(client: Client) -> None:
     layer = client.blob(b"layer")
     spaced = json.dumps({"schemaVersion": 2, "layers": [layer], "x": "\u00fc"}, indent=5) + "\n\n"
     body = spaced.encode()
@@ -48,14 +48,14 @@ def test_a_tag_moves_and_the_digest_stays(client: Client) -> None:
     assert client("HEAD", f"/manifests/{first}").status_code == 200
 
 
-def test_pushed_by_another_digest(client: Client) -> None:
+def test_a_manifest_under_a_wrong_digest_is_refused(client: Client) -> None:
     headers = {"Content-Type": MANIFEST}
     answer = client("PUT", f"/manifests/{digest_of(b'other')}", data=b"{}", headers=headers)
     assert (answer.status_code, code_of(answer)) == (400, "DIGEST_INVALID")
 
 
 @pytest.mark.parametrize("kind", ["config", "layer", "child"])
-def test_names_what_the_repository_does_not_hold(client: Client, kind: str) -> None:
+def test_a_manifest_with_a_missing_reference_is_refused(client: Client, kind: str) -> None:
     held = client.blob(b"held")
     missing = {"mediaType": LAYER, "digest": digest_of(b"missing"), "size": 7}
     document = {
@@ -81,24 +81,24 @@ def test_names_what_the_repository_does_not_hold(client: Client, kind: str) -> N
         b'{"mediaType": "application/vnd.oci.image.index.v1+json"}',
     ],
 )
-def test_no_manifest_at_all(client: Client, body: bytes) -> None:
+def test_a_body_that_is_not_a_manifest_is_refused(client: Client, body: bytes) -> None:
     answer = client("PUT", "/manifests/v1", data=body, headers={"Content-Type": MANIFEST})
     assert (answer.status_code, code_of(answer)) == (400, "MANIFEST_INVALID")
 
 
-def test_too_large(client: Client) -> None:
+def test_a_manifest_that_is_too_large_is_refused(client: Client) -> None:
     body = b"{" + b" " * (5 << 20) + b"}"
     answer = client("PUT", "/manifests/v1", data=body, headers={"Content-Type": MANIFEST})
     assert answer.status_code == 413
 
 
 @pytest.mark.parametrize("tag", [".hidden", "-x", "a" * 129, "a b"])
-def test_tags_that_are_none(client: Client, tag: str) -> None:
+def test_invalid_tags_are_refused(client: Client, tag: str) -> None:
     answer = client("PUT", f"/manifests/{tag}", data=b"{}", headers={"Content-Type": MANIFEST})
     assert (answer.status_code, code_of(answer)) == (400, "TAG_INVALID")
 
 
-def test_unknown(client: Client) -> None:
+def test_an_unknown_manifest_is_not_found(client: Client) -> None:
     for reference in ("none", digest_of(b"none")):
         answer = client("GET", f"/manifests/{reference}")
         assert (answer.status_code, code_of(answer)) == (404, "MANIFEST_UNKNOWN")
@@ -106,7 +106,7 @@ def test_unknown(client: Client) -> None:
         assert client("DELETE", f"/manifests/{reference}").status_code == 404
 
 
-def test_delete_a_tag_keeps_the_manifest(client: Client) -> None:
+def test_deleting_a_tag_keeps_the_manifest(client: Client) -> None:
     digest = client.image("v1")["digest"]
     client.image("v2")
     assert client("DELETE", "/manifests/v1").status_code == 202
@@ -115,7 +115,7 @@ def test_delete_a_tag_keeps_the_manifest(client: Client) -> None:
     assert client("GET", f"/manifests/{digest}").status_code == 200
 
 
-def test_delete_a_manifest_takes_its_tags(client: Client) -> None:
+def test_deleting_a_manifest_deletes_its_tags(client: Client) -> None:
     digest = client.image("v1")["digest"]
     client.image("other", annotations={"n": "2"})
     assert client("DELETE", f"/manifests/{digest}").status_code == 202
@@ -123,7 +123,7 @@ def test_delete_a_manifest_takes_its_tags(client: Client) -> None:
     assert client("GET", "/tags/list").json()["tags"] == ["other"]
 
 
-def test_tags_in_order_and_in_pages(client: Client) -> None:
+def test_tags_are_sorted_and_have_pages(client: Client) -> None:
     for tag in ("b", "C", "a", "d"):
         client.image(tag)
     assert client("GET", "/tags/list").json() == {"name": client.name, "tags": ["a", "b", "C", "d"]}
@@ -137,7 +137,7 @@ def test_tags_in_order_and_in_pages(client: Client) -> None:
     assert client("GET", "/tags/list?n=x").status_code == 400
 
 
-def test_tags_of_nothing(client: Client) -> None:
+def test_an_empty_repository_has_no_tags(client: Client) -> None:
     answer = client("GET", "/tags/list")
     assert (answer.status_code, code_of(answer)) == (404, "NAME_UNKNOWN")
 
@@ -172,6 +172,6 @@ def test_referrers(client: Client) -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("DELETE", "/tags/list"), ("POST", "/manifests/v1"), ("PUT", "/blobs/x")]
 )
-def test_what_no_registry_does(client: Client, method: str, path: str) -> None:
+def test_an_undefined_method_is_refused(client: Client, method: str, path: str) -> None:
     answer = client(method, path)
     assert (answer.status_code, code_of(answer)) == (405, "UNSUPPORTED")

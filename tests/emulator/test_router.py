@@ -1,4 +1,4 @@
-"""The front end: what reaches an instance, what comes back, and how traffic is split."""
+"""The front end: requests, answers, and the split of traffic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.emulator.cloud_run_help import condition, container, eventually, serv
 
 @pytest.fixture(scope="module")
 def url(cloud_run, image) -> str:
-    """A ready service's URL."""
+    """Return the URL of a ready service."""
     return cloud_run.ready(service("front", image, "front-a"))["status"]["url"]
 
 
@@ -30,7 +30,7 @@ def connection(url: str) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
 
 
-def test_a_request_arrives_as_it_was_sent_plus_where_it_came_from(cloud_run, url):
+def test_a_request_arrives_unchanged_with_its_origin_added(cloud_run, url):
     headers = {
         "Host": "api.example.com",
         "X-Mine": "1",
@@ -61,7 +61,7 @@ def test_the_path_is_passed_on_unchanged(url):
     link.close()
 
 
-def test_a_trace_that_the_caller_began_is_kept(cloud_run, url):
+def test_a_trace_of_the_caller_is_continued(cloud_run, url):
     parent = f"00-{'a' * 32}-{'0' * 15}1-01"
     seen = cloud_run.http.get(url, headers={"traceparent": parent}).json()
     names = {name.lower(): value for name, value in seen["headers"]}
@@ -69,7 +69,7 @@ def test_a_trace_that_the_caller_began_is_kept(cloud_run, url):
     assert names["x-cloud-trace-context"] == f"{'a' * 32}/1;o=1"
 
 
-def test_redirects_and_encodings_are_the_callers_business(cloud_run, url):
+def test_redirects_and_encodings_are_left_to_the_caller(cloud_run, url):
     answer = cloud_run.http.get(f"{url}/redirect", allow_redirects=False)
     assert (answer.status_code, answer.headers["Location"]) == (302, "/elsewhere")
     assert answer.headers["Set-Cookie"] == "a=1; Path=/"
@@ -82,7 +82,7 @@ def test_redirects_and_encodings_are_the_callers_business(cloud_run, url):
     assert gzip.decompress(body) == b"hello"
 
 
-def test_head_has_headers_and_no_body_and_the_connection_lives_on(url):
+def test_head_has_headers_and_no_body_and_keeps_the_connection(url):
     link = connection(url)
     for method in ("HEAD", "GET", "HEAD"):
         link.request(method, "/")
@@ -94,7 +94,7 @@ def test_head_has_headers_and_no_body_and_the_connection_lives_on(url):
     link.close()
 
 
-def test_healthz_is_googles_own_and_never_reaches_the_container(cloud_run, url):
+def test_healthz_never_reaches_the_container(cloud_run, url):
     for path in ("/healthz", "/healthz?x=1"):
         answer = cloud_run.http.get(url + path)
         assert answer.status_code == 404
@@ -140,13 +140,13 @@ def test_server_sent_events_come_as_they_are_sent(cloud_run, image):
     link.request("GET", "/events")
     response = link.getresponse()
     assert response.readline() == b"data: one\n"
-    # The second is only sent once the first was received.
+    # The second event is sent once the first was received.
     assert cloud_run.http.get(f"{url}/release").status_code == 200
     assert response.read() == b"\ndata: two\n\n"
     link.close()
 
 
-def test_a_websocket_is_joined_with_the_instance(url):
+def test_a_websocket_is_connected_with_the_instance(url):
     async def talk() -> tuple[str | None, str]:
         async with (
             aiohttp.ClientSession() as session,
@@ -169,7 +169,7 @@ def test_a_websocket_that_the_instance_refuses_is_refused(url):
         asyncio.run(talk())
 
 
-def test_an_instance_that_breaks_is_a_503_and_the_next_request_is_answered(cloud_run, image):
+def test_an_instance_that_crashes_is_a_503_and_the_next_request_is_answered(cloud_run, image):
     url = cloud_run.ready(service("brittle", image, "brittle-a"))["status"]["url"]
     first = cloud_run.http.get(url).json()["pid"]
     assert cloud_run.http.post(f"{url}/", data=b"x").status_code == 200
@@ -180,11 +180,11 @@ def test_an_instance_that_breaks_is_a_503_and_the_next_request_is_answered(cloud
     assert cloud_run.http.get(url).json()["pid"] != first
     logs = 'resource.labels.service_name="brittle" severity>=ERROR textPayload:*'
     entries = eventually(lambda: cloud_run.logs(logs).json()["entries"])
-    # One crash, not several: what an instance died of is not sent to the next one.
+    # One crash only: the request that crashed an instance is not sent to the next one.
     assert [entry["textPayload"] for entry in entries] == ["Container called exit(3)."]
 
 
-def test_an_answer_that_breaks_off_is_broken_off(url):
+def test_an_incomplete_answer_is_aborted(url):
     link = connection(url)
     link.request("GET", "/half")
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
@@ -202,7 +202,7 @@ def test_a_request_that_takes_too_long_is_a_504(cloud_run, image):
 
 @pytest.fixture(scope="module")
 def pair(cloud_run, image) -> str:
-    """The name of a service with two ready revisions, pair-a (tag `old`) and pair-b (tag `new`)."""
+    """Return the name of a service with revisions pair-a (tag `old`) and pair-b (tag `new`)."""
     cloud_run.ready(service("pair", image, "pair-a"))
     second = service("pair", image, "pair-b", A="1")
     second["spec"]["traffic"] = [
@@ -233,7 +233,7 @@ def test_each_share_is_within_five_points_and_follows_at_once(cloud_run, pair):
 
 
 def test_no_request_fails_while_traffic_moves_and_revisions_come_and_go(cloud_run, image):
-    """I3 and I4, seen from outside: a caller never notices a rollout."""
+    """I3 and I4 from outside: a caller does not notice a rollout."""
     name = "moving"
     url = cloud_run.ready(service(name, image, f"{name}-0"))["status"]["url"]
     stop = threading.Event()
@@ -270,7 +270,7 @@ def test_no_request_fails_while_traffic_moves_and_revisions_come_and_go(cloud_ru
     assert cloud_run.http.get(url).json()["revision"] == f"{name}-3"
 
 
-def test_a_tag_that_is_taken_away_stops_answering(cloud_run, image):
+def test_a_removed_tag_stops_answering(cloud_run, image):
     name = "untagged"
     cloud_run.ready(service(name, image, f"{name}-a"))
     plan = [{"revisionName": f"{name}-a", "percent": 100, "tag": "blue"}]
@@ -300,7 +300,7 @@ def test_a_deleted_services_requests_are_finished(cloud_run, image):
         assert cloud_run.http.delete(f"{cloud_run.base}/services/finishing").status_code == 200
         with pytest.raises(requests.ConnectionError):
             eventually(lambda: cloud_run.http.get(url, timeout=20) and False)
-        # Only the instance's own door is left.
+        # Only the instance's own port is left.
         assert cloud_run.http.get(f"{instance}/release").status_code == 200
         assert waiting.result().status_code == 200
 

@@ -1,4 +1,4 @@
-"""How many instances there are: for as many requests as one takes, and when one is no good."""
+"""The number of instances, and the replacement of those that fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from emulator.instances.launch import Bounds
-from emulator.run import scale
+from emulator.run import quantities, scale
 from tests.conftest import LocalCloudRun
 from tests.emulator.cloud_run_help import container, eventually, is_alive, service
 
@@ -31,7 +31,7 @@ def idle_cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
 
 @pytest.fixture
 def held(tmp_path: Path) -> Path:
-    """A folder in which held requests show, and in which a file named go lets them be answered."""
+    """A folder that shows which requests are held; a file named go in it lets them be answered."""
     folder = tmp_path / "held"
     folder.mkdir()
     return folder
@@ -55,7 +55,7 @@ def pids(held: Path) -> list[int]:
 
 
 def texts(client, name: str) -> list[str]:
-    """Everything in the log of a service, as text."""
+    """Return the log of a service as text."""
     entries = client.logs(f'resource.labels.service_name="{name}"').json().get("entries", [])
     return [entry.get("textPayload", "") for entry in entries]
 
@@ -77,12 +77,12 @@ def test_requests_beyond_the_concurrency_get_another_instance_and_then_wait(clou
         answers = [call.result() for call in calls]
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["pid"] for answer in answers}) == 2
-    # Instances of a revision share what its image was unpacked to.
+    # Instances of a revision share the folder of its image.
     assert len({answer.json()["cwd"] for answer in answers}) == 1
     assert starts(cloud_run, "crowded") == 2
 
 
-def test_one_instance_takes_as_many_requests_as_the_concurrency_says(cloud_run, image, held):
+def test_an_instance_takes_as_many_requests_as_the_concurrency(cloud_run, image, held):
     url = cloud_run.ready(scaled("roomy", image, concurrency=8))["status"]["url"]
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(hold, url, held) for _ in range(8)]
@@ -92,7 +92,7 @@ def test_one_instance_takes_as_many_requests_as_the_concurrency_says(cloud_run, 
     assert starts(cloud_run, "roomy") == 1
 
 
-def test_a_request_that_finds_no_room_in_ten_seconds_is_a_429(cloud_run, image, held):
+def test_a_request_without_room_for_ten_seconds_is_a_429(cloud_run, image, held):
     url = cloud_run.ready(scaled("full", image, most=1))["status"]["url"]
     with ThreadPoolExecutor(1) as pool:
         holding = pool.submit(hold, url, held)
@@ -107,7 +107,7 @@ def test_a_request_that_finds_no_room_in_ten_seconds_is_a_429(cloud_run, image, 
     assert cloud_run.http.get(url).status_code == 200
 
 
-def test_who_hangs_up_while_waiting_takes_no_room(cloud_run, image, held):
+def test_a_caller_who_hangs_up_while_waiting_takes_no_room(cloud_run, image, held):
     url = cloud_run.ready(scaled("impatient", image, most=1))["status"]["url"]
     with ThreadPoolExecutor(1) as pool:
         holding = pool.submit(hold, url, held)
@@ -120,7 +120,7 @@ def test_who_hangs_up_while_waiting_takes_no_room(cloud_run, image, held):
         assert requests.get(url, timeout=5).status_code == 200
 
 
-def test_what_a_minimum_does_not_need_is_stopped_when_idle(idle_cloud_run, connect, held):
+def test_idle_instances_above_the_minimum_are_stopped(idle_cloud_run, connect, held):
     client = connect(idle_cloud_run.url)
     url = client.ready(scaled("tidal", client.push(), least=1))["status"]["url"]
     with ThreadPoolExecutor(3) as pool:
@@ -134,7 +134,7 @@ def test_what_a_minimum_does_not_need_is_stopped_when_idle(idle_cloud_run, conne
 
 
 @pytest.mark.parametrize("level", ["revision", "service"])
-def test_a_minimum_is_started_unasked_and_kept_up(idle_cloud_run, connect, level):
+def test_a_minimum_is_started_without_requests_and_kept(idle_cloud_run, connect, level):
     client = connect(idle_cloud_run.url)
     document = scaled("eager", client.push(), least=2 if level == "revision" else None)
     if level == "service":
@@ -144,7 +144,7 @@ def test_a_minimum_is_started_unasked_and_kept_up(idle_cloud_run, connect, level
     pid = client.http.get(url).json()["pid"]
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: starts(client, "eager") == 3)
-    # Longer than what is not needed may stay.
+    # Longer than an idle instance may stay.
     assert "got SIGTERM" not in texts(client, "eager")
 
 
@@ -163,17 +163,17 @@ def test_a_services_bounds_are_divided_by_traffic(own, service_says, percent, ex
     assert scale.with_share(Bounds(*own), annotations, percent) == expected
 
 
-def test_a_quantity_that_is_none_is_refused(cloud_run, image):
+def test_a_malformed_quantity_is_refused(cloud_run, image):
     document = service("measured", image)
     container(document)["resources"] = {"limits": {"memory": "plenty"}}
     refused = cloud_run.create(document)
     assert refused.status_code == 400
     assert "resources.limits.memory" in refused.json()["error"]["message"]
-    assert scale.amount("512Mi") == 512 * 1024**2
-    assert scale.amount("250m") == 0.25
+    assert quantities.amount("512Mi") == 512 * 1024**2
+    assert quantities.amount("250m") == 0.25
 
 
-def test_an_instance_that_dies_takes_its_own_requests_along_and_is_replaced(cloud_run, image, held):
+def test_an_instance_that_crashes_loses_its_own_requests_and_is_replaced(cloud_run, image, held):
     url = cloud_run.ready(scaled("mortal", image, concurrency=2, most=2))["status"]["url"]
     with ThreadPoolExecutor(5) as pool:
         calls = [pool.submit(hold, url, held) for _ in range(4)]
@@ -181,7 +181,7 @@ def test_an_instance_that_dies_takes_its_own_requests_along_and_is_replaced(clou
         waiting = pool.submit(requests.get, url, timeout=30)
         victim = pids(held)[0]
         os.kill(victim, signal.SIGKILL)
-        # Who waited has the place of those who were lost, on an instance of its own.
+        # The request that waited is answered by a new instance.
         eventually(lambda: starts(cloud_run, "mortal") == 3)
         (held / "go").touch()
         answers = [call.result() for call in calls]
@@ -230,7 +230,7 @@ def test_an_instance_that_fails_its_tcp_liveness_probe_is_killed_and_replaced(cl
     assert cloud_run.http.get(url).json()["pid"] != first
 
 
-def test_the_probes_of_a_sound_instance_leave_it_alone(cloud_run, image):
+def test_a_healthy_instance_is_not_replaced(cloud_run, image):
     probe = {"httpGet": {"path": "/log?probed"}, "periodSeconds": 1, "failureThreshold": 1}
     url = cloud_run.ready(scaled("sound", image, liveness=probe))["status"]["url"]
     first = cloud_run.http.get(url).json()["pid"]
@@ -238,7 +238,7 @@ def test_the_probes_of_a_sound_instance_leave_it_alone(cloud_run, image):
     assert cloud_run.http.get(url).json()["pid"] == first
 
 
-def test_who_hangs_up_in_the_middle_of_an_answer_gives_its_room_back(cloud_run, image):
+def test_a_caller_who_hangs_up_during_an_answer_frees_its_room(cloud_run, image):
     url = cloud_run.ready(scaled("streamed", image, most=1))["status"]["url"]
     at = urlsplit(url)
     with socket.create_connection((at.hostname, at.port), timeout=10) as link:

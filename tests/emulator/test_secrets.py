@@ -1,4 +1,4 @@
-"""Secret Manager, and revisions whose environment comes from it."""
+"""Secret Manager, and revisions that take environment variables from it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Vault:
         return self.client.http.request(method, f"{self.url}{path}", json=body, params=params)
 
     def add(self, name: str, value: str = VALUE) -> dict:
-        """A new version, of a new secret if need be."""
+        """Add a version; create the secret if it does not exist."""
         self.call("POST", body={"replication": {"automatic": {}}}, secretId=name)
         data = base64.b64encode(value.encode()).decode()
         answer = self.call("POST", f"/{name}:addVersion", {"payload": {"data": data}})
@@ -61,7 +61,7 @@ def answer_of(document) -> str:
     return requests.get(document["status"]["url"], timeout=20).json()["env"]["SECRET"]
 
 
-def test_a_secret_is_made_filled_listed_and_read(vault: Vault) -> None:
+def test_a_secret_is_created_given_a_value_listed_and_read(vault: Vault) -> None:
     made = vault.call("POST", body={"replication": {"automatic": {}}}, secretId="token").json()
     assert made["name"].endswith("/secrets/token")
     assert vault.call("GET", "/token/versions/latest").status_code == 404
@@ -82,7 +82,7 @@ def test_a_secret_is_made_filled_listed_and_read(vault: Vault) -> None:
     assert vault.call("GET", "/token/versions/1:access").status_code == 404
 
 
-def test_the_checksum_is_castagnolis(vault: Vault) -> None:
+def test_the_checksum_is_crc32c(vault: Vault) -> None:
     """The check value of CRC-32C for the digits 1 to 9 is E3069283 (RFC 3720's polynomial)."""
     vault.add("digits", "123456789")
     payload = vault.call("GET", "/digits/versions/1:access").json()["payload"]
@@ -93,7 +93,7 @@ def test_the_checksum_is_castagnolis(vault: Vault) -> None:
     assert bad.status_code == 400
 
 
-def test_what_cannot_be_is_refused(vault: Vault) -> None:
+def test_invalid_requests_are_refused(vault: Vault) -> None:
     replication = {"replication": {"automatic": {}}}
     assert vault.call("POST", body=replication, secretId="a/b").status_code == 400
     assert vault.call("POST", body={}, secretId="plain").status_code == 400
@@ -103,10 +103,12 @@ def test_what_cannot_be_is_refused(vault: Vault) -> None:
     assert again.json()["error"]["status"] == "ALREADY_EXISTS"
     for body in ({}, {"payload": {"data": "*"}}, {"payload": {"data": "A" * 90_000}}):
         assert vault.call("POST", "/twice:addVersion", body).status_code == 400
-    assert vault.call("POST", "/nobody:addVersion", {}).status_code == 404
+    assert vault.call("POST", "/missing:addVersion", {}).status_code == 404
 
 
-def test_an_instance_gets_the_version_it_asked_for(client: CloudRun, vault: Vault) -> None:
+def test_an_instance_gets_the_version_that_its_revision_names(
+    client: CloudRun, vault: Vault
+) -> None:
     vault.add("pinned", "one")
     vault.add("pinned", "two")
     image = client.push()
@@ -122,7 +124,7 @@ def test_latest_is_read_again_when_an_instance_starts(client: CloudRun, vault: V
     assert answer_of(ready) == "old"
     os.kill(requests.get(ready["status"]["url"], timeout=20).json()["pid"], signal.SIGKILL)
     url = ready["status"]["url"]
-    # A request may still meet the instance that is ending: that one is answered with 503.
+    # A request that still reaches the ending instance is answered with 503.
     assert eventually(lambda: requests.get(url, timeout=20).ok)
     assert answer_of(ready) == "new"
 
@@ -139,7 +141,7 @@ def test_a_secret_of_another_project(client: CloudRun, vault: Vault, connect) ->
     assert answer_of(ours.ready(document)) == "theirs"
 
 
-@pytest.mark.parametrize(("secret", "version"), [("nobody", "latest"), ("there", "7")])
+@pytest.mark.parametrize(("secret", "version"), [("missing", "latest"), ("there", "7")])
 def test_a_missing_secret_or_version_fails_the_revision(
     client: CloudRun, vault: Vault, secret: str, version: str
 ) -> None:
@@ -166,7 +168,7 @@ def test_a_missing_secret_or_version_fails_the_revision(
     "reference",
     [{"name": "x"}, {"key": "1"}, {"name": "a/b", "key": "1"}, {"name": "x", "key": "new"}],
 )
-def test_a_reference_that_cannot_be_is_refused(client: CloudRun, reference) -> None:
+def test_an_invalid_reference_is_refused(client: CloudRun, reference) -> None:
     document = service("refused", "us-docker.pkg.dev/p/r/i:t")
     container(document)["env"] = [{"name": "A", "valueFrom": {"secretKeyRef": reference}}]
     refused = client.create(document)
@@ -174,7 +176,7 @@ def test_a_reference_that_cannot_be_is_refused(client: CloudRun, reference) -> N
     assert "env[0].valueFrom.secretKeyRef" in refused.json()["error"]["message"]
 
 
-def test_values_are_in_the_secret_store_and_nowhere_else(fresh_cloud_run, connect) -> None:
+def test_values_are_only_in_the_secret_store(fresh_cloud_run, connect) -> None:
     client = connect(fresh_cloud_run.url)
     Vault(client).add("kept")
     ready = client.ready(with_secret("keeper", client.push(), "kept", "latest", "keeper-a"))

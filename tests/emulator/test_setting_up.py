@@ -1,4 +1,4 @@
-"""A project as bare as a new one at Google's: nothing is there that nobody enabled or created."""
+"""An empty project, like a new one at Google: APIs are disabled, and resources do not exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALL = [
 
 
 class Bare:
-    """A project that was made, with some APIs enabled."""
+    """A project that was created, with some APIs enabled."""
 
     def __init__(self, url: str, *enabled: str) -> None:
         self.url = url
@@ -52,7 +52,7 @@ class Bare:
         return error
 
     def done(self, method: str, path: str, body: Any = None) -> Document:
-        """The response of a long-running operation, which takes a second question to have."""
+        """Return the response of a long-running operation, which a second request reads."""
         started = self(method, path, body)
         assert "done" not in started
         version = "" if started["name"].startswith("/") else "/v1/"
@@ -73,7 +73,7 @@ def bare(local_cloud_run: LocalCloudRun) -> Bare:
 
 @pytest.fixture
 def faulty(local_cloud_run: LocalCloudRun) -> Iterator[Any]:
-    """Begins faults, which end with the test."""
+    """Starts faults, which end with the test."""
     begun: list[str] = []
 
     def begin(name: str, **settings: Any) -> None:
@@ -89,7 +89,9 @@ def faulty(local_cloud_run: LocalCloudRun) -> Iterator[Any]:
 # Service Usage
 
 
-def test_an_api_that_is_not_enabled_says_where_to_enable_it(local_cloud_run: LocalCloudRun) -> None:
+def test_the_error_of_a_disabled_api_has_the_link_to_enable_it(
+    local_cloud_run: LocalCloudRun,
+) -> None:
     bare = Bare(local_cloud_run.url)
     for api, path in (
         ("run", f"{bare.base}/locations/us-central1/services"),
@@ -111,13 +113,13 @@ def test_an_api_that_is_not_enabled_says_where_to_enable_it(local_cloud_run: Loc
     pushed = Client(bare.url, f"{bare.id}/app/x")("POST", "/blobs/uploads/")
     assert (pushed.status_code, code_of(pushed)) == (403, "DENIED")
     assert "Artifact Registry API has not been used" in pushed.text
-    # Who pays may be another project than the one that is asked about.
+    # Another project than the one in the path may pay.
     payer = Bare(bare.url, "cloudresourcemanager.googleapis.com")
     headers = {"X-Goog-User-Project": payer.id}
     assert requests.get(bare.url + bare.base, headers=headers, timeout=9).ok
 
 
-def test_apis_are_enabled_by_operations(local_cloud_run: LocalCloudRun) -> None:
+def test_operations_enable_apis(local_cloud_run: LocalCloudRun) -> None:
     bare = Bare(local_cloud_run.url)
     services = f"{bare.base}/services"
     run = f"{services}/run.googleapis.com"
@@ -139,7 +141,7 @@ def test_apis_are_enabled_by_operations(local_cloud_run: LocalCloudRun) -> None:
     assert "Not found or permission denied for service(s): rum.googleapis.com" in error["message"]
 
 
-def test_listed_in_pages(bare: Bare) -> None:
+def test_lists_have_pages(bare: Bare) -> None:
     found: list[str] = []
     token = ""
     while True:
@@ -152,7 +154,7 @@ def test_listed_in_pages(bare: Bare) -> None:
     assert found == sorted([*ALL, "serviceusage.googleapis.com"])
 
 
-def test_a_project_that_nobody_made_has_every_api(local_cloud_run: LocalCloudRun) -> None:
+def test_a_project_that_was_not_created_has_every_api(local_cloud_run: LocalCloudRun) -> None:
     url = f"{local_cloud_run.url}/v1/projects/acme/services?filter=state:DISABLED"
     assert requests.get(url, timeout=9).json() == {}
 
@@ -176,7 +178,7 @@ def test_projects_and_their_policies_in_both_versions(bare: Bare) -> None:
     assert (lost["code"], lost["status"]) == (409, "ABORTED")
 
 
-def test_a_policy_names_only_who_is_there_and_what_the_resource_takes(bare: Bare) -> None:
+def test_a_policy_takes_existing_members_and_roles_of_the_resource(bare: Bare) -> None:
     email = bare.account("runtime")
     account = f"{bare.base}/serviceAccounts/{email}"
 
@@ -187,19 +189,19 @@ def test_a_policy_names_only_who_is_there_and_what_the_resource_takes(bare: Bare
         return str(error["message"])
 
     nobody = f"nobody@{bare.id}.iam.gserviceaccount.com"
-    said = refused(bare.base, "roles/run.viewer", f"serviceAccount:{nobody}")
-    assert said == f"Service account {nobody} does not exist."
-    said = refused(account, "roles/run.viewer", "user:a@example.com")
-    assert said == "Role roles/run.viewer is not supported for this resource."
+    refusal = refused(bare.base, "roles/run.viewer", f"serviceAccount:{nobody}")
+    assert refusal == f"Service account {nobody} does not exist."
+    refusal = refused(account, "roles/run.viewer", "user:a@example.com")
+    assert refusal == "Role roles/run.viewer is not supported for this resource."
     pool = f"projects/{bare.number}/locations/global/workloadIdentityPools/nothing"
-    said = refused(
+    refusal = refused(
         account, "roles/iam.workloadIdentityUser", f"principalSet://iam.googleapis.com/{pool}/*"
     )
-    assert said.startswith(f"Identity Pool does not exist ({pool})")
+    assert refusal.startswith(f"Identity Pool does not exist ({pool})")
     assert "Invalid value 'me'" in refused(bare.base, "roles/run.viewer", "me")
 
 
-def test_permissions_that_a_resource_does_not_know_cannot_be_asked_about(bare: Bare) -> None:
+def test_unknown_permissions_cannot_be_tested(bare: Bare) -> None:
     account = f"{bare.base}/serviceAccounts/{bare.account('runtime')}"
     for path, permission in (
         (bare.base, "run.services.fly"),
@@ -301,7 +303,7 @@ def repositories(bare: Bare) -> str:
     return f"{bare.base}/locations/us-central1/repositories"
 
 
-def test_nothing_is_pushed_to_a_repository_that_nobody_made(bare: Bare, repositories: str) -> None:
+def test_a_push_needs_an_existing_repository(bare: Bare, repositories: str) -> None:
     client = Client(bare.url, f"{bare.id}/services/app")
     refused = client("POST", "/blobs/uploads/")
     assert (refused.status_code, code_of(refused)) == (404, "NAME_UNKNOWN")
@@ -323,7 +325,7 @@ def test_nothing_is_pushed_to_a_repository_that_nobody_made(bare: Bare, reposito
     assert client("GET", "/tags/list").status_code == 404, "its images went with it"
 
 
-def test_an_immutable_tag_stays_where_it_is(bare: Bare, repositories: str) -> None:
+def test_an_immutable_tag_cannot_be_moved(bare: Bare, repositories: str) -> None:
     body = {"format": "DOCKER", "dockerConfig": {"immutableTags": True}}
     bare.done("POST", f"{repositories}?repositoryId=services", body)
     client = Client(bare.url, f"{bare.id}/services/app")
@@ -346,7 +348,7 @@ def test_an_immutable_tag_stays_where_it_is(bare: Bare, repositories: str) -> No
     client.manifest(manifest.json(), "v1")
 
 
-def test_clean_up_policies_are_kept_as_they_are_set(bare: Bare, repositories: str) -> None:
+def test_clean_up_policies_are_stored_as_they_are_set(bare: Bare, repositories: str) -> None:
     bare.done("POST", f"{repositories}?repositoryId=services", {"format": "DOCKER"})
     policies = {
         "keep": {"id": "keep", "action": "KEEP", "mostRecentVersions": {"keepCount": 20}},
@@ -363,7 +365,7 @@ def test_clean_up_policies_are_kept_as_they_are_set(bare: Bare, repositories: st
 # Secret Manager
 
 
-def test_a_secrets_policy_goes_with_it(bare: Bare) -> None:
+def test_a_secrets_policy_is_deleted_with_it(bare: Bare) -> None:
     secrets = f"{bare.base}/secrets"
     body = {"replication": {"automatic": {}}}
     member = f"serviceAccount:{bare.account('runtime')}"
@@ -455,7 +457,7 @@ def test_no_billing_account(local_cloud_run: LocalCloudRun, faulty: Any) -> None
     assert bare("GET", f"{bare.base}/services/run.googleapis.com")["state"] == "DISABLED"
 
 
-def test_the_registrys_token_exchange_and_googles_clock(bare: Bare, faulty: Any) -> None:
+def test_the_faults_of_the_token_exchange_and_the_clock(bare: Bare, faulty: Any) -> None:
     faulty("token-exchange")
     refused = Client(bare.url, "acme/x/y")("POST", "/blobs/uploads/")
     assert (refused.status_code, code_of(refused)) == (403, "DENIED")
@@ -466,7 +468,7 @@ def test_the_registrys_token_exchange_and_googles_clock(bare: Bare, faulty: Any)
     assert bare.refused("POST", "/_local/faults", {"name": "rain"})["status"] == "INVALID_ARGUMENT"
 
 
-def test_what_was_acknowledged_is_there_after_a_kill(fresh_cloud_run: LocalCloudRun) -> None:
+def test_acknowledged_writes_survive_a_kill(fresh_cloud_run: LocalCloudRun) -> None:
     bare = Bare(fresh_cloud_run.url, *ALL)
     email = bare.account("deployer")
     bare.done("POST", f"{bare.pools}?workloadIdentityPoolId=github", {})
@@ -486,8 +488,8 @@ def test_what_was_acknowledged_is_there_after_a_kill(fresh_cloud_run: LocalCloud
     )
 
 
-def test_a_bare_project_under_enforced_iam(tmp_path: Path) -> None:
-    """Nobody speaks as an account that is not there; GitHub's own issuer is the local one."""
+def test_an_empty_project_under_enforced_iam(tmp_path: Path) -> None:
+    """An account has to exist to be impersonated; GitHub's own issuer is the local one."""
     cloud_run = LocalCloudRun(tmp_path / "state", "--iam", "enforce")
     made = {"projectId": PROJECT, "enabled": ALL}
     assert requests.post(f"{cloud_run.url}/_local/projects", json=made, timeout=9).ok
@@ -513,12 +515,12 @@ def test_a_bare_project_under_enforced_iam(tmp_path: Path) -> None:
     owner.post(f"{cloud_run.url}/v1/projects/{PROJECT}/serviceAccounts", {"accountId": "deployer"})
     owner.let_github_impersonate(DEPLOYER)
     assert requests.post(act, json={"scope": ["x"]}, headers=headers, timeout=9).ok
-    # Whose a token is, told to whoever has it.
+    # The account of a token, for everyone who has it.
     info = f"{cloud_run.url}/tokeninfo"
     told = requests.post(info, data={"access_token": owner.token_of("user:a@b.example")}, timeout=9)
     assert told.json()["email"] == "user:a@b.example".partition(":")[2]
     assert requests.post(info, data={"access_token": "guess"}, timeout=9).status_code == 400
-    # A service runs as no account that is not there, whoever deploys it.
+    # A service cannot run as an account that does not exist.
     services = f"{cloud_run.url}/v1/projects/{PROJECT}/locations/us-central1/services"
     document = service("app", "us-central1-docker.pkg.dev/x/y/z")
     document["spec"]["template"]["spec"]["serviceAccountName"] = RUNTIME

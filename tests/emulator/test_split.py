@@ -1,4 +1,4 @@
-"""The choice among revisions."""
+"""The choice of a revision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ A, B, C = (Key("p", "r", name) for name in "abc")
 
 @pytest.mark.parametrize("weights", [(1, 99), (50, 50), (33, 67), (100, 0)])
 @pytest.mark.parametrize("stride", [1, 2, 3, 5])
-def test_shares_are_even_also_for_a_caller_who_is_every_nth(weights, stride):
+def test_shares_are_even_for_a_caller_who_sends_every_nth_request(weights, stride):
     split = Split([(A, weights[0]), (B, weights[1])])
     chosen = [split.choose() for _ in range(1000 * stride)][::stride]
     assert abs(collections.Counter(chosen)[A] / 10 - weights[0]) < 1.5

@@ -1,4 +1,4 @@
-"""From an image to an instance: what it gets, and every way in which it does not start."""
+"""From an image to an instance: its settings, and every way in which it fails to start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def failed(cloud_run, document):
     return settled
 
 
-def test_an_instance_gets_what_the_image_the_manifest_and_cloud_run_say(cloud_run, image):
+def test_an_instance_gets_the_settings_of_image_manifest_and_cloud_run(cloud_run, image):
     document = service("equipped", image, "equipped-a", COLOUR="red")
     ready = cloud_run.ready(document)
     seen = cloud_run.http.get(ready["status"]["url"]).json()
@@ -67,7 +67,7 @@ http.server.HTTPServer(("", int(os.environ["PORT"])), H).serve_forever()
         assert [os.path.basename(part) for part in eval(seen)] == argv
 
 
-def test_the_metadata_server_says_where_and_who_it_is(cloud_run, image):
+def test_the_metadata_server_names_region_project_and_account(cloud_run, image):
     ready = cloud_run.ready(service("asking", image))
     number = ready["metadata"]["namespace"]
 
@@ -86,7 +86,7 @@ def test_the_metadata_server_says_where_and_who_it_is(cloud_run, image):
     assert ask("nothing")["status"] == 404
 
 
-def test_a_process_that_ends_fails_at_once_with_its_last_words_in_the_logs(cloud_run, image):
+def test_a_process_that_exits_fails_at_once_and_its_output_is_logged(cloud_run, image):
     began = time.monotonic()
     settled = failed(cloud_run, service("dying", image, "dying-a", FAIL="7"))
     assert time.monotonic() - began < 10
@@ -113,7 +113,7 @@ def test_a_process_that_ends_fails_at_once_with_its_last_words_in_the_logs(cloud
     assert "no database" in page
 
 
-def test_a_process_that_never_listens_fails_when_the_probes_budget_is_spent(cloud_run, image):
+def test_a_process_that_never_listens_fails_after_the_probes_time(cloud_run, image):
     document = service("silent", image, HANG="1")
     container(document)["startupProbe"] = {
         "tcpSocket": {},
@@ -127,7 +127,7 @@ def test_a_process_that_never_listens_fails_when_the_probes_budget_is_spent(clou
     assert "STARTUP TCP probe failed 1 time consecutively" in entries[-1]["textPayload"]
 
 
-def test_an_http_probe_decides(cloud_run, image):
+def test_an_http_probe_decides_whether_a_revision_is_ready(cloud_run, image):
     document = service("probed", image)
     container(document)["startupProbe"] = {
         "httpGet": {"path": "/redirect"},
@@ -144,13 +144,13 @@ def test_an_http_probe_decides(cloud_run, image):
     assert FAILED in condition(failed(cloud_run, worse))["message"]
 
 
-def test_an_image_that_is_not_there_is_named(cloud_run):
+def test_a_missing_image_is_named(cloud_run):
     reference = "us-central1-docker.pkg.dev/acme/images/none:latest"
     settled = failed(cloud_run, service("imageless", reference))
     assert f"Image '{reference}' not found." in condition(settled)["message"]
 
 
-def test_an_image_for_another_platform_is_refused_in_cloud_runs_words(cloud_run):
+def test_an_image_for_another_platform_fails_with_cloud_runs_message(cloud_run):
     image = cloud_run.push("other-platform", architecture="s390x")
     settled = failed(cloud_run, service("foreign", image))
     assert (
@@ -159,15 +159,36 @@ def test_an_image_for_another_platform_is_refused_in_cloud_runs_words(cloud_run)
     )
 
 
-def test_a_command_that_is_nowhere_fails_and_is_named_in_the_logs(cloud_run):
+def test_a_missing_command_fails_and_is_named_in_the_logs(cloud_run):
     image = cloud_run.push("commandless", config={"Cmd": ["no-such-command"]})
     failed(cloud_run, service("commandless", image))
     entries = cloud_run.logs('resource.labels.service_name="commandless"').json()["entries"]
     assert "no-such-command" in entries[0]["textPayload"]
 
 
-def test_a_failed_revision_gets_no_traffic_and_the_old_one_keeps_it(cloud_run, image):
-    """I5: a failure leaves the service serving what it served before."""
+def test_each_failure_decides_its_own_conditions(cloud_run, image):
+    """A container that exits is not healthy; a missing image or secret leaves that unknown."""
+    secret = service("conditions", image)
+    reference = {"secretKeyRef": {"name": "missing", "key": "latest"}}
+    container(secret)["env"] = [{"name": "SECRET", "valueFrom": reference}]
+    missing = service("conditions", "us-central1-docker.pkg.dev/acme/images/none:latest")
+    exiting = service("conditions", image, FAIL="1")
+    kinds = ("Ready", "ContainerHealthy", "ContainerReady", "ResourcesAvailable")
+    expected = {
+        "exits": (exiting, "HealthCheckContainerError", "False", "False", "True", "True"),
+        "image": (missing, "ContainerMissing", "False", "Unknown", "False", "Unknown"),
+        "secret": (secret, "SecretsAccessCheckFailed", "False", "Unknown", "Unknown", "False"),
+    }
+    for name, (document, reason, *states) in expected.items():
+        document["metadata"]["name"] = f"conditions-{name}"
+        settled = failed(cloud_run, document)
+        revision = cloud_run.revision(settled["status"]["latestCreatedRevisionName"])
+        assert [condition(revision, kind)["status"] for kind in kinds] == states
+        assert condition(revision)["reason"] == reason
+
+
+def test_a_failed_revision_gets_no_traffic_and_the_old_one_keeps_serving(cloud_run, image):
+    """I5: a failure leaves the traffic of the service unchanged."""
     cloud_run.ready(service("steady", image, "steady-a"))
     bad = service("steady", image, "steady-b", FAIL="1")
     assert cloud_run.replace(bad).status_code == 200

@@ -1,4 +1,4 @@
-"""The state folder's files."""
+"""The files of the state folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emulator import store
 from emulator.store import StateInUse, Store
 
 
-def test_a_write_that_is_cut_short_leaves_the_old_document(tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_the_old_document(tmp_path, monkeypatch):
     documents = Store(tmp_path)
     documents.write("a/b.json", {"number": 1})
 
@@ -30,7 +30,7 @@ def test_a_write_that_is_cut_short_leaves_the_old_document(tmp_path, monkeypatch
     assert documents.read("a/b.json") is None
 
 
-def test_a_document_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+def test_a_document_is_on_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     calls: list[str] = []
     sync, rename = os.fsync, os.replace
 
@@ -48,7 +48,7 @@ def test_a_document_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch)
     assert calls == ["sync", "rename", "sync"]
 
 
-def test_a_folder_is_taken_once(tmp_path):
+def test_a_folder_is_locked_once(tmp_path):
     held = store.lock(tmp_path)
     with pytest.raises(StateInUse):
         store.lock(tmp_path)

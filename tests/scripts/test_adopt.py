@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.config import pipelines
+from scripts.config.image_reference import ImageReference
 from scripts.init import adopt, tree
 from scripts.release import manifest
 from scripts.release.declared import differences
@@ -130,7 +131,8 @@ def test_a_service_is_adopted_as_production(fork: Fork) -> None:
     assert (made.environment.access, made.environment.confirm) == ("private", True)
     assert [check.path for check in made.checks] == ["/version", "/ready"]
     commit = "0" * 40
-    rendered = manifest.render(made, commit=commit, image="x@sha256:00", revision="web-0000000")
+    image = ImageReference.parse("x@sha256:00")
+    rendered = manifest.render(made, commit=commit, image=image, revision="web-0000000")
     assert differences(rendered, document) == []
     said = fork.done("init", "--environments", "staging,production",
                      "--project", "staging=acme-before")  # fmt: skip

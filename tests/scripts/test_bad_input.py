@@ -44,7 +44,7 @@ def test_an_unknown_option_and_a_missing_value(project: Project) -> None:
 def test_a_percentage_as_people_paste_it(project: Project) -> None:
     ended = project.ship("promote", "--to= 50 %")
     assert "percentage" not in ended.stderr
-    assert "makes its first release" in ended.stderr
+    assert "For its first release: ./ship deliver" in ended.stderr
 
 
 @pytest.mark.parametrize("percent", ["0", "101", "-5", "ten", "3.5"])
@@ -177,7 +177,7 @@ def test_nothing_to_roll_back_to(served: Project) -> None:
 
 def test_deploying_what_is_not_built(project: Project) -> None:
     shown = error(project.ship("deploy"), 2)
-    assert "is not in" in shown
+    assert "has no image of commit" in shown
     assert f"./ship build {project.name}" in shown
 
 

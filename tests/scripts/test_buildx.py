@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from scripts.cloud.registry import Registry
+from scripts.config.image_reference import ImageReference
 from scripts.errors import Failed, ShipError, UsageError
 from scripts.image.buildx import Builder
 from tests.conftest import LocalCloudRun
@@ -25,7 +26,7 @@ def build(
     return Builder(os.environ).build(
         context,
         dockerfile=context / "Dockerfile",
-        repository=repository,
+        repository=ImageReference.parse(repository),
         platform="linux/amd64",
         commit=COMMIT,
         earlier=earlier,
@@ -148,7 +149,7 @@ def test_failures(
 
 
 # Writes its arguments down, and names a digest.
-TELLS = """
+RECORDS = """
 echo "$@" >{log}
 while [ $# -gt 1 ]; do
   [ "$1" = --metadata-file ] && echo '{{"containerimage.digest": "sha256:1"}}' >"$2"
@@ -157,7 +158,7 @@ done
 """
 
 
-def told(
+def arguments_of(
     context: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -166,7 +167,7 @@ def told(
 ) -> str:
     """The arguments that docker is given with a driver."""
     log = tmp_path / "arguments"
-    fake_docker(tmp_path / "bin", TELLS.format(log=log), monkeypatch, driver)
+    fake_docker(tmp_path / "bin", RECORDS.format(log=log), monkeypatch, driver)
     assert build(context, "h.example/p/r/x", earlier=earlier) == "sha256:1"
     return log.read_text()
 
@@ -174,7 +175,7 @@ def told(
 def test_the_engine_keeps_layers_in_the_image_and_attests_nothing(
     context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = told(context, tmp_path, monkeypatch, "docker", ["e" * 40])
+    said = arguments_of(context, tmp_path, monkeypatch, "docker", ["e" * 40])
     assert f"--cache-from type=registry,ref=h.example/p/r/x:{'e' * 40} --cache-to type=inli" in said
     assert "--push --provenance false --sbom false" in said
 
@@ -184,7 +185,7 @@ def test_buildkit_keeps_all_stages_and_attests(
     context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
 ) -> None:
     """No tag is ever written twice: each commit's layers have their own."""
-    said = told(context, tmp_path, monkeypatch, driver, ["e" * 40])
+    said = arguments_of(context, tmp_path, monkeypatch, driver, ["e" * 40])
     assert f"--cache-from type=registry,ref=h.example/p/r/x/cache:{'e' * 40} " in said
     assert f"--cache-to type=registry,ref=h.example/p/r/x/cache:{COMMIT},mode=max," in said
     assert "ignore-error=true" in said
@@ -196,7 +197,7 @@ def test_the_time_of_an_image_does_not_change_with_the_commit(
     context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BuildKit would make the folder of WORKDIR, and all that follows, anew for each commit."""
-    said = told(context, tmp_path, monkeypatch, "docker-container")
+    said = arguments_of(context, tmp_path, monkeypatch, "docker-container")
     assert "--build-arg SOURCE_DATE_EPOCH=315532800 " in said
     assert "--cache-from" not in said
 
@@ -206,7 +207,7 @@ def test_nothing_secret_on_the_command_line(
 ) -> None:
     """I9. The arguments are the build's, and nothing of the environment's."""
     monkeypatch.setenv("ACCESS_TOKEN", "ya29.secret")
-    arguments = told(context, tmp_path, monkeypatch, "docker")
+    arguments = arguments_of(context, tmp_path, monkeypatch, "docker")
     assert "--platform linux/amd64" in arguments
     assert "ya29" not in arguments
 

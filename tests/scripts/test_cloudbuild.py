@@ -1,4 +1,4 @@
-"""What a Cloud Build file means: substitutions, order, variables, volumes, secrets, time.
+"""A rehearsal of Cloud Build files: substitutions, order, variables, volumes, secrets, timeouts.
 
 Each build here is small and runs in a scratch folder; test_cloudbuild_twin.py runs the real ones.
 """
@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.command.terminal import Progress
+from scripts.command.progress import Progress
 from scripts.errors import UsageError
+from scripts.rehearse import cloudbuild
 from scripts.rehearse.cloudbuild import build, runner
 from scripts.rehearse.cloudbuild.place import Place
 from tests.scripts.docker_help import needs_docker
@@ -26,19 +27,19 @@ NONE = "registry.invalid/none"
 
 
 class Lines(Progress):
-    """Keeps what is told."""
+    """Progress that keeps its lines."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.printed: list[str] = []
 
     def line(self, text: str) -> None:
-        self.told.append(text)
+        self.printed.append(text)
 
     def of(self, step: str) -> list[str]:
-        """What a step printed."""
+        """Return the output of a step."""
         start = f"{step}: "
-        mine = [line.removeprefix(start) for line in self.told if line.startswith(start)]
+        mine = [line.removeprefix(start) for line in self.printed if line.startswith(start)]
         return [line for line in mine if not line.startswith(("starts: ", "left out: "))]
 
 
@@ -55,7 +56,7 @@ def run(
     docker: bool = False,
     **given: str,
 ) -> tuple[dict[str, runner.End], Lines]:
-    """Run a build; how each step ended, and what was told."""
+    """Run a build, and return how each step ended and the printed lines."""
     loaded = load(folder, document, **given)
     workspace = folder / "workspace"
     workspace.mkdir()
@@ -77,12 +78,12 @@ def sh(script: str, **more: Any) -> dict[str, Any]:
         ("$COMMIT_SHA", SHA),
         ("${COMMIT_SHA}x", f"{SHA}x"),
         ("$_A/${_B}", "a/b"),
-        ("$_AB", "default"),  # the longest name that there is
+        ("$_AB", "default"),  # the longest name that matches
         ("$$_A $${_A} $$$_A", "$_A ${_A} $a"),
         ("$lower $1 $ ${x}", "$lower $1 $ ${x}"),
-        ("$SHORT_SHA.", "."),  # a built-in that this build has not
+        ("$SHORT_SHA.", "."),  # a built-in that this build lacks
         ("${_A:0:1}", "${_A:0:1}"),
-        ("$_C", "$_A"),  # what comes of a substitution is not looked at again
+        ("$_C", "$_A"),  # a substituted text is not substituted again
     ],
 )
 def test_substitutions(tmp_path: Path, text: str, expected: str) -> None:
@@ -127,30 +128,28 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"steps": [{**STEP, "args": ["$_NONE"]}]}, "'_NONE' in the template is not matched"),
     ({"steps": [{**STEP, "args": ["$NONE"]}]}, "not a valid built-in substitution"),
     ({"steps": [STEP], "substitutions": {"_A": "x"}}, "'_A' in the substitution data is not"),
-    ({"steps": [STEP], "substitutions": {"A": "x"}}, "substitutions.A: a name of one's own"),
+    ({"steps": [STEP], "substitutions": {"A": "x"}}, "a user's substitution is named _"),
     ({"steps": [STEP], "substitutions": {"PROJECT_ID": "x"}}, "substitutions.PROJECT_ID"),
     ({"steps": [STEP], "stepz": []}, "build.yaml:5: stepz: unknown key"),
     ({"steps": [{**STEP, "waitfor": []}]}, "did you mean 'waitFor'"),
     ({"steps": [{**STEP, "waitFor": ["later"]}, {**STEP, "id": "later"}]}, "has not been defined"),
     ({"steps": [{**STEP, "id": "a"}, {**STEP, "id": "a"}]}, "'a' is not unique"),
     ({"steps": [{**STEP, "id": "-"}]}, "'-' is not unique"),
-    ({"steps": [{**STEP, "script": "true"}]}, "script goes without args"),
+    ({"steps": [{**STEP, "script": "true"}]}, "script excludes args"),
     ({"steps": [{**STEP, "env": ["A"]}]}, "must be of the form KEY=VALUE"),
-    ({"steps": [{**STEP, "timeout": "5m"}]}, "is no duration"),
-    ({"steps": [{**STEP, "timeout": "20s"}], "timeout": "10s"}, "is not within the build's"),
+    ({"steps": [{**STEP, "timeout": "5m"}]}, "is not a duration"),
+    ({"steps": [{**STEP, "timeout": "20s"}], "timeout": "10s"}, "longer than the build's"),
     ({"steps": [STEP], "timeout": "86401s"}, "at most 24 hours"),
     ({"steps": [{**STEP, "volumes": [ONE]}]}, "used by one step only"),
-    ({"steps": [{**STEP, "volumes": [{**ONE, "path": "/workspace"}]}] * 2}, "not at /workspace"),
+    ({"steps": [{**STEP, "volumes": [{**ONE, "path": "/workspace"}]}] * 2}, "not an allowed path"),
     ({"steps": [{**STEP, "secretEnv": ["S"]}]}, "S is not in availableSecrets"),
     ({"steps": [STEP], "availableSecrets": {"secretManager": [
-        {"versionName": "projects/p/secrets/s/versions/1", "env": "S"}]}}, "S is used by no step"),
+        {"versionName": "projects/p/secrets/s/versions/1", "env": "S"}]}}, "no step uses S"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("document", "said"), WRONG, ids=[said for _, said in WRONG])
-def test_what_cloud_build_would_not_take(
-    tmp_path: Path, document: dict[str, Any], said: str
-) -> None:
+def test_what_cloud_build_would_reject(tmp_path: Path, document: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         load(tmp_path, document)
     assert said in f"{caught.value.message} {caught.value.hint}"
@@ -166,7 +165,7 @@ def test_loose_is_loose(tmp_path: Path) -> None:
 
 
 def test_steps_wait_for_what_they_name_and_run_side_by_side(tmp_path: Path) -> None:
-    """Each of the first two waits until the other has begun: one after the other would not end."""
+    """Each of the first two waits until the other has begun: in sequence they would never end."""
     meet = "touch $$ME; until [ -e $$OTHER ]; do sleep 0.01; done"
     document = {
         "steps": [
@@ -178,7 +177,7 @@ def test_steps_wait_for_what_they_name_and_run_side_by_side(tmp_path: Path) -> N
         "timeout": "20s",
     }
     ends, lines = run(tmp_path, document)
-    assert {end.status for end in ends.values()} == {"SUCCESS"}, lines.told
+    assert {end.status for end in ends.values()} == {"SUCCESS"}, lines.printed
 
 
 def test_a_failure_ends_the_build_and_what_runs_beside_it(tmp_path: Path) -> None:
@@ -195,6 +194,7 @@ def test_a_failure_ends_the_build_and_what_runs_beside_it(tmp_path: Path) -> Non
         "slow": "CANCELLED", "bad": "FAILURE", "later": "QUEUED",
     }  # fmt: skip
     assert ends["bad"].note == "exit code 3"
+    assert cloudbuild._result("build.yaml", [ends["bad"]], {}).code == 1
     assert time.monotonic() - started < 30
 
 
@@ -208,6 +208,8 @@ def test_allowed_failures(tmp_path: Path) -> None:
     }
     ends, _ = run(tmp_path, document)
     assert [end.status for end in ends.values()] == ["FAILURE", "FAILURE", "SUCCESS"]
+    assert [end.allowed for end in ends.values()] == [True, True, False]
+    assert cloudbuild._result("build.yaml", [*ends.values()], {}).code == 0
 
 
 @pytest.mark.parametrize("where", ["step", "build"])
@@ -221,8 +223,8 @@ def test_time_is_up(tmp_path: Path, where: str) -> None:
 
 
 def test_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step's win over the build's; nothing of whoever rehearses gets in but the path."""
-    monkeypatch.setenv("OF_WHOEVER_REHEARSES", "no")
+    """A step's variables override the build's; of the user's own only PATH gets in."""
+    monkeypatch.setenv("OF_THE_USER", "no")
     document = {
         "steps": [
             {"name": NONE, "id": "env", "entrypoint": "env", "env": ["A=step", "C=$_X; $$(id)"]},
@@ -232,7 +234,7 @@ def test_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     _, lines = run(tmp_path, document, _X="`id`")
     assert {"A=step", "B=build", "C=`id`; $(id)", "FROM_THE_PLACE=yes"} <= {*lines.of("env")}
-    assert not [line for line in lines.of("env") if "REHEARSES" in line or line.startswith("_X")]
+    assert not [line for line in lines.of("env") if "OF_THE_USER" in line or line.startswith("_X")]
     assert {"_X=`id`", f"COMMIT_SHA={SHA}", "A=build"} <= {*lines.of("map")}
 
 
@@ -256,7 +258,7 @@ def test_scripts_folders_and_volumes(tmp_path: Path) -> None:
 
 
 def test_secrets(tmp_path: Path) -> None:
-    """Only steps that name one get it, and it is told to nobody."""
+    """Only steps that name a secret get it, and it is never printed."""
     secret = {"versionName": "projects/acme-ops/secrets/s/versions/1", "env": "TOKEN"}
     document = {
         "steps": [
@@ -267,10 +269,10 @@ def test_secrets(tmp_path: Path) -> None:
     }
     ends, lines = run(tmp_path, document, secrets={"TOKEN": "hunter2"})
     assert [end.status for end in ends.values()] == ["SUCCESS", "SUCCESS"]
-    assert "hunter2" not in "\n".join(lines.told)
+    assert "hunter2" not in "\n".join(lines.printed)
 
 
-def test_the_entry_point_of_googles_builders_is_known_and_others_is_not(tmp_path: Path) -> None:
+def test_only_the_entry_points_of_googles_builders_are_known(tmp_path: Path) -> None:
     document = {
         "steps": [
             {"name": "gcr.io/cloud-builders/git", "id": "git", "args": ["--version"]},
@@ -279,13 +281,13 @@ def test_the_entry_point_of_googles_builders_is_known_and_others_is_not(tmp_path
     }
     ends, lines = run(tmp_path, document)
     assert lines.of("git")[0].startswith("git version")
-    assert "what the image runs is not known" in ends["none"].note
+    assert "its entry point is unknown without the image" in ends["none"].note
     assert ends["git"].where == "its command on this machine, not in its image"
 
 
 @needs_docker
-def test_in_its_own_image_if_that_can_be_had(tmp_path: Path) -> None:
-    """Workspace, home, volumes and secrets are there; the engine is left as it was."""
+def test_a_step_runs_in_its_own_image(tmp_path: Path) -> None:
+    """It gets workspace, home, volumes and secrets, and leaves nothing in the engine."""
     mine = {"name": IMAGE, "volumes": [{"name": "vol", "path": "/shared"}]}
     document = {
         "steps": [
@@ -300,7 +302,7 @@ def test_in_its_own_image_if_that_can_be_had(tmp_path: Path) -> None:
             {"versionName": "projects/p/secrets/s/versions/1", "env": "TOKEN"}]},
     }  # fmt: skip
     ends, lines = run(tmp_path, document, docker=True, secrets={"TOKEN": "once"})
-    assert lines.of("args") == ["/workspace/builder/homeonce"], lines.told
+    assert lines.of("args") == ["/workspace/builder/homeonce"], lines.printed
     assert ends["args"].where == f"in {IMAGE}"
     assert ends["slow"].status == "TIMEOUT"
     command = ["docker", "ps", "--quiet", "--filter", "name=shipway-rehearsal-"]

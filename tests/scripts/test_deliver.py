@@ -31,7 +31,7 @@ def test_a_first_release_serves(project: Project) -> None:
     assert image.partition("@")[2] == done["digest"]
 
 
-def test_what_runs_is_an_image_by_digest_for_this_platform_tagged_with_the_commit(
+def test_the_live_image_is_by_digest_for_this_platform_and_tagged_with_the_commit(
     served: Project,
 ) -> None:
     """I2: read back from the registry."""
@@ -75,7 +75,7 @@ def test_a_release_that_fails_its_checks_gets_no_traffic(served: Project) -> Non
     assert f"{served.revision(bad)} did not pass its smoke checks" in ended.stderr
     assert "field status is 'broken', expected 'ok'" in ended.stderr
     assert '"status": "broken"' in ended.stderr, "the body is the evidence"
-    assert "the service serves what it did before" in ended.stderr
+    assert f"traffic is unchanged: {next(iter(before))} 100 %" in ended.stderr
     assert f"./ship status {served.name}" in ended.stderr
     assert served.shares() == before
     assert served.revision(bad) not in {answer.revision for answer in answers}
@@ -112,9 +112,9 @@ def test_a_release_that_never_starts_shows_its_log(served: Project) -> None:
     assert ended.returncode == 1
     assert "did not start: HealthCheckContainerError" in ended.stderr
     assert "no database" in ended.stderr
-    assert "serves what it did before" in ended.stderr
+    assert f"traffic is unchanged: {next(iter(before))} 100 %" in ended.stderr
     assert served.shares() == before
-    # What never started stands in nobody's way: not of the next release, nor of a rollback.
+    # A revision that never started blocks neither the next release nor a rollback.
     good = served.commit(start="listen")
     served.done("deliver")
     assert served.shares() == {served.revision(good): 100}
@@ -185,7 +185,7 @@ def test_after_a_first_release_that_never_started_the_next_one_serves(project: P
     assert project.shares() == {project.revision(good): 100}
 
 
-def test_what_is_not_committed_is_left_out_and_that_is_said(served: Project) -> None:
+def test_uncommitted_changes_are_left_out_with_a_note(served: Project) -> None:
     (served.folder / served.name / "settings.json").write_text("{broken")
     (served.pipeline / "smoke.yaml").write_text("broken: [")
     ended = served.ship("deliver")
@@ -244,7 +244,7 @@ def test_killed_at_any_moment_a_delivery_leaves_a_whole_plan(served: Project) ->
     assert served.shares() == {served.revision(commit): 100}
 
 
-def test_what_others_put_on_the_service_is_kept(served: Project) -> None:
+def test_tags_and_labels_of_others_are_kept(served: Project) -> None:
     """I8: tags, labels and annotations; and I1: their 'latest' is pinned to what it means now."""
     first = served.shares()
     service = served.service()

@@ -89,7 +89,7 @@ def test_other_logins_stay_where_they_are(users: Path, server: str) -> None:
         assert (answer["Username"], answer["Secret"]) == ("me", "s3cret:with-colon")
 
 
-def test_nothing_that_lets_somebody_in_is_written(users: Path) -> None:
+def test_no_secret_is_written(users: Path) -> None:
     held = base64.b64encode(b"me:s3cret:with-colon").decode()
     with docker_login.environment(HOST, TOKEN) as environment:
         folder = Path(environment["DOCKER_CONFIG"])
@@ -143,7 +143,7 @@ rollout:
 def test_a_commit_is_pushed_with_a_workflows_identity(
     project: Project, owner: Owner, tmp_path: Path
 ) -> None:
-    """As a GitHub Actions job does it: federated credentials, nobody ever typed docker login."""
+    """As in a GitHub Actions job: federated credentials, and no docker login."""
     owner.trust_github()
     owner.let_github_impersonate(DEPLOYER)
     staging = STAGING.format(project=PROJECT, endpoint=owner.url)
@@ -154,12 +154,12 @@ def test_a_commit_is_pushed_with_a_workflows_identity(
     project.commit()
     job = owner.job(repository="acme/app", ref="refs/heads/main")
     credentials = owner.credentials(tmp_path / "credentials.json", job)
-    nobody = tmp_path / "nobody"
-    nobody.mkdir()
-    (nobody / "cli-plugins").symlink_to(Path.home() / ".docker/cli-plugins")
+    no_login = tmp_path / "no-login"
+    no_login.mkdir()
+    (no_login / "cli-plugins").symlink_to(Path.home() / ".docker/cli-plugins")
     variables = {
         "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
-        "DOCKER_CONFIG": str(nobody),
+        "DOCKER_CONFIG": str(no_login),
     }
     reader = "roles/artifactregistry.reader"
     owner.grant(repository("images"), reader, f"serviceAccount:{DEPLOYER}")
@@ -171,9 +171,9 @@ def test_a_commit_is_pushed_with_a_workflows_identity(
     owner.grant(repository("images"), writer, f"serviceAccount:{DEPLOYER}")
     built = project.done("build", "--env", "staging", **variables)
     assert built["built"] is True
-    assert not (nobody / "config.json").exists()
+    assert not (no_login / "config.json").exists()
     project.commit()
     again = project.ship("build", "--env", "staging", **variables)
     assert again.returncode == 0, again.stderr
-    assert "are used again" in again.stderr
+    assert "reusing layers of commit" in again.stderr
     assert "ya29." not in refused.stderr + again.stderr + again.stdout

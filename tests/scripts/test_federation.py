@@ -1,7 +1,7 @@
-"""Who gets in: federation.py's condition and bindings against the local token service.
+"""Who gets in: the condition and bindings of permissions.py, tested on the local token service.
 
-Each refusal is asked for twice: of the provider as it is, and of one without the part of the
-condition that is meant to stop it. The second lets the token in, so it is that part that stops it.
+Each refusal is tested twice: with the whole condition, and with a provider that lacks the part that
+should refuse the token. The second provider accepts it, which proves that this part refuses it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from tests.federation_help import NUMBERS, REPOSITORY, pipeline, planned
 from tests.identity_help import Owner
 
 MINE = {"repository": "acme/app", "repository_id": "4711", "repository_owner_id": "42"}
-DELIVER = "acme/app/.github/workflows/deliver.yml@"
+FILES = "acme/app/.github/workflows"
+MAIN = permissions.BRANCH
+DELIVER, DELIVER_TO = f"{FILES}/deliver.yml@{MAIN}", f"{FILES}/deliver-to.yml@{MAIN}"
 
 
 class Door:
-    """A local token service with the pool, its provider, and the accounts of two environments."""
+    """A local token service with the pool, its providers, and the accounts of two environments."""
 
     def __init__(self, url: str) -> None:
         self.owner = Owner(url)
@@ -82,7 +84,7 @@ class Door:
         return self.exchange(self.token(claims, name), name)
 
     def speaks_as(self, account: Account, claims: dict[str, Any]) -> int:
-        """The status with which a job is answered that wants to speak as an account."""
+        """Return the status of a job's request for an access token of an account."""
         entered = self.knock(claims)
         assert entered.ok, entered.text
         answer = requests.post(
@@ -106,10 +108,10 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     "claims",
     [
         {},
-        {"environment": "staging"},
-        {"environment": "production", "event_name": "workflow_dispatch"},
-        {"event_name": "workflow_dispatch", "workflow_ref": DELIVER.replace("deliver", "rollback")
-         + permissions.BRANCH},
+        # deliver.yml calls deliver-to.yml for an environment.
+        {"job_workflow_ref": DELIVER_TO, "environment": "production"},
+        {"event_name": "workflow_dispatch", "workflow_ref": f"{FILES}/rollback.yml@{MAIN}",
+         "environment": "production"},
         # Renamed by its owner: the numbers stay.
         {"repository": "acme/renamed"},
         # The form of the subject in repositories made since June 2026, and one over Google's limit.
@@ -127,26 +129,36 @@ def test_the_main_branch_of_this_repository_gets_in(door: Door, claims: dict[str
     [
         # Another repository of the same owner.
         ("repository", {"repository": "acme/other", "repository_id": "9"}),
-        # The name was freed and taken by somebody else, with the repository moved to them or not.
+        # The name was freed and someone else took it, with or without the repository.
         ("owner", {"repository_owner_id": "666"}),
         ("repository", {"repository_id": "9"}),
-        # Another branch, its own workflow file or main's, called from there.
-        ("branch", {"ref": "refs/heads/evil", "workflow_ref": f"{DELIVER}refs/heads/main"}),
-        ("branch", {"ref": "refs/heads/main2", "job_workflow_ref": f"{DELIVER}refs/heads/main"}),
-        ("branch", {"ref": "refs/tags/main", "job_workflow_ref": f"{DELIVER}refs/heads/main"}),
-        ("workflow", {"workflow_ref": f"{DELIVER}refs/heads/evil"}),
-        # What runs on main on a stranger's account: it has main's ref and main's file.
+        # Another branch, although the workflow files are those of main.
+        ("branch", {"ref": "refs/heads/evil", "workflow_ref": DELIVER}),
+        ("branch", {"ref": "refs/heads/main2", "workflow_ref": DELIVER}),
+        ("branch", {"ref": "refs/tags/main", "workflow_ref": DELIVER}),
+        ("branch", {"ref": "refs/heads/evil", "workflow_ref": DELIVER,
+                    "job_workflow_ref": DELIVER_TO}),
+        # Events that a stranger can cause, which run main's files on main.
         ("event", {"event_name": "pull_request_target"}),
         ("event", {"event_name": "issue_comment"}),
         ("event", {"event_name": "workflow_run"}),
-        # Another workflow of this repository, and one of another repository.
-        ("workflow", {"workflow_ref": f"acme/app/.github/workflows/docs.yml@{permissions.BRANCH}"}),
-        ("workflow", {"job_workflow_ref": "evil/x/.github/workflows/deliver.yml@refs/heads/main"}),
-        # Claims that are not there.
+        # Another workflow of this repository, another branch's or a nameless one calls
+        # deliver-to.yml.
+        ("workflow", {"workflow_ref": f"{FILES}/docs.yml@{MAIN}", "environment": "production",
+                      "job_workflow_ref": DELIVER_TO}),
+        ("workflow", {"workflow_ref": f"{FILES}/deliver.yml@refs/heads/evil",
+                      "job_workflow_ref": DELIVER_TO}),
+        ("workflow", {"workflow_ref": None, "job_workflow_ref": DELIVER_TO}),
+        # deliver.yml calls another file of this repository, of another one or of a branch.
+        ("job", {"job_workflow_ref": f"{FILES}/docs.yml@{MAIN}"}),
+        ("job", {"job_workflow_ref": "evil/x/.github/workflows/deliver-to.yml@refs/heads/main"}),
+        ("job", {"job_workflow_ref": f"{FILES}/deliver-to.yml@refs/heads/evil"}),
+        ("job", {"job_workflow_ref": None}),
+        # A claim is missing.
         ("owner", {"repository_owner_id": None}),
     ],
 )  # fmt: skip
-def test_each_part_of_the_condition_stops_somebody(
+def test_each_part_of_the_condition_stops_a_token(
     door: Door, stopped_by: str, claims: dict[str, Any]
 ) -> None:
     refused = door.knock(claims)
@@ -166,25 +178,26 @@ def test_each_part_of_the_condition_stops_somebody(
         {"event_name": "pull_request", "ref": "refs/pull/7/merge", "environment": "production"},
         {"ref": "refs/heads/evil"},
         {"ref": "refs/tags/v1"},
+        {"workflow_ref": f"{FILES}/docs.yml@{MAIN}"},
         {"repository_id": None},
     ],
 )
-def test_what_several_parts_stop(door: Door, claims: dict[str, Any]) -> None:
+def test_several_parts_stop_a_token(door: Door, claims: dict[str, Any]) -> None:
     refused = door.knock(claims)
     assert refused.status_code == 400, refused.text
-    # Without a number there is nothing to map either.
+    # Without the number the mapping fails, too.
     expected = "invalid_grant" if "repository_id" in claims and not claims["repository_id"] else ""
     assert refused.json()["error"] == (expected or "unauthorized_client")
 
 
 def test_only_its_own_jobs_speak_as_an_account(door: Door) -> None:
-    """The build's job as the pusher, each environment's as its deployer, and nothing else."""
+    """The build's job is the pusher, each environment's job its deployer, and no other job is."""
     staging, production = door.plans["staging"], door.plans["production"]
     jobs: dict[str, dict[str, Any]] = {
         "build": {},
-        "staging": {"environment": "staging"},
-        "production": {"environment": "production"},
-        "other": {"environment": "main"},
+        "staging": {"environment": "staging", "job_workflow_ref": DELIVER_TO},
+        "production": {"environment": "production", "job_workflow_ref": DELIVER_TO},
+        "other": {"environment": "main", "job_workflow_ref": DELIVER_TO},
     }
     accounts = {
         "build": staging.pusher,
@@ -202,8 +215,17 @@ def test_only_its_own_jobs_speak_as_an_account(door: Door) -> None:
         assert {door.speaks_as(runtime, claims) for claims in jobs.values()} == {403}
 
 
+def test_productions_deployer_needs_its_environment(door: Door) -> None:
+    """The job that GitHub starts after the approval, and no other job of the same file."""
+    deployer = door.plans["production"].deployer
+    job = {"job_workflow_ref": DELIVER_TO}
+    assert door.speaks_as(deployer, job) == 403
+    assert door.speaks_as(deployer, {**job, "environment": "staging"}) == 403
+    assert door.speaks_as(deployer, {**job, "environment": "production"}) == 200
+
+
 def test_another_repository_of_the_same_pool_speaks_as_none(door: Door) -> None:
-    """Members are the pool's, whichever provider let them in."""
+    """Members belong to the pool, so that the provider does not matter."""
     other = msgspec.structs.replace(REPOSITORY, repository_id=9, name="other")
     door.make("github-9", " && ".join(other.conditions().values()))
     claims = {
@@ -220,7 +242,7 @@ def test_another_repository_of_the_same_pool_speaks_as_none(door: Door) -> None:
     assert answer.status_code == 403
 
 
-def test_tokens_that_are_not_githubs_or_not_for_us(door: Door) -> None:
+def test_tokens_of_another_issuer_or_for_another_audience(door: Door) -> None:
     """Wrong audience, expired, signed by another key, unsigned."""
     name = door.provider.id
     good = door.token({}, name)
@@ -247,7 +269,7 @@ def roles(plan: Federation, member: str) -> set[tuple[str, str]]:
 
 
 def test_the_roles_of_production() -> None:
-    """All of them, so that one more is a decision and not an accident."""
+    """The complete list, so that a new role is a decision and not an accident."""
     plan = planned("production")
     region = "projects/acme-prod/locations/us-central1"
     images = "projects/acme-ops/locations/us-central1/repositories/services"
@@ -291,8 +313,8 @@ def test_each_need_names_a_role_that_gives_its_permission() -> None:
     assert {(need.role, need.resource) for need in needs} <= given
 
 
-def test_no_identity_of_ours_can_change_who_may_do_what() -> None:
-    """Nor read a secret that is not its own, nor touch a service that is not."""
+def test_no_identity_can_change_who_may_do_what() -> None:
+    """Nor act as an account other than the service's; roles on a whole project only read."""
     for env in ("staging", "production"):
         plan = planned(env)
         for binding in plan.bindings:
@@ -338,7 +360,7 @@ def test_secrets_and_smoke_checks_of_a_private_service() -> None:
     assert (permissions.RUN_INVOKER, service) in roles(plan, plan.deployer.member)
 
 
-def test_without_an_account_to_run_as_it_says_what_to_add() -> None:
+def test_a_missing_account_to_run_as_is_reported() -> None:
     bare = msgspec.structs.replace(pipeline("staging"), overlay={})
     with pytest.raises(UsageError) as refused:
         permissions.plan(REPOSITORY, [bare], [], NUMBERS)
@@ -346,7 +368,7 @@ def test_without_an_account_to_run_as_it_says_what_to_add() -> None:
     assert "app-runtime@acme-staging.iam.gserviceaccount.com" in str(refused.value.hint)
 
 
-def test_names_of_accounts_fit_whatever_the_environment_is_called() -> None:
+def test_names_of_accounts_fit_every_name_of_an_environment() -> None:
     for env in ("qa", "production", "a-very-long-name-of-an-environment", "Eins_Zwei", "eins-zwei"):
         named = msgspec.structs.replace(pipeline("staging"), env=env)
         wide = msgspec.structs.replace(REPOSITORY, repository_id=1234567890)

@@ -1,4 +1,4 @@
-"""The preflight before a deploy: the manifest in the registry is read back, and says what it is."""
+"""The check before a deploy reads the image's manifest back from the registry."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import requests
 
-from scripts.command.call import Call
-from scripts.command.options import WritingOptions
+from scripts.cloud.google import Google
+from scripts.config import pipelines
+from scripts.config.image_reference import ImageReference
 from scripts.errors import Refused, UsageError
-from scripts.image.images import Images
+from scripts.image.commit_images import CommitImages
 from scripts.machine import git
-from scripts.service.context import Context
 from tests.scripts.conftest import Project
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
@@ -30,8 +30,9 @@ class Pushed:
         self.project = project
         self.digest: str = project.done("build")["digest"]
         self.commit = git.commit(project.folder)
-        self.images = Images(Context(WritingOptions(), Call("deploy", project.folder)))
-        self.url = f"{project.cloud_run.url}/v2/{self.images.path}"
+        pipeline = pipelines.load(project.folder, None, "local")
+        self.images = CommitImages(pipeline, Google(pipeline), project.folder)
+        self.url = f"{project.cloud_run.url}/v2/{self.images.repository.path}"
 
     def manifest(self, reference: str) -> dict[str, Any]:
         answer = requests.get(f"{self.url}/manifests/{reference}", headers={"Accept": OCI})
@@ -63,7 +64,7 @@ class Pushed:
 
     def refused(self, digest: str | None = None) -> Refused | UsageError:
         with pytest.raises((Refused, UsageError)) as caught:
-            self.images.checked(self.commit, digest)
+            self.images.check(self.commit, digest)
         return caught.value
 
 
@@ -73,21 +74,21 @@ def pushed(project: Project) -> Pushed:
 
 
 def test_the_commits_own_image(pushed: Pushed) -> None:
-    reference = f"{pushed.images.repository}@{pushed.digest}"
-    assert pushed.images.checked(pushed.commit) == reference
-    assert pushed.images.checked(pushed.commit, pushed.digest) == reference
+    reference = pushed.images.repository.by_digest(pushed.digest)
+    assert pushed.images.check(pushed.commit) == reference
+    assert pushed.images.check(pushed.commit, pushed.digest) == reference
 
 
 def test_no_image(pushed: Pushed) -> None:
     pushed.project.commit()
     error = pushed.project.ship("deploy")
     assert error.returncode == 2
-    assert f"is not in {pushed.images.repository}" in error.stderr
+    assert f"{pushed.images.repository} has no image of commit" in error.stderr
     assert "./ship build" in error.stderr
 
 
 @pytest.mark.parametrize("digest", ["latest", "sha256:12", OTHER.upper(), f"{OTHER}0", ""])
-def test_what_is_no_digest(pushed: Pushed, digest: str) -> None:
+def test_text_that_is_not_a_digest(pushed: Pushed, digest: str) -> None:
     error = pushed.refused(digest)
     assert isinstance(error, UsageError)
     assert error.message == f"--digest {digest}: not a digest: sha256: and 64 hexadecimal digits"
@@ -116,18 +117,18 @@ def test_a_digest_of_another_commit(pushed: Pushed) -> None:
 def test_a_digest_whose_commit_has_no_tag(pushed: Pushed) -> None:
     pushed.project.commit()
     pushed.commit = git.commit(pushed.project.folder)
-    assert "no tag says so" in pushed.refused(pushed.digest).message
+    assert f"there is no tag {pushed.commit.sha}" in pushed.refused(pushed.digest).message
 
 
 def test_a_digest_that_the_commits_tag_names_no_longer(pushed: Pushed) -> None:
-    pushed.with_config(pushed.commit.sha, author="somebody else")
+    pushed.with_config(pushed.commit.sha, author="someone else")
     error = pushed.refused(pushed.digest)
     assert "is not the image of commit" in error.message
     assert error.hint == "leave --digest out to deliver the commit's own image"
 
 
 def test_a_tag_that_is_not_this_commits(pushed: Pushed) -> None:
-    """Somebody gave another commit's image this commit's tag."""
+    """Someone gave another commit's image this commit's tag."""
     earlier = pushed.commit.sha
     manifest = pushed.manifest(earlier)
     commit = pushed.project.commit()
@@ -146,7 +147,7 @@ def test_a_tag_that_is_not_this_commits(pushed: Pushed) -> None:
 def test_an_image_of_an_arm_laptop(
     pushed: Pushed, monkeypatch: pytest.MonkeyPatch, index: bool
 ) -> None:
-    """Said as Cloud Run would say it, which is what people search for, and how to mend it."""
+    """The error has Cloud Run's own words, which people search for, and the fix."""
     digest = pushed.with_config(pushed.commit.sha, architecture="arm64", os="linux")
     if index:
         arm = {"mediaType": OCI, "digest": digest, "size": 1}
@@ -157,7 +158,7 @@ def test_an_image_of_an_arm_laptop(
         ]
         document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
         digest = pushed.put(pushed.commit.sha, document, INDEX)
-    monkeypatch.setattr(Images, "platform", "linux/amd64")
+    monkeypatch.setattr(CommitImages, "platform", "linux/amd64")
     error = pushed.refused()
     assert isinstance(error, Refused)
     kind = INDEX if index else OCI
@@ -169,8 +170,8 @@ def test_an_image_of_an_arm_laptop(
 
 def test_room_is_made_with_the_registrys_own_command(pushed: Pushed) -> None:
     images = pushed.images
-    images.repository = "us-central1-docker.pkg.dev/acme/services/app"
-    image, tag = f"{images.repository}@{OTHER}", f"{images.repository}:{pushed.commit.sha}"
+    there = ImageReference.parse("us-central1-docker.pkg.dev/acme/services/app")
+    image, tag = there.by_digest(OTHER), there.by_tag(pushed.commit.sha)
     docker = "gcloud artifacts docker"
     assert images._away(image).startswith(f"{docker} images delete {image} --delete-tags; then ./")
     assert images._away(tag).startswith(f"{docker} tags delete {tag}; then ./ship build")
@@ -198,9 +199,9 @@ def test_an_index_with_attestations_is_taken(
     ]
     document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
     digest = pushed.put(pushed.commit.sha, document, INDEX)
-    monkeypatch.setattr(Images, "platform", "linux/amd64")
-    reference = pushed.images.checked(pushed.commit, digest)
-    assert reference.endswith(f"@{digest}")
+    monkeypatch.setattr(CommitImages, "platform", "linux/amd64")
+    reference = pushed.images.check(pushed.commit, digest)
+    assert reference.digest == digest
     assert pushed.images.attestations(reference) == kinds
     again = pushed.project.done("build")
     assert again["built"] is False

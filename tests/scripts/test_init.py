@@ -84,16 +84,14 @@ class Fork:
         }
 
     def jobs(self) -> dict[str, Any]:
-        """deliver.yml's jobs: what each waits for, and whether its outcome is handed on."""
+        """deliver.yml's jobs: what each waits for, and its condition."""
         text = (self.folder / ".github/workflows/deliver.yml").read_text()
         made: dict[str, Any] = {}
         for name, job in yaml.safe_load(text)["jobs"].items():
             made[name] = None
-            if "environment" in job:
-                assert job["environment"]["name"] == name
-                assert job["concurrency"]["group"] == f"deliver-{name}"
-                assert f"--env {name} " in job["steps"][-1]["run"]
-                made[name] = (job["needs"], job.get("if"), "outputs" in job)
+            if "uses" in job:
+                assert job["with"]["environment"] == name
+                made[name] = (job["needs"], job.get("if"))
         first = next(name for name in made if made[name])
         assert f"./ship build --env {first}\n" in text
         self.check_cloud_build(made)
@@ -104,15 +102,16 @@ class Fork:
         given = {"_SERVICE_ACCOUNT": "x@acme-ops.iam.gserviceaccount.com"}
         made = build.load(self.folder, "cloudbuild/deliver.yaml", {}, given).build
         steps = {step.id: step for step in made.steps if step.id not in ("history", "docker")}
+        assert f"ENVIRONMENT={[*jobs][1]}" in steps["build"].env
         assert [*steps] == [*jobs]
         for name, job in jobs.items():
             if job is None:
                 continue
             before = job[0] if isinstance(job[0], str) else job[0][-1]
             assert steps[name].wait_for == [before]
-            assert f"./ship deliver --env {name} " in steps[name].script
-            assert ("outcome" in steps[name].script) == (before != "build")
-            assert f"outputs/{before}/" in steps[name].script
+            assert {f"ENVIRONMENT={name}", f"AFTER={'' if before == 'build' else before}",
+                    f"SHIPWAY_OUTPUTS=.shipway/outputs/{name}"} <= {*steps[name].env}  # fmt: skip
+            assert '--env "$ENVIRONMENT"' in steps[name].script
 
     def yaml(self, name: str) -> Any:
         return yaml.safe_load((self.folder / "pipelines" / name).read_text())
@@ -172,16 +171,16 @@ def test_environments_come_and_go(fork: Fork) -> None:
     assert pipelines.environments(fork.folder, "orders") == ["live", "local", "test"]
     live = pipelines.load(fork.folder, "orders", "live").environment
     assert (live.after, live.regions) == ("test", ["europe-west1", "us-east1"])
-    assert fork.jobs() == {"build": None, "test": ("build", None, True), "live": (
-        ["build", "test"], "${{ needs.test.outputs.outcome == 'delivered' }}", False)}  # fmt: skip
+    assert fork.jobs() == {"build": None, "test": ("build", None), "live": (
+        ["build", "test"], "${{ needs.test.outputs.outcome == 'delivered' }}")}  # fmt: skip
     fork.done("init", "--environments", "live")
     assert pipelines.load(fork.folder, "orders", "live").environment.after is None
-    assert fork.jobs() == {"build": None, "live": ("build", None, False)}
+    assert fork.jobs() == {"build": None, "live": ("build", None)}
     fork.done("init", "--environments", "live,more,last", "--project", "more=orders-more",
               "--project", "last=orders-last")  # fmt: skip
     assert [*fork.jobs()] == ["build", "live", "more", "last"]
     assert fork.jobs()["more"] == (
-        ["build", "live"], "${{ needs.live.outputs.outcome == 'delivered' }}", True)  # fmt: skip
+        ["build", "live"], "${{ needs.live.outputs.outcome == 'delivered' }}")  # fmt: skip
 
 
 def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
@@ -196,6 +195,19 @@ def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
     dependabot = yaml.safe_load((fork.folder / ".github/dependabot.yml").read_text())
     directories = [update["directory"] for update in dependabot["updates"]]
     assert directories == ["/", "/requirements", "/code", "/code"]
+
+
+@pytest.mark.parametrize("name", [triggers.DELIVER, triggers.CLOUD_BUILD])
+def test_a_trigger_that_is_not_ours_stays_and_a_broken_one_is_named(fork: Fork, name: str) -> None:
+    path = fork.folder / name
+    path.write_text("jobs:\nsteps: []\n")
+    fork.done("init", "orders", *ANSWERS, "--environments", "staging,production,last",
+              "--project", "last=orders-last")  # fmt: skip
+    assert path.read_text() == "jobs:\nsteps: []\n"
+    path.write_text("jobs: [\n")
+    ended = fork.ship("init", "--environments", "staging")
+    assert ended.returncode == 2
+    assert f"{name}:2: not valid YAML" in ended.stderr
 
 
 @pytest.mark.parametrize(

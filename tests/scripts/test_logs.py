@@ -31,7 +31,7 @@ def ask(project: Project, path: str) -> str:
     return url
 
 
-def test_what_was_written_and_asked_oldest_first(served: Project) -> None:
+def test_output_and_requests_oldest_first(served: Project) -> None:
     urls = [ask(served, f"/page?n={n}") for n in range(3)]
     found = texts(served)
     assert any(text.startswith("starting ") for text in found)

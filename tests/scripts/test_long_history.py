@@ -46,7 +46,7 @@ def aged(tmp_path: Path, fresh_cloud_run: LocalCloudRun) -> Aged:
 def test_status_history_and_rollback_find_what_they_need(aged: Aged) -> None:
     shown = aged.status()["revisions"]
     assert [one["revision"] for one in shown] == [aged.second, aged.first]
-    assert [one["state"] for one in shown] == ["serving", "to roll back to"]
+    assert [one["state"] for one in shown] == ["serving", "rollback target"]
     listed = aged.done("history", "--limit", "100")["revisions"]
     assert {one["revision"] for one in listed} == {aged.first, aged.second, *aged.made}
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.config import pipelines
+from scripts.config.image_reference import ImageReference
 from scripts.release import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +87,7 @@ def test_the_same_input_renders_the_same_bytes(chance: random.Random, env: str) 
         manifest=_shuffled(pipeline.manifest, chance),
         overlay=_shuffled(pipeline.overlay, chance),
     )
-    image = "host/project/services/app@sha256:00"
+    image = ImageReference.parse("host/project/services/app@sha256:00")
     rendered = [
         manifest.to_bytes(manifest.render(p, commit=COMMIT, image=image, revision="app-0123456"))
         for p in (pipeline, other)
@@ -94,17 +95,17 @@ def test_the_same_input_renders_the_same_bytes(chance: random.Random, env: str) 
     assert rendered[0] == rendered[1]
 
 
-def test_what_is_rendered() -> None:
+def test_the_rendered_service() -> None:
     """I2: the image by digest, the commit as a label; I1: no word of traffic."""
     pipeline = pipelines.load(ROOT / "tests", "app", "production")
-    image = "host/project/services/app@sha256:00"
+    image = ImageReference.parse("host/project/services/app@sha256:00")
     made = manifest.render(pipeline, commit=COMMIT, image=image, revision="app-0123456")
     template = made["spec"]["template"]
     assert template["metadata"]["name"] == "app-0123456"
     assert template["metadata"]["labels"] == {"commit-sha": COMMIT, "managed-by": "shipway"}
     assert template["metadata"]["annotations"]["autoscaling.knative.dev/minScale"] == "1"
     assert template["metadata"]["annotations"]["autoscaling.knative.dev/maxScale"] == "10"
-    assert template["spec"]["containers"][0]["image"] == image
+    assert template["spec"]["containers"][0]["image"] == str(image)
     assert made["metadata"]["namespace"] == "acme-prod"
     assert "traffic" not in made["spec"]
 

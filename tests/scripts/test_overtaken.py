@@ -1,4 +1,4 @@
-"""A late run of an older commit steps aside: nothing is changed, nothing is wrong."""
+"""A late run of an older commit steps aside: nothing changes, and nothing is wrong."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def test_an_older_commit_steps_aside(two: Two, how: list[str]) -> None:
     ended = project.ship("deliver", "--commit", two.older, *how)
     assert ended.returncode == 0, ended.stderr
     assert (
-        f"{two.older[:7]} steps aside: {two.newer[:7]} is newer and serves 100 % in local;"
-        f" to go back on purpose: ./ship rollback {project.name}"
+        f"{two.older[:7]} steps aside: {two.newer[:7]} is newer and serves 100 % in local."
+        f" To go back on purpose: ./ship rollback {project.name}"
     ) in ended.stdout
     assert version(project) == before
     assert not has_image(project, two.older)
     assert project.revision(two.older) not in project.revisions()
 
 
-def test_it_is_told_to_a_workflow(two: Two) -> None:
+def test_a_workflow_gets_the_outcome(two: Two) -> None:
     project = two.project
     output = project.folder / "output"
     done = project.done("deliver", "--commit", two.older, GITHUB_OUTPUT=str(output))
@@ -66,8 +66,8 @@ def test_it_is_told_to_a_workflow(two: Two) -> None:
     assert "\ndelivered\n" in output.read_text()
 
 
-def test_going_back_on_purpose_is_as_it_says(two: Two) -> None:
-    """What it tells to type goes to the very commit, where that has a revision."""
+def test_the_printed_command_goes_back_on_purpose(two: Two) -> None:
+    """The command that it prints goes to that commit, where it has a revision."""
     project = two.project
     first = project.git("rev-parse", "HEAD~2")
     said = project.ship("deliver", "--commit", first).stdout
@@ -77,25 +77,25 @@ def test_going_back_on_purpose_is_as_it_says(two: Two) -> None:
     assert project.shares() == {project.revision(first): 100}
 
 
-def test_the_commit_that_serves_is_delivered_again_as_ever(two: Two) -> None:
+def test_the_commit_that_serves_can_be_delivered_again(two: Two) -> None:
     """I6."""
     before = version(two.project)
     assert two.project.done("deliver")["outcome"] == "delivered"
     assert version(two.project) == before
 
 
-def test_what_is_under_way_without_traffic_counts(served: Project) -> None:
+def test_a_release_without_traffic_counts(served: Project) -> None:
     older, newer = served.commit(), served.commit()
     served.done("build")
     served.done("deploy")
     before = version(served)
     ended = served.ship("deliver", "--commit", older)
-    assert f"{newer[:7]} is newer and is under way in local" in ended.stdout
+    assert f"{newer[:7]} is newer and is being released in local" in ended.stdout
     assert version(served) == before
 
 
 def test_after_a_rollback_the_older_commit_may_come(two: Two) -> None:
-    """I7: what was rolled back from keeps nobody; its hold does, until somebody resumes."""
+    """I7: a rolled-back revision blocks no one; its hold does, until someone resumes."""
     project = two.project
     project.done("rollback")
     held = project.ship("deliver", "--commit", two.older)
@@ -106,7 +106,7 @@ def test_after_a_rollback_the_older_commit_may_come(two: Two) -> None:
     assert project.shares() == {project.revision(two.older): 100}
 
 
-def test_a_newer_commit_that_failed_keeps_nobody(served: Project) -> None:
+def test_a_newer_commit_that_failed_blocks_no_one(served: Project) -> None:
     older = served.commit()
     for broken in ({"health": "broken"}, {"health": "ok", "start": "exit"}):
         served.commit(**broken)
@@ -163,8 +163,8 @@ def test_overtaken_while_a_step_is_watched(served: Project) -> None:
         assert process.poll() is None
     newer = served.commit()
     served.done("deliver")
-    told, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert json.loads(told)["outcome"] == "overtaken"
-    assert json.loads(told)["commit"] == older
+    assert json.loads(output)["outcome"] == "overtaken"
+    assert json.loads(output)["commit"] == older
     assert served.shares() == {served.revision(newer): 100}

@@ -69,11 +69,11 @@ RUNS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_what_cloud_run_fills_in_is_no_difference() -> None:
+def test_defaults_of_cloud_run_are_not_differences() -> None:
     assert differences(FILES, RUNS) == []
 
 
-def test_what_a_service_declares_holds_nothing_of_the_system() -> None:
+def test_a_declared_manifest_contains_nothing_of_the_system() -> None:
     made = declared(RUNS)
     assert made["metadata"] == {
         "name": "web",
@@ -104,7 +104,7 @@ def test_what_a_service_declares_holds_nothing_of_the_system() -> None:
         ),
     ],
 )
-def test_what_differs_is_named_by_its_path(
+def test_a_difference_is_named_by_its_path(
     path: list[str | int], value: Any, expected: tuple[str, str | None, str | None]
 ) -> None:
     runs = copy.deepcopy(RUNS)
@@ -120,7 +120,7 @@ def test_what_differs_is_named_by_its_path(
 def test_a_service_that_is_not_there_would_be_made(project: Project) -> None:
     ended = project.ship("plan")
     assert ended.returncode == 4, ended.stderr
-    assert f"{project.name} does not exist in us-central1: a deploy makes it" in ended.stdout
+    assert f"{project.name} does not exist in us-central1: a deploy creates it" in ended.stdout
 
 
 def test_from_no_change_to_a_change_and_back(served: Project) -> None:

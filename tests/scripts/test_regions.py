@@ -1,4 +1,4 @@
-"""A service in two regions: every verb does the same in both; a failure in one is one in both."""
+"""A service in two regions: every verb acts in both, and reports what happened in each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from scripts.config.pipelines import ENDPOINT_VARIABLE
+from tests.relay import Relay
 from tests.scripts.conftest import Project
 
 REGIONS = ["us-central1", "europe-west1"]
@@ -22,8 +24,33 @@ def both(project: Project) -> Project:
     return project
 
 
+@pytest.fixture
+def candidate(both: Project) -> Project:
+    """A second commit is deployed without traffic in two regions."""
+    both.commit()
+    both.done("build")
+    both.done("deploy")
+    return both
+
+
+def names(project: Project) -> tuple[str, str]:
+    """The revisions of the first commit that serves and of the newest one."""
+    newest, before = project.git("log", "--format=%H", "-2").split()
+    return project.revision(before), project.revision(newest)
+
+
+def refusing(project: Project, *regions: str, status: tuple[int, str] = (409, "ABORTED")) -> Relay:
+    """A relay on which every write in these regions is refused."""
+
+    def refuse(method: str, path: str) -> tuple[int, str] | None:
+        written = method == "PUT" and any(f"/locations/{region}/" in path for region in regions)
+        return status if written else None
+
+    return Relay(project.cloud_run.url, refuse=refuse)
+
+
 def shares(project: Project) -> list[Any]:
-    """Each region's shares, as status tells them."""
+    """Each region's shares, as status shows them."""
     return [
         {row["revision"]: row["percent"] for row in region["revisions"] if row["percent"]}
         for region in project.done("status")["regions"]
@@ -76,8 +103,83 @@ def test_a_check_that_fails_in_one_region_stops_both(both: Project) -> None:
     assert shares(both) == before
 
 
-def test_one_region_s_trouble_is_not_another_s(both: Project) -> None:
-    """A region without the service stops neither a hold nor a rollback in the others."""
+def test_promote_reports_the_region_that_moved_and_the_one_that_did_not(
+    candidate: Project,
+) -> None:
+    old, new = names(candidate)
+    with refusing(candidate, "europe-west1") as relay:
+        there = {ENDPOINT_VARIABLE: relay.url}
+        ended = candidate.ship("promote", "--format", "json", **there)
+    assert ended.returncode == 1, ended.stderr
+    done = json.loads(ended.stdout)
+    assert [(r["region"], r["changed"]) for r in done["regions"]] == [("us-central1", True)]
+    assert done["regions"][0]["after"] == {old: 90, new: 10}
+    assert done["errors"] == [
+        f"europe-west1: gave up after 8 attempts: someone else keeps changing {candidate.name}"
+    ]
+    assert shares(candidate) == [{old: 90, new: 10}, {old: 100}]
+
+
+def test_promote_prints_both_regions_and_the_one_behind_catches_up(candidate: Project) -> None:
+    old, new = names(candidate)
+    with refusing(candidate, "europe-west1") as relay:
+        ended = candidate.ship("promote", **{ENDPOINT_VARIABLE: relay.url})
+    assert ended.returncode == 1, ended.stderr
+    assert "nothing changed" not in ended.stdout + ended.stderr
+    assert "FAILED in europe-west1: gave up after 8 attempts" in ended.stdout
+    assert f"To go on: ./ship promote {candidate.name}" in ended.stdout
+    candidate.done("promote")
+    assert shares(candidate) == [{old: 90, new: 10}] * 2
+    candidate.done("promote", "--all")
+    assert shares(candidate) == [{new: 100}] * 2
+
+
+def test_promote_goes_on_where_one_region_has_finished(candidate: Project) -> None:
+    _, new = names(candidate)
+    with refusing(candidate, "europe-west1") as relay:
+        candidate.ship("promote", "--all", **{ENDPOINT_VARIABLE: relay.url})
+    candidate.done("promote", "--all")
+    assert shares(candidate) == [{new: 100}] * 2
+
+
+def test_promote_leaves_later_regions_alone_after_a_failure(candidate: Project) -> None:
+    old, _ = names(candidate)
+    with refusing(candidate, "us-central1") as relay:
+        ended = candidate.ship("promote", **{ENDPOINT_VARIABLE: relay.url})
+    assert ended.returncode == 3
+    assert "us-central1: gave up after 8 attempts" in ended.stderr
+    assert "; not tried in europe-west1" in ended.stderr
+    assert shares(candidate) == [{old: 100}] * 2
+
+
+def test_an_error_in_every_region_names_every_region(candidate: Project) -> None:
+    candidate.done("promote")
+    before = shares(candidate)
+    with refusing(candidate, *REGIONS) as relay:
+        ended = candidate.ship("rollback", **{ENDPOINT_VARIABLE: relay.url})
+    assert ended.returncode == 3
+    for region in REGIONS:
+        assert f"{region}: gave up after 8 attempts" in ended.stderr
+    assert shares(candidate) == before
+
+
+def test_a_rollout_that_fails_in_one_region_is_moved_back_in_both(candidate: Project) -> None:
+    """I5."""
+    old, _ = names(candidate)
+    with refusing(candidate, "europe-west1", status=(500, "INTERNAL")) as relay:
+        ended = candidate.ship("rollout", **{ENDPOINT_VARIABLE: relay.url})
+    assert ended.returncode == 1
+    assert f"moved back: us-central1 serves {old} 100 %" in ended.stderr
+    assert "(done in us-central1)" in ended.stderr
+    assert (
+        f"traffic was moved back: us-central1: {old} 100 %; europe-west1: {old} 100 %"
+        in ended.stderr
+    )
+    assert shares(candidate) == [{old: 100}] * 2
+
+
+def test_a_region_without_the_service_stops_no_other(both: Project) -> None:
+    """It stops neither a hold nor a rollback in the other regions."""
     both.commit()
     both.done("deliver")
     path = both.pipeline / "local.yaml"
@@ -88,4 +190,4 @@ def test_one_region_s_trouble_is_not_another_s(both: Project) -> None:
     assert [region["region"] for region in done["regions"]] == ["us-central1"]
     assert done["regions"][0]["hold"].startswith("rollback-")
     assert "asia-east1" in done["errors"][0]
-    assert "FAILED: there is no service" in both.ship("resume").stdout
+    assert "FAILED in asia-east1: there is no service" in both.ship("resume").stdout

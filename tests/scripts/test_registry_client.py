@@ -211,7 +211,7 @@ def test_other_bytes_than_the_digest_says(http_session: requests.Session) -> Non
         Registry(url, http_session).resolve("x", digest)
 
 
-def test_nobody_there(http_session: requests.Session) -> None:
+def test_no_server_answers(http_session: requests.Session) -> None:
     with answering(lambda *_: (200, {}, b"")) as url:
         pass
     with pytest.raises(ShipError) as caught:
@@ -255,7 +255,7 @@ def test_a_token_is_not_even_asked_for_over_http(image: PackedImage) -> None:
 
 
 def test_a_token_reaches_a_registry_on_this_machine(image: PackedImage) -> None:
-    """A local Cloud Run may want to know who pushes; nobody else can listen."""
+    """A local Cloud Run may ask who pushes; no one else can listen."""
     session = Recording()
     Registry("http://127.0.0.1:1", session, lambda _: "T").push("x", "v", image, lambda _: None)
     own = {a for _, url, a in session.sent if url.startswith("http://127.0.0.1:1/")}

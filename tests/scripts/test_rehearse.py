@@ -1,7 +1,7 @@
 """The real workflows, run with act against a scratch local Cloud Run that enforces IAM.
 
-In the place of the actions of others stand those of tests/actions/: no internet is needed. What
-they stand for is not tested here.
+Stand-ins in tests/actions/ replace third-party actions, so that the tests need no internet. The
+real actions are not tested here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from scripts.errors import UsageError
 from scripts.rehearse import workflow
+from scripts.setup.permissions import DELIVER_TO
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE
 from tests.scripts.docker_help import needs_docker
@@ -43,7 +45,7 @@ overlay:
       spec:
         serviceAccountName: shop-runtime@acme-{env}.iam.gserviceaccount.com
 """
-# What this project's own checks and tests are is not the point: a fork has its own.
+# A fork has its own checks and tests.
 NOXFILE = """
 import nox
 
@@ -59,7 +61,7 @@ TEST = "def test_it():\n    assert True\n"
 
 
 class Fork:
-    """A fork with a small service of its own, and the workflows as they are."""
+    """A fork with a small service of its own, and the real workflows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -106,25 +108,25 @@ class Fork:
             words += ["--builder", "pack"]
         return subprocess.run(
             [sys.executable, str(ROOT / "scripts"), *words],
-            cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "somebody", **env},
+            cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "someone", **env},
             capture_output=True, text=True, check=False, timeout=240,
         )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Fork:
-    """One fork for the tests that leave it as it is."""
+    """One fork for all tests that do not change it."""
     return Fork(tmp_path_factory.mktemp("fork"))
 
 
 def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """Job -> result, as the table says."""
+    """Return job -> result from the table."""
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
     return {row[0]: row[1] for row in rows if len(row) > 1 and row[0] != "rehearsed"}
 
 
 def test_deliver(forked: Fork) -> None:
-    """Built once, to staging, the same digest to production; nobody else's identity used (I2)."""
+    """One build, then the same digest in staging and production, with their own identities (I2)."""
     done = forked.rehearse()
     assert done.returncode == 0, done.stderr
     assert jobs(done) == {"build": "success", "staging": "success", "production": "success"}
@@ -164,7 +166,7 @@ def test_promote_to_a_percentage(forked: Fork) -> None:
     assert "0 %     35 %" in done.stderr
 
 
-def test_rollback_and_what_was_typed_is_no_shell(forked: Fork) -> None:
+def test_rollback_runs_no_shell_in_user_input(forked: Fork) -> None:
     made = Path(tempfile.gettempdir(), f"made-{uuid.uuid4().hex[:8]}")
     reason = f"--yes $(touch {made}) `touch {made}`; touch {made} \" ' & touch {made}"
     inputs = ("--input", "environment=production", "--input", f"reason={reason}")
@@ -172,7 +174,7 @@ def test_rollback_and_what_was_typed_is_no_shell(forked: Fork) -> None:
     assert done.returncode == 0, done.stderr
     assert jobs(done) == {"rollback": "success"}
     assert "on hold" in done.stderr
-    assert "by somebody, 2" in done.stderr
+    assert "by someone, 2" in done.stderr
     assert reason in done.stderr
     assert not made.exists()
 
@@ -192,7 +194,7 @@ def test_resume(forked: Fork) -> None:
 
 
 def test_another_branch_is_refused(forked: Fork) -> None:
-    """The provider's condition: whatever a branch's workflow says, it gets no identity."""
+    """The provider's condition: a workflow of a branch gets no identity."""
     inputs = ("--input", "environment=production")
     done = forked.rehearse("rollback", *inputs, "--ref", "refs/heads/mine")
     assert done.returncode == 1
@@ -200,6 +202,32 @@ def test_another_branch_is_refused(forked: Fork) -> None:
     assert "rejected by the attribute condition" in done.stderr
     assert "docs/security.md" in done.stderr
     assert "on hold" not in done.stderr
+
+
+OTHER = """
+name: Other
+on:
+  workflow_dispatch:
+permissions: {}
+jobs:
+  production:
+    uses: ./.github/workflows/deliver-to.yml
+    permissions: {contents: read, id-token: write}
+    with:
+      environment: production
+      digest: sha256:0000000000000000000000000000000000000000000000000000000000000000
+"""
+
+
+def test_another_workflow_that_calls_the_same_file_is_refused(tmp_path: Path) -> None:
+    """The condition names the file that the run starts from, not only the one with the job."""
+    fork = Fork(tmp_path)
+    fork.write(".github/workflows/other.yml", OTHER)
+    fork.commit("another caller", health="ok")
+    done = fork.rehearse("other")
+    assert done.returncode == 1
+    assert jobs(done) == {"production": "failure"}
+    assert "rejected by the attribute condition" in done.stderr
 
 
 def test_a_job_without_the_permission_gets_no_token(tmp_path: Path) -> None:
@@ -222,7 +250,7 @@ def test_deliver_with_docker(forked: Fork) -> None:
 
 @needs_docker
 def test_ci(forked: Fork) -> None:
-    """Checks, tests, and the trial delivery with the image that Docker built."""
+    """Checks, tests, and the trial delivery of an image that Docker built."""
     done = forked.rehearse("ci")
     assert done.returncode == 0, done.stderr
     assert jobs(done) == {"check": "success", "trial": "success"}
@@ -230,7 +258,7 @@ def test_ci(forked: Fork) -> None:
 
 
 def test_a_commit_that_adds_an_environment(tmp_path: Path) -> None:
-    """What was there before it has nowhere to go: the commit itself is delivered first."""
+    """The previous commit lacks the environment, so that the commit itself is delivered first."""
     fork = Fork(tmp_path)
     fork.write("pipelines/shop/qa.yaml", ENVIRONMENT.format(env="qa", after="after: staging"))
     fork.commit("one more", health="ok")
@@ -245,7 +273,7 @@ def test_nothing_is_left_in_the_repository(forked: Fork) -> None:
 
 @pytest.mark.parametrize("at", ["before", "job"])
 def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
-    """Ended while a container is waited for: before the workflow runs, and in one of its steps."""
+    """Interrupted while it waits for a container: before the workflow, and in one of its steps."""
     fork = Fork(tmp_path / "fork")
     (scratch := tmp_path / "tmp").mkdir()
     os.mkfifo(began := tmp_path / "began")
@@ -254,7 +282,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
     fork.write("shop/server.py", server)
     fork.commit("it never listens", health="ok")
     if at == "before":
-        fork.commit("nor does this", health="ok", note="another")
+        fork.commit("another that never listens", health="ok", note="another")
     words = ["rehearse", "--builder", "pack", "--actions", str(ROOT / "tests" / "actions")]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts"), *words],
@@ -269,13 +297,13 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
     assert list(scratch.iterdir()) == []
 
 
-def test_an_action_that_is_not_there(forked: Fork, tmp_path: Path) -> None:
+def test_a_missing_action(forked: Fork, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts"), "rehearse", "--actions", str(tmp_path)],
         cwd=forked.folder, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2
-    assert f"--actions {tmp_path}: no " in done.stderr
+    assert f"--actions {tmp_path}: actions/attest-build-provenance is not in" in done.stderr
     assert "git clone https://github.com/" in done.stderr
 
 
@@ -288,7 +316,7 @@ def test_actions_that_cannot_be_fetched(forked: Fork) -> None:
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "ship: act could not fetch the actions of others from GitHub" in done.stderr
+    assert "ship: act could not fetch third-party actions from GitHub" in done.stderr
     assert "  | Unable to clone https://github.com/google-github-actions/auth" in done.stderr
     assert "--actions FOLDER" in done.stderr
 
@@ -302,6 +330,7 @@ def test_actions_that_cannot_be_fetched(forked: Fork) -> None:
         (["rollback", "--input", "env=staging"], "did you mean 'environment'?"),
         (["rollback", "--input", "environment=qa"], "production, staging"),
         (["deliver", "--ref", "main"], "refs/heads/main"),
+        (["deliver-to"], "deliver-to.yml runs only when another workflow calls it"),
     ],
 )
 def test_bad_input(forked: Fork, words: list[str], said: str) -> None:
@@ -312,22 +341,53 @@ def test_bad_input(forked: Fork, words: list[str], said: str) -> None:
 
 def test_the_copy_differs_in_what_act_lacks_only() -> None:
     real = workflow.load(ROOT, "deliver", {})
-    copied = yaml.load(real.copy(lambda job: {}, lambda job: {}), Loader=workflow._Loader)
-    for job in real.data["jobs"].values():
-        job.pop("concurrency", None)
-        job.setdefault("env", {})
-    assert copied == real.data
-    again = real.copy(lambda job: {"DEPLOYER": f"it's {job.environment}"}, lambda job: {"A": "b"})
-    assert (
-        "${{ 'it''s production' }}"
-        in yaml.load(again, Loader=workflow._Loader)["jobs"]["production"]["steps"][1]["with"][
-            "service_account"
-        ]
+    copies = copied(real, {}, {})
+    called = [name for name in copies if name != "deliver.yml"]
+    assert [f"staging.{DELIVER_TO}", f"production.{DELIVER_TO}"] == called
+    files = [real.data, real.called["staging"].data, real.called["production"].data]
+    for original, copy in zip(files, copies.values(), strict=True):
+        for id_, job in original["jobs"].items():
+            job.pop("concurrency", None)
+            job.pop("name", None)
+            if "uses" in job:
+                job["uses"] = f"./../copies/{id_}.{DELIVER_TO}"
+            else:
+                job.setdefault("env", {})
+        assert copy == {**original, "name": "Deliver"}
+
+
+def test_a_copy_has_its_environments_variables_and_access_to_the_issuer() -> None:
+    real = workflow.load(ROOT, "deliver", {})
+    copies = copied(real, {"DEPLOYER": "it's {}"}, {"A": "b"})
+    job = copies[f"production.{DELIVER_TO}"]["jobs"]["deliver"]
+    assert job["steps"][1]["with"]["service_account"] == "${{ 'it''s production' }}"
+    assert job["env"] == {"A": "b"}
+    assert "env" not in copies["deliver.yml"]["jobs"]["production"]
+
+
+def test_a_called_job_has_no_right_that_its_caller_lacks() -> None:
+    real = workflow.load(ROOT, "deliver", {})
+    assert {job.id: job.tokens for job in real.jobs} == {
+        "build": True, "staging": True, "production": True,
+    }  # fmt: skip
+    real.data["jobs"]["staging"]["permissions"] = {"contents": "read"}
+    real.called["production"].data["jobs"]["deliver"]["permissions"] = {"contents": "read"}
+    assert {job.id: job.tokens for job in real.jobs} == {
+        "build": True, "staging": False, "production": False,
+    }  # fmt: skip
+
+
+def copied(real: workflow.Workflow, variables: dict[str, str], env: dict[str, str]) -> Any:
+    made = real.copies(
+        "./../copies",
+        lambda job: {k: v.format(job.environment) for k, v in variables.items()},
+        lambda job: env,
     )
+    return {name: yaml.load(text, Loader=workflow._Loader) for name, text in made.items()}
 
 
-def test_no_workflow_at_all(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_workflow(tmp_path: Path) -> None:
     (tmp_path / ".github/workflows").mkdir(parents=True)
     (tmp_path / ".github/workflows/a.yml").write_text("- 1\n")
-    with pytest.raises(UsageError, match=r"a\.yml: no workflow"):
+    with pytest.raises(UsageError, match=r"a\.yml: not a workflow"):
         workflow.load(tmp_path, "a", {})

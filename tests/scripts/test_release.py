@@ -14,7 +14,7 @@ from scripts.release import changes, state, traffic
 from scripts.release.changes import Actor
 from scripts.release.state import State
 
-ACTOR = Actor(by="somebody", at="2026-01-02T03:04:05Z", why="because")
+ACTOR = Actor(by="someone", at="2026-01-02T03:04:05Z", why="because")
 
 
 def revision(name: str, ready: str = "True") -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Releases(RuleBasedStateMachine):
 
     @initialize()
     def first_release(self) -> None:
-        self._write(changes.deployed(None, declared("app-0"), "app-0", "sha-0", ACTOR))
+        self._write(changes.deploy(None, declared("app-0"), "app-0", "sha-0", ACTOR))
         self.revisions.append(revision("app-0"))
 
     def _write(self, service: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Releases(RuleBasedStateMachine):
         name = f"app-{len(self.revisions)}"
         before = self.state
         self._write(
-            changes.deployed(before, declared(name), name, f"sha-{len(self.revisions)}", ACTOR)
+            changes.deploy(before, declared(name), name, f"sha-{len(self.revisions)}", ACTOR)
         )
         self.revisions.append(revision(name, ready))
         assert self.state.shares == before.shares, "a deploy moves no traffic"
@@ -72,7 +72,7 @@ class Releases(RuleBasedStateMachine):
     def promote(self, to: int | None) -> None:
         before = self.state
         try:
-            percent = changes.next_percent(before, [10, 50, 100], to)
+            percent = changes.choose_percent([before], [10, 50, 100], to)
             change = changes.step(before, before.candidate or "", percent, ACTOR, verb="promote")
         except (Refused, UsageError):
             return
@@ -86,11 +86,11 @@ class Releases(RuleBasedStateMachine):
     def rollback(self) -> None:
         before = self.state
         try:
-            target = changes.back_to(before, None)
+            target = changes.choose_target(before, None)
         except (Refused, UsageError):
             return
         assert before.trusts(target), "I4"
-        change = changes.rollback(before, target, ACTOR, hold=True, verb="rollback")
+        change = changes.roll_back(before, target, ACTOR, hold=True, verb="rollback")
         self._write(changes.apply(before, change))
         after = self.state
         assert after.shares == {target: 100}
@@ -103,19 +103,19 @@ class Releases(RuleBasedStateMachine):
     def hold(self) -> None:
         before = self.state
         if before.hold is None:
-            self._write(changes.apply(before, changes.held(before, "h", ACTOR)))
+            self._write(changes.apply(before, changes.hold(before, "h", ACTOR)))
             assert self.state.shares == before.shares
 
     @precondition(lambda self: self.state.hold)
     @rule()
     def resume(self) -> None:
         before = self.state
-        self._write(changes.apply(before, changes.resumed(before, ACTOR)))
+        self._write(changes.apply(before, changes.resume(before, ACTOR)))
         assert self.state.hold is None
         assert self.state.shares == before.shares
 
     @rule(tag=st.sampled_from(["beta", "preview-7"]), data=st.data())
-    def somebody_tags(self, tag: str, data: st.DataObject) -> None:
+    def someone_tags(self, tag: str, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from([r["metadata"]["name"] for r in self.revisions]))
         self.foreign_tags[tag] = name
         self._write(
@@ -123,7 +123,7 @@ class Releases(RuleBasedStateMachine):
                 **self.service,
                 "spec": {
                     **self.service["spec"],
-                    "traffic": traffic.tagged(self.service["spec"]["traffic"], tag, name),
+                    "traffic": traffic.tag(self.service["spec"]["traffic"], tag, name),
                 },
             }
         )
@@ -146,13 +146,13 @@ TestReleases.settings = settings(max_examples=60, stateful_step_count=25, deadli
 
 
 def test_a_share_is_never_taken_away_by_a_step() -> None:
-    """Somebody promoted the release by hand while its rollout was at an earlier step."""
+    """Someone promoted the release by hand while its rollout was at an earlier step."""
     now = served(("app-2", 20), ("app-9", 80))
     change = changes.step(now, "app-9", 50, ACTOR, verb="rollout")
     assert not change.moves
 
 
-def test_what_shipway_made_is_known_to_be_good_only_when_it_was_found_so() -> None:
+def test_a_revision_of_shipway_is_known_good_only_after_its_checks() -> None:
     """I4: a first revision serves before its checks; failing them, it is nothing to go back to."""
     now = served(("app-2", 50), ("app-9", 50))
     change = changes.step(now, "app-9", 100, ACTOR, verb="rollout")
@@ -186,16 +186,16 @@ def served(
 
 def test_while_two_serve_a_rollback_goes_to_the_stable_one_not_to_the_one_before_it() -> None:
     now = served(("app-2", 90), ("app-9", 10), known_good='["app-2", "app-1"]')
-    assert changes.back_to(now, None) == "app-2"
+    assert changes.choose_target(now, None) == "app-2"
 
 
 def test_a_finished_release_rolls_back_to_the_one_before_it() -> None:
     now = served(("app-9", 100), known_good='["app-9", "app-2", "app-1"]')
-    assert changes.back_to(now, None) == "app-2"
+    assert changes.choose_target(now, None) == "app-2"
 
 
-def test_a_hold_that_nobody_can_read_still_holds() -> None:
-    """I7: an annotation that somebody broke is a hold, not none."""
+def test_an_unreadable_hold_still_holds() -> None:
+    """I7: a broken annotation counts as a hold."""
     now = served(("app-2", 100))
     now.service["metadata"]["annotations"]["shipway/hold"] = "{broken"
     now = state.read_state(now.service, [revision("app-9"), revision("app-2")], "app")
@@ -206,7 +206,7 @@ def test_a_hold_that_nobody_can_read_still_holds() -> None:
 def test_a_hold_is_overridden_by_its_name_only() -> None:
     """I7."""
     now = served(("app-2", 100))
-    held = changes.apply(now, changes.held(now, "incident-42", ACTOR))
+    held = changes.apply(now, changes.hold(now, "incident-42", ACTOR))
     now = state.read_state(held, [revision("app-9"), revision("app-2")], "app")
     with pytest.raises(Refused, match="incident-42"):
         changes.step(now, "app-9", 10, ACTOR, verb="promote", override="incident-41")
@@ -217,7 +217,7 @@ def test_a_hold_is_overridden_by_its_name_only() -> None:
 
 def test_a_displaced_release_neither_gets_traffic_nor_moves_it_back() -> None:
     now = served(("app-2", 100), candidate="app-9")
-    with pytest.raises(Refused, match="no longer under way"):
+    with pytest.raises(Refused, match="no longer the candidate"):
         changes.step(now, "app-8", 10, ACTOR, verb="rollout")
     assert not changes.withdraw(now, "app-8", "app-2", ACTOR).moves
 
@@ -237,18 +237,18 @@ def test_a_good_commit_delivered_again_is_what_a_rollback_goes_to() -> None:
         ours=("app-2", "app-9"),
     )  # fmt: skip
     assert now.stable == "app-2"
-    assert changes.back_to(now, None) == "app-2"
+    assert changes.choose_target(now, None) == "app-2"
 
 
 def test_a_rollback_typed_twice_goes_back_once() -> None:
     """I6: two people, or one in a hurry."""
     now = served(("app-9", 100), known_good='["app-9", "app-2", "app-1"]')
-    assert changes.back_to(now, None) == "app-2"
-    service = changes.apply(now, changes.rollback(now, "app-2", ACTOR, hold=True, verb="rollback"))
+    assert changes.choose_target(now, None) == "app-2"
+    service = changes.apply(now, changes.roll_back(now, "app-2", ACTOR, hold=True, verb="rollback"))
     names = ("app-1", "app-2", "app-9")
     now = state.read_state(service, [revision(name) for name in names], "app")
-    assert changes.back_to(now, None) == "app-2"
-    assert not changes.rollback(now, "app-2", ACTOR, hold=True, verb="rollback").moves
+    assert changes.choose_target(now, None) == "app-2"
+    assert not changes.roll_back(now, "app-2", ACTOR, hold=True, verb="rollback").moves
 
 
 def test_a_template_goes_back_exactly_as_it_was_read() -> None:
@@ -260,12 +260,12 @@ def test_a_template_goes_back_exactly_as_it_was_read() -> None:
     assert changes.apply(now, change)["spec"]["template"] == template
 
 
-def test_what_others_put_on_the_service_is_kept_by_a_deploy() -> None:
+def test_a_deploy_keeps_the_labels_and_annotations_of_others() -> None:
     """I8."""
     now = served(("app-2", 100))
     now.service["metadata"]["annotations"]["acme.example/team"] = "web"
     now.service["metadata"]["labels"] = {"cost-center": "7"}
-    written = changes.deployed(now, declared("app-9"), "app-9", "sha-9", ACTOR)
+    written = changes.deploy(now, declared("app-9"), "app-9", "sha-9", ACTOR)
     assert written["metadata"]["annotations"]["acme.example/team"] == "web"
     assert written["metadata"]["labels"] == {"cost-center": "7", "commit-sha": "app-9"}
 
@@ -282,7 +282,7 @@ def test_where_nothing_ready_serves_a_release_takes_everything(percent: int) -> 
 def test_the_history_is_kept_short() -> None:
     now = served(("app-2", 100))
     for _ in range(100):
-        written = changes.apply(now, changes.resumed(now, ACTOR))
+        written = changes.apply(now, changes.resume(now, ACTOR))
         now = state.read_state(written, [revision("app-2")], "app")
     assert len(now.log) == 30
-    assert now.log[-1].by == "somebody"
+    assert now.log[-1].by == "someone"

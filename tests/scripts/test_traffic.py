@@ -45,13 +45,13 @@ def test_a_tag_moves_no_traffic_and_no_other_tag(
     before: list[traffic.Target], tag: str, revision: str
 ) -> None:
     """I8."""
-    after = traffic.tagged(before, tag, revision)
+    after = traffic.tag(before, tag, revision)
     assert traffic.shares(after) == traffic.shares(before)
     assert traffic.tags(after) == {**traffic.tags(before), tag: revision}
 
 
 @given(plans(), st.sampled_from(REVISIONS))
-def test_what_follows_the_latest_revision_is_pinned_to_the_one_it_means(
+def test_a_target_that_follows_the_latest_revision_is_pinned_to_its_name(
     plan: list[traffic.Target], latest: str
 ) -> None:
     """I1: targets that others made follow the latest revision are named as they resolve now."""
@@ -65,7 +65,7 @@ def test_what_follows_the_latest_revision_is_pinned_to_the_one_it_means(
         else:
             spec.append(target)
             status.append(target)
-    pinned = traffic.pinned(spec, status, latest)
+    pinned = traffic.pin(spec, status, latest)
     assert not any("latestRevision" in target for target in pinned)
     assert traffic.shares(pinned) == traffic.shares(plan)
     assert traffic.tags(pinned) == traffic.tags(plan)
@@ -73,7 +73,7 @@ def test_what_follows_the_latest_revision_is_pinned_to_the_one_it_means(
 
 def test_one_target_with_tag_and_share_keeps_both() -> None:
     spec = [{"revisionName": "app-1111111", "percent": 100, "tag": "beta"}]
-    assert traffic.pinned(spec, spec, None) == [
+    assert traffic.pin(spec, spec, None) == [
         {"revisionName": "app-1111111", "percent": 100},
         {"revisionName": "app-1111111", "tag": "beta"},
     ]

@@ -1,1 +1,1 @@
-"""Packs an image without Docker, from the Dockerfile."""
+"""Pack an image without Docker, from the Dockerfile."""

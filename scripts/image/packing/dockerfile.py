@@ -1,7 +1,7 @@
-"""Reads a Dockerfile into stages of instructions. Syntax only: `stages` says what they do.
+"""Read a Dockerfile into stages of instructions. Syntax only: `stages` runs them.
 
 Source: Dockerfile reference, "Format", "Parser directives", "FROM", "ARG".
-The parser is our own: `dockerfile-parse` knows no here-documents, no flags, no `${X:-default}`.
+The package `dockerfile-parse` supports neither here-documents, flags nor `${X:-default}`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _HERE_DOCUMENT = re.compile(r"(?:^|\s)\d*<<-?\s*[\"']?[A-Za-z_]")
 
 
 class DockerfileError(UsageError):
-    """A Dockerfile that cannot be read, or asks for what the pack builder cannot do.
+    """A Dockerfile that is malformed, or that the pack builder cannot build.
 
-    The message begins with `FILE:LINE: `.
+    The message starts with `FILE:LINE: `.
     """
 
     def __init__(
@@ -46,8 +46,11 @@ class DockerfileError(UsageError):
 class Instruction:
     """One instruction.
 
-    name: in capitals. line: of its first line, from 1. value: what follows the name and the flags,
-    continuation lines joined. flags: as written, `--mount=a --mount=b` is (("mount", "a"), …).
+    Attributes:
+        line: the number of its first line, from 1.
+        name: in capitals.
+        value: the rest after name and flags, with continuation lines joined.
+        flags: as written: `--mount=a --mount=b` is (("mount", "a"), …).
     """
 
     file: str
@@ -66,14 +69,14 @@ class Instruction:
     def error(
         self, message: str, hint: str | None = None, *, evidence: list[str] | None = None
     ) -> DockerfileError:
-        """An error about this instruction, which the message quotes, shortened."""
+        """Make an error about this instruction; the message quotes it, shortened."""
         quoted = self.text if len(self.text) <= 60 else f"{self.text[:59].rstrip()}…"
         return DockerfileError(
             self.file, self.line, f"{quoted}: {message}", hint, evidence=evidence
         )
 
     def exec_form(self) -> list[str] | None:
-        """The value as a JSON list of strings; None where it is not one (the shell form)."""
+        """Return the value as a JSON list of strings; None for the shell form."""
         if not self.value.startswith("["):
             return None
         try:
@@ -85,28 +88,28 @@ class Instruction:
         return None
 
     def raw_words(self) -> list[str]:
-        """The value's words with their quotes and variables."""
+        """Return the value's words, with their quotes and variables."""
         try:
             return shellwords.split(self.value, self.escape)
         except ValueError as error:
             raise self.error(str(error)) from None
 
     def expand(self, text: str, variables: Mapping[str, str]) -> str:
-        """`text` of this instruction, unquoted and with its variables replaced."""
+        """Unquote a text of this instruction and replace its variables."""
         try:
             return shellwords.expand(text, variables, self.escape)
         except ValueError as error:
             raise self.error(str(error)) from None
 
     def words(self, variables: Mapping[str, str]) -> list[str]:
-        """The words of either form, unquoted and with their variables replaced."""
+        """Return the words of either form, unquoted and with variables replaced."""
         words = self.exec_form()
         if words is None:
             words = self.raw_words()
         return [self.expand(word, variables) for word in words]
 
     def pairs(self, variables: Mapping[str, str]) -> dict[str, str]:
-        """The `KEY=value` pairs of ENV, LABEL and the like; also the old form `KEY value`."""
+        """Return the `KEY=value` pairs of ENV or LABEL; also reads the old form `KEY value`."""
         words = self.raw_words()
         if words and "=" not in words[0]:
             key, _, value = self.value.partition(" ")
@@ -124,7 +127,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: its FROM, the image or stage it starts from (as written), and what follows."""
+    """A stage: its FROM, the image or stage that it starts from (as written), its instructions."""
 
     start: Instruction
     base: str
@@ -141,9 +144,15 @@ class Dockerfile:
 
 
 def read(path: Path, file: str) -> Dockerfile:
-    """Read the Dockerfile at `path`; `file` is what errors call it.
+    """Read the Dockerfile at `path`.
 
-    Raises UsageError where there is none, DockerfileError with file and line where it is malformed.
+    Args:
+        path: the file.
+        file: its name in errors.
+
+    Raises:
+        UsageError: the file does not exist or cannot be read.
+        DockerfileError: it is malformed; names file and line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -155,7 +164,7 @@ def read(path: Path, file: str) -> Dockerfile:
 
 
 def parse(text: str, file: str) -> Dockerfile:
-    """Read a Dockerfile's text; `file` is what errors call it."""
+    """Read a Dockerfile's text; `file` is its name in errors."""
     dockerfile = Dockerfile([], [])
     for instruction in _instructions(text, file):
         if instruction.name == "FROM":

@@ -1,7 +1,7 @@
-"""Which files of a build context a `.dockerignore` leaves out.
+"""The files of a build context that a `.dockerignore` leaves out.
 
-Source: Dockerfile reference, ".dockerignore file"; moby/patternmatcher for what it does not say:
-the last pattern that matches a path or one of its parents decides.
+The last pattern that matches a path or one of its parents decides.
+Source: Dockerfile reference, ".dockerignore file", and moby/patternmatcher.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Ignore:
         self._patterns = [pattern for line in lines if (pattern := _pattern(line))]
 
     def excludes(self, path: str) -> bool:
-        """Whether `path`, relative to the context and with `/`, is left out."""
+        """Return whether a path, relative to the context and with `/`, is left out."""
         parts = path.split("/")
         parents = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
         for pattern in reversed(self._patterns):
@@ -37,7 +37,7 @@ class Ignore:
         return False
 
     def may_include_below(self, folder: str) -> bool:
-        """Whether something in an excluded folder may be let in again."""
+        """Return whether a later pattern may include something in an excluded folder."""
         for pattern in self._patterns:
             if pattern.excludes:
                 continue
@@ -48,7 +48,7 @@ class Ignore:
 
 
 def read(context: Path, dockerfile: Path) -> Ignore:
-    """The rules for a context: `<Dockerfile>.dockerignore` if there is one, or `.dockerignore`."""
+    """Read a context's rules: `<Dockerfile>.dockerignore` if it exists, or `.dockerignore`."""
     for path in (
         dockerfile.with_name(f"{dockerfile.name}.dockerignore"),
         context / ".dockerignore",
@@ -59,9 +59,9 @@ def read(context: Path, dockerfile: Path) -> Ignore:
 
 
 def walk(context: Path, ignore: Ignore) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """The context's files, links and folders that are not left out, as (path, entry), sorted.
+    """Yield the context's remaining files, links and folders as (path, entry), sorted.
 
-    A folder that is left out itself but holds something let in again is not among them.
+    An excluded folder is skipped, even where something in it is included again.
     """
     yield from _walk(str(context), "", ignore)
 
@@ -94,9 +94,9 @@ def _pattern(line: str) -> _Pattern | None:
 
 
 def translate(pattern: str) -> str:
-    """A regular expression for a pattern of Go's `filepath.Match`, and `**` for any folders.
+    """Translate a pattern of Go's `filepath.Match`, with `**` for any folders, into a regex.
 
-    `*` and `?` do not match `/`; `[a-z]`, `[^a-z]` and `\\x` are as there.
+    `*` and `?` do not match `/`; `[a-z]`, `[^a-z]` and `\\x` mean the same as in Go.
     """
     result, at = "", 0
     while at < len(pattern):

@@ -22,15 +22,22 @@ from typing import IO, Any
 
 from scripts.image.packing.tree import Entry, Tree
 
-# Part of every cache key: change it when the same input is to give other bytes than before.
+# Part of every cache key: change it when the same input should give different bytes.
 FORMAT = 1
 _DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer: the digest and size (bytes) of the compressed file at `path`; its diff_id is the
-    digest of the tar file in it. `reused` where it came out of the cache."""
+    """A layer.
+
+    Attributes:
+        digest: the compressed file's.
+        diff_id: the digest of the tar file in it.
+        size: of the compressed file, in bytes.
+        path: the compressed file.
+        reused: whether it came from the cache.
+    """
 
     digest: str
     diff_id: str
@@ -40,19 +47,19 @@ class Layer:
 
 
 def key_of(*parts: object) -> str:
-    """A cache key: 64 hex digits that stand for `parts` (anything JSON can hold)."""
+    """Make a cache key of 64 hex digits from `parts` (any JSON values)."""
     return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
 
 
 def listed(tree: Tree) -> list[object]:
-    """What identifies a tree's entries, for a key."""
+    """List what identifies a tree's entries, for a key."""
     return [
         [path, e.kind, e.mode, e.identity, e.uid, e.gid, e.time] for path, e in sorted(tree.items())
     ]
 
 
 def layer(entries: Tree, cache: Path) -> Layer:
-    """The layer of `entries`, from the cache if it holds one."""
+    """Return the layer of `entries`, from the cache if it is there."""
     record = cache / "layers" / f"{key_of('layer', listed(entries))}.json"
     blobs = cache / "blobs"
     try:
@@ -61,12 +68,12 @@ def layer(entries: Tree, cache: Path) -> Layer:
         if path.stat().st_size == known["size"]:
             return Layer(**known, path=path, reused=True)
     except (FileNotFoundError, ValueError):
-        pass  # not made yet, or lost; then it is made now
+        pass  # missing or lost: make it now
     blobs.mkdir(parents=True, exist_ok=True)
     record.parent.mkdir(parents=True, exist_ok=True)
     with scratch(cache) as folder:
         made = _write(entries, folder / "layer")
-        # The blob before the record that names it: a kill between leaves a blob nobody asks for.
+        # The blob before the record that names it: a kill in between leaves an unused blob.
         path = blobs / made.digest.removeprefix("sha256:")
         made.path.replace(path)
         known = {name: value for name, value in asdict(made).items() if name[0] in "ds"}
@@ -77,9 +84,9 @@ def layer(entries: Tree, cache: Path) -> Layer:
 
 @contextmanager
 def scratch(cache: Path) -> Any:
-    """A folder of one's own in the cache, on the disk that results are renamed to.
+    """Make a temporary folder in the cache, on the same disk as the results.
 
-    Folders that a killed build left behind a day ago or earlier are removed on the way.
+    Also removes folders that killed builds left behind more than a day ago.
     """
     folder = cache / "tmp"
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +95,7 @@ def scratch(cache: Path) -> Any:
             if time.time() - old.stat().st_mtime > _DAY:
                 shutil.rmtree(old, ignore_errors=True)
         except FileNotFoundError:
-            continue  # its own build has just removed it
+            continue  # its build has just removed it
     mine = Path(tempfile.mkdtemp(dir=folder))
     try:
         yield mine
@@ -99,7 +106,7 @@ def scratch(cache: Path) -> Any:
 def _write(entries: Tree, path: Path) -> Layer:
     with path.open("wb") as file:
         compressed = _Hashing(file)
-        # No name and no time in the header: the file is the same whenever it is made.
+        # No name and no time in the header: the same input gives the same file.
         with gzip.GzipFile(filename="", mode="wb", fileobj=compressed, mtime=0) as zipped:
             plain = _Hashing(zipped)
             with tarfile.open(fileobj=plain, mode="w|", format=tarfile.PAX_FORMAT) as tar:
@@ -125,7 +132,7 @@ def _add(tar: tarfile.TarFile, name: str, entry: Entry) -> None:
 
 
 class _Hashing(io.RawIOBase):
-    """Passes bytes on, and counts and hashes them."""
+    """A file that passes bytes on, and counts and hashes them."""
 
     def __init__(self, target: IO[bytes] | gzip.GzipFile) -> None:
         self._target = target

@@ -1,11 +1,11 @@
 """An image without Docker: the files, environment and command that a Dockerfile describes.
 
-The base image is not in it: the local Cloud Run starts the command with the machine's own Python.
-What needs a base image (RUN other than `pip install --target`) is refused with the Dockerfile's
-line.
+It leaves the base image out: the local Cloud Run starts the command with the machine's own Python.
+Instructions that need a base image (RUN other than `pip install --target`) are refused with the
+Dockerfile's line.
 
-The same commit packs to the same bytes: entries are sorted, owners and times fixed, and what pip
-installed is kept by everything it depends on.
+The same commit packs to the same bytes: entries are sorted, owners and times fixed, and pip's
+output is cached by everything that it depends on.
 Source: OCI image specification v1.1, "Image Manifest" and "Image Configuration".
 """
 
@@ -38,8 +38,13 @@ _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 class PackedImage:
     """An image ready to push.
 
-    manifest, config: their JSON, byte for byte. digest: the manifest's. media_type: the manifest's.
-    layers: lowest first, each a file in the cache. platform: `os/architecture`.
+    Attributes:
+        manifest: its JSON, byte for byte.
+        config: its JSON, byte for byte.
+        digest: the manifest's.
+        media_type: the manifest's.
+        layers: lowest first, each a file in the cache.
+        platform: `os/architecture`.
     """
 
     manifest: bytes
@@ -51,7 +56,7 @@ class PackedImage:
 
     @property
     def config_digest(self) -> str:
-        """The configuration's digest, under which it is pushed."""
+        """The configuration's digest."""
         return _digest(self.config)
 
 
@@ -66,19 +71,24 @@ def pack(
     labels: dict[str, str],
     progress: Progress,
 ) -> PackedImage:
-    """Make the image that `dockerfile` describes of the folder `context`.
+    """Make the image that `dockerfile` describes from the folder `context`.
 
-    commit: the full SHA, given to the Dockerfile as build argument COMMIT_SHA. created: the
-    commit's time (unix seconds). platform: `os/architecture`; dependencies are only installed for
-    this machine's. cache: a folder to keep layers and installed dependencies in; any number of
-    builds may use it at once. labels: go over the Dockerfile's. progress: told what takes time.
+    Args:
+        context: the build context.
+        dockerfile: the Dockerfile.
+        commit: the full SHA, the Dockerfile's build argument COMMIT_SHA.
+        created: the commit's time in Unix seconds.
+        platform: `os/architecture`; dependencies are installed for this machine's only.
+        cache: a folder for layers and installed dependencies; several builds may share it.
+        labels: override the Dockerfile's.
+        progress: called with each step that takes time.
 
     Raises DockerfileError (a UsageError) with file and line for what cannot be read or done without
     a base image, UsageError where the context is missing, Failed where pip fails.
     """
     if not context.is_dir():
         raise UsageError(f"{context}: there is no such folder to build from")
-    # The context may be a checkout in some temporary folder: app/Dockerfile is what people know.
+    # The context may be a checkout in a temporary folder: errors name app/Dockerfile instead.
     known_as = os.path.relpath(dockerfile, context.parent)
     description = dockerfiles.read(dockerfile, known_as)
     operating_system, _, architecture = platform.partition("/")
@@ -104,7 +114,7 @@ def pack(
 
 
 def _defaults(description: Dockerfile, arguments: dict[str, str]) -> dict[str, str]:
-    """The values of the ARGs before the first FROM."""
+    """Return the values of the ARGs before the first FROM."""
     known = dict(arguments)
     for instruction in description.arguments:
         for word in instruction.raw_words():
@@ -115,7 +125,7 @@ def _defaults(description: Dockerfile, arguments: dict[str, str]) -> dict[str, s
 
 
 def _final_stage(description: Dockerfile, around: Surroundings) -> StageResult:
-    """Carry out the stages that the last one needs, in order."""
+    """Run the stages that the last one needs, in order."""
     last = len(description.stages) - 1
     needed = _needed(description.stages, around.defaults)
     for number, stage in enumerate(description.stages):
@@ -129,14 +139,14 @@ def _final_stage(description: Dockerfile, around: Surroundings) -> StageResult:
     result = around.finished[str(last)]
     if not result.config.get("Cmd") and not result.config.get("Entrypoint"):
         raise description.stages[last].start.error(
-            "this stage has neither CMD nor ENTRYPOINT: the base image's is not known to the pack "
-            "builder; add one, or build with --builder docker"
+            "this stage has neither CMD nor ENTRYPOINT, and the pack builder does not know the "
+            "base image's; add one, or build with --builder docker"
         )
     return result
 
 
 def _needed(stages: list[Stage], defaults: dict[str, str]) -> set[int]:
-    """The stages that the last one is made of; a stage for tests, say, is none of them."""
+    """Return the numbers of the stages that the last one needs; a stage for tests is not one."""
     numbers: dict[str, int] = {}
     uses: list[set[int]] = []
     for number, stage in enumerate(stages):

@@ -1,8 +1,8 @@
-"""RUN, as far as there is no operating system to run things in: pip, `rm -rf`, `compileall`.
+"""RUN without an operating system: pip, `rm -rf` and `compileall`.
 
-pip runs on this machine, with this Python, in a copy of the stage's files. What it installs is kept
-in the cache under everything it depends on. `rm -rf` may take files of the base image away, and
-`python -m compileall` compile them: they are not there anyway.
+pip runs on this machine, with this Python, in a copy of the stage's files. Its output is cached by
+everything that it depends on. `rm -rf` and `python -m compileall` of the base image's files do
+nothing: those files are not there.
 """
 
 from __future__ import annotations
@@ -34,23 +34,26 @@ _NO_TARGET = (
 )
 _PIP = re.compile(r"pip3?|(?:python3?) -m pip")
 _OPERATORS = re.compile(r"[;|&<>()`]|\$\(")
-# Of this machine, pip sees where things are, who may pass and whom to trust; nothing else.
+# The variables of this machine that pip gets: paths, credentials, certificates, proxies.
 _PASSED_ON = re.compile(
     r"PATH|HOME|USER|LANG|LC_.*|TMPDIR|TEMP|TMP|SYSTEMROOT|XDG_.*|PIP_.*|NETRC"
     r"|(?:https?|all|no|ftp)_proxy|SSL_CERT_.*|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE",
     re.IGNORECASE,
 )
-# These would send pip's files elsewhere.
+# These would make pip write its files elsewhere.
 _HELD_BACK = frozenset({"PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN"})
 _PIP_LINES = 15  # of its output, shown when it fails
 
 
 @dataclass(frozen=True)
 class Run:
-    """One RUN, and what it may depend on.
+    """One RUN, and everything that it depends on.
 
-    tree: the stage's files before it. mounted: files that `--mount=type=bind` adds while it runs.
-    variables: the stage's ENV and ARG. owner: uid and gid of what it writes.
+    Attributes:
+        tree: the stage's files before it.
+        mounted: the files that `--mount=type=bind` adds while it runs.
+        variables: the stage's ENV and ARG.
+        owner: uid and gid of the files that it writes.
     """
 
     instruction: Instruction
@@ -63,10 +66,11 @@ class Run:
 
 
 def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
-    """The files that a RUN of pip adds or changes, from the cache if it ran there before.
+    """Return the files that a RUN of pip adds or changes, from the cache if it ran before.
 
-    Raises DockerfileError for any other command, and where dependencies are wanted for another
-    platform than `host_platform`; Failed with pip's last lines where pip fails.
+    Raises:
+        DockerfileError: it is another command, or the platform is not `host_platform`.
+        Failed: pip fails; its last lines are the evidence.
     """
     commands = [
         _pip_arguments(command, step)
@@ -77,7 +81,7 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
         return {}
     if step.platform != host_platform:
         raise step.instruction.error(
-            f"the pack builder installs for this machine, {host_platform}, and not for "
+            f"the pack builder installs for this machine, {host_platform}, not for "
             f"{step.platform}; build with --builder docker"
         )
     key = layers.key_of(
@@ -98,13 +102,13 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
             try:
                 (folder / "run").rename(result)
             except OSError:
-                if not index.is_file():  # otherwise another build was quicker: take what it made
+                if not index.is_file():  # otherwise another build was faster: use its result
                     raise
     return _read(result, key)
 
 
 def _commands(step: Run) -> list[list[str]]:
-    """The commands of a RUN that are joined with `&&`, as words."""
+    """Return the commands of a RUN that are joined with `&&`, as words."""
     instruction = step.instruction
     exec_form = instruction.exec_form()
     if exec_form is not None:
@@ -121,9 +125,10 @@ def _commands(step: Run) -> list[list[str]]:
 
 
 def _removes_from_the_base_image(command: list[str], step: Run) -> bool:
-    """Whether it is an `rm -rf`, and only of what the stage itself did not put there.
+    """Return whether a command is an `rm -rf` of files that are not the stage's own.
 
-    Raises DockerfileError where it names the stage's own files: a layer cannot take them back.
+    Raises:
+        DockerfileError: it names the stage's own files, which a layer cannot remove.
     """
     if command[:2] != ["rm", "-rf"]:
         return False
@@ -131,19 +136,19 @@ def _removes_from_the_base_image(command: list[str], step: Run) -> bool:
         path = trees.inside(word, step.workdir)
         if trees.matching(step.tree, path) or any(trees.below(step.tree, path)):
             raise step.instruction.error(
-                f"the pack builder cannot take {word} away again; leave it out of COPY, or build "
+                f"the pack builder cannot remove {word}; leave it out of COPY, or build "
                 "with --builder docker"
             )
     return True
 
 
 def _compiles(command: list[str]) -> bool:
-    """Whether it compiles Python files: that makes a start quicker, and changes nothing else."""
+    """Return whether a command compiles Python files: it only makes the start faster."""
     return command[:1] in (["python"], ["python3"]) and command[1:3] == ["-m", "compileall"]
 
 
 def _pip_arguments(command: list[str], step: Run) -> list[str]:
-    """pip's arguments, with a placeholder for the root before each path from the root."""
+    """Return pip's arguments, with a placeholder for the root in each absolute path."""
     match command:
         case [pip, "install", *arguments] if _PIP.fullmatch(pip):
             pass
@@ -177,7 +182,7 @@ def _pip_arguments(command: list[str], step: Run) -> list[str]:
 
 
 def _install(step: Run, commands: list[list[str]], folder: Path) -> None:
-    """Run pip and leave, in `folder`, `files/` with what is new and `index.json` that lists it."""
+    """Run pip; write the new files to `files/` in `folder`, and their list to `index.json`."""
     root = folder / "root"
     before = folder / "before"
     trees.write_out(step.tree.items(), root)
@@ -228,7 +233,7 @@ def _call(step: Run, arguments: list[str], workdir: Path, *, may_fail: bool = Fa
 
 
 def _keep_new(root: Path, before: Path, folder: Path, step: Run) -> None:
-    """Move what pip added or changed to `folder/files`, and list it."""
+    """Move the files that pip added or changed to `folder/files`, and list them."""
     listed = []
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -253,7 +258,7 @@ def _keep_new(root: Path, before: Path, folder: Path, step: Run) -> None:
 
 
 def _make_portable(path: Path, root: Path) -> None:
-    """Take this machine's paths out of what pip writes: the first line of scripts."""
+    """Remove this machine's paths from pip's files: the first line of scripts."""
     if path.parent.name != "bin":
         return
     contents = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Words, quotes and variables as a Dockerfile writes them.
+"""Words, quotes and variables, in the Dockerfile's syntax.
 
 Source: Dockerfile reference, "Environment replacement", and BuildKit's `frontend/dockerfile/shell`.
 """
@@ -13,7 +13,8 @@ _SPACE = " \t\n"
 def split(text: str, escape: str = "\\") -> list[str]:
     """Split at unquoted white space; quotes and escapes stay in the words.
 
-    Raises ValueError where a quote is not closed.
+    Raises:
+        ValueError: a quote is not closed.
     """
     words: list[str] = []
     word, quote, at = "", "", 0
@@ -39,11 +40,13 @@ def split(text: str, escape: str = "\\") -> list[str]:
 
 
 def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> str:
-    """The word without its quotes and escapes, its variables replaced by their values.
+    """Remove a word's quotes and escapes, and replace its variables.
 
-    Knows `$X`, `${X}`, `${X:-default}`, `${X:+other}`, `${X:?message}` and the three without the
-    colon, which tell unset from empty. An unset variable is empty.
-    Raises ValueError for what is malformed, and for a variable that `?` demands.
+    Supports `$X`, `${X}`, `${X:-default}`, `${X:+other}`, `${X:?message}`, and the last three
+    without the colon, for which an empty variable counts as set. An unset variable is empty.
+
+    Raises:
+        ValueError: the word is malformed, or a variable that `?` requires is not set.
     """
     result, quote, at = "", "", 0
     while at < len(word):
@@ -52,7 +55,7 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> str:
             quote, result = ("", result) if char == "'" else (quote, result + char)
             at += 1
         elif char == escape and at + 1 < len(word):
-            # Within double quotes, the escape is a plain character but before these.
+            # In double quotes, the escape is a plain character except before these.
             kept = quote == '"' and word[at + 1] not in f'"${escape}'
             result += word[at : at + 2] if kept else word[at + 1]
             at += 2
@@ -71,7 +74,7 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> str:
 
 
 def _variable(word: str, at: int, variables: Mapping[str, str], escape: str) -> tuple[str, int]:
-    """The value of the variable whose name or brace is at `at`, and where the word goes on."""
+    """Return the value of the variable that starts at `at`, and the position after it."""
     if word[at : at + 1] != "{":
         end = _name_end(word, at)
         if end == at:

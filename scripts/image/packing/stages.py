@@ -1,4 +1,4 @@
-"""What each instruction of a stage does to its files and its configuration."""
+"""Run a stage's instructions: each changes its files or its configuration."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from scripts.image.packing.tree import Tree
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all stages of a build share.
+    """The inputs that all stages of a build share.
 
-    arguments: build arguments, which override the defaults of ARG. defaults: ARGs before the first
-    FROM. finished: the stages before this one, by name and by number.
+    Attributes:
+        context: the build context.
+        arguments: build arguments, which override the defaults of ARG.
+        defaults: the ARGs before the first FROM.
+        finished: the stages before this one, by name and by number.
     """
 
     context: Tree
@@ -35,10 +38,13 @@ class Surroundings:
 
 @dataclass
 class StageResult:
-    """A stage after its last instruction, or on the way there.
+    """The state of a stage after its last instruction, or before.
 
-    changes: the files that each COPY and RUN changed, with the instruction's text; one layer each.
-    config: the OCI image configuration's `config`. history: its `history`, without times.
+    Attributes:
+        tree: its files.
+        changes: the files that each COPY and RUN changed; one layer each.
+        config: the OCI image configuration's `config`.
+        history: the OCI image configuration's `history`, without times.
     """
 
     tree: Tree = field(default_factory=dict)
@@ -49,7 +55,7 @@ class StageResult:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def child(self) -> StageResult:
-        """A stage that starts FROM this one."""
+        """Return a stage that starts FROM this one."""
         return StageResult(
             dict(self.tree),
             list(self.changes),
@@ -61,14 +67,20 @@ class StageResult:
 
 
 def interpret(stage: Stage, base: StageResult | None, around: Surroundings) -> StageResult:
-    """Carry out a stage's instructions.
+    """Run a stage's instructions.
 
-    `base` is the stage it starts FROM; None for an image, whose contents are not included.
-    Raises DockerfileError for what cannot be done without that image, Failed where pip fails.
+    Args:
+        stage: the stage.
+        base: the stage that it starts FROM; None for an image, whose contents are not included.
+        around: what all stages share.
+
+    Raises:
+        DockerfileError: an instruction needs the base image.
+        Failed: pip fails.
     """
     interpreter = _Interpreter(base.child() if base else StageResult(), around)
     for instruction in stage.instructions:
-        interpreter.carry_out(instruction)
+        interpreter.execute(instruction)
     return interpreter.finish()
 
 
@@ -77,7 +89,7 @@ class _Interpreter:
         self.result = result
         self.around = around
         self.args: dict[str, str] = {}
-        # WORKDIR makes its folder in the next layer: a layer for one folder helps nobody.
+        # WORKDIR makes its folder in the next layer: a layer for one folder is of no use.
         self.pending: Tree = {}
         self._do: dict[str, Callable[[Instruction], None]] = {
             "ARG": self.arg,
@@ -86,7 +98,7 @@ class _Interpreter:
             "ENTRYPOINT": self.entrypoint,
             "ENV": self.env,
             "EXPOSE": self.expose,
-            "HEALTHCHECK": self.nothing,  # Cloud Run has probes of its own, and ignores it too
+            "HEALTHCHECK": self.nothing,  # Cloud Run ignores it, too: it has its own probes
             "LABEL": self.label,
             "MAINTAINER": self.nothing,
             "RUN": self.run,
@@ -97,7 +109,7 @@ class _Interpreter:
             "WORKDIR": self.workdir,
         }
 
-    def carry_out(self, instruction: Instruction) -> None:
+    def execute(self, instruction: Instruction) -> None:
         do = self._do.get(instruction.name)
         if do is None:
             better = "; use COPY" if instruction.name == "ADD" else ""
@@ -105,7 +117,7 @@ class _Interpreter:
                 f"the pack builder does not know this{better}, or build with --builder docker"
             )
         if instruction.flags and instruction.name not in ("COPY", "RUN", "HEALTHCHECK"):
-            raise instruction.error(f"--{instruction.flags[0][0]} is not an option of it")
+            raise instruction.error(f"it has no option --{instruction.flags[0][0]}")
         before = len(self.result.changes)
         do(instruction)
         event: dict[str, Any] = {"created_by": instruction.text}
@@ -125,7 +137,7 @@ class _Interpreter:
     def variables(self) -> dict[str, str]:
         return self.args | self.result.env  # ENV wins over ARG
 
-    # What ends up in the configuration
+    # Instructions that change the configuration
 
     def nothing(self, _instruction: Instruction) -> None:
         pass
@@ -176,13 +188,13 @@ class _Interpreter:
 
     def entrypoint(self, instruction: Instruction) -> None:
         self.result.config["Entrypoint"] = self._command(instruction)
-        self.result.config.pop("Cmd", None)  # one from before belonged to the former entry point
+        self.result.config.pop("Cmd", None)  # an earlier CMD belonged to the earlier entry point
 
     def _command(self, instruction: Instruction) -> list[str]:
         words = instruction.exec_form()
         return [*self.result.shell, instruction.value] if words is None else words
 
-    # What changes files
+    # Instructions that change files
 
     def workdir(self, instruction: Instruction) -> None:
         asked = instruction.expand(instruction.value, self.variables)
@@ -205,7 +217,7 @@ class _Interpreter:
                 if not re.fullmatch(r"0?[0-7]{3,4}", value):
                     raise instruction.error("--chmod takes an octal number such as 0755")
                 mode = int(value, 8)
-            elif flag != "link":  # which only says how Docker's layers are made
+            elif flag != "link":  # --link only changes how Docker makes layers
                 raise instruction.error(
                     f"the pack builder does not know --{flag}; build with --builder docker"
                 )
@@ -230,9 +242,9 @@ class _Interpreter:
             if flag == "mount":
                 mounted |= self._mount(instruction, value)
             elif flag not in ("network", "security"):
-                raise instruction.error(f"--{flag} is not an option of RUN")
+                raise instruction.error(f"it has no option --{flag}")
         user, _, group = self.result.config.get("User", "").partition(":")
-        # Names are the base image's. A user that no file of users knows has group 0.
+        # Names are in the base image. A user without an entry there has group 0.
         owner = (int(user), int(group or 0)) if (user + group).isdecimal() else (0, 0)
         step = pip.Run(
             instruction,
@@ -247,27 +259,27 @@ class _Interpreter:
         self._change(added)
 
     def _mount(self, instruction: Instruction, value: str) -> Tree:
-        """The files of a bind mount. Caches, secrets and agents are this machine's own."""
+        """Return the files of a bind mount; other mounts have none."""
         options = dict(part.partition("=")[::2] for part in value.split(","))
         kind = options.get("type", "bind")
         if kind in ("cache", "secret", "ssh", "tmpfs"):
             return {}
         target = options.get("target") or options.get("dst") or options.get("destination")
         if kind != "bind" or not target:
-            raise instruction.error(f"--mount={value} is not understood")
+            raise instruction.error(f"--mount={value} is not supported")
         stage = options.get("from")
         origin = self._stage(instruction, stage).tree if stage else self.around.context
         source = trees.inside(options.get("source") or options.get("src") or "", "")
         place = trees.inside(target, self._workdir)
         if source and source not in origin:
-            raise instruction.error(f"--mount: {source} is not there to be mounted")
+            raise instruction.error(f"--mount: there is no {source} to mount")
         if source and origin[source].kind != "folder":
             return {place: trees.identified(origin[source])}
         inner = trees.below(origin, source)
         return {f"{place}/{name}": trees.identified(entry) for name, entry in inner}
 
     def _change(self, added: Tree) -> None:
-        """Take `added` into the stage: what differs from what is there is one more layer."""
+        """Add files to the stage; those that differ from the existing ones are one more layer."""
         changed, self.pending = self.pending, {}
         for path, entry in sorted(added.items()):
             if entry.kind == "folder" and path in self.result.tree:
@@ -281,7 +293,7 @@ class _Interpreter:
         stage = self.around.finished.get(name.lower())
         if stage is None:
             raise instruction.error(
-                f"{name} is no stage above; the pack builder does not read images; "
+                f"there is no stage {name} above, and the pack builder does not read images; "
                 "build with --builder docker"
             )
         return stage
@@ -299,7 +311,7 @@ def _owner(instruction: Instruction, value: str) -> tuple[int, int]:
     group = names.get(group, group) if group else user
     if not user.isdecimal() or not group.isdecimal():
         raise instruction.error(
-            f"{value}: names of users are in the base image, which the pack builder does not have; "
+            f"{value}: user names are in the base image, which the pack builder does not have; "
             "use numbers, or build with --builder docker"
         )
     return int(user), int(group)

@@ -1,7 +1,7 @@
-"""The files of a stage, without copying any: where each one is, and what identifies it.
+"""The files of a stage, without copies: where each one is, and what identifies it.
 
-Modes, owners and times are the image's, never the working copy's: two checkouts of a commit differ
-in umask and times, and their images must not.
+Modes, owners and times do not come from the working copy: two checkouts of a commit differ in umask
+and times, but their images must not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Literal
 
 from scripts.image.packing import dockerignore
 
-# Files of dependencies and folders: 2000-01-01. A time before 1980 is trouble for zip files.
+# The time of dependencies' files and of folders: 2000-01-01. Zip files allow none before 1980.
 FIXED_TIME = 946_684_800
 _TEN_YEARS = 315_360_000
 
@@ -27,9 +27,10 @@ _TEN_YEARS = 315_360_000
 class Entry:
     """A file, folder or symbolic link in a stage.
 
-    identity: what stands for the contents in cache keys: `sha256:…`, or where a RUN put it, or the
-    target of a link. source: where the contents of a file are, None for the others. time: unix
-    seconds.
+    Attributes:
+        identity: the contents in cache keys: `sha256:…`, or where a RUN put it, or a link's target.
+        source: the file with the contents; None for folders and links.
+        time: Unix seconds.
     """
 
     kind: Literal["file", "folder", "link"]
@@ -43,12 +44,12 @@ class Entry:
 
 FOLDER = Entry("folder", 0o755, "")
 
-# From path, without leading slash, to what is there. A file's parents are in it, the root is not.
+# Path without leading slash → entry. Contains each file's parents, but not the root.
 Tree = dict[str, Entry]
 
 
 def context_tree(context: Path, dockerfile: Path) -> Tree:
-    """The build context without what `.dockerignore` leaves out. Files have no identity yet."""
+    """Read the build context without the files in `.dockerignore`. Files have no identity yet."""
     ignore = dockerignore.read(context, dockerfile)
     tree: Tree = {}
     for path, found in dockerignore.walk(context, ignore):
@@ -59,7 +60,7 @@ def context_tree(context: Path, dockerfile: Path) -> Tree:
 
 
 def scanned(found: os.DirEntry[str], identity: str) -> Entry | None:
-    """The entry for something on this machine; None for sockets and devices."""
+    """Make the entry for a file on this machine; None for sockets and devices."""
     if found.is_symlink():
         return Entry("link", 0o777, os.readlink(found.path))
     if found.is_dir(follow_symlinks=False):
@@ -71,7 +72,7 @@ def scanned(found: os.DirEntry[str], identity: str) -> Entry | None:
 
 
 def identified(entry: Entry) -> Entry:
-    """The entry with its contents' digest as identity, and a time that depends on nothing else.
+    """Return the entry with its contents' digest as identity, and a time that depends on it only.
 
     A time derived from the contents, because web servers make ETags of time and size: with one time
     for all, an edit that keeps the size would look unchanged to every browser.
@@ -84,7 +85,7 @@ def identified(entry: Entry) -> Entry:
 
 
 def add(tree: Tree, path: str, entry: Entry) -> list[str]:
-    """Put an entry in its place, with the folders above it; returns the paths that are new."""
+    """Add an entry and the folders above it; return the new paths."""
     new = []
     parts = path.split("/")
     for end in range(1, len(parts)):
@@ -99,7 +100,7 @@ def add(tree: Tree, path: str, entry: Entry) -> list[str]:
 
 
 def below(tree: Tree, folder: str) -> Iterator[tuple[str, Entry]]:
-    """What is in a folder at any depth, as (path relative to it, entry); all of it for ""."""
+    """Yield a folder's contents at any depth as (path relative to it, entry); "" is the root."""
     prefix = f"{folder}/" if folder else ""
     for path, entry in tree.items():
         if path.startswith(prefix):
@@ -107,7 +108,7 @@ def below(tree: Tree, folder: str) -> Iterator[tuple[str, Entry]]:
 
 
 def matching(tree: Tree, source: str) -> list[str]:
-    """The paths that a COPY source stands for, sorted: wildcards as in Go's `filepath.Match`."""
+    """Return the sorted paths that a COPY source matches, as Go's `filepath.Match` does."""
     path = inside(source, "")
     if not re.search(r"[*?\[\\]", path):
         return [path] if path in tree or path == "" else []
@@ -116,7 +117,7 @@ def matching(tree: Tree, source: str) -> list[str]:
 
 
 def followed(tree: Tree, path: str) -> str:
-    """The path behind a link, or the path itself where that is none (or leads nowhere)."""
+    """Follow a link; return the path itself where it is no link or a broken one."""
     for _ in range(8):
         entry = tree.get(path)
         if entry is None or entry.kind != "link":
@@ -136,10 +137,15 @@ def placed(
     owner: tuple[int, int],
     mode: int | None,
 ) -> Tree:
-    """What a COPY of `sources`, paths in `origin`, to `place` puts there.
+    """Return the entries that a COPY makes. Of a folder, it copies the contents.
 
-    A folder's contents are copied, not the folder. into: `place` is a folder that files keep their
-    names in. mode: what all of them get, but not the folder they are copied into.
+    Args:
+        origin: the files to copy from.
+        sources: paths in it.
+        place: the destination.
+        into: whether the destination is a folder, in which files keep their names.
+        owner: uid and gid.
+        mode: of all entries, except the folder that they are copied into.
     """
     copied: Tree = {}
     for source in sources:
@@ -164,12 +170,12 @@ def _owned(entry: Entry, owner: tuple[int, int], mode: int | None) -> Entry:
 
 
 def inside(path: str, folder: str) -> str:
-    """`path` as seen from `folder`, without leading slash; `..` never leads out of the root."""
+    """Resolve `path` in `folder`, without leading slash; `..` never leaves the root."""
     return posixpath.normpath(posixpath.join("/", folder, path)).strip("/")
 
 
 def write_out(tree: Iterable[tuple[str, Entry]], root: Path) -> None:
-    """Copy entries to real files below `root`, for a command that needs them there."""
+    """Copy entries to real files below `root`, for a command that needs them."""
     for path, entry in tree:
         place = root / path
         if entry.kind == "folder":

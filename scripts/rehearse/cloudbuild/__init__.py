@@ -1,7 +1,7 @@
-"""A Cloud Build file, run on this machine against a scratch local Cloud Run that enforces IAM.
+"""Run a Cloud Build file on this machine, against a scratch local Cloud Run that enforces IAM.
 
-Its account may do what scripts/setup/permissions.py says of Cloud Build: a build is one identity
-from its first step to its last.
+Its account has the roles that scripts/setup/permissions.py plans for Cloud Build, where a build has
+one identity from its first step to its last.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from scripts.rehearse import before
 from scripts.rehearse.cloudbuild import build as files
 from scripts.rehearse.cloudbuild import metadata, place, runner
 from scripts.rehearse.cloudbuild.build import Build
-from scripts.rehearse.workflow import Workflow
 from scripts.rehearse.world import World
 from scripts.setup import permissions
 from scripts.setup.permissions import Account, Federation
@@ -36,33 +35,33 @@ def rehearse(
     builder: str = "pack",
     bake: str = "0s",
 ) -> Result:
-    """Run a build file as a trigger on main would.
+    """Run a build file as a trigger on main does.
 
     Args:
-        root: the repository.
-        file: the build file, below it, such as cloudbuild/deliver.yaml.
-        substitutions: what the trigger, or whoever runs it, gives.
-        progress: told what happens.
+        root: The repository.
+        file: The build file's path in it, such as cloudbuild/deliver.yaml.
+        substitutions: The substitutions of the trigger or the user.
+        progress: Gets each line of progress.
         builder: "docker" or "pack".
-        bake: how long each step of a rollout is watched.
+        bake: How long each step of a rollout is watched.
 
     Returns:
         How each step ended; its code is 0 if every step succeeded, else 1.
 
     Raises:
-        UsageError: Cloud Build would not take the file.
+        UsageError: Cloud Build would reject the file.
     """
-    rehearsed = _workflow(file, substitutions)
-    # Before anything is started: what is wrong in the file is said at once.
+    # A wrong file is reported before anything starts.
     _read(root, file, substitutions, {}, "build@project.iam.gserviceaccount.com")
-    # What a step leaves as root in its container, nobody else can take away.
+    # Files that a step wrote as root in its container cannot be deleted.
     with TemporaryDirectory(prefix="shipway-rehearsal-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        progress.line(_told(file, builder, bake))
+        progress.line(_begins(file, builder, bake))
         world = World(root, folder, builder=builder, bake=bake, ref="refs/heads/main")
-        before.check(world, rehearsed)
+        env = substitutions.get("_ENVIRONMENT")
+        before.check(world, env)
         with world:
-            before.prepare(world, rehearsed, progress)
+            before.prepare(world, Path(file).stem, env, progress)
             workspace = _checked_out(world, folder / "workspace")
             email = _triggers(world)[0].deployer.email
             built_in = _built_in(world, workspace, file)
@@ -73,37 +72,29 @@ def rehearse(
     return _result(file, ends, services)
 
 
-def _workflow(file: str, substitutions: Mapping[str, str]) -> Workflow:
-    """What has to be there before: the same as for the workflow of that name."""
-    name = f"{Path(file).stem}.yml"
-    env = substitutions.get("_ENVIRONMENT")
-    data: dict[str, Any] = {"on": {"workflow_dispatch": {}} if env else {"push": {}}, "jobs": {}}
-    return Workflow(name=name, data=data, inputs={"environment": env} if env else {})
-
-
 def _read(
     root: Path, file: str, given: Mapping[str, str], built_in: Mapping[str, str], email: str
 ) -> files.Loaded:
-    """The file, with the account that the trigger names where nobody gave one."""
+    """Read the file, with the account that the trigger names unless another one is given."""
     text = (root / file).read_text(encoding="utf-8") if (root / file).is_file() else ""
     if "$_SERVICE_ACCOUNT" in text:
         given = {"_SERVICE_ACCOUNT": email, **given}
     read = files.load(root, file, built_in, given)
     if not read.build.account.endswith(".iam.gserviceaccount.com"):
         raise UsageError(
-            f"{file}: the build names no service account: it would be the project's default one",
-            "serviceAccount: projects/$PROJECT_ID/serviceAccounts/$_SERVICE_ACCOUNT",
+            f"{file}: the build names no service account and would run as the project's default",
+            "add serviceAccount: projects/$PROJECT_ID/serviceAccounts/$_SERVICE_ACCOUNT",
         )
     return read
 
 
 def _triggers(world: World) -> list[Federation]:
-    """Who may do what where Cloud Build delivers, environment by environment."""
+    """Return who may do what when Cloud Build delivers, for each environment."""
     return [permissions.for_cloud_build(a, world.repository) for a in world.access.values()]
 
 
 def _let_in(world: World, build: Build) -> Account:
-    """The build's account, with what the triggers' account may do."""
+    """Give the build's account the roles of the triggers' account, and return it."""
     account = Account(email=build.account, purpose="the build")
     for access in _triggers(world):
         for binding in access.bindings:
@@ -113,7 +104,7 @@ def _let_in(world: World, build: Build) -> Account:
 
 
 def _checked_out(world: World, workspace: Path) -> Path:
-    """The commit as Cloud Build checks it out: alone, without the history before it."""
+    """Check out the commit as Cloud Build does: without the history."""
     source = world.clone.resolve().as_uri()
     scratch.git("clone", "--quiet", "--depth", "1", source, str(workspace))
     name = f"{world.repository.owner}/{world.repository.name}"
@@ -122,14 +113,14 @@ def _checked_out(world: World, workspace: Path) -> Path:
 
 
 def _fetching(world: World, folder: Path) -> dict[str, str]:
-    """Variables with which git fetches from the clone what it would fetch from GitHub."""
+    """Return variables that make git fetch from the clone instead of GitHub."""
     program = folder / "github"
     program.write_text(f"#!/bin/sh\nexec git-upload-pack {shlex.quote(str(world.clone))}\n")
     program.chmod(0o755)
     return {
         "GIT_SSH_COMMAND": shlex.quote(str(program)),
         "GIT_SSH_VARIANT": "simple",
-        # In a container the folders are somebody else's.
+        # In a container the folders belong to another user.
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "safe.directory",
         "GIT_CONFIG_VALUE_0": "*",
@@ -137,7 +128,7 @@ def _fetching(world: World, folder: Path) -> dict[str, str]:
 
 
 def _built_in(world: World, workspace: Path, file: str) -> dict[str, str]:
-    """What a trigger on main fills in.
+    """Return the substitutions that a trigger on main fills in.
 
     Source: https://cloud.google.com/build/docs/configuring-builds/substitute-variable-values
     """
@@ -194,16 +185,16 @@ def _run(
         return runner.run(made.build, where, progress)
 
 
-def _told(file: str, builder: str, bake: str) -> str:
+def _begins(file: str, builder: str, bake: str) -> str:
     images = "built by Docker" if builder == "docker" else "packed without Docker"
     return (
         f"rehearsing {file}: images are {images}; bakes take {bake}; a step runs in its own image"
-        " if that can be had, else its command runs on this machine"
+        " if Docker can get it, else its command runs on this machine"
     )
 
 
 def _result(file: str, ends: list[runner.End], services: dict[str, Any]) -> Result:
-    failed = any(end.status != "SUCCESS" and not end.note.endswith(", allowed") for end in ends)
+    failed = any(end.status != "SUCCESS" and not end.allowed for end in ends)
     return Result(
         data={
             "file": file,

@@ -1,4 +1,4 @@
-"""A Cloud Build file, read and checked as Cloud Build does before it starts anything. Pure.
+"""Read and check a Cloud Build file as Cloud Build does before it starts the build. Pure.
 
 Source: https://cloud.google.com/build/docs/build-config-file-schema, the discovery document
 `cloudbuild.v1`, and the validation of Google's own cloud-build-local.
@@ -26,14 +26,14 @@ _DEFAULT_TIMEOUT = 3600.0
 
 
 class Volume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A volume that steps share: made empty, gone with the build."""
+    """A volume that steps share: empty at first, deleted with the build."""
 
     name: str
     path: str
 
 
 class Step(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """One step as it is written."""
+    """One step of the file."""
 
     name: str
     args: list[str] = []
@@ -52,14 +52,14 @@ class Step(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=Tr
 
     @property
     def seconds(self) -> float | None:
-        """How long it may take; None for as long as the build."""
+        """Its timeout in seconds; None for the build's own."""
         return seconds(self.timeout) if self.timeout else None
 
 
 class Options(
     msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True
 ):
-    """The build's options; the ones that say where it runs mean nothing in a rehearsal."""
+    """The build's options; a rehearsal ignores those that say where it runs."""
 
     env: list[str] = []
     secret_env: list[str] = []
@@ -81,21 +81,21 @@ class Options(
 class ManagedSecret(
     msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True
 ):
-    """A secret's version, and the variable that holds it."""
+    """The version of a secret, and the variable that gets its value."""
 
     version_name: str
     env: str
 
 
 class Secrets(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Where secret variables come from; those encrypted by Cloud KMS cannot be rehearsed."""
+    """The sources of secret variables; a rehearsal has no Cloud KMS."""
 
     secret_manager: list[ManagedSecret] = []
     inline: list[Any] = []
 
 
 class Build(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """A build, with every substitution made."""
+    """A build after its substitutions."""
 
     steps: list[Step]
     timeout: str = ""
@@ -111,16 +111,16 @@ class Build(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
 
     @property
     def seconds(self) -> float:
-        """How long it may take."""
+        """Its timeout in seconds."""
         return seconds(self.timeout) if self.timeout else _DEFAULT_TIMEOUT
 
     @property
     def account(self) -> str:
-        """The e-mail of the service account that it runs as."""
+        """The email of the service account that it runs as."""
         return self.service_account.rpartition("/")[2]
 
     def after(self, index: int) -> set[int]:
-        """The steps that a step waits for: those it names, else all before it; "-" for none."""
+        """Return the steps that a step waits for: those it names, or all before it; "-" is none."""
         named = self.steps[index].wait_for
         if not named:
             return set(range(index))
@@ -128,29 +128,29 @@ class Build(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
         return {ids[name] for name in named if name != "-"}
 
     def title(self, index: int) -> str:
-        """What a step is called: as in Cloud Build's own log."""
+        """Return the name that a step has in Cloud Build's log."""
         step = self.steps[index]
         return step.id or f"Step #{index}"
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """A build to rehearse, and its substitutions as variables."""
+    """A build, and its substitutions as environment variables."""
 
     build: Build
     variables: dict[str, str]
 
 
 def load(root: Path, file: str, built_in: Mapping[str, str], given: Mapping[str, str]) -> Loaded:
-    """Read a build file, make its substitutions, and check it.
+    """Read a build file, apply its substitutions, and check it.
 
     Args:
-        root: the repository.
-        file: the build file, below it.
-        built_in: the substitutions that Cloud Build makes by itself.
-        given: those of the trigger, or of whoever runs it.
+        root: The repository.
+        file: The build file's path in it.
+        built_in: The substitutions that Cloud Build fills in.
+        given: The substitutions of the trigger or the user.
 
     Raises:
-        UsageError: Cloud Build would not take it.
+        UsageError: Cloud Build would reject the file.
     """
     read = YamlFile(root / file, file)
     if not isinstance(read.data, dict) or not read.data.get("steps"):
@@ -166,7 +166,7 @@ def _check(file: str, build: Build) -> None:
     if len(build.steps) > _MOST_STEPS:
         raise UsageError(f"{file}: more than {_MOST_STEPS} steps")
     if not 0 < build.seconds <= _LONGEST:
-        raise UsageError(f"{file}: timeout: at most 24 hours")
+        raise UsageError(f"{file}: timeout: more than 0 s and at most 24 hours")
     seen = {"-"}
     for index, step in enumerate(build.steps):
         where = f"{file}: steps[{index}]"
@@ -180,9 +180,9 @@ def _check(file: str, build: Build) -> None:
         if step.id:
             seen.add(step.id)
         if step.script and (step.args or step.entrypoint):
-            raise UsageError(f"{where}: script goes without args and entrypoint")
+            raise UsageError(f"{where}: script excludes args and entrypoint")
         if step.seconds is not None and not 0 < step.seconds <= build.seconds:
-            raise UsageError(f"{where}.timeout: {step.timeout} is not within the build's")
+            raise UsageError(f"{where}.timeout: {step.timeout} is longer than the build's timeout")
         _check_variables(f"{where}.env", step.env)
     _check_variables(f"{file}: options.env", build.options.env)
     _check_volumes(file, build)
@@ -195,7 +195,7 @@ def _check_variables(where: str, env: list[str]) -> None:
         if "=" not in entry:
             raise UsageError(f"{where}: '{entry}' must be of the form KEY=VALUE")
         if names.count(name) > 1:
-            raise UsageError(f"{where}: {name} stands twice")
+            raise UsageError(f"{where}: {name} is defined twice")
 
 
 def _check_volumes(file: str, build: Build) -> None:
@@ -206,22 +206,24 @@ def _check_volumes(file: str, build: Build) -> None:
         if times < 2:
             raise UsageError(f"{file}: volume '{name}' is used by one step only")
     if build.options.volumes and len(build.steps) < 2:
-        raise UsageError(f"{file}: options.volumes: of no use to a build of one step")
+        raise UsageError(f"{file}: options.volumes: useless in a build of one step")
     for step in build.steps:
         ours = [*step.volumes, *build.options.volumes]
         for volume in ours:
             if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", volume.name):
-                raise UsageError(f"{file}: volume '{volume.name}': not a name for a volume")
+                raise UsageError(f"{file}: volume '{volume.name}': not a valid name of a volume")
             if not volume.path.startswith("/") or volume.path.rstrip("/") in _RESERVED:
-                raise UsageError(f"{file}: volume '{volume.name}': not at {volume.path}")
+                raise UsageError(
+                    f"{file}: volume '{volume.name}': {volume.path} is not an allowed path"
+                )
         paths = [volume.path for volume in ours]
         if len(set(paths)) < len(paths):
-            raise UsageError(f"{file}: two volumes of a step are at the same path")
+            raise UsageError(f"{file}: two volumes of a step have the same path")
 
 
 def _check_secrets(file: str, build: Build) -> None:
     if build.available_secrets.inline:
-        raise UsageError(f"{file}: secrets of Cloud KMS cannot be rehearsed: use Secret Manager")
+        raise UsageError(f"{file}: a rehearsal has no Cloud KMS: use Secret Manager")
     defined = [secret.env for secret in build.available_secrets.secret_manager]
     for secret in build.available_secrets.secret_manager:
         if not re.fullmatch(r"projects/[^/]+/secrets/[^/]+/versions/[^/]+", secret.version_name):
@@ -235,16 +237,16 @@ def _check_secrets(file: str, build: Build) -> None:
     for name in sorted(used - {*defined}):
         raise UsageError(f"{file}: secretEnv: {name} is not in availableSecrets")
     for name in sorted({*defined} - used):
-        raise UsageError(f"{file}: availableSecrets: {name} is used by no step")
+        raise UsageError(f"{file}: availableSecrets: no step uses {name}")
 
 
 def seconds(duration: str) -> float:
-    """A duration of Google's APIs, such as 600s, in seconds.
+    """Return a duration of Google's APIs, such as 600s, in seconds.
 
     Raises:
         UsageError: it has another form.
     """
     match = re.fullmatch(r"(\d+(?:\.\d{1,9})?)s", duration)
     if not match:
-        raise UsageError(f"'{duration}' is no duration: write 600s")
+        raise UsageError(f"'{duration}' is not a duration such as 600s")
     return float(match[1])

@@ -1,4 +1,4 @@
-"""The metadata server that Cloud Build's steps ask who they are: tokens of the build's account.
+"""The metadata server that gives Cloud Build's steps tokens of the build's account.
 
 Source: https://cloud.google.com/compute/docs/metadata/predefined-metadata-keys
 """
@@ -19,13 +19,13 @@ _ACCOUNTS = "instance/service-accounts/"
 def serve(
     project: str, email: str, access: Callable[[], str], identity: Callable[[str], str]
 ) -> Iterator[str]:
-    """A metadata server on loopback, while the block lasts.
+    """Run a metadata server on loopback for the length of the block.
 
     Args:
-        project: the project that the build runs in.
-        email: the build's service account.
-        access: makes an access token of it.
-        identity: makes an ID token of it for an audience.
+        project: The project that the build runs in.
+        email: The build's service account.
+        access: Returns an access token of this account.
+        identity: An audience -> an ID token of this account.
 
     Yields:
         HOST:PORT, the value of GCE_METADATA_HOST.
@@ -76,7 +76,7 @@ def serve(
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing: a request may hold a token."""
+            """Log nothing: a request may contain a token."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

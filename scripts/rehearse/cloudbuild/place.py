@@ -1,8 +1,8 @@
-"""Where a step runs: in its own image if that can be had, else its command on this machine.
+"""Run a step in its own image if Docker can get it, else run its command on this machine.
 
 Cloud Build gives each step /workspace, the home folder /builder/home, the Docker engine's socket,
-and a metadata server that says who it is. On this machine the first two are folders; text in a
-step's command that names them, or a volume's path, names those folders instead.
+and a metadata server with tokens of its account. On this machine the first two are scratch folders,
+and the paths of these and of volumes are replaced in a step's command.
 
 Source: https://cloud.google.com/build/docs/overview and Google's own cloud-build-local.
 """
@@ -32,7 +32,7 @@ _PULL_SECONDS = 600
 
 
 class Running:
-    """A step that has been started."""
+    """A step that has started."""
 
     def __init__(
         self, process: subprocess.Popen[str], where: str, container: str | None = None
@@ -42,11 +42,11 @@ class Running:
         self._container = container
 
     def code(self) -> int | None:
-        """The exit code, or None while it runs."""
+        """Return the exit code, or None while it runs."""
         return self._process.poll()
 
     def kill(self) -> None:
-        """End it, with all that it started."""
+        """End the step and every process that it started."""
         if self._container and self.code() is None:
             command = ["docker", "rm", "--force", self._container]
             subprocess.run(command, capture_output=True, check=False, timeout=60)
@@ -56,17 +56,17 @@ class Running:
 
 
 class Place:
-    """The folders of one build, and how its steps are started in them.
+    """The folders of one build, in which its steps start.
 
     Args:
-        folder: a scratch folder.
-        workspace: what Cloud Build has checked out.
-        build: the build.
-        variables: what every step gets beyond what its file says: where Google's APIs are.
-        mapped: the substitutions as variables, for steps that ask for them.
-        secrets: the values of the build's secret variables.
-        docker: whether an engine answers, and steps may use it.
-        shown: a folder that steps see where it is, to read only.
+        folder: A scratch folder.
+        workspace: The folder that Cloud Build checked out.
+        build: The build.
+        variables: Variables of every step that the file does not name: the addresses of APIs.
+        mapped: The substitutions as variables, for steps that ask for them.
+        secrets: The values of the build's secret variables.
+        docker: Whether steps may use a Docker engine.
+        shown: A folder that steps see at its own path, read-only.
     """
 
     def __init__(
@@ -95,13 +95,13 @@ class Place:
         self.home.mkdir(parents=True)
 
     def leaves_out(self, step: Step) -> str | None:
-        """Why a step cannot be rehearsed here; None where it can."""
+        """Return why a step cannot run here; None if it can."""
         if not self.docker and _DOCKERS.fullmatch(step.name):
-            return "no Docker engine is used here; images are packed"
+            return "this rehearsal uses no Docker engine; images are packed"
         return None
 
     def has(self, image: str) -> bool:
-        """Whether Docker has an image, or gets it."""
+        """Return whether Docker has an image, or can pull it."""
         with self._lock:
             if image not in self._had:
                 self._had[image] = self.docker and (
@@ -111,11 +111,11 @@ class Place:
 
     @contextmanager
     def start(self, step: Step, say: Callable[[str], None]) -> Iterator[Running]:
-        """Start a step; it is ended when the block is left.
+        """Start a step, and end it when the block ends.
 
         Args:
-            step: the step.
-            say: told each line that it prints.
+            step: The step.
+            say: Gets each line that the step prints.
         """
         name = f"shipway-rehearsal-{uuid.uuid4().hex[:12]}"
         script = self.folder / f"{name}.script"
@@ -140,23 +140,23 @@ class Place:
             )  # fmt: skip
         except FileNotFoundError:
             raise UsageError(
-                f"{command[0]}: not on this machine",
-                f"{step.name} has it, but that image could not be had",
+                f"{command[0]} is not on this machine",
+                f"the image {step.name} has it, but Docker cannot get this image",
             ) from None
         running = Running(process, where, name if in_image else None)
-        told = threading.Thread(target=_tell, args=(process, say), daemon=True)
-        told.start()
+        reader = threading.Thread(target=_forward, args=(process, say), daemon=True)
+        reader.start()
         try:
             yield running
         finally:
-            running.kill()  # a container's end is the end of all that it started
-            told.join(_GRACE_SECONDS)
+            running.kill()  # ends every process that is left
+            reader.join(_GRACE_SECONDS)
             assert process.stdout
             process.stdout.close()
             script.unlink(missing_ok=True)
 
     def _environment(self, step: Step) -> dict[str, str]:
-        """What the file gives a step; its own variables win over the build's."""
+        """Return the variables that the file gives a step; its own override the build's."""
         mapped = step.automap_substitutions
         if mapped is None:
             mapped = self.build.options.automap_substitutions
@@ -169,16 +169,16 @@ class Place:
         return made
 
     def _base(self, in_image: bool) -> dict[str, str]:
-        """What a step has besides: of whoever rehearses the search path, and the way to Docker."""
+        """Return a step's other variables: of the user's, only PATH and those for Docker."""
         if in_image:
-            return dict(os.environ)  # docker's own; the container gets what is named to it
+            return dict(os.environ)  # for docker; the container gets only what --env names
         made = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
             **self.variables,
         }
-        if self.docker:  # this machine's engine and its plugins, in the place of Cloud Build's
+        if self.docker:  # this machine's engine and plugins instead of Cloud Build's
             users = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
             made |= {"DOCKER_CONFIG": users}
             made |= {k: os.environ[k] for k in ("DOCKER_HOST",) if k in os.environ}
@@ -187,7 +187,7 @@ class Place:
     def _docker(
         self, step: Step, name: str, script: Path, environment: Mapping[str, str]
     ) -> list[str]:
-        """`docker run`, as Cloud Build calls it. Values are handed over by name alone (I9)."""
+        """Return Cloud Build's `docker run`; it names the variables without their values (I9)."""
         folder = step.dir if step.dir.startswith("/") else f"{WORKSPACE}/{step.dir}".rstrip("/")
         mounts = [(str(self.workspace), WORKSPACE), (str(self.home), HOME), (_SOCKET, _SOCKET)]
         mounts += [(str(self._volume(v)), v.path) for v in self._volumes(step)]
@@ -209,7 +209,7 @@ class Place:
         return [*command, step.name, *step.args]
 
     def _command(self, step: Step, script: Path) -> list[str]:
-        """A step's command on this machine: its entry point, or what its image's is known to be."""
+        """Return a step's command on this machine: its entry point, or that of a known image."""
         if step.script:
             return [str(script)]
         args = [self._here(step, arg) for arg in step.args]
@@ -219,11 +219,11 @@ class Place:
         if googles:
             return [googles[1], *args]
         if not args:
-            raise UsageError(f"{step.name}: what the image runs is not known without the image")
+            raise UsageError(f"{step.name}: its entry point is unknown without the image")
         return args
 
     def _here(self, step: Step, text: str) -> str:
-        """A text of a step with the folders of this machine in the place of Cloud Build's."""
+        """Return a text of a step with this machine's folders instead of Cloud Build's."""
         there = {WORKSPACE: self.workspace, HOME: self.home}
         there |= {v.path.rstrip("/"): self._volume(v) for v in self._volumes(step)}
         paths = "|".join(re.escape(path) for path in sorted(there, key=len, reverse=True))
@@ -253,7 +253,7 @@ def _docker_does(*words: str) -> bool:
     return done.returncode == 0
 
 
-def _tell(process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
+def _forward(process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
     assert process.stdout
     for line in process.stdout:
         say(line.rstrip("\n"))

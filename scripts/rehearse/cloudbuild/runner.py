@@ -1,4 +1,4 @@
-"""Runs a build's steps in their order: side by side where nothing keeps them apart.
+"""Run the steps of a build in order, and in parallel where no step waits for another.
 
 Source: https://cloud.google.com/build/docs/configuring-builds/configure-build-step-order
 """
@@ -25,22 +25,29 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     status: Status
     where: str
-    """What it ran in: the image's name, "host", or "" where it did not run."""
+    """Where it ran, as a person reads it; "" if it did not run."""
     seconds: float = 0.0
     note: str = ""
+    allowed: bool = False
+    """Whether its failure is one that the file allows: the build goes on."""
+
+    @property
+    def stops_the_build(self) -> bool:
+        """Whether no other step may start or go on."""
+        return self.status in ("FAILURE", "TIMEOUT") and not self.allowed
 
 
 class _Stopped(Exception):
-    """Another step has failed, or the build's time is up."""
+    """Another step has failed, or the build has timed out."""
 
 
 def run(build: Build, place: Place, progress: Progress) -> list[End]:
     """Run all steps.
 
     Args:
-        build: what to run.
-        place: where its steps run.
-        progress: told each line that a step prints, with the step's name before it.
+        build: The build.
+        place: Where its steps run.
+        progress: Gets each line that a step prints, after the step's name.
 
     Returns:
         How each step ended, in the file's order.
@@ -69,7 +76,7 @@ class _Run:
         try:
             for thread in threads:
                 while thread.is_alive():
-                    thread.join(_LOOK_SECONDS)  # Ctrl-C comes through here
+                    thread.join(_LOOK_SECONDS)  # Ctrl-C arrives here
         except BaseException:
             self._stop.set()
             for thread in threads:
@@ -90,7 +97,7 @@ class _Run:
             end = End(title=title, status="FAILURE", where="", note=str(error))
         finally:
             self._ends[index] = end
-            if end.status in ("FAILURE", "TIMEOUT") and not _forgiven(end):
+            if end.stops_the_build:
                 self._stop.set()
             self._done[index].set()
 
@@ -115,10 +122,12 @@ class _Run:
             self._say(title, f"starts: {running.where}")
             status, code = self._end(running, step.seconds, started)
         took = time.monotonic() - started
-        note = f"exit code {code}" if code else ""
-        if status == "FAILURE" and (step.allow_failure or code in step.allow_exit_codes):
-            note += ", allowed"
-        return End(title=title, status=status, where=running.where, seconds=took, note=note)
+        allowed = status == "FAILURE" and (step.allow_failure or code in step.allow_exit_codes)
+        note = f"exit code {code}{', allowed' if allowed else ''}" if code else ""
+        return End(
+            title=title, status=status, where=running.where, seconds=took, note=note,
+            allowed=allowed,
+        )  # fmt: skip
 
     def _end(
         self, running: Running, limit: float | None, started: float
@@ -137,7 +146,3 @@ class _Run:
     def _say(self, title: str, line: str) -> None:
         with self._lock:
             self.progress.line(f"{title}: {line}")
-
-
-def _forgiven(end: End) -> bool:
-    return end.status == "FAILURE" and end.note.endswith(", allowed")

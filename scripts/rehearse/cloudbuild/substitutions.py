@@ -1,8 +1,8 @@
-"""Cloud Build's substitutions: $NAME and ${NAME} as text in the place of text. Pure.
+"""Cloud Build's substitutions, which replace $NAME and ${NAME} in text. Pure.
 
 Source: https://cloud.google.com/build/docs/configuring-builds/substitute-variable-values and, for
-what is an error, the validation of Google's own cloud-build-local. A build that a trigger starts is
-less strict: what nobody gave is empty there. A rehearsal is as strict as `gcloud builds submit`.
+the errors, the validation of Google's own cloud-build-local. A build that a trigger starts is less
+strict: a missing value is empty. A rehearsal is as strict as `gcloud builds submit`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ BUILT_IN = (
     "REVISION_ID", "SHORT_SHA", "REPO_NAME", "REPO_FULL_NAME", "BRANCH_NAME", "TAG_NAME",
     "REF_NAME", "TRIGGER_BUILD_CONFIG_PATH", "SERVICE_ACCOUNT_EMAIL", "SERVICE_ACCOUNT",
 )  # fmt: skip
-_MADE = ("PROJECT_ID", "PROJECT_NUMBER", "BUILD_ID", "LOCATION")  # nobody else may say these
+_MADE = ("PROJECT_ID", "PROJECT_NUMBER", "BUILD_ID", "LOCATION")  # users cannot set these
 _USERS = re.compile(r"_[A-Z0-9_]+")
 _PARAMETER = re.compile(r"\$\$|\$\{([A-Z_][A-Z0-9_]*)([^}]*)\}|\$([A-Z_][A-Z0-9_]*)")
 _MOST, _LONGEST_KEY, _LONGEST_VALUE = 200, 100, 4000
 
-# The fields in which Cloud Build looks; `script`, `id` and `waitFor` are left as they are.
+# The fields that Cloud Build substitutes in; it does not change `script`, `id` and `waitFor`.
 _STEP_FIELDS = ("name", "args", "env", "dir", "entrypoint", "secretEnv")
 _BUILD_FIELDS = ("images", "tags", "serviceAccount", "logsBucket", "availableSecrets", "artifacts")
 
 
 class Substitutions:
-    """What stands for what in one build.
+    """The substitutions of one build.
 
     Args:
-        file: how errors name the build's file.
-        build: the build as it is written.
-        built_in: what Cloud Build fills in by itself.
-        given: what the trigger, or whoever runs it, gives.
+        file: The name of the build's file in errors.
+        build: The build as it is in the file.
+        built_in: The substitutions that Cloud Build fills in.
+        given: The substitutions of the trigger or the user.
 
     Raises:
-        UsageError: a name or a value that cannot be.
+        UsageError: a name or a value is not allowed.
     """
 
     def __init__(
@@ -68,24 +68,24 @@ class Substitutions:
         users = _USERS.fullmatch(name)
         if not users and (name not in BUILT_IN or name in _MADE):
             raise UsageError(
-                f"{self.file}: substitutions.{name}: a name of one's own is _ and then capitals,"
-                " digits and underscores"
+                f"{self.file}: substitutions.{name}: a user's substitution is named _ and then"
+                " capitals, digits and underscores"
             )
         if not isinstance(value, str):
-            raise UsageError(f"{self.file}: substitutions.{name}: expected text (quotes)")
+            raise UsageError(f"{self.file}: substitutions.{name}: expected text (use quotes)")
         if len(name) > _LONGEST_KEY or len(value) > _LONGEST_VALUE:
             raise UsageError(f"{self.file}: substitutions.{name}: too long")
 
     @property
     def environment(self) -> dict[str, str]:
-        """All of them as variables: what `automapSubstitutions` gives a step."""
+        """All of them as variables, as `automapSubstitutions` gives them to a step."""
         return dict(self._values)
 
     def applied(self) -> dict[str, Any]:
-        """The build with every substitution made.
+        """Return the build with every substitution applied.
 
         Raises:
-            UsageError: the build names what nobody gave, or somebody gave what it does not name.
+            UsageError: the build uses an unknown substitution, or does not use a given one.
         """
         if len(self._users) > _MOST:
             raise UsageError(f"{self.file}: more than {_MOST} substitutions")
@@ -120,7 +120,7 @@ class Substitutions:
         return made
 
     def apply(self, value: Any, where: str) -> Any:
-        """A value with the substitutions in all its text made; what comes of one is left alone."""
+        """Return a value with the substitutions applied to its text, once."""
         if isinstance(value, str):
             return _PARAMETER.sub(lambda match: self._value(match, where), value)
         if isinstance(value, list):
@@ -135,9 +135,9 @@ class Substitutions:
         name, operator = match[1] or match[3], match[2]
         if operator:
             if not self._dynamic:
-                return match[0]  # no substitution's form: it stays as it is
+                return match[0]  # not a substitution
             raise UsageError(
-                f"{self.file}: {where}: {match[0]}: bash-style operations are not rehearsed"
+                f"{self.file}: {where}: {match[0]}: a rehearsal has no bash-style operations"
             )
         self._used.add(name)
         if name in self._values:

@@ -1,4 +1,4 @@
-"""Writes what google-github-actions/auth v3 writes, and exports where. Needs `id-token: write`."""
+"""Write the file of google-github-actions/auth v3 and export its path; needs `id-token: write`."""
 
 import json
 import os

@@ -1,9 +1,9 @@
-"""Artifact Registry's repositories: made before they are pushed to, with immutable tags if wanted.
+"""Artifact Registry's repositories: created before a push, with immutable tags on request.
 
 Source: the discovery document artifactregistry.v1 and
 https://cloud.google.com/artifact-registry/docs/docker/troubleshoot#push (the error of an immutable
-tag). Clean-up policies are kept and shown; nothing is ever cleaned up. The names of images hold no
-location: repositories of one name in two locations share their images.
+tag). The name of an image has no location: repositories of one name in two locations share their
+images.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from emulator import clock
+from emulator import clock, fields
+from emulator.artifacts import cleanup
 from emulator.errors import ApiError, invalid
 from emulator.registry.errors import OciError
 from emulator.store import Store
@@ -25,8 +26,8 @@ _SETTABLE = {
     "mode", "vulnerabilityScanningConfig",
 }  # fmt: skip
 _CHANGEABLE = _SETTABLE - {"format", "mode"}
-# Whoever changes a repository may send back what was read: Google ignores these.
-_SHOWN = {"createTime", "name", "registryUri", "satisfiesPzi", "satisfiesPzs", "sizeBytes",
+# Google ignores these fields in a write, so that a client can send back what it read.
+_READ_ONLY = {"createTime", "name", "registryUri", "satisfiesPzi", "satisfiesPzs", "sizeBytes",
           "updateTime"}  # fmt: skip
 
 
@@ -39,12 +40,15 @@ class Repository(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Its resource name."""
+        """The resource name of the repository."""
         return f"projects/{self.project}/locations/{self.location}/repositories/{self.name}"
 
 
 class Repositories:
-    """The repositories that were created. Of a project that `is_made` there are no others."""
+    """The repositories that were created. A project that `is_made` has no others.
+
+    Methods that fail raise ApiError, unless they name OciError; the docstrings name the status.
+    """
 
     def __init__(self, store: Store, is_made: Callable[[str], bool]) -> None:
         self._store = store
@@ -54,83 +58,83 @@ class Repositories:
             self._known[_named(document["name"])] = document
 
     def create(self, repository: Repository, body: Document) -> Document:
-        """Make a repository; raises ApiError (INVALID_ARGUMENT, ALREADY_EXISTS)."""
+        """Create a repository; raise INVALID_ARGUMENT or ALREADY_EXISTS."""
         if not _ID.fullmatch(repository.name):
             raise invalid(
                 "must be 1 to 63 lowercase letters, digits and hyphens, and begin with a letter.",
                 "repository_id",
             )
-        fields = _known(body, _SETTABLE)
-        if fields.get("format") != "DOCKER":
-            raise invalid("The local Cloud Run has repositories of format DOCKER alone.", "format")
-        _check(fields)
+        sent = _settable(body)
+        if sent.get("format") != "DOCKER":
+            raise invalid("The local Cloud Run only has DOCKER repositories.", "format")
+        cleanup.check(sent.get("cleanupPolicies") or {})
         if repository in self._known:
             raise ApiError("ALREADY_EXISTS", "the repository already exists")
-        if fields.get("mode", "MODE_UNSPECIFIED") == "MODE_UNSPECIFIED":
-            fields["mode"] = "STANDARD_REPOSITORY"
+        if sent.get("mode", "MODE_UNSPECIFIED") == "MODE_UNSPECIFIED":
+            sent["mode"] = "STANDARD_REPOSITORY"
         now = clock.now()
         return self._keep(
             repository,
             {
                 "name": repository.path,
-                **fields,
+                **sent,
                 "createTime": now,
                 "updateTime": now,
             },
         )
 
     def get(self, repository: Repository) -> Document | None:
-        """One repository that was created."""
+        """Return a repository that was created; None if it was not."""
         return self._known.get(repository)
 
     def all(self, project: str, location: str) -> list[Document]:
-        """The repositories of a project and location that were created, by name."""
+        """Return the created repositories of a project and location, sorted by name."""
         found = sorted(self._known.items())
         return [one for at, one in found if (at.project, at.location) == (project, location)]
 
     def patch(self, repository: Repository, body: Document, mask: str) -> Document:
-        """Change the fields that `mask` names; raises ApiError (NOT_FOUND, INVALID_ARGUMENT)."""
+        """Change the fields that `mask` names; raise NOT_FOUND or INVALID_ARGUMENT."""
         current = self._known.get(repository)
         if current is None:
             raise missing(repository)
-        fields = _known(body, _SETTABLE)
+        sent = _settable(body)
         changed = dict(current)
-        for path in filter(None, mask.split(",")) if mask else fields:
-            name, _, part = _camel(path).partition(".")
+        for path in filter(None, mask.split(",")) if mask else sent:
+            name, _, part = fields.camel(path).partition(".")
             if name not in _CHANGEABLE:
                 raise invalid(f"'{path}' cannot be changed.", "updateMask")
-            value = fields.get(name)
+            value = sent.get(name)
             changed[name] = {**changed.get(name, {}), **(value or {})} if part else value
         changed = {name: value for name, value in changed.items() if value is not None}
-        _check(changed)
+        cleanup.check(changed.get("cleanupPolicies") or {})
         return self._keep(repository, {**changed, "updateTime": clock.now()})
 
     def delete(self, repository: Repository) -> None:
-        """Remove a repository; raises ApiError NOT_FOUND. Its images are the registry's concern."""
+        """Delete a repository, but not its images; raise NOT_FOUND."""
         if repository not in self._known:
             raise missing(repository)
         self._store.delete(_file(repository))
         del self._known[repository]
 
-    def is_there(self, project: str, name: str) -> bool:
-        """Whether a repository may be pushed to, in whichever location it is."""
+    def exists(self, project: str, name: str) -> bool:
+        """Return whether a repository can be pushed to, in any location."""
         return not self._is_made(project) or any(self._of(project, name))
 
     def has_others(self, project: str) -> bool:
-        """Whether a project has repositories that nobody created."""
+        """Return whether a project has repositories that were not created."""
         return not self._is_made(project)
 
-    # What the registry asks
+    # The registry's rules: `emulator.registry.models.Rules`
 
     def check_name(self, name: str) -> None:
-        """Raise OciError NAME_UNKNOWN for an image in a repository that is not there."""
+        """Raise OciError NAME_UNKNOWN for an image in a repository that does not exist."""
         project, _, rest = name.partition("/")
         repository = rest.partition("/")[0]
-        if not self.is_there(project, repository):
+        if not self.exists(project, repository):
             raise OciError("NAME_UNKNOWN", f'Repository "{repository}" not found')
 
     def check_tag(self, name: str, tag: str, *, verb: str = "update") -> None:
-        """Raise OciError MANIFEST_INVALID where no tag may move, or be deleted."""
+        """Raise OciError MANIFEST_INVALID if the tags of the image `name` are immutable."""
         if self.is_immutable(name):
             raise OciError(
                 "MANIFEST_INVALID",
@@ -138,7 +142,7 @@ class Repositories:
             )
 
     def is_immutable(self, name: str) -> bool:
-        """Whether the tags of an image, PROJECT/REPOSITORY/NAME, stay where they are."""
+        """Return whether the tags of an image, PROJECT/REPOSITORY/NAME, are immutable."""
         project, _, rest = name.partition("/")
         found = self._of(project, rest.partition("/")[0])
         return any((one.get("dockerConfig") or {}).get("immutableTags") for one in found)
@@ -155,7 +159,7 @@ class Repositories:
 
 
 def missing(repository: Repository) -> ApiError:
-    """The error of a repository that is not there."""
+    """Return the error for a repository that does not exist."""
     return ApiError("NOT_FOUND", f'Repository "{repository.path}" was not found.')
 
 
@@ -168,45 +172,13 @@ def _file(repository: Repository) -> str:
     return f"repositories/{repository.project}/{repository.location}/{repository.name}.json"
 
 
-def _known(body: Document, names: set[str]) -> Document:
-    for name in body:
-        if name not in names | _SHOWN:
-            raise invalid(f'Invalid JSON payload received. Unknown name "{name}"', name)
-    fields = {name: body[name] for name in sorted(names) if name in body}
-    policies = fields.get("cleanupPolicies")
+def _settable(body: Document) -> Document:
+    """Return the fields of a body that a client can set; raise a 400 ApiError for unknown ones."""
+    fields.check_known(body, _SETTABLE | _READ_ONLY)
+    sent = {name: body[name] for name in sorted(_SETTABLE) if name in body}
+    policies = sent.get("cleanupPolicies")
     if isinstance(policies, dict):
-        fields["cleanupPolicies"] = {key: _canonical(policy) for key, policy in policies.items()}
-    return fields
-
-
-def _canonical(value: Any) -> Any:
-    """A policy as Google shows it: gcloud sends `Keep`, `untagged` and `86400.0s`."""
-    if not isinstance(value, dict):
-        return value
-    shown = {name: _canonical(item) for name, item in value.items()}
-    for name in ("action", "tagState"):
-        if isinstance(shown.get(name), str):
-            shown[name] = shown[name].upper()
-    for name in ("olderThan", "newerThan"):
-        if name in shown:
-            shown[name] = re.sub(r"\.0*s$", "s", str(shown[name]))
-    return shown
-
-
-def _check(fields: Document) -> None:
-    policies = fields.get("cleanupPolicies") or {}
-    if not isinstance(policies, dict):
-        raise invalid("Expected an object.", "cleanupPolicies")
-    for key, policy in policies.items():
-        if not isinstance(policy, dict) or policy.get("id", key) != key:
-            raise invalid("The key of a policy must be its id.", "cleanupPolicies")
-        if policy.get("action") not in ("DELETE", "KEEP"):
-            raise invalid("Expected DELETE or KEEP.", f"cleanupPolicies.{key}.action")
-        if ("condition" in policy) == ("mostRecentVersions" in policy):
-            raise invalid("Expected a condition or mostRecentVersions.", f"cleanupPolicies.{key}")
-        if "mostRecentVersions" in policy and policy["action"] != "KEEP":
-            raise invalid("mostRecentVersions only keeps.", f"cleanupPolicies.{key}.action")
-
-
-def _camel(path: str) -> str:
-    return re.sub(r"_([a-z])", lambda found: found[1].upper(), path)
+        sent["cleanupPolicies"] = {
+            key: cleanup.canonical(policy) for key, policy in policies.items()
+        }
+    return sent

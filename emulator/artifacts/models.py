@@ -1,37 +1,40 @@
-"""What Artifact Registry's own API says of images: packages, versions, tags, Docker images.
+"""The images of a repository as Artifact Registry's API has them, without HTTP.
 
 Source: https://cloud.google.com/artifact-registry/docs/reference/rest and the discovery document
-`artifactregistry.v1`. A package is one image's name in a repository, a version one manifest of it.
-Images have no place here: whichever location is asked for has them all.
+`artifactregistry.v1`. A package is the name of an image in a repository, a version is one of its
+manifests. Images have no location here: every location has all of them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from emulator import clock
+from emulator.artifacts.repositories import Repositories, Repository, missing
 from emulator.errors import ApiError
 from emulator.registry.errors import OciError
 from emulator.registry.models import Manifest, Registry
 from emulator.registry.names import is_digest
-from emulator.registry.repositories import Repositories, Repository, missing
 
 Document = dict[str, Any]
 
 
 class Artifacts:
-    """The images of a registry as Artifact Registry's API has them. Blocking; raises ApiError."""
+    """The packages, versions, tags and Docker images of every repository.
+
+    Every method blocks on the disk. Methods that fail raise ApiError; the docstrings name its
+    status.
+    """
 
     def __init__(self, registry: Registry, repositories: Repositories) -> None:
         self._registry = registry
         self._repositories = repositories
 
     def repository(self, repository: Repository) -> Document:
-        """The Repository, which is there once it was made or an image is in it; NOT_FOUND."""
+        """Return a repository that was created or holds an image; raise NOT_FOUND."""
         host = f"{repository.location}-docker.pkg.dev/{repository.project}/{repository.name}"
         if made := self._repositories.get(repository):
             return {**made, "registryUri": host}
@@ -46,7 +49,7 @@ class Artifacts:
         }
 
     def delete_repository(self, repository: Repository) -> None:
-        """Delete a repository and every image in it; NOT_FOUND."""
+        """Delete a repository and every image in it; raise NOT_FOUND."""
         self.repository(repository)
         if self._repositories.get(repository):
             self._repositories.delete(repository)
@@ -55,20 +58,20 @@ class Artifacts:
                 self._registry.delete_manifest(at, digest)
 
     def packages(self, repository: Repository) -> list[Document]:
-        """A Package for each image name, sorted."""
+        """Return a Package for each name of an image, sorted."""
         return [self.package(repository, name) for name in self._names(repository)]
 
     def package(self, repository: Repository, name: str) -> Document:
-        """One Package; NOT_FOUND."""
+        """Return one Package; raise NOT_FOUND."""
         times = [self._registry.pushed(at, digest) for at, digest in self._held(repository, name)]
         return {
             "name": _package_path(repository, name),
-            "createTime": _time(min(times)),
-            "updateTime": _time(max(times)),
+            "createTime": clock.at(min(times)),
+            "updateTime": clock.at(max(times)),
         }
 
     def docker_images(self, repository: Repository) -> list[Document]:
-        """A DockerImage for each manifest, sorted by name."""
+        """Return a DockerImage for each manifest, sorted by name."""
         return [
             self._docker_image(repository, name, digest)
             for name in self._names(repository)
@@ -76,18 +79,22 @@ class Artifacts:
         ]
 
     def docker_image(self, repository: Repository, image: str) -> Document:
-        """The DockerImage `NAME@DIGEST`; NOT_FOUND."""
+        """Return the DockerImage `NAME@DIGEST`; raise NOT_FOUND."""
         name, _, digest = image.partition("@")
         self._manifest(repository, name, digest)
         return self._docker_image(repository, name, digest)
 
     def versions(self, repository: Repository, package: str, *, full: bool) -> list[Document]:
-        """A Version for each manifest of a package; with its tags where `full`; NOT_FOUND."""
+        """Return a Version for each manifest of a package, with its tags if `full`.
+
+        Raises:
+            ApiError: NOT_FOUND.
+        """
         held = self._held(repository, package)
         return [self.version(repository, package, digest, full=full) for _, digest in held]
 
     def version(self, repository: Repository, package: str, digest: str, *, full: bool) -> Document:
-        """One Version; NOT_FOUND."""
+        """Return one Version, with its tags if `full`; raise NOT_FOUND."""
         self._manifest(repository, package, digest)
         image = self._docker_image(repository, package, digest)
         kept = ("imageSizeBytes", "mediaType", "buildTime", "imageManifests")
@@ -106,7 +113,7 @@ class Artifacts:
         return version
 
     def tags(self, repository: Repository, package: str) -> list[Document]:
-        """A Tag for each tag of a package, sorted; NOT_FOUND."""
+        """Return a Tag for each tag of a package, sorted; raise NOT_FOUND."""
         self._held(repository, package)
         at = f"{repository.project}/{repository.name}/{package}"
         return [
@@ -115,7 +122,7 @@ class Artifacts:
         ]
 
     def delete_package(self, repository: Repository, package: str) -> None:
-        """Delete every version and tag of a package; NOT_FOUND, or FAILED_PRECONDITION."""
+        """Delete every version and tag of a package; raise NOT_FOUND or FAILED_PRECONDITION."""
         self._check_mutable(repository, package)
         for at, digest in self._held(repository, package):
             self._registry.delete_manifest(at, digest)
@@ -123,7 +130,11 @@ class Artifacts:
     def delete_version(
         self, repository: Repository, package: str, digest: str, *, force: bool
     ) -> None:
-        """Delete a version; NOT_FOUND, or FAILED_PRECONDITION where it has tags, unless `force`."""
+        """Delete a version.
+
+        Raises:
+            ApiError: NOT_FOUND, or FAILED_PRECONDITION if it has tags and `force` is not set.
+        """
         at, _ = self._manifest(repository, package, digest)
         if self._registry.tags_of(at, digest) and not force:
             message = f"cannot delete version {digest}: it is tagged; delete its tags, or use force"
@@ -133,7 +144,7 @@ class Artifacts:
         self._registry.delete_manifest(at, digest)
 
     def delete_tag(self, repository: Repository, package: str, tag: str) -> None:
-        """Delete a tag, and leave its version; NOT_FOUND, or FAILED_PRECONDITION."""
+        """Delete a tag but not its version; raise NOT_FOUND or FAILED_PRECONDITION."""
         at, _ = self._manifest(repository, package, tag, tag=True)
         self._check_mutable(repository, package)
         self._registry.delete_manifest(at, tag)
@@ -150,7 +161,7 @@ class Artifacts:
                 yield at.removeprefix(home)
 
     def _held(self, repository: Repository, package: str) -> list[tuple[str, str]]:
-        """The registry's name of a package, with each of its digests; NOT_FOUND without one."""
+        """Return the registry's name of a package with each of its digests; raise NOT_FOUND."""
         at = f"{repository.project}/{repository.name}/{package}"
         try:
             digests = self._registry.digests(at)
@@ -167,7 +178,7 @@ class Artifacts:
         at = f"{repository.project}/{repository.name}/{package}"
         try:
             if tag == is_digest(reference):
-                raise OciError("MANIFEST_UNKNOWN", "not of the kind that was asked for")
+                raise OciError("MANIFEST_UNKNOWN", "not a reference of the requested kind")
             return at, self._registry.manifest(at, reference)
         except OciError:
             path = f"{_package_path(repository, package)}/versions/{reference}"
@@ -185,9 +196,9 @@ class Artifacts:
             "name": f"{repository.path}/dockerImages/{quote(name, safe='')}@{digest}",
             "uri": f"{host}/{at}@{digest}",
             "imageSizeBytes": str(sum(blob.get("size", 0) for blob in blobs)),
-            "uploadTime": _time(pushed),
+            "uploadTime": clock.at(pushed),
             "mediaType": manifest.media_type,
-            "updateTime": _time(max([pushed, *tagged])),
+            "updateTime": clock.at(max([pushed, *tagged])),
         }
         if tags:
             image["tags"] = tags
@@ -198,10 +209,10 @@ class Artifacts:
         return image
 
     def _built(self, at: str, parsed: Document) -> str | None:
-        """When an image was built, as its config says."""
+        """Return the time of an image's build by its config; None if the config has none."""
         try:
             config = json.loads(self._registry.blob(at, parsed["config"]["digest"]).read_bytes())
-            return clock.rfc3339(datetime.fromisoformat(config["created"]))
+            return clock.rfc3339(clock.moment(config["created"]))
         except (OciError, KeyError, TypeError, ValueError):
             return None
 
@@ -225,7 +236,3 @@ def _package_path(repository: Repository, package: str) -> str:
 def _tag(repository: Repository, package: str, tag: str, digest: str) -> Document:
     path = _package_path(repository, package)
     return {"name": f"{path}/tags/{tag}", "version": f"{path}/versions/{digest}"}
-
-
-def _time(seconds: float) -> str:
-    return clock.rfc3339(datetime.fromtimestamp(seconds, UTC))

@@ -1,33 +1,29 @@
-"""Artifact Registry's own API on the wire: reads, paged, and deletions as finished operations."""
+"""The wire format of Artifact Registry's own API: pages, and deletions as finished operations."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from emulator.artifacts.models import Artifacts
+from emulator.artifacts.repositories import Repositories, Repository
 from emulator.errors import invalid
-from emulator.operations import Operations
-from emulator.registry.artifacts import Artifacts, Document
-from emulator.registry.repositories import Repositories, Repository
+from emulator.operations import EMPTY, TYPES, Operations
+from emulator.wire import Document, cut, from_token, json_object, page_size, to_token
 
-_LOCATION = "/v1/projects/{project}/locations/{location}"
-_REPOSITORIES = f"{_LOCATION}/repositories"
-_REPOSITORY = f"{_REPOSITORIES}/{{repository:[^/:]+}}"
-_PACKAGE = f"{_REPOSITORY}/packages/{{package}}"
 _PAGE, _LARGEST_PAGE = 100, 1000
-_TYPES, _V1 = "type.googleapis.com", "google.devtools.artifactregistry.v1"
+_V1 = "google.devtools.artifactregistry.v1"
+_METADATA = {"@type": f"{TYPES}/{_V1}.OperationMetadata"}
 
 
-class ArtifactResponses:
-    """Handlers for repositories, packages, versions, tags and Docker images.
+class Responses:
+    """The handlers for repositories, packages, versions, tags and Docker images.
 
-    `forget(project, repository)` drops the policy of a repository that was deleted.
+    `forget(project, repository)` drops the policy of a deleted repository.
     """
 
     def __init__(
@@ -42,29 +38,8 @@ class ArtifactResponses:
         self._operations = operations
         self._forget = forget
 
-    def routes(self) -> list[web.RouteDef]:
-        """The routes of Artifact Registry's API."""
-        return [
-            web.get(_REPOSITORIES, self.repositories),
-            web.post(_REPOSITORIES, self.create_repository),
-            web.get(f"{_LOCATION}/operations/{{operation:ar-[^/:]+}}", self.operation),
-            web.get(_REPOSITORY, self.repository),
-            web.patch(_REPOSITORY, self.patch_repository),
-            web.delete(_REPOSITORY, self.delete_repository),
-            web.get(f"{_REPOSITORY}/dockerImages", self.docker_images),
-            web.get(f"{_REPOSITORY}/dockerImages/{{image}}", self.docker_image),
-            web.get(f"{_REPOSITORY}/packages", self.packages),
-            web.get(_PACKAGE, self.package),
-            web.delete(_PACKAGE, self.delete_package),
-            web.get(f"{_PACKAGE}/versions", self.versions),
-            web.get(f"{_PACKAGE}/versions/{{version}}", self.version),
-            web.delete(f"{_PACKAGE}/versions/{{version}}", self.delete_version),
-            web.get(f"{_PACKAGE}/tags", self.tags),
-            web.delete(f"{_PACKAGE}/tags/{{tag}}", self.delete_tag),
-        ]
-
     async def repositories(self, request: web.Request) -> web.Response:
-        """`repositories.list`: those that were created."""
+        """`repositories.list`: the repositories that were created."""
         path = request.match_info
         found = self._repositories.all(path["project"], path["location"])
         return _page(request, "repositories", found)
@@ -73,16 +48,16 @@ class ArtifactResponses:
         """`repositories.create`."""
         path, name = request.match_info, request.query.get("repositoryId", "")
         at = Repository(path["project"], path["location"], name)
-        return self._started(at, self._repositories.create(at, await _body(request)))
+        return self._started(at, self._repositories.create(at, await json_object(request)))
 
     async def patch_repository(self, request: web.Request) -> web.Response:
-        """`repositories.patch`; its answer is no operation."""
+        """`repositories.patch`: the answer is the repository, not an operation."""
         mask = request.query.get("updateMask", "")
         at = _repository(request)
-        return web.json_response(self._repositories.patch(at, await _body(request), mask))
+        return web.json_response(self._repositories.patch(at, await json_object(request), mask))
 
     async def delete_repository(self, request: web.Request) -> web.Response:
-        """`repositories.delete`: the images and the policy go with it."""
+        """`repositories.delete`: also deletes the images and the policy."""
         at = _repository(request)
         await asyncio.to_thread(self._artifacts.delete_repository, at)
         self._forget(at.project, at.name)
@@ -97,9 +72,8 @@ class ArtifactResponses:
     def _started(self, at: Repository, document: Document | None) -> web.Response:
         parent = f"projects/{at.project}/locations/{at.location}/"
         kind = "google.protobuf.Empty" if document is None else f"{_V1}.Repository"
-        metadata = {"@type": f"{_TYPES}/{_V1}.OperationMetadata"}
-        # The IDs of Cloud Run's operations, which have the same path, begin otherwise.
-        started = self._operations.start(parent, kind, document or {}, metadata, "ar-")
+        # The prefix tells these operations from Cloud Run's, which have the same path.
+        started = self._operations.start(parent, kind, document or {}, _METADATA, "ar-")
         return web.json_response(started)
 
     async def repository(self, request: web.Request) -> web.Response:
@@ -151,7 +125,7 @@ class ArtifactResponses:
         return _deleted(request)
 
     async def delete_version(self, request: web.Request) -> web.Response:
-        """`packages.versions.delete`: `force` takes its tags, too."""
+        """`packages.versions.delete`: `force` deletes its tags, too."""
         await asyncio.to_thread(
             self._artifacts.delete_version,
             *_package(request),
@@ -173,13 +147,6 @@ def _repository(request: web.Request) -> Repository:
     return Repository(path["project"], path["location"], path["repository"])
 
 
-async def _body(request: web.Request) -> Document:
-    body = json.loads(await request.read() or b"{}")
-    if not isinstance(body, dict):
-        raise invalid("The request body must be a JSON object.")
-    return body
-
-
 def _package(request: web.Request) -> tuple[Repository, str]:
     return _repository(request), request.match_info["package"]
 
@@ -193,36 +160,29 @@ async def _read(find: Callable[..., Document], *arguments: Any, **options: Any) 
 
 
 def _page(request: web.Request, field: str, found: list[Document]) -> web.Response:
-    asked = request.query.get("pageSize") or "0"
-    if not asked.isdecimal():
-        raise invalid("page_size must not be negative", "pageSize")
-    size = min(int(asked) or _PAGE, _LARGEST_PAGE)
+    refusal = "page_size must not be negative"
+    size = page_size(request.query.get("pageSize"), _PAGE, refusal=refusal)
+    try:
+        after = from_token(request.query.get("pageToken", ""))
+    except ValueError:
+        raise invalid("invalid page token", "pageToken") from None
     found.sort(key=lambda one: str(one["name"]))
-    start = 0
-    if token := request.query.get("pageToken"):
-        try:
-            last = base64.urlsafe_b64decode(token).decode()
-        except ValueError:
-            raise invalid("invalid page token", "pageToken") from None
-        start = next((n for n, one in enumerate(found) if one["name"] > last), len(found))
-    page = found[start : start + size]
-    answer: dict[str, Any] = {field: page} if page else {}
-    if start + size < len(found):
-        mark = page[-1]["name"].encode()
-        answer["nextPageToken"] = base64.urlsafe_b64encode(mark).decode()
+    page, last = cut(found, min(size, _LARGEST_PAGE), after)
+    answer: Document = {field: page} if page else {}
+    if last:
+        answer["nextPageToken"] = to_token(last)
     return web.json_response(answer)
 
 
 def _deleted(request: web.Request) -> web.Response:
-    """A deletion's operation, which is over when it is answered."""
+    """Answer a deletion with an operation that is already done."""
     path = request.match_info
     parent = f"projects/{path['project']}/locations/{path['location']}"
-    metadata = f"{_TYPES}/{_V1}.OperationMetadata"
     return web.json_response(
         {
             "name": f"{parent}/operations/{uuid.uuid4()}",
-            "metadata": {"@type": metadata},
+            "metadata": _METADATA,
             "done": True,
-            "response": {"@type": f"{_TYPES}/google.protobuf.Empty"},
+            "response": {"@type": EMPTY},
         }
     )

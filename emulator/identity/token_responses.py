@@ -1,4 +1,4 @@
-"""Tokens for tokens, on the wire: Security Token Service, IAM Credentials, Docker's token realm.
+"""Tokens on the wire: Security Token Service, IAM Credentials, Docker's token realm.
 
 Sources: https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token (RFC 8693) and
 https://cloud.google.com/iam/docs/reference/credentials/rest.
@@ -8,46 +8,38 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-import re
 import time
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from emulator import clock
 from emulator.errors import ApiError, invalid
-from emulator.identity.access import Access
-from emulator.identity.accounts import Accounts
-from emulator.identity.federation import Federation, Refused
+from emulator.fields import check_known, snake
+from emulator.identity.federation import Refused
+from emulator.identity.models import Identity
 from emulator.identity.principals import service_account
-from emulator.identity.responses import body_of
-from emulator.identity.tokens import HOUR, AccessTokens, BadToken, IdTokens
+from emulator.identity.tokens import HOUR, BadToken
+from emulator.wire import json_object
 
 _GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  (a type's name)
 _SUBJECTS = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
 
 
-class Exchange:
-    """The handlers that give tokens away."""
+class TokenResponses:
+    """The handlers that return tokens, and the keys that verify them."""
 
-    def __init__(
-        self,
-        federation: Federation,
-        accounts: Accounts,
-        access: Access,
-        tokens: AccessTokens,
-        ids: IdTokens,
-    ) -> None:
-        self._federation = federation
-        self._accounts = accounts
-        self._access = access
-        self._tokens = tokens
-        self._ids = ids
+    def __init__(self, identity: Identity) -> None:
+        self._federation = identity.federation
+        self._accounts = identity.accounts
+        self._access = identity.access
+        self._tokens = identity.tokens
+        self._ids = identity.ids
 
     async def token(self, request: web.Request) -> web.Response:
-        """`POST /v1/token`: a provider's credential for a federated access token."""
+        """`POST /v1/token`: exchange a provider's credential for a federated access token."""
         try:
             asked = await _parameters(request)
             if asked("grantType") != _GRANT:
@@ -72,12 +64,12 @@ class Exchange:
         )
 
     async def generate_access_token(self, request: web.Request) -> web.Response:
-        """An access token of a service account, for a caller who may speak as it."""
-        body = await body_of(request)
+        """`projects.serviceAccounts.generateAccessToken`."""
+        body = await json_object(request)
         _check_fields(body, {"scope", "lifetime", "delegates"})
         if not body.get("scope"):
             raise invalid("The scope is required.", "scope")
-        self._check_there(request)
+        self._check_exists(request)
         seconds = _lifetime(str(body.get("lifetime") or f"{HOUR}s"))
         token = self._tokens.make(service_account(request.match_info["email"]), seconds)
         until = datetime.fromtimestamp(time.time() + seconds, UTC)
@@ -86,28 +78,28 @@ class Exchange:
         )
 
     async def generate_id_token(self, request: web.Request) -> web.Response:
-        """An ID token of a service account, for a caller who may speak as it."""
-        body = await body_of(request)
+        """`projects.serviceAccounts.generateIdToken`."""
+        body = await json_object(request)
         _check_fields(body, {"audience", "includeEmail", "delegates"})
         audience = body.get("audience")
         if not isinstance(audience, str) or not audience:
             raise invalid("The audience is required.", "audience")
-        self._check_there(request)
+        self._check_exists(request)
         email = str(service_account(request.match_info["email"]).email)
         include = body.get("includeEmail") is True
         return web.json_response({"token": self._ids.make(email, audience, include_email=include)})
 
-    def _check_there(self, request: web.Request) -> None:
+    def _check_exists(self, request: web.Request) -> None:
         email = request.match_info["email"]
         if not self._accounts.exists(email):
             raise ApiError("NOT_FOUND", f"Not found; Gaia id not found for email {email}")
 
     async def keys(self, _request: web.Request) -> web.Response:
-        """The keys of ID tokens, as at https://www.googleapis.com/oauth2/v3/certs."""
+        """Get the keys of ID tokens, as from https://www.googleapis.com/oauth2/v3/certs."""
         return web.json_response(self._ids.key.jwks())
 
     async def token_info(self, request: web.Request) -> web.Response:
-        """Whose an access token is: `https://oauth2.googleapis.com/tokeninfo`."""
+        """Get the account of an access token, as from https://oauth2.googleapis.com/tokeninfo."""
         form = await request.post()
         try:
             principal = self._tokens.principal(str(form.get("access_token", "")))
@@ -117,7 +109,7 @@ class Exchange:
         return web.json_response({"email": principal.email} if principal.email else {})
 
     async def docker_token(self, request: web.Request) -> web.Response:
-        """What `docker login -u oauth2accesstoken` has to give Docker: the same token, if good.
+        """Get the token that Docker sends after `docker login -u oauth2accesstoken`: the same one.
 
         Source: https://cloud.google.com/artifact-registry/docs/docker/authentication#token.
         """
@@ -133,39 +125,37 @@ class Exchange:
 
 
 class _Parameters:
-    """The parameters of an exchange, by their names in JSON; "" for what is not there."""
+    """The parameters of an exchange, by their names in JSON; "" for a missing one."""
 
     def __init__(self, sent: dict[str, Any]) -> None:
         self._sent = sent
 
     def __call__(self, name: str) -> str:
-        snake = re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
-        return str(self._sent.get(name) or self._sent.get(snake) or "")
+        return str(self._sent.get(name) or self._sent.get(snake(name)) or "")
 
 
 async def _parameters(request: web.Request) -> _Parameters:
-    """A form with snake_case names (RFC 8693), or JSON with either (sts.v1)."""
+    """Read a form with names in snake case (RFC 8693), or JSON with either form (sts.v1)."""
     if request.content_type == "application/json":
         try:
-            return _Parameters(await body_of(request))
-        except json.JSONDecodeError:
-            raise Refused("invalid_request", "Invalid JSON payload received.") from None
+            return _Parameters(await json_object(request))
+        except ApiError as error:
+            raise Refused("invalid_request", error.message) from None
     form = await request.post()
     return _Parameters({name: value for name, value in form.items() if isinstance(value, str)})
 
 
 def _check_fields(body: dict[str, Any], known: set[str]) -> None:
-    for name in body.keys() - known:
-        raise invalid(f'Invalid JSON payload received. Unknown name "{name}"', name)
+    check_known(body, known)
     if body.get("delegates"):
         raise invalid("Delegation chains are not supported by the local Cloud Run.", "delegates")
 
 
 def _lifetime(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)s", text)
-    if found is None:
-        raise invalid("Expected seconds, such as 300s.", "lifetime")
-    seconds = float(found[1])
+    try:
+        seconds = clock.seconds(text)
+    except ValueError:
+        raise invalid("Expected seconds, such as 300s.", "lifetime") from None
     if seconds <= 0:
         raise invalid("Lifetime of access token must be larger then zero.")
     if seconds > HOUR:

@@ -1,4 +1,4 @@
-"""Instances that outlived a killed emulator: written down when started, ended at the next start."""
+"""The process groups of instances: those that outlive a killed emulator end at its next start."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from emulator.store import Store
 
 
-class Ledger:
-    """Which process groups this state folder's instances run in."""
+class ProcessGroups:
+    """The process groups that the instances of a state folder run in, on disk."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def add(self, pid: int) -> None:
-        """Write down the leader of a new process group."""
+        """Store the leader of a new process group."""
         self._store.write(f"{pid}.json", {"pid": pid, "started": started_at(pid)})
 
     def remove(self, pid: int) -> None:
@@ -26,10 +26,10 @@ class Ledger:
         self._store.delete(f"{pid}.json")
 
     def end_leftovers(self, workplace: Path) -> None:
-        """Kill what an earlier emulator left; it works somewhere in the folder `workplace`.
+        """Kill the processes that an earlier emulator left, which work in the folder `workplace`.
 
-        A process counts only if it started when the ledger says: by now, its number may be that
-        of another one.
+        A process is killed only if its start time is the stored one: its number may belong to
+        another process by now.
         """
         for entry in list(self._store.documents(".")):
             pid: int = entry["pid"]
@@ -41,11 +41,14 @@ class Ledger:
 
 
 def started_at(pid: int) -> str:
-    """When a process started, as text that no later process of the same number repeats; or ""."""
+    """Return when a process started; "" if it does not run.
+
+    No later process with the same number has the same text.
+    """
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
-            # Field 2 is the command in brackets, and may hold blanks; field 22 is the start.
+            # Field 2 is the command in brackets, and may have blanks; field 22 is the start.
             return stat.read_text().rpartition(")")[2].split()[19]
         except (OSError, IndexError):
             return ""
@@ -56,7 +59,7 @@ def started_at(pid: int) -> str:
 
 
 def _is_ours(group: int, workplace: Path) -> bool:
-    """Whether a process group whose leader is gone has a member that works in `workplace`."""
+    """Whether a process group without its leader has a member that works in `workplace`."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError):
             if int(stat.read_text().rpartition(")")[2].split()[2]) != group:

@@ -1,4 +1,4 @@
-"""What was asked and how it was answered, told in batches to those who log and count it."""
+"""Measures requests, and reports them in batches to logging and monitoring."""
 
 from __future__ import annotations
 
@@ -7,53 +7,27 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-import msgspec
 from aiohttp import web
 
 from emulator.instances.launch import Launch
 from emulator.names import Key
+from emulator.served import Listener, Served
 
-# Put on a request on its way: the revision that is to answer it, and its trace.
+# Set on a request on its way: the revision that is to answer it, and its trace.
 LAUNCH = web.RequestKey("LAUNCH", Launch)
 TRACE = web.RequestKey("TRACE", str)
-# The caller went away before it was answered; Google's front end counts it as this, too
-# (recollected, not documented).
+# The status of a request whose caller went away before the answer; Google's front end counts it as
+# this, too (recollected, not documented).
 _CALLER_GONE = 499
-# Requests are told this many seconds after they were answered, or when somebody asks.
+# Seconds from an answer to its report, unless someone asks earlier.
 _PATIENCE = 0.5
 
 
-class Served(msgspec.Struct, array_like=True, gc=False):
-    """A request that a revision answered, or would have.
+class RequestBatches:
+    """Requests that were served and are not reported yet. A kill loses them.
 
-    received: in seconds since the epoch.
-    seconds: until the answer was complete.
-    request_size: of the body, in bytes; None where the request does not say.
-    response_size: in bytes, headers and all.
-    """
-
-    received: float
-    seconds: float
-    method: str
-    host: str
-    path: str
-    version: tuple[int, int]
-    status: int
-    request_size: int | None
-    response_size: int
-    user_agent: str | None
-    referer: str | None
-    remote: str | None
-    trace: str | None
-
-
-Listener = Callable[[Key, str, list[Served]], None]
-
-
-class Ledger:
-    """Keeps what was served for a moment, then tells `listeners`: (revision, service, requests).
-
-    One request costs a few microseconds this way. A kill loses what is not told yet.
+    `listeners` are called with (revision, service, requests). A batch makes one request cost a few
+    microseconds.
     """
 
     def __init__(self, *listeners: Listener) -> None:
@@ -68,7 +42,7 @@ class Ledger:
             self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self.flush)
 
     def flush(self) -> None:
-        """Tell what is not told yet."""
+        """Report every request now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -82,18 +56,18 @@ class Ledger:
         answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         request: web.BaseRequest,
     ) -> web.StreamResponse:
-        """What `answer` answers, taken down where a revision was chosen for the request."""
+        """Answer a request as `answer` does, and take it if a revision was chosen for it."""
         received, started = time.time(), time.perf_counter()
         status, size = _CALLER_GONE, 0
         try:
             response = await answer(request)
             status = response.status
             if not response.prepared:
-                # The server would do it, but later than it can be timed and measured here.
+                # The server would do it, but too late to time and measure it here.
                 try:
                     await response.prepare(request)
                     await response.write_eof()
-                except ConnectionError:  # it tries again, and closes the connection
+                except ConnectionError:  # the server tries again, and closes the connection
                     status = _CALLER_GONE
             size = response.body_length
             return response

@@ -1,8 +1,8 @@
 """Deliver a commit: build, deploy without traffic, smoke-check, shift the traffic.
 
-What is delivered is what is committed. An environment that comes `after` another takes the image
-that serves there: the same digest, never rebuilt. With --digest nothing is built anywhere.
-A commit that comes late steps aside: where a newer one serves, or is under way, nothing is changed.
+Shipway delivers committed files only. An environment that comes `after` another takes the image
+that serves there: the same digest, never rebuilt. With --digest, nothing is built anywhere.
+A late commit steps aside: where a newer one serves or is being released, nothing changes.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ import time
 
 import msgspec
 
-from scripts.build import build
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
 from scripts.command.call import Call
 from scripts.command.options import Bake, Builder, Commit, Digest, Override, WritingOptions
 from scripts.config import pipelines
-from scripts.deploy import deploy
-from scripts.deploy import report as deploy_report
+from scripts.config.image_reference import ImageReference
+from scripts.deliver.overtaken import NewerCommits, overtaken
 from scripts.errors import Refused, UsageError
-from scripts.image.images import Images
 from scripts.machine import git
 from scripts.release import changes
 from scripts.release.manifest import image_of
-from scripts.release.state import finished
-from scripts.rollout import rollout
-from scripts.service.context import Context, at_commit, moved
-from scripts.service.descendants import Descendants, overtaken
+from scripts.release.state import is_finished
+from scripts.service.build import build
+from scripts.service.context import Context, at_commit
+from scripts.service.deploy import deploy
+from scripts.service.deploy import report as report_deploy
+from scripts.service.regions import report
+from scripts.service.rollout import rollout
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
@@ -42,29 +43,31 @@ def run(options: Options, call: Call) -> int:
     started = time.monotonic()
     with at_commit(options, call, options.commit, override=options.override) as (context, commit):
         context.confirm(f"Deliver {commit.short} ({commit.subject}) to {context.where}.")
-        newer = Descendants(context, commit)
+        newer = NewerCommits(context, commit)
+        for region in context.regions:
+            region.is_newer = newer.includes
         try:
-            _may_go(context, newer)
+            _check_may_go(context, newer)
             image = context.record.image = _image(context, commit, options)
-            _came_through(context, image)
-            deployed = deploy(context, commit, image, newer)
+            _check_came_through(context, image)
+            deployed = deploy(context, commit, image)
             if context.dry_run:
-                return call.show(deploy_report(context, commit, deployed), options.format)
-            moves = rollout(context, deployed[0].revision, options.bake, newer)
+                return call.show(report_deploy(context, commit, deployed), options.format)
+            done = rollout(context, deployed[0].revision, options.bake)
         except changes.StepsAside as aside:
             return call.show(overtaken(context, commit, aside), options.format)
-    said = [f"{commit.short} {commit.subject}"]
-    if not all(finished(move.after, deployed[0].revision) for move in moves):
-        said.append(f"the environment's steps end here: ./ship promote {context.where} goes on")
-    result = moved(context, moves, said)
+    notes = [f"{commit.short} {commit.subject}"]
+    if not all(is_finished(move.after, deployed[0].revision) for move in done.moves):
+        notes.append(f"the environment's steps end here. To go on: ./ship promote {context.where}")
+    result = report(context, done, notes)
     data = {
         "outcome": "delivered",
         "overtaken": False,
         "commit": commit.sha,
         "revision": deployed[0].revision,
-        "image": image,
-        "digest": image.rpartition("@")[2],
-        "url": str((moves[0].after.service.get("status") or {}).get("url", "")),
+        "image": str(image),
+        "digest": image.digest,
+        "url": done.moves[0].after.url,
         "revision_url": deployed[0].url,
         "seconds": round(time.monotonic() - started, 2),
     }
@@ -72,34 +75,34 @@ def run(options: Options, call: Call) -> int:
     return call.show(result, options.format)
 
 
-def _image(context: Context, commit: git.Commit, options: Options) -> str:
-    """The reference by digest of the commit's image, which is built unless --digest names it."""
+def _image(context: Context, commit: git.Commit, options: Options) -> ImageReference:
+    """Return the commit's image by digest; build it first unless --digest names it."""
     if options.digest is None:
         built = build(context, commit, options.builder)
         if context.dry_run and built.new:
             return built.image
     elif options.builder:
         raise UsageError("--digest never builds, so it takes no --builder", "leave one of them out")
-    return Images(context).checked(commit, options.digest)
+    return context.images.check(commit, options.digest)
 
 
-def _may_go(context: Context, newer: Descendants) -> None:
-    """Ask before it costs a build; each write asks again.
+def _check_may_go(context: Context, newer: NewerCommits) -> None:
+    """Stop early, before a build; each write checks again.
 
     Raises:
-        StepsAside: a newer commit serves in some region, or is under way there.
+        StepsAside: a newer commit serves or is being released in some region.
         Refused: there is a hold (I7).
     """
     states = [state for region in context.regions if (state := region.read())]
+    newer.report_unknown(states)
     for state in states:
-        newer.tell_unknown(state)
-        changes.step_aside(state, newer)
+        changes.step_aside(state)
     for state in states:
         changes.refuse_held(state, context.override)
 
 
-def _came_through(context: Context, image: str) -> None:
-    """Refuse what has not served in the environment that comes first.
+def _check_came_through(context: Context, image: ImageReference) -> None:
+    """Check that the image has served in the environment that comes first.
 
     Raises:
         Refused: this digest has not served there.
@@ -110,19 +113,13 @@ def _came_through(context: Context, image: str) -> None:
         return
     before = pipelines.load(pipeline.root, pipeline.service, earlier)
     google = Google(before, dry_run=True)
-    digest = image.rpartition("@")[2]
-    for name in before.environment.regions:
-        region = CloudRun(google, before, name)
-        state = region.read()
-        good = set(state.known_good) if state else set()
-        served = {
-            image_of(r).rpartition("@")[2]
-            for r in region.revisions()
-            if r["metadata"]["name"] in good
-        }
-        if digest not in served:
+    for region in before.environment.regions:
+        state = CloudRun(google, before, region).read()
+        revisions = state.revisions if state else {}
+        good = [name for name in state.known_good if name in revisions] if state else []
+        if image.digest not in {image_of(revisions[name]).digest for name in good}:
             raise Refused(
-                f"{digest[:19]} has not served in {earlier} ({name}),"
+                f"{image.short_digest} has not served in {earlier} ({region}),"
                 f" and {pipeline.env} comes after it",
                 f"./ship deliver {before.where}",
             )

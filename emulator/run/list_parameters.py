@@ -1,18 +1,16 @@
-"""List parameters: label selectors and pages.
+"""The parameters of lists: `labelSelector`, and `limit` and `continue` for pages.
 
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#api.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from emulator.errors import invalid
+from emulator.wire import Document, from_token, to_token
 
-Document = dict[str, Any]
 _Test = Callable[[Mapping[str, str]], bool]
 
 _NAME = r"[A-Za-z0-9][\w./-]*"
@@ -22,7 +20,7 @@ _EXISTS = re.compile(rf"(!?)\s*({_NAME})")
 
 
 def select(documents: list[Document], selector: str) -> list[Document]:
-    """The documents whose labels satisfy a selector such as `a=b,c!=d,e in (f,g),!h`."""
+    """Return the documents whose labels match a selector such as `a=b,c!=d,e in (f,g),!h`."""
     # Commas inside brackets separate values, not requirements.
     parts = [part.strip() for part in re.split(r",(?![^(]*\))", selector) if part.strip()]
     tests = [_test(part) for part in parts]
@@ -48,13 +46,14 @@ def _test(part: str) -> _Test:
 
 
 def page(documents: list[Document], limit: str, token: str) -> tuple[list[Document], str]:
-    """One page of a list and the token of the next, "" after the last.
+    """Return one page of a list and the token of the next page, "" after the last.
 
-    The token names the last document given, so that a page stays right while others come and go.
+    The token names the last document of the page, so that new or deleted documents do not shift
+    the next page.
     """
     try:
         size = int(limit or 0)
-        last = base64.urlsafe_b64decode(token).decode() if token else ""
+        last = from_token(token)
     except ValueError:
         raise invalid("The limit or the continue token is not valid.") from None
     if size < 0:
@@ -69,4 +68,4 @@ def page(documents: list[Document], limit: str, token: str) -> tuple[list[Docume
     shown = documents[start:end]
     if end >= len(documents) or not shown:
         return shown, ""
-    return shown, base64.urlsafe_b64encode(str(shown[-1]["metadata"]["uid"]).encode()).decode()
+    return shown, to_token(str(shown[-1]["metadata"]["uid"]))

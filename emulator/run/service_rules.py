@@ -1,25 +1,22 @@
-"""What a Service has to satisfy beyond its shape."""
+"""The rules for a Service and its template, beyond their shape."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from typing import Any
 
-from emulator.errors import ApiError, invalid
+from emulator.errors import invalid
 from emulator.names import Key, project_number
-from emulator.run import scale, schema
-from emulator.run.metadata_rules import check_metadata
+from emulator.run import quantities, schema
+from emulator.run.metadata_rules import check_metadata, check_revision_name, check_service_name
 
-# RFC 1035 label, as Cloud Run asks of service names, revision names and tags.
-_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+Document = dict[str, Any]
+
 _RESERVED_ENV = frozenset({"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"})
 
 
-def service(document: Any, key: Key) -> schema.Service:
-    """`document` checked as the Service `key`; raises a 400 ApiError that names the field."""
-    if not isinstance(document, dict):
-        raise invalid("The request body must be a JSON object.")
+def service(document: Document, key: Key) -> schema.Service:
+    """Return a document as the Service `key`; raise a 400 ApiError that names the invalid field."""
     parsed = schema.service(document)
     if parsed.api_version != "serving.knative.dev/v1":
         raise invalid("Expected 'serving.knative.dev/v1'.", "apiVersion")
@@ -29,7 +26,7 @@ def service(document: Any, key: Key) -> schema.Service:
         raise invalid("The name is required.", "metadata.name")
     if parsed.metadata.name != key.name:
         raise invalid(f"Expected '{key.name}', as in the request's URL.", "metadata.name")
-    _check_service_name(key.name)
+    check_service_name(key.name)
     owners = (None, key.project, project_number(key.project))
     if parsed.metadata.namespace not in owners:
         raise invalid(f"Expected '{key.project}', as in the request's URL.", "metadata.namespace")
@@ -41,19 +38,10 @@ def service(document: Any, key: Key) -> schema.Service:
     return parsed
 
 
-def _check_service_name(name: str) -> None:
-    if len(name) > 49 or not _LABEL.fullmatch(name):
-        raise invalid(
-            "must use only lowercase alphanumeric characters and dashes, cannot begin or end with "
-            "a dash or begin with a digit, and cannot be longer than 49 characters.",
-            "metadata.name",
-        )
-
-
 def _check_template(template: schema.RevisionTemplate, service_name: str) -> None:
     name = template.metadata.name if template.metadata else None
     if name:
-        _check_revision_name(name, service_name)
+        check_revision_name(name, service_name)
     spec = template.spec
     assert spec is not None
     where = "spec.template.spec"
@@ -67,18 +55,6 @@ def _check_template(template: schema.RevisionTemplate, service_name: str) -> Non
         raise invalid("must be between 1 and 1000.", f"{where}.containerConcurrency")
     for index, container in enumerate(spec.containers):
         _check_container(container, f"{where}.containers[{index}]")
-
-
-def _check_revision_name(name: str, service_name: str) -> None:
-    field = "spec.template.metadata.name"
-    if not name.startswith(f"{service_name}-"):
-        raise invalid(f"must be prefixed by the service's name and a dash: {service_name}-.", field)
-    if len(name) > 63 or not _LABEL.fullmatch(name):
-        raise invalid(
-            "must use only lowercase alphanumeric characters and dashes, cannot begin or end with "
-            "a dash, and cannot be longer than 63 characters.",
-            field,
-        )
 
 
 def _check_container(container: schema.Container, where: str) -> None:
@@ -105,9 +81,9 @@ def _check_container(container: schema.Container, where: str) -> None:
     limits = container.resources.limits if container.resources else None
     for name in ("cpu", "memory"):
         try:
-            scale.amount((limits or {}).get(name, "1"))
+            quantities.amount((limits or {}).get(name, "1"))
         except ValueError:
-            raise invalid("is no quantity.", f"{where}.resources.limits.{name}") from None
+            raise invalid("is not a quantity.", f"{where}.resources.limits.{name}") from None
     if container.startup_probe:
         _check_probe(container.startup_probe, f"{where}.startupProbe", longest=240)
     if container.liveness_probe:
@@ -145,67 +121,3 @@ def _check_probe(probe: schema.Probe, where: str, *, longest: int) -> None:
     for name, value, low, high in limits:
         if value is not None and not low <= value <= high:
             raise invalid(f"must be between {low} and {high}.", f"{where}.{name}")
-
-
-def traffic(
-    targets: list[schema.TrafficTarget] | None, revisions: Collection[str], service_name: str
-) -> list[dict[str, Any]]:
-    """The traffic plan as it is kept: defaults in, and entries that mean nothing left out.
-
-    `revisions` are the names of the service's revisions, the one being made included.
-    Raises a 400 ApiError for a plan that cannot be.
-    """
-    if not targets:
-        return [{"latestRevision": True, "percent": 100}]
-    tags: set[str] = set()
-    plan = []
-    for index, target in enumerate(targets):
-        where = f"spec.traffic[{index}]"
-        _check_target(target, where, revisions, service_name)
-        if target.tag:
-            _check_tag(target.tag, tags, f"{where}.tag", service_name)
-        kept = schema.plain(target)
-        kept.pop("url", None)
-        kept.pop("configurationName", None)
-        if not kept.get("latestRevision"):
-            kept.pop("latestRevision", None)
-        if not kept.get("percent"):
-            kept.pop("percent", None)
-        if not kept.get("tag"):
-            kept.pop("tag", None)
-        if "percent" in kept or "tag" in kept:
-            plan.append(kept)
-    total = sum(target.get("percent", 0) for target in plan)
-    if total != 100:
-        raise invalid(f"Traffic percentages must sum to 100, got {total}.", "spec.traffic")
-    return plan
-
-
-def _check_target(
-    target: schema.TrafficTarget, where: str, revisions: Collection[str], service_name: str
-) -> None:
-    if target.percent is not None and not 0 <= target.percent <= 100:
-        raise invalid("must be between 0 and 100.", f"{where}.percent")
-    if bool(target.revision_name) == bool(target.latest_revision):
-        raise invalid("Exactly one of revisionName and latestRevision is required.", where)
-    if target.revision_name and target.revision_name not in revisions:
-        raise ApiError(
-            "NOT_FOUND",
-            f"{where}.revisionName: Revision '{target.revision_name}' of service "
-            f"'{service_name}' does not exist.",
-        )
-
-
-def _check_tag(tag: str, seen: set[str], field: str, service_name: str) -> None:
-    if len(tag) > 46 or not _LABEL.fullmatch(tag):
-        raise invalid(
-            "must use only lowercase alphanumeric characters and dashes, begin with a letter, not "
-            "end with a dash, and be no longer than 46 characters.",
-            field,
-        )
-    # A tag and its service's name are one DNS label, TAG---SERVICE, of at most 63 characters.
-    if len(tag) + len("---") + len(service_name) > 63:
-        raise invalid("The tag and the service's name are too long together.", field)
-    if tag in seen:
-        raise invalid(f"The tag '{tag}' is given twice.", field)
-    seen.add(tag)

@@ -1,7 +1,7 @@
-"""Aligned and reduced time series.
+"""Aligns and reduces time series.
 
 Source: https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.alertPolicies#Aggregation
-(aligners and reducers). Periods end where the interval ends and go back from there.
+(aligners and reducers). The last period ends where the interval ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHORTEST = 60.0
 
 
 class Aggregation(NamedTuple):
-    """How points are put together: `period` in seconds; fields as labels of a Series."""
+    """How points are combined. `period` is in seconds; `group_by` names labels of a Series."""
 
     aligner: str
     reducer: str
@@ -33,7 +33,7 @@ class Aggregation(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A time series to be answered: points by the start and end of their time."""
+    """A time series of an answer: its points by the start and end of their period."""
 
     labels: Labels
     points: dict[tuple[float, float], Value]
@@ -43,9 +43,10 @@ class Line(NamedTuple):
 def lines(
     found: Iterable[Series], metric: str, start: float, end: float, how: Aggregation
 ) -> list[Line]:
-    """The series of a metric between two moments, aligned and reduced; those without points not.
+    """Return a metric's series between two moments, aligned and reduced, without empty ones.
 
-    Raises a 400 ApiError where the metric cannot be aligned or reduced that way.
+    Raises:
+        ApiError: INVALID_ARGUMENT if the metric cannot be aligned or reduced that way.
     """
     align = _aligner(metric, how)
     made = []
@@ -63,7 +64,7 @@ def lines(
 def _period(slot: Slot, start: float, end: float, how: Aggregation) -> tuple[float, float]:
     if how.aligner == "ALIGN_NONE":
         return slot.start, slot.start + slot.width
-    # What is exactly one period before the end is the end of the period before.
+    # A slot exactly one period before the end belongs to the period before.
     number = max(0, math.ceil((end - max(slot.start, start)) / how.period) - 1)
     return end - (number + 1) * how.period, end - number * how.period
 
@@ -94,7 +95,7 @@ def _reduced(made: list[Line], how: Aggregation) -> list[Line]:
         for line in group:
             for period, value in line.points.items():
                 values[period].append(value)
-        # The project stays, whatever the groups are.
+        # The project is kept with any grouping.
         kept = ("resource.project_id", *how.group_by)
         labels = {name: group[0].labels[name] for name in kept}
         points = {period: _reduce(how.reducer, several) for period, several in values.items()}

@@ -1,0 +1,20 @@
+"""Which requests start and end faults."""
+
+from __future__ import annotations
+
+from emulator.faults.models import Faults
+from emulator.faults.responses import Responses
+from emulator.permissions import OPEN
+from emulator.routes import Route
+
+_FAULTS = "/_local/faults"
+
+
+def routes(faults: Faults) -> list[Route]:
+    """Return the routes of faults."""
+    answer = Responses(faults)
+    return [
+        Route("GET", _FAULTS, answer.list_faults, OPEN),
+        Route("POST", _FAULTS, answer.start, OPEN),
+        Route("DELETE", f"{_FAULTS}/{{name}}", answer.end, OPEN),
+    ]

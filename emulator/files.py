@@ -1,0 +1,40 @@
+"""Files that a crash leaves as they were before or as they are after."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO
+
+
+def write(place: Path, contents: bytes, *, beside: Path | None = None, mode: int = 0o666) -> None:
+    """Make `contents` the content of a file. They are on disk when this returns.
+
+    Args:
+        place: The file, in an existing folder.
+        contents: The whole content.
+        beside: Where to write before the rename, on the same disk; by default beside `place`.
+        mode: The permissions of the file, less the process's umask.
+    """
+    fresh = beside or place.with_name(f"{place.name}.tmp")
+    opened = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(opened, "wb") as file:
+        file.write(contents)
+        sync(file)
+    fresh.replace(place)
+    sync_folder(place.parent)
+
+
+def sync(file: IO[bytes]) -> None:
+    """Put what was written to an open file on disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names of a folder on disk: a rename or a deletion lasts from then on."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

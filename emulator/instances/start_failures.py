@@ -1,0 +1,112 @@
+"""What the local Cloud Run says of a revision that never starts: reason, message and conditions.
+
+The texts are Cloud Run's own, as its users quote them, except for `image_not_pulled`,
+`image_not_unpacked` and `secret_not_text`, which are Shipway's. The reason SecretsAccessCheckFailed
+is documented.
+Source: https://cloud.google.com/run/docs/configuring/services/secrets ("How secrets are checked at
+deployment and runtime").
+"""
+
+from __future__ import annotations
+
+_SECRETS = "SecretsAccessCheckFailed"
+
+
+class StartFailed(Exception):
+    """An instance that did not start.
+
+    Attributes:
+        reason: The reason that the revision's conditions give.
+        message: The message that the revision's conditions give.
+        failed: The condition of the revision, besides Ready, that becomes False.
+        passed: The conditions of the revision that become True all the same.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        failed: str = "ContainerReady",
+        passed: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.failed = failed
+        self.passed = passed
+
+    def with_logs(self, url: str) -> StartFailed:
+        """Return the same failure with the address of the revision's logs in its message."""
+        message = f"{self.message}\nLogs URL: {url}"
+        return StartFailed(self.reason, message, failed=self.failed, passed=self.passed)
+
+
+def never_listened() -> StartFailed:
+    """Return the failure of a container that does not answer its startup probe."""
+    return StartFailed(
+        "HealthCheckContainerError",
+        "The user-provided container failed to start and listen on the port defined provided by "
+        "the PORT=8080 environment variable within the allocated timeout. This can happen when the "
+        "container port is misconfigured or if the timeout is too short. The health check timeout "
+        "can be extended. Logs for this revision might contain more information.",
+        failed="ContainerHealthy",
+        passed=("ContainerReady", "ResourcesAvailable"),
+    )
+
+
+def image_not_found(image: str) -> StartFailed:
+    """Return the failure of a revision whose image is not in the registry."""
+    return StartFailed("ContainerMissing", f"Image '{image}' not found.")
+
+
+def image_not_pulled(image: str, why: object) -> StartFailed:
+    """Return the failure of a revision whose image the Docker engine cannot pull."""
+    return StartFailed("ContainerMissing", f"Image '{image}': {why}")
+
+
+def image_not_unpacked(why: object) -> StartFailed:
+    """Return the failure of a revision whose image this machine cannot unpack."""
+    return StartFailed("ContainerMissing", f"The image cannot be unpacked: {why}")
+
+
+def image_not_supported(image: str, media_type: str) -> StartFailed:
+    """Return the failure of a revision whose image is not for linux/amd64."""
+    return StartFailed(
+        "ContainerImageUnsupported",
+        f"Cloud Run does not support image '{image}': Container manifest type '{media_type}' must "
+        "support amd64/linux.",
+    )
+
+
+def secret_not_allowed(field: str, version: str, service_account: str) -> StartFailed:
+    """Return the failure of a revision whose service account may not read a secret.
+
+    Args:
+        field: The place in the Service that names the secret.
+        version: The secret's version, `projects/NUMBER/secrets/NAME/versions/VERSION`.
+        service_account: The e-mail of the revision's service account.
+    """
+    return _secret(
+        f"{field}: Permission denied on secret: {version} for Revision service account "
+        f"{service_account}. The service account used must be granted the 'Secret Manager Secret "
+        "Accessor' role (roles/secretmanager.secretAccessor) at the secret, project or higher "
+        "level."
+    )
+
+
+def secret_not_found(field: str, version: str) -> StartFailed:
+    """Return the failure of a revision whose secret, or its version, does not exist."""
+    return _secret(f"{field}: Secret {version} was not found")
+
+
+def secret_not_text(field: str, version: str) -> StartFailed:
+    """Return the failure of a revision whose secret cannot be an environment variable's value.
+
+    The message holds no part of the value.
+    """
+    return _secret(f"{field}: Secret {version} is not text")
+
+
+def _secret(message: str) -> StartFailed:
+    return StartFailed(_SECRETS, message, failed="ResourcesAvailable")

@@ -1,0 +1,86 @@
+"""Starts a revision for the first time, and says how that ended in the revision's conditions."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from emulator.instances.launch import Launch
+from emulator.instances.pool import Instances
+from emulator.instances.start_failures import StartFailed, image_not_found, image_not_supported
+from emulator.names import Key
+from emulator.registry.images import Image, ImageNotFound, WrongPlatform
+from emulator.run import conditions
+from emulator.run.conditions import FALSE, TRUE, State
+from emulator.run.launches import launch
+
+Document = dict[str, Any]
+
+_ALL = ("Ready", "ContainerHealthy", "ContainerReady", "ResourcesAvailable")
+
+
+class Starter:
+    """Starts the first instance of a revision.
+
+    `find_image(reference)` looks in the registry. `check_secrets(launch)` raises StartFailed if one
+    of the revision's secrets cannot be read.
+    """
+
+    def __init__(
+        self,
+        instances: Instances,
+        find_image: Callable[[str], Image],
+        check_secrets: Callable[[Launch], None],
+    ) -> None:
+        self._instances = instances
+        self._find_image = find_image
+        self._check_secrets = check_secrets
+
+    async def started(self, key: Key, revision: Document) -> Document:
+        """Return a copy of `revision` whose conditions say that it is ready, or why it failed."""
+        document = copy.deepcopy(revision)
+        try:
+            await self._start(key, document)
+        except StartFailed as failure:
+            states = _failed(failure)
+        else:
+            states = dict.fromkeys(_ALL, State(TRUE))
+        for kind, state in states.items():
+            conditions.put(document, kind, state)
+        return document
+
+    async def _start(self, key: Key, document: Document) -> None:
+        """Start an instance; set `imageDigest` in the document's status; raise StartFailed."""
+        container = launch(key, document)
+        self._check_secrets(container)
+        try:
+            image = await asyncio.to_thread(self._find_image, container.image)
+        except ImageNotFound as error:
+            raise image_not_found(container.image) from error
+        except WrongPlatform as error:
+            raise image_not_supported(container.image, error.media_type) from error
+        document["status"]["imageDigest"] = f"{_repository(container.image)}@{image.digest}"
+        pool = self._instances.register(launch(key, document))
+        try:
+            await pool.warm()
+        except StartFailed as failure:
+            self._instances.forget(key)
+            raise failure.with_logs(document["status"]["logUrl"]) from failure
+
+
+def _failed(failure: StartFailed) -> dict[str, State]:
+    bad = State(FALSE, failure.reason, failure.message)
+    return {
+        "Ready": bad,
+        failure.failed: bad,
+        **dict.fromkeys(failure.passed, State(TRUE)),
+    }
+
+
+def _repository(reference: str) -> str:
+    """Return an image reference without its tag and digest."""
+    name = reference.partition("@")[0]
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + last.partition(":")[0]

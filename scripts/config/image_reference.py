@@ -1,0 +1,62 @@
+"""The name of an image in a registry, as a type."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ImageReference(msgspec.Struct, frozen=True, kw_only=True):
+    """HOST/PATH, with a tag or a digest or both.
+
+    Source of the grammar: https://pkg.go.dev/github.com/distribution/reference
+    """
+
+    host: str
+    """"" where the text names none, as in "nginx:1.27"."""
+    path: str
+    tag: str = ""
+    digest: str = ""
+    """sha256:… or ""."""
+
+    @classmethod
+    def parse(cls, text: str) -> ImageReference:
+        """Read a reference. Any text is accepted: other people deploy images, too.
+
+        Args:
+            text: such as HOST/PROJECT/REPOSITORY/SERVICE@sha256:….
+        """
+        name, _, digest = text.partition("@")
+        first, slash, rest = name.partition("/")
+        is_host = slash and ("." in first or ":" in first or first == "localhost")
+        host, path = (first, rest) if is_host else ("", name)
+        folder, slash, last = path.rpartition("/")
+        last, _, tag = last.partition(":")
+        return cls(host=host, path=f"{folder}{slash}{last}", tag=tag, digest=digest)
+
+    def __str__(self) -> str:
+        name = f"{self.host}/{self.path}" if self.host else self.path
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{name}{tag}{f'@{self.digest}' if self.digest else ''}"
+
+    def by_digest(self, digest: str) -> ImageReference:
+        """Return the image of this digest in the same repository."""
+        return ImageReference(host=self.host, path=self.path, digest=digest)
+
+    def by_tag(self, tag: str) -> ImageReference:
+        """Return the image of this tag in the same repository."""
+        return ImageReference(host=self.host, path=self.path, tag=tag)
+
+    @property
+    def repository(self) -> ImageReference:
+        """HOST/PATH alone."""
+        return ImageReference(host=self.host, path=self.path)
+
+    @property
+    def short_digest(self) -> str:
+        """The part that people compare: "sha256:0123456789ab"; everything without a digest."""
+        return self.digest[:19] or str(self)
+
+    @property
+    def short(self) -> str:
+        """The last part of the path and the short digest: "app@sha256:0123456789ab"."""
+        return f"{self.path.rpartition('/')[2]}@{self.short_digest}" if self.digest else str(self)

@@ -1,0 +1,274 @@
+"""The images of a service's commits: find one in the registry, check it, build and push it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from scripts import HOME
+from scripts.cloud.google import Google
+from scripts.cloud.registry import Registry, Resolved
+from scripts.config.image_reference import ImageReference
+from scripts.config.pipelines import Pipeline
+from scripts.errors import Failed, Refused, UsageError
+from scripts.machine import git
+from scripts.machine.git import Commit
+from scripts.machine.platform import host_platform
+
+if TYPE_CHECKING:
+    from scripts.image.buildx import Builder
+
+_REVISION = "org.opencontainers.image.revision"
+_ANCESTORS = 20  # how many are tried for layers: one short request each
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """An image in the registry: its reference by digest, its platforms and labels."""
+
+    reference: ImageReference
+    resolved: Resolved
+
+
+class CommitImages:
+    """One service's images in its environment's registry, each tagged with a commit's full SHA.
+
+    Args:
+        pipeline: the service's files; their folder is what gets built.
+        google: the APIs as its environment reaches them. In a dry run nothing is pushed.
+        root: the git repository that knows the commits.
+    """
+
+    def __init__(self, pipeline: Pipeline, google: Google, root: Path) -> None:
+        self._pipeline = pipeline
+        self._google = google
+        self._root = root
+        self.repository = pipeline.repository
+        scheme = (pipeline.endpoint or "https://").partition("://")[0]
+        self._registry_url = f"{scheme}://{self.repository.host}"
+        self._registry = Registry(self._registry_url, google.http, google.token)
+
+    @property
+    def platform(self) -> str:
+        """The platform that the environment runs: "linux/amd64", or this machine's own."""
+        wanted = self._pipeline.environment.platform
+        return host_platform() if wanted == "host" else wanted
+
+    def find(self, commit: Commit) -> Found | None:
+        """Return the image whose tag is the commit's full SHA, or None."""
+        resolved = self._registry.resolve(self.repository.path, commit.sha)
+        if resolved is None:
+            return None
+        return Found(reference=self.repository.by_digest(resolved.digest), resolved=resolved)
+
+    def check(self, commit: Commit, digest: str | None = None) -> ImageReference:
+        """Check a commit's image before a deploy (I2).
+
+        Args:
+            commit: the commit that it must be built from.
+            digest: sha256:…, where the caller already knows which image it means.
+
+        Returns:
+            The reference by digest.
+
+        Raises:
+            UsageError: the registry has no such image.
+            Refused: the tag or the digest belongs to another commit, or the image is not for the
+                environment's platform.
+        """
+        found = self.find(commit)
+        where = self._pipeline.where
+        if digest is not None:
+            self._is_of(commit, digest, found)
+        if found is None:
+            raise UsageError(
+                f"{self.repository} has no image of commit {commit.short}", f"./ship build {where}"
+            )
+        resolved = found.resolved
+        if self.platform not in resolved.platforms:
+            raise Refused(self._other_platform(found), self._away(found.reference))
+        builder = resolved.labels.get("dev.shipway.builder")
+        if builder == "pack" and self._pipeline.environment.builder != "pack":
+            raise Refused(
+                f"{found.reference} was packed without an operating system:"
+                f" {self._pipeline.env} cannot run it",
+                self._away(found.reference),
+            )
+        revision = resolved.labels.get(_REVISION, commit.sha)
+        if revision != commit.sha:
+            tag = self.repository.by_tag(commit.sha)
+            raise Refused(
+                f"{tag} is not commit {commit.short}'s image:"
+                f" its label {_REVISION} says {revision}",
+                self._away(tag),
+            )
+        return found.reference
+
+    def _is_of(self, commit: Commit, digest: str, found: Found | None) -> None:
+        """Refuse a digest that is not the commit's image."""
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise UsageError(f"--digest {digest}: not a digest: sha256: and 64 hexadecimal digits")
+        if found and found.resolved.digest == digest:
+            return
+        there = self._registry.resolve(self.repository.path, digest)
+        if there is None:
+            raise UsageError(
+                f"--digest {digest}: {self.repository} has no such image",
+                f"./ship build {self._pipeline.where} prints the digest of the commit's image",
+            )
+        revision = there.labels.get(_REVISION, "")
+        says = (
+            f"the tag {commit.sha} names {found.resolved.digest}"
+            if found
+            else f"there is no tag {commit.sha}"
+        )
+        raise Refused(
+            f"--digest {digest} is not the image of commit {commit.short}: {says}",
+            f"it was built from {revision}: --commit {revision}"
+            if revision and revision != commit.sha
+            else "leave --digest out to deliver the commit's own image",
+        )
+
+    def _other_platform(self, found: Found) -> str:
+        """Return why the image cannot run, in Cloud Run's own words, which people search for."""
+        env, wanted = self._pipeline.env, self.platform
+        has = ", ".join(found.resolved.platforms) or "no platform"
+        text = f"{found.reference} is for {has}; {env} takes {wanted}"
+        if wanted != "linux/amd64":
+            return text
+        return (
+            f"{text}: Container manifest type '{found.resolved.media_type}' must support"
+            " amd64/linux. Was it built on an Arm laptop, without ./ship build?"
+        )
+
+    def _away(self, reference: ImageReference) -> str:
+        """Return how to delete a wrong image, or a wrong tag alone, and build the right one."""
+        again = f"./ship build {self._pipeline.where}, which builds for {self.platform} anywhere"
+        if not reference.host.endswith("-docker.pkg.dev"):
+            return f"delete {reference} from the registry; then {again}"
+        what = f"images delete {reference} --delete-tags"
+        if reference.tag:
+            what = f"tags delete {reference}"  # the image itself belongs to another commit
+        return f"gcloud artifacts docker {what}; then {again}"
+
+    def build(self, commit: Commit, builder: str, say: Callable[[str], None]) -> ImageReference:
+        """Build and push. A dry run only packs: Docker cannot build without pushing.
+
+        Args:
+            commit: what to build.
+            builder: "docker" or "pack".
+            say: called with each step.
+
+        Returns:
+            The reference by digest; by tag in a dry run with Docker.
+
+        Raises:
+            UsageError: there is no Dockerfile, or no engine answers.
+            Failed: the build or the push fails, or the registry has another image afterwards.
+        """
+        pipeline = self._pipeline
+        source = pipeline.source
+        if not (source / "Dockerfile").is_file():
+            raise UsageError(
+                f"{source.name}/Dockerfile: no such file in commit {commit.short}",
+                f"pipelines/{pipeline.service}/ delivers the folder {source.name}/",
+            )
+        labels = self._labels(commit)
+        if builder == "docker":
+            if self._google.dry_run:
+                return self.repository.by_tag(commit.sha)
+            return self.repository.by_digest(self._with_docker(commit, labels, say))
+        from scripts.image.packing import pack
+
+        image = pack.pack(
+            source,
+            dockerfile=source / "Dockerfile",
+            commit=commit.sha,
+            created=commit.time,
+            platform=self.platform,
+            cache=HOME / ".shipway" / "cache",
+            labels=labels,
+            progress=say,
+        )
+        if not self._google.dry_run:
+            self._registry.push(self.repository.path, commit.sha, image, say)
+        return self.repository.by_digest(image.digest)
+
+    def _with_docker(
+        self, commit: Commit, labels: dict[str, str], say: Callable[[str], None]
+    ) -> str:
+        """Build and push with Docker; return the digest, read back from the registry."""
+        from scripts.image import docker_login, inline_cache
+        from scripts.image.buildx import Builder
+
+        source = self._pipeline.source
+        token = self._google.token(self._registry_url)
+        with docker_login.environment(self.repository.host, token) as environment:
+            docker = Builder(environment)
+            earlier = self._earlier(commit, docker, say)
+            if docker.is_engine and earlier:
+                labels = {**labels, inline_cache.LABEL: " ".join(earlier)}
+            try:
+                digest = docker.build(
+                    source,
+                    dockerfile=source / "Dockerfile",
+                    repository=self.repository,
+                    platform=self.platform,
+                    commit=commit.sha,
+                    earlier=earlier,
+                    labels=labels,
+                    progress=say,
+                )
+            except Failed:
+                # Two may build one commit at once. Where tags are immutable, the later push fails.
+                if (there := self.find(commit)) is None:
+                    raise
+                say("someone else has pushed it in the meantime")
+                return there.resolved.digest
+        pushed = self.find(commit)
+        if pushed is None or pushed.resolved.digest != digest:
+            has = pushed.resolved.digest if pushed else "no image"
+            tag = self.repository.by_tag(commit.sha)
+            raise Failed(
+                f"docker pushed {digest} to {tag}, but the registry has {has} there",
+                f"./ship build {self._pipeline.where}",
+            )
+        return digest
+
+    def _earlier(self, commit: Commit, docker: Builder, say: Callable[[str], None]) -> list[str]:
+        """Return the earlier commits whose layers can be reused, nearest first."""
+        from scripts.image import inline_cache
+
+        path = docker.cache_repository(self.repository).path
+        commits = git.ancestors(self._root, commit, _ANCESTORS)
+        for sha in commits:
+            if self._registry.has(path, sha):
+                say(f"reusing layers of commit {sha[:7]}")
+                return (
+                    inline_cache.sources(self._registry, path, sha) if docker.is_engine else [sha]
+                )
+        if not commits:
+            say("no layers to reuse: git knows no earlier commit here")
+        return []
+
+    def attestations(self, image: ImageReference) -> list[str]:
+        """Return the predicate types of an image's attestations: provenance, contents (SBOM)."""
+        return self._registry.attestations(image.path, image.digest)
+
+    def _labels(self, commit: Commit) -> dict[str, str]:
+        """Return the image's labels.
+
+        Source: https://github.com/opencontainers/image-spec/blob/main/annotations.md
+        """
+        labels = {
+            _REVISION: commit.sha,
+            "org.opencontainers.image.created": datetime.fromtimestamp(
+                commit.time, UTC
+            ).isoformat(),
+        }
+        source = git.origin(self._root)
+        return {**labels, "org.opencontainers.image.source": source} if source else labels

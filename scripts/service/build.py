@@ -1,0 +1,53 @@
+"""Build a commit's image, unless the registry has it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from scripts.config.image_reference import ImageReference
+from scripts.errors import Refused, UsageError
+from scripts.machine.git import Commit
+from scripts.service.context import Context
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """An image in the registry: its reference by digest, and whether it is new there."""
+
+    image: ImageReference
+    new: bool
+
+
+def build(context: Context, commit: Commit, builder: str | None) -> Built:
+    """Make sure that the commit's image is in the registry.
+
+    Args:
+        context: the call, on the commit's files.
+        commit: what to build.
+        builder: "docker" or "pack"; None for the environment's.
+
+    Raises:
+        UsageError: the Dockerfile cannot be built with it, or the registry does not answer.
+        Refused: the environment never builds, and the commit has no image.
+        Failed: the build failed; its last lines are the evidence.
+    """
+    pipeline = context.pipeline
+    with context.progress.step("build", f"{pipeline.service} {commit.short}") as step:
+        found = context.images.find(commit)
+        if found:
+            step.done(f"{found.reference.short} was built before")
+            return Built(image=found.reference, new=False)
+        if pipeline.environment.after:
+            raise Refused(
+                f"commit {commit.short} has no image, and {pipeline.env} never builds one:"
+                f" it takes the image that serves in {pipeline.environment.after}",
+                f"./ship deliver {pipeline.service} --env {pipeline.environment.after}",
+            )
+        builder = builder or pipeline.environment.builder
+        if builder == "pack" and pipeline.environment.builder != "pack":
+            raise UsageError(
+                f"--builder pack: {pipeline.env} accepts only images built by docker:"
+                " a packed image contains no operating system"
+            )
+        image = context.images.build(commit, builder, step.say)
+        step.done(f"{image.short} {'would be pushed' if context.dry_run else 'pushed'}")
+    return Built(image=image, new=True)

@@ -1,0 +1,164 @@
+"""Deploy a commit's image to every region, as a revision without traffic."""
+
+from __future__ import annotations
+
+import msgspec
+
+from scripts.cloud.cloud_run import CloudRun
+from scripts.command.results import Result, Table
+from scripts.command.words import split
+from scripts.config.image_reference import ImageReference
+from scripts.errors import Failed, Refused
+from scripts.machine.git import Commit
+from scripts.release import changes, manifest
+from scripts.release.manifest import Object
+from scripts.release.state import State, condition, has_failed
+from scripts.service.context import Context
+
+
+class Deployed(msgspec.Struct, frozen=True, kw_only=True):
+    """A Ready revision in one region.
+
+    Attributes:
+        region: where.
+        revision: its name.
+        image: its image by digest.
+        tag: its tag.
+        url: the tag's URL; "" in a dry run.
+        new: whether this deploy made it.
+        write: in a dry run, the service that would be written; None where nothing would change.
+    """
+
+    region: str
+    revision: str
+    image: str
+    tag: str
+    url: str
+    new: bool
+    write: Object | None = None
+
+
+def deploy(context: Context, commit: Commit, image: ImageReference) -> list[Deployed]:
+    """Deploy to every region, and wait until each revision is Ready.
+
+    Args:
+        context: the call, on the commit's files.
+        commit: what the image was built from.
+        image: its reference by digest.
+
+    Raises:
+        StepsAside: a newer commit serves or is being released.
+        Failed: a revision did not start; its container's last log lines are the evidence.
+    """
+    return [_deploy(context, region, commit, image) for region in context.regions]
+
+
+def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageReference) -> Deployed:
+    tag = manifest.tag(commit.sha)
+    name, exists = "", False
+
+    def plan(state: State | None) -> Object | None:
+        nonlocal name, exists
+        if state:
+            changes.step_aside(state)
+        name, exists = _name(region, commit, image)
+        desired = manifest.render(context.pipeline, commit=commit.sha, image=image, revision=name)
+        if state and exists:
+            # The revision exists: only its tag and its candidacy may be missing (I6).
+            desired["spec"]["template"] = state.service["spec"]["template"]
+        service = changes.deploy(state, desired, name, tag, context.actor())
+        return service if state is None or changes.differs(state, service) else None
+
+    with context.progress.step("deploy", f"{commit.short} to {region.region}") as step:
+        written = region.write(plan)
+        url = ""
+        if context.dry_run:
+            doing = "would be deployed" if written.planned else "is deployed already"
+            step.done(f"{name} {doing}")
+        else:
+            step.say(f"waiting for {name} to become ready")
+            _wait_until_ready(context, region, name, written.before)
+            url = region.tag_url(tag, name)
+            step.done(f"{name} is ready at {url}")
+    return Deployed(
+        region=region.region,
+        revision=name,
+        image=str(image),
+        tag=tag,
+        url=url,
+        new=not exists,
+        write=written.planned if context.dry_run else None,
+    )
+
+
+def _name(region: CloudRun, commit: Commit, image: ImageReference) -> tuple[str, bool]:
+    """Return the name of the commit's revision, and whether it exists.
+
+    Where Cloud Run gave up on the earlier ones it gets a new name: a failed revision never starts.
+
+    Raises:
+        Refused: a revision of that name runs another image.
+    """
+    failed: set[str] = set()
+    while True:
+        name = manifest.revision_name(region.name, commit.sha, failed)
+        found = region.revision(name)
+        if found is None or not has_failed(found):
+            break
+        failed.add(name)
+    if found and manifest.image_of(found).digest != image.digest:
+        raise Refused(
+            f"revision {name} exists and runs {manifest.image_of(found)}, not {image.digest}",
+            "a commit has one image: make a new commit",
+        )
+    return name, found is not None
+
+
+def _wait_until_ready(context: Context, region: CloudRun, name: str, before: State | None) -> None:
+    revision = region.wait_until_ready(name)
+    if not has_failed(revision):
+        return
+    ready = condition(revision)
+    lines = ready.get("message", "").strip().splitlines()
+    live = f"traffic is unchanged: {split(before.shares)}" if before else "nothing serves yet"
+    raise Failed(
+        f"revision {name} did not start: {ready.get('reason', 'no reason given')}; {live}",
+        f"Fix it and commit. To see what is live: ./ship status {context.where}",
+        evidence=lines,
+        service_says=["the container's last log lines:", *region.last_log_lines(name)],
+    )
+
+
+def report(context: Context, commit: Commit, done: list[Deployed]) -> Result:
+    """Make the result of a deploy."""
+    return Result(
+        data={
+            "service": context.pipeline.service,
+            "environment": context.pipeline.env,
+            "commit": commit.sha,
+            "revision": done[0].revision,
+            "url": done[0].url,
+            "dry_run": context.dry_run,
+            "regions": [msgspec.to_builtins(one) for one in done],
+        },
+        table=Table(
+            columns=["REGION", "REVISION", "IMAGE", "TAG", "URL"],
+            rows=[
+                [
+                    one.region,
+                    one.revision,
+                    ImageReference.parse(one.image).short_digest,
+                    one.tag,
+                    one.url,
+                ]
+                for one in done
+            ],
+            notes=[
+                f"dry run: nothing was written; this would be written to {one.region}:\n"
+                + manifest.to_bytes(one.write).decode().rstrip()
+                for one in done
+                if one.write
+            ]
+            or (["dry run: nothing would change"] if context.dry_run else []),
+        ),
+    )

@@ -1,0 +1,214 @@
+"""Acting in every region of a service: do it, and report what happened in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from scripts.cloud.cloud_run import CloudRun
+from scripts.command import run_page
+from scripts.command.record import Moved
+from scripts.command.results import Result, Table
+from scripts.command.words import by_share, split
+from scripts.errors import Failed, Refused, ShipError, UsageError
+from scripts.release.state import State
+from scripts.service.context import Context
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """One region's service before and after."""
+
+    region: str
+    before: State
+    after: State
+
+
+class Acted(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened in every region.
+
+    Attributes:
+        moves: the regions where it was done.
+        errors: region → what went wrong there.
+        skipped: the regions that were not tried, because an earlier one failed.
+    """
+
+    moves: list[Move]
+    errors: dict[str, ShipError] = {}
+    skipped: list[str] = []
+
+    @property
+    def lines(self) -> list[str]:
+        """What to print about the regions where it was not done."""
+        lines = []
+        for region, error in self.errors.items():
+            lines.append(f"FAILED in {region}: {error.message}")
+            lines += [f"  | {line}" for line in (*error.evidence, *error.service_says)]
+            lines += [f"  -> {error.hint}"] if error.hint else []
+        return lines + [f"not tried in {region}: nothing changed there" for region in self.skipped]
+
+    def check(self) -> None:
+        """Raise an error unless it was done in every region; it names each region."""
+        if not self.errors:
+            return
+        region, first = next(iter(self.errors.items()))
+        done = [f"done in {move.region}" for move in self.moves]
+        rest = [
+            *(f"{name}: {e.message}" for name, e in self.errors.items() if name != region),
+            *done,
+            *(f"not tried in {name}" for name in self.skipped),
+        ]
+        raise _joined(
+            Refused if isinstance(first, Refused) else Failed,
+            f"{region}: {first.message} ({'; '.join(rest)})",
+            [first],
+        )
+
+
+def in_every_region(
+    context: Context,
+    act: Callable[[CloudRun], tuple[State, State]],
+    *,
+    stop_at_failure: bool = False,
+) -> Acted:
+    """Do the same in every region, in their order.
+
+    Args:
+        context: the call.
+        act: what to do in one region; returns the service before and after.
+        stop_at_failure: whether a failure in one region leaves the later ones untouched. For what
+            gives a release more traffic.
+
+    Raises:
+        ShipError: it could be done in no region; the message has what went wrong in each.
+    """
+    moves: list[Move] = []
+    errors: dict[str, ShipError] = {}
+    skipped: list[str] = []
+    for region in context.regions:
+        if errors and stop_at_failure:
+            skipped.append(region.region)
+            continue
+        try:
+            before, after = act(region)
+        except ShipError as error:
+            errors[region.region] = error
+        else:
+            moves.append(Move(region=region.region, before=before, after=after))
+    if not moves:
+        raise _nowhere(errors, skipped)
+    return Acted(moves=moves, errors=errors, skipped=skipped)
+
+
+def _nowhere(errors: Mapping[str, ShipError], skipped: list[str]) -> ShipError:
+    """Return one error for a failure in every region that was tried."""
+    if len(errors) + len(skipped) == 1:
+        return next(iter(errors.values()))
+    parts = [f"{region}: {error.message}" for region, error in errors.items()]
+    parts += [f"not tried in {region}" for region in skipped]
+    found = [*errors.values()]
+    kinds = [kind for kind in (Refused, UsageError) if all(isinstance(e, kind) for e in found)]
+    return _joined(kinds[0] if kinds else Failed, "; ".join(parts), found)
+
+
+def _joined(kind: type[ShipError], message: str, errors: list[ShipError]) -> ShipError:
+    """Return one error with the first one's hint and the evidence of all."""
+    return kind(
+        message,
+        errors[0].hint,
+        evidence=[line for error in errors for line in error.evidence],
+        service_says=[line for error in errors for line in error.service_says],
+    )
+
+
+def serving(states: Mapping[str, State]) -> str:
+    """Describe what each region serves in one line; without its name where there is only one."""
+    if len(states) == 1:
+        return split(next(iter(states.values())).shares)
+    return "; ".join(f"{region}: {split(s.shares)}" for region, s in states.items())
+
+
+def unchanged(
+    error: ShipError, states: Mapping[str, State], revision: str, *, moved_back: bool = False
+) -> Failed:
+    """Add to a failure what the service serves now: what it served before (I5).
+
+    Args:
+        error: what went wrong.
+        states: the service in each region.
+        revision: the release that failed. A service's first revision serves from its start.
+        moved_back: whether the release had traffic that was taken away again.
+    """
+    if all(state.shares == {revision: 100} for state in states.values()):
+        live = f"{revision} still serves: there is no other revision to go back to"
+    elif moved_back:
+        live = f"traffic was moved back: {serving(states)}"
+    else:
+        live = f"traffic is unchanged: {serving(states)}"
+    return Failed(
+        f"{error.message}; {live}",
+        error.hint,
+        evidence=error.evidence,
+        service_says=error.service_says,
+    )
+
+
+def report(context: Context, acted: Acted, notes: list[str], title: str | None = None) -> Result:
+    """Make the result of a traffic change: before and after in each region, and what went wrong.
+
+    Args:
+        context: the call.
+        acted: what happened.
+        notes: lines for below the table.
+        title: of the run page, instead of the verb's own.
+    """
+    moves = context.record.moves = [_moved(move) for move in acted.moves]
+    rows = [
+        [move.region, name, f"{move.before.get(name, 0)} %", f"{move.after.get(name, 0)} %"]
+        for move in moves
+        for name in by_share(move.after, *move.before)
+    ]
+    notes = [*notes, *acted.lines]
+    if context.dry_run:
+        changes = any(move.changed for move in moves)
+        would = "nothing was written; this is what would change"
+        notes.append(f"dry run: {would if changes else 'nothing would change'}")
+    return Result(
+        data={
+            "service": context.pipeline.service,
+            "environment": context.pipeline.env,
+            "dry_run": context.dry_run,
+            "errors": [f"{region}: {error.message}" for region, error in acted.errors.items()],
+            "regions": [
+                {
+                    "region": move.region,
+                    "before": move.before,
+                    "after": move.after,
+                    "changed": move.changed,
+                    "hold": move.hold,
+                    "url": move.url,
+                }
+                for move in moves
+            ],
+        },
+        table=Table(columns=["REGION", "REVISION", "BEFORE", "AFTER"], rows=rows, notes=notes),
+        code=1 if acted.errors else 0,
+        page=run_page.of_change(context.record, notes, title),
+    )
+
+
+def _moved(move: Move) -> Moved:
+    return Moved(
+        region=move.region,
+        before=dict(move.before.shares),
+        after=dict(move.after.shares),
+        changed=move.before is not move.after,
+        candidate=move.after.candidate,
+        url=move.after.url or None,
+        urls={
+            target["revisionName"]: target.get("url") or ""
+            for target in move.after.status.get("traffic") or []
+            if target.get("tag")
+        },
+        hold=move.after.hold.name if move.after.hold else None,
+    )

@@ -1,0 +1,94 @@
+"""A release manager in a hurry: how often the API is asked before and after a change."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from scripts.config.pipelines import ENDPOINT_VARIABLE
+from tests.relay import Exchange, Relay
+from tests.scripts.conftest import Project
+
+DELAY = 0.2  # seconds: what was written is in force by the time the answer is back
+
+
+def shape(project: Project, relay: Relay) -> list[str]:
+    """Each request's method and the last part of its path, in the order in which they began."""
+    began = sorted(relay.exchanges, key=lambda exchange: exchange.began)
+    api = [one for one in began if one.path.startswith(("/v1/", "/apis/"))]
+    assert len(api) == len(began), "only Cloud Run's API is asked"
+    return [f"{one.method} {part(one).replace(project.name, 'service')}" for one in api]
+
+
+def part(exchange: Exchange) -> str:
+    return exchange.path.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture
+def candidate(served: Project) -> Project:
+    """One revision serves, the next one is deployed without traffic."""
+    served.commit()
+    served.done("build")
+    served.done("deploy")
+    return served
+
+
+@pytest.mark.parametrize(
+    "verb", [["promote"], ["promote", "--all"], ["rollback"], ["rollback", "--no-hold"]]
+)
+def test_one_round_trip_before_the_write_and_four_in_all(
+    candidate: Project, verb: list[str]
+) -> None:
+    if verb[0] == "rollback":
+        candidate.done("promote", "--to", "10")
+    before = candidate.shares()
+    with Relay(candidate.cloud_run.url, delay=DELAY) as relay:
+        candidate.done(*verb, **{ENDPOINT_VARIABLE: relay.url})
+    asked = shape(candidate, relay)
+    assert sorted(asked[:2]) == ["GET revisions", "GET service"]
+    assert asked[2] == "PUT service"
+    assert set(asked[3:]) == {"GET service"}
+    assert len(asked) <= 5
+    assert relay.in_turn <= 4
+    reads = sorted(relay.exchanges, key=lambda exchange: exchange.began)[:2]
+    assert max(one.began for one in reads) < min(one.ended for one in reads), "both at once"
+    assert candidate.shares() != before
+
+
+def test_a_rollback_that_has_nothing_to_do_takes_one_round_trip(candidate: Project) -> None:
+    candidate.done("promote", "--to", "10")
+    candidate.done("rollback")
+    with Relay(candidate.cloud_run.url, delay=DELAY) as relay:
+        candidate.done("rollback", **{ENDPOINT_VARIABLE: relay.url})
+    assert sorted(shape(candidate, relay)) == ["GET revisions", "GET service"]
+
+
+def test_status_takes_one_round_trip(candidate: Project) -> None:
+    with Relay(candidate.cloud_run.url, delay=DELAY) as relay:
+        candidate.done("status", **{ENDPOINT_VARIABLE: relay.url})
+    assert sorted(shape(candidate, relay)) == ["GET revisions", "GET service"]
+    assert relay.in_turn == 1
+
+
+def test_a_deploy_between_the_two_reads_keeps_its_tag(candidate: Project) -> None:
+    """I8: the service is read after someone's deploy, the revisions are read before it."""
+    candidate.done("promote", "--to", "10")
+    third = candidate.commit()
+    candidate.done("build")
+    deployed = threading.Event()
+
+    def deploy_in_between(_method: str, path: str) -> None:
+        if path.endswith(f"/services/{candidate.name}") and not deployed.is_set():
+            while not any("/revisions" in exchange.path for exchange in relay.exchanges):
+                time.sleep(0.01)
+            candidate.done("deploy")
+            deployed.set()
+
+    with Relay(candidate.cloud_run.url, refuse=deploy_in_between) as relay:
+        candidate.done("rollback", **{ENDPOINT_VARIABLE: relay.url})
+    assert deployed.is_set()
+    assert [*candidate.shares().values()] == [100]
+    tags = {t.get("tag"): t["revisionName"] for t in candidate.service()["spec"]["traffic"]}
+    assert tags[f"sha-{third[:7]}"] == candidate.revision(third)
