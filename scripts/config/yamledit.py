@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from textwrap import indent
 from typing import Any
 
 import yaml
@@ -51,21 +50,14 @@ def replace(text: str, path: Path, new: str) -> str:
 
 
 def insert_after(text: str, path: Path, line: str) -> str:
-    """Add a line below the value at `path`, with the indentation of its key.
-
-    Args:
-        text: the document.
-        path: the keys of the value before it.
-        line: YAML; of several lines each gets the indentation.
-    """
+    """Add a line of YAML below the value at `path`, with the indentation of its key."""
     pair = _find(text, path)
     if pair is None:
         return text
     key, value = pair
     end = text.find("\n", _end(value))
     end = len(text) if end < 0 else end
-    lines = indent(line, " " * key.start_mark.column)
-    return f"{text[:end]}\n{lines}{text[end:]}"
+    return f"{text[:end]}\n{' ' * key.start_mark.column}{line}{text[end:]}"
 
 
 def remove(text: str, path: Path) -> str:

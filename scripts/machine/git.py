@@ -17,8 +17,6 @@ import msgspec
 
 from scripts.errors import UsageError
 
-_GITHUB = "https://github.com/"
-
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """A commit: full SHA, the time it was made (Unix seconds), and its first line."""
@@ -176,8 +174,8 @@ def origin(root: Path) -> str:
 
 def github_name(root: Path) -> str | None:
     """Return the repository's OWNER/NAME at GitHub; None if its origin is elsewhere."""
-    url = origin(root)
-    return url.removeprefix(_GITHUB) if url.startswith(_GITHUB) else None
+    match = re.fullmatch(r"https://github\.com/([^/]+/[^/]+)", origin(root))
+    return match[1] if match else None
 
 
 @contextmanager

@@ -121,6 +121,8 @@ def test_a_job_of_another_repository(patient: Patient) -> None:
             "echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1",
             "Docker's buildx plugin",
         ),
+        ("exit 1", "no Docker engine runs on this machine"),
+        ('[ "$1" = version ] && echo 20.10 && exit 0; exit 1', "Docker's buildx plugin"),
     ],
 )
 def test_docker(patient: Patient, tmp_path: Path, script: str, said: str) -> None:
