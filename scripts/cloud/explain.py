@@ -1,4 +1,4 @@
-"""Adds to an error what it means, where that is known, and points to the doctor."""
+"""Add to an error what it means, if that is known, and point to the doctor."""
 
 from __future__ import annotations
 

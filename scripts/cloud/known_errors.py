@@ -228,7 +228,7 @@ def _filled(known: Known, values: dict[str, str]) -> Explanation:
 
 
 def explain_error(error: ShipError, **context: str) -> Explanation | None:
-    """What an error of ours means, by its message and evidence.
+    """Explain an error by its message and evidence.
 
     The service's own words are left out: a text in its log is not Google's or Docker's.
     """

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from typing import Any, ClassVar
 
 import pytest
 import requests
 from google.oauth2.credentials import Credentials
+from rich.console import Console
 
 from scripts.cloud.google import Google
+from scripts.command.results import Table, rich_table
 from scripts.config import pipelines
 from scripts.setup import permissions
 from tests.conftest import ROOT
@@ -252,6 +255,19 @@ def test_without_permission_it_says_how_someone_else_can_do_it(team: Team) -> No
     assert ended.returncode == 2
     assert f"project {OPS} does not exist, or you may not set it up" in ended.stderr
     assert "--explain" in ended.stderr
+
+
+def test_a_terminal_of_80_columns_shows_the_whole_plan() -> None:
+    row = ["grant", "team-staging", "roles/iam.serviceAccountUser on account"
+           " runtime@team-staging.iam.gserviceaccount.com to"
+           " deploy-staging-4711@team-staging.iam.gserviceaccount.com"]  # fmt: skip
+    shown = StringIO()
+    table = rich_table(Table(columns=["DO", "PROJECT", "WHAT"], rows=[row]))
+    Console(file=shown, width=80).print(table)
+    words = shown.getvalue().split()
+    assert words[:3] == ["DO", "PROJECT", "WHAT"]
+    # A long word may be cut in two, but nothing is missing.
+    assert "".join(words[3:]) == "".join(" ".join(row).split())
 
 
 def test_without_a_terminal_it_asks_for_yes(team: Team) -> None:
