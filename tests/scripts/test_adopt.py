@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.config import pipelines
+from scripts.config.formats import GRADUAL
 from scripts.config.image_reference import ImageReference
 from scripts.init import adopt, tree
 from scripts.release import manifest
@@ -129,6 +130,7 @@ def test_a_service_is_adopted_as_production(fork: Fork) -> None:
     made = pipelines.load(fork.folder, "web", "production")
     assert made.environment.registry == "europe-west1-docker.pkg.dev/acme-ops/images"
     assert (made.environment.access, made.environment.confirm) == ("private", True)
+    assert made.environment.rollout == GRADUAL
     assert [check.path for check in made.checks] == ["/version", "/ready"]
     commit = "0" * 40
     image = ImageReference.parse("x@sha256:00")

@@ -17,6 +17,7 @@ import requests
 import yaml
 
 from scripts.config import pipelines
+from scripts.config.formats import AT_ONCE, GRADUAL
 from scripts.init import triggers
 from scripts.rehearse.cloudbuild import build
 from tests.conftest import ROOT, LocalCloudRun
@@ -171,6 +172,8 @@ def test_environments_come_and_go(fork: Fork) -> None:
     assert pipelines.environments(fork.folder, "orders") == ["live", "local", "test"]
     live = pipelines.load(fork.folder, "orders", "live").environment
     assert (live.after, live.regions) == ("test", ["europe-west1", "us-east1"])
+    first = pipelines.load(fork.folder, "orders", "test").environment
+    assert (first.rollout, live.rollout) == (AT_ONCE, GRADUAL)
     assert fork.jobs() == {"build": None, "test": ("build", None), "live": (
         ["build", "test"], "${{ needs.test.outputs.outcome == 'delivered' }}")}  # fmt: skip
     fork.done("init", "--environments", "live")
