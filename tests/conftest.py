@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from emulator.recorder import VARIABLE
+from tests import warm
 from tests.discovery import Watch
+
+# The tests start Python hundreds of times: it need not compile Shipway each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "app"
@@ -37,19 +40,14 @@ class LocalCloudRun:
 
     def start(self) -> None:
         """Start it (again, on the same state) and set `url` to the API's base URL."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "emulator", "--port", "0"),
-                    *("--state", str(self.state), *self.arguments),
-                ],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
+        words = ("--port", "0", "--state", str(self.state), *self.arguments)
+        reading, writing = os.pipe()
+        with self.log.open("ab") as log, os.fdopen(reading) as output:
+            self.process = warm.Process(
+                warm.EMULATOR, *words, cwd=ROOT, env=os.environ, stdout=writing, stderr=log.fileno()
             )
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
+            os.close(writing)
+            self.url = output.readline().strip()
         assert self.url.startswith("http://"), self.log.read_text()
 
     def stop(self, with_signal: int = signal.SIGTERM) -> None:
@@ -57,8 +55,6 @@ class LocalCloudRun:
         if self.process.poll() is None:
             os.kill(self.process.pid, with_signal)
         self.process.wait(timeout=30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
