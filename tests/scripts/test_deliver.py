@@ -138,15 +138,10 @@ def test_a_release_that_never_listens_is_given_up(served: Project) -> None:
 def test_a_failure_in_the_middle_moves_everything_back(served: Project) -> None:
     """I5: the checks of a later step fail; one write restores what served before."""
     before = served.shares()
-    server = served.folder / served.name / "server.py"
-    # Well until it has answered its health check once.
-    server.write_text(
-        server.read_text().replace(
-            'settings["code"] if self.path == "/health" else 200',
-            'seen.append(self.path) or (500 if seen.count("/health") > 1 and self.path == "/health"'
-            " else 200)",
-        ).replace("class Handler", "seen = []\n\n\nclass Handler")
-    )  # fmt: skip
+    served.serve_with(
+        "answers = [(200, body())]  # well until it has answered its health check once\n"
+        "def health():\n    return answers.pop() if answers else (500, body())"
+    )
     served.commit()
     ended = served.ship("deliver")
     assert ended.returncode == 1

@@ -308,11 +308,10 @@ def test_a_commit_that_does_not_start_ends_nobody_elses_rollout(candidate: Proje
 def test_what_breaks_while_a_step_is_watched_is_noticed_before_its_end(served: Project) -> None:
     """I5: long before the bake time is over."""
     before = served.shares()
-    server = served.folder / served.name / "server.py"
-    healthy = 'settings["code"] if self.path == "/health" else 200'
-    broken = "500 if self.path == '/health' and time.time() > until else 200"
-    text = server.read_text().replace(healthy, broken)
-    server.write_text(text.replace("class Handler", "until = time.time() + 2\n\n\nclass Handler"))
+    served.serve_with(
+        "from time import time\nuntil = time() + 2\n"
+        "def health():\n    return (500 if time() > until else 200), body()"
+    )
     served.commit()
     ended = served.ship("deliver", "--bake", "50s")
     assert ended.returncode == 1, ended.stderr
