@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,12 +57,24 @@ class LocalCloudRun:
         self.process.wait(timeout=30)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Three workers for two cores: while one waits for a deadline, another works."""
+    cores = yield
+    return cores + max(1, cores // 2)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What uses Docker's engine takes turns: there is one, and one test empties its cache."""
+    """What uses Docker's engine takes turns: there is one, and one test empties its cache.
+
+    A group runs on one worker, so groups begin first: else the others would wait for it in the end.
+    """
     if docker := sys.modules.get("tests.scripts.docker_help"):  # else nothing collected needs it
         for item in items:
             if docker.needs_docker.mark in item.iter_markers("skipif"):
                 item.add_marker(pytest.mark.xdist_group("docker-runtime"))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
