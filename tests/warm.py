@@ -46,6 +46,7 @@ class Process:
     Args:
         program: SHIP or EMULATOR.
         arguments: its command line.
+        home: the folder that holds it: this project, or a copy of it.
         cwd: the folder that it starts in.
         env: its whole environment.
         stdout: the file descriptor of its standard output.
@@ -53,12 +54,12 @@ class Process:
     """
 
     def __init__(
-        self, program: str, *arguments: str, cwd: Path, env: Mapping[str, str], stdout: int,
-        stderr: int,
+        self, program: str, *arguments: str, home: Path = _ROOT, cwd: Path, env: Mapping[str, str],
+        stdout: int, stderr: int,
     ) -> None:  # fmt: skip
         self.returncode: int | None = None
         self._reports, reporting = os.pipe()
-        message = json.dumps([program, arguments, str(cwd), dict(env)]).encode() + b"\n"
+        message = json.dumps([program, str(home), arguments, str(cwd), dict(env)]).encode() + b"\n"
         with open(os.devnull, "rb") as stdin, _lock:
             socket.send_fds(_server(), [message], [stdin.fileno(), stdout, stderr, reporting])
             os.close(reporting)
@@ -92,7 +93,7 @@ class Process:
 
 
 def ship(
-    *arguments: str, cwd: Path, env: Mapping[str, str], timeout: float = 60
+    *arguments: str, home: Path = _ROOT, cwd: Path, env: Mapping[str, str], timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end, as `subprocess.run` does.
 
@@ -101,7 +102,7 @@ def ship(
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = Process(
-            SHIP, *arguments, cwd=cwd, env=env, stdout=out.fileno(), stderr=err.fileno()
+            SHIP, *arguments, home=home, cwd=cwd, env=env, stdout=out.fileno(), stderr=err.fileno()
         )
         in_time = process._end(timeout) is not None
         if not in_time:
@@ -166,7 +167,7 @@ def _reap(*_: object) -> None:
 
 def _become(message: bytes, streams: list[int]) -> str:
     """Make this fork what Python is when it begins with a command's `__main__`."""
-    program, arguments, cwd, env = json.loads(message)
+    program, home, arguments, cwd, env = json.loads(message)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.closerange(3, 256)
@@ -176,15 +177,15 @@ def _become(message: bytes, streams: list[int]) -> str:
     time.tzset()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform != "linux":  # elsewhere a fork of loaded libraries may crash
-        words = [str(_ROOT / SHIP)] if program == SHIP else ["-m", EMULATOR]
+        words = [f"{home}/{SHIP}"] if program == SHIP else ["-m", EMULATOR]
         os.execv(sys.executable, [sys.executable, *words, *arguments])
     sys.argv = [program, *arguments]
-    sys.path[0] = str(_ROOT)
+    sys.path[0] = home
     return str(program)
 
 
 if __name__ == "__main__":
     if _serve(socket.socket(fileno=int(sys.argv[1]))) == SHIP:
-        runpy.run_path(str(_ROOT / SHIP), run_name="__main__")
+        runpy.run_path(f"{sys.path[0]}/{SHIP}", run_name="__main__")
     else:
         runpy.run_module(EMULATOR, run_name="__main__", alter_sys=True)

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from tests import warm
-from tests.conftest import LocalCloudRun
+from tests.conftest import ROOT, LocalCloudRun
 
 # Bare sockets: http.server takes longer to import than all the rest of it to start.
 SERVER = r"""
@@ -152,14 +152,21 @@ class Project:
 
     def ship(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Type a command in the repository."""
+        given = {**os.environ, "SHIPWAY_ACTOR": "tester", **env}
         try:
-            return warm.ship(
-                *arguments, cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "tester", **env}
-            )
+            return warm.ship(*arguments, cwd=self.folder, env=given)
         except subprocess.TimeoutExpired as stuck:
             told = (stuck.stderr or b"").decode()
             log = self.cloud_run.log.read_text()[-3000:]
             raise AssertionError(f"{arguments} hangs:\n{told}\n{self.service()}\n{log}") from None
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        """Start a command in a Python of its own: to watch it, to signal it, to see it in `ps`."""
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts"), *arguments],
+            cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "tester", **env},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def done(self, *arguments: str, **env: str) -> Any:
         """Type a command that must succeed; return its JSON document."""

@@ -23,6 +23,7 @@ from scripts.init import adopt, tree, triggers
 from scripts.rehearse.cloudbuild import build
 from scripts.release import manifest
 from scripts.release.declared import differences
+from tests import warm
 from tests.conftest import ROOT, LocalCloudRun
 from tests.emulator.cloud_run_help import CloudRun, service
 from tests.scripts.conftest import DOCKERFILE, SERVER
@@ -70,11 +71,8 @@ class Fork:
         return subprocess.check_output(head, cwd=self.folder, text=True).strip()
 
     def ship(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(self.folder / "ship"), *arguments], cwd=self.folder,
-            env={**os.environ, "SHIPWAY_VENV": sys.prefix, **env},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+        given = {**os.environ, "SHIPWAY_VENV": sys.prefix, **env}
+        return warm.ship(*arguments, home=self.folder, cwd=self.folder, env=given)
 
     def done(self, *arguments: str, **env: str) -> str:
         ended = self.ship(*arguments, **env)

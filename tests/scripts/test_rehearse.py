@@ -23,6 +23,7 @@ import yaml
 
 from scripts.errors import UsageError
 from scripts.rehearse import workflow
+from tests import warm
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE
 from tests.scripts.docker_help import needs_docker
@@ -104,11 +105,8 @@ class Fork:
         words = ["rehearse", *arguments, "--actions", str(ROOT / "tests" / "actions")]
         if "--builder" not in words:
             words += ["--builder", "pack"]
-        return subprocess.run(
-            [sys.executable, str(ROOT / "scripts"), *words],
-            cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "somebody", **env},
-            capture_output=True, text=True, check=False, timeout=240,
-        )  # fmt: skip
+        given = {**os.environ, "SHIPWAY_ACTOR": "somebody", **env}
+        return warm.ship(*words, cwd=self.folder, env=given, timeout=240)
 
 
 @pytest.fixture(scope="module")
