@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
 from scripts.demo.load import Load, failed
-from tests.conftest import ROOT
 from tests.scripts.conftest import Project
 
 
@@ -223,16 +220,11 @@ def test_killed_at_any_moment_a_delivery_leaves_a_whole_plan(served: Project) ->
     """I3, I6: killed after each line that it prints, and finished by running it again."""
     for line_number in range(1, 9):
         commit = served.commit()
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts"), "deliver", "--bake", "0.1s"],
-            cwd=served.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stderr
-        for _ in range(line_number):
-            process.stderr.readline()
-        process.kill()
-        process.wait()
-        process.stderr.close()
+        with served.start("deliver", "--bake", "0.1s") as process:
+            assert process.stderr
+            for _ in range(line_number):
+                process.stderr.readline()
+            process.kill()
         assert sum(served.shares().values()) == 100
         assert served.answers()["status"] == "ok"
     assert served.ship("deliver").returncode == 0

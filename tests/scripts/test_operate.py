@@ -154,10 +154,7 @@ def test_a_rollback_stops_the_rollout_that_is_under_way(candidate: Project) -> N
 
 def _rolling_out(project: Project, bake: str) -> subprocess.Popen[str]:
     """A rollout that is watching its first step."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts"), "rollout", "--bake", bake],
-        cwd=project.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = project.start("rollout", "--bake", bake)
     assert process.stderr
     while "watched for" not in process.stderr.readline():
         assert process.poll() is None
@@ -254,10 +251,7 @@ def test_status_shows_a_hold_and_what_to_type(second: Project) -> None:
 
 
 def test_status_watch_follows(candidate: Project) -> None:
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts"), "status", "--watch"],
-        cwd=candidate.folder, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = candidate.start("status", "--watch")
     assert process.stdout
     while "next: ./ship promote" not in process.stdout.readline():
         pass
