@@ -17,6 +17,7 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -162,25 +163,39 @@ def test_promote_to_a_percentage(forked: Fork) -> None:
     assert "0 %     35 %" in done.stderr
 
 
-def test_rollback_and_what_was_typed_is_no_shell(forked: Fork) -> None:
+class RolledBack(NamedTuple):
+    """A rehearsed rollback, and the file that its reason makes if a shell reads it."""
+
+    done: subprocess.CompletedProcess[str]
+    reason: str
+    made: Path
+
+
+@pytest.fixture(scope="module")
+def rolled_back(forked: Fork) -> RolledBack:
     made = Path(tempfile.gettempdir(), f"made-{uuid.uuid4().hex[:8]}")
     reason = f"--yes $(touch {made}) `touch {made}`; touch {made} \" ' & touch {made}"
     inputs = ("--input", "environment=production", "--input", f"reason={reason}")
     done = forked.rehearse("rollback", *inputs)
     assert done.returncode == 0, done.stderr
-    assert jobs(done) == {"rollback": "success"}
-    assert "on hold" in done.stderr
-    assert "by somebody, 2" in done.stderr
-    assert reason in done.stderr
-    assert not made.exists()
+    return RolledBack(done, reason, made)
 
 
-def test_rollback_needs_no_build_no_pull_no_tests(forked: Fork) -> None:
-    done = forked.rehearse("rollback", "--input", "environment=staging")
-    assert done.returncode == 0, done.stderr
-    steps = [line for line in done.stderr.splitlines() if line.startswith("rollback / ")]
+@pytest.mark.xdist_group("rolled-back")
+def test_rollback_and_what_was_typed_is_no_shell(rolled_back: RolledBack) -> None:
+    assert jobs(rolled_back.done) == {"rollback": "success"}
+    assert "on hold" in rolled_back.done.stderr
+    assert "by somebody, 2" in rolled_back.done.stderr
+    assert rolled_back.reason in rolled_back.done.stderr
+    assert not rolled_back.made.exists()
+
+
+@pytest.mark.xdist_group("rolled-back")
+def test_rollback_needs_no_build_no_pull_no_tests(rolled_back: RolledBack) -> None:
+    told = rolled_back.done.stderr
+    steps = [line for line in told.splitlines() if line.startswith("rollback / ")]
     assert len(steps) == 3
-    assert "build" not in done.stderr.partition(steps[-1])[2]
+    assert "build" not in told.partition(steps[-1])[2]
 
 
 def test_resume(forked: Fork) -> None:
