@@ -26,6 +26,13 @@ needs_sample = pytest.mark.skipif(
 )
 
 
+def share_packed(folder: Path) -> None:
+    """Let a copy of this project use what was packed here: else pip runs again for it."""
+    (cache := ROOT / ".shipway/cache").mkdir(parents=True, exist_ok=True)
+    (folder / ".shipway").mkdir(exist_ok=True)
+    (folder / ".shipway/cache").symlink_to(cache)
+
+
 class LocalCloudRun:
     """A local Cloud Run in a process of its own, on a free port, with its state in `state`.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, needs_sample
+from tests.conftest import ROOT, needs_sample, share_packed
 
 pytestmark = needs_sample
 
@@ -37,6 +37,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "--allow-empty", "--message", "as it is"],
     ):  # fmt: skip
         subprocess.run(["git", *command], cwd=folder, check=True)
+    share_packed(folder)
     return folder
 
 

@@ -22,7 +22,7 @@ from scripts.rehearse.cloudbuild import build
 from scripts.release import manifest
 from scripts.release.declared import differences
 from tests import warm
-from tests.conftest import ROOT, LocalCloudRun
+from tests.conftest import ROOT, LocalCloudRun, share_packed
 from tests.emulator.cloud_run_help import CloudRun, service
 from tests.scripts.conftest import DOCKERFILE, SERVER
 
@@ -310,6 +310,7 @@ def deliver_fastapi(fork: Fork, url: str) -> tuple[str, Any]:
     smoke = fork.folder / "pipelines/orders/smoke.yaml"
     smoke.write_text(smoke.read_text().partition("- name: page")[0])
     commit = fork.commit()
+    share_packed(fork.folder)
     fork.done("deliver", SHIPWAY_ENDPOINT=url)
     api = "/v1/projects/shipway-local/locations/europe-west1/services/orders"
     return commit, requests.get(url + api, timeout=10).json()
