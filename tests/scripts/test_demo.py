@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT, needs_sample, share_packed
 
-pytestmark = needs_sample
+pytestmark = [needs_sample, pytest.mark.xdist_group("demo")]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,6 @@ def told(clone: Path) -> str:
     return ended.stdout
 
 
-@pytest.mark.xdist_group("demo")
 class TestDemo:
     def test_tells_the_whole_story(self, told: str) -> None:
         for chapter in (
