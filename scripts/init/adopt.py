@@ -31,7 +31,7 @@ _HEAD = """\
 # there. Releases decide about traffic and revision names.
 """
 _SMOKE = """\
-# What a revision must answer at its own URL before it gets traffic, and again after each step.
+# The checks that a revision must pass at its own URL before it gets traffic, and after each step.
 # The first check always runs: the URL must answer with the commit that was built, in a JSON field.
 # The build passes COMMIT_SHA as a build argument. Set the path that returns it.
 - name: commit

@@ -73,7 +73,7 @@ def _steps(rollout: Rollout) -> str:
 
 _LOCAL_FILE = """\
 # yaml-language-server: $schema=../schema.json
-# The local Cloud Run, as `./ship up` serves it: an environment like the others, not a mode.
+# The local Cloud Run that `./ship up` serves: one more environment, not a mode.
 project: shipway-local
 regions: [{region}]
 registry: {region}-docker.pkg.dev/shipway-local/services
