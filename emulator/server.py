@@ -109,26 +109,18 @@ class Emulator:
         resources = Resources(documents)
         services = Directory(resources)
         secrets = Secrets(self.folder / "secrets")
-        is_there = {On.REPOSITORY: repositories.exists, On.SECRET: secrets.exists}
+        exists = {On.REPOSITORY: repositories.exists, On.SECRET: secrets.exists}
         identity = Identity(
             self.folder / "identity",
             self.url,
             services=services,
             projects=projects,
             faults=faults,
-            is_there=lambda kind, project, name: is_there[kind](project, name),
+            exists=lambda on, project, name: exists[on](project, name),
             keys_of=keys_of,
             enforced=self._enforced,
         )
-        guard = Guard(
-            identity.access,
-            identity.rules,
-            identity.deployers,
-            services,
-            projects,
-            faults,
-            self.url,
-        )
+        guard = Guard(identity, services, projects, faults, self.url)
         runtime = WithSecrets(await self._runtime(identity), secrets, identity.may_read_secret)
 
         def find_image(reference: str) -> images.Image:

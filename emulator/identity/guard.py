@@ -10,11 +10,10 @@ from aiohttp import web
 from emulator import routes
 from emulator.errors import ApiError
 from emulator.faults.models import TOKEN, Faults
-from emulator.identity.access import PULL, Access, Document
-from emulator.identity.deployers import Deployers
+from emulator.identity.access import PULL, Document
+from emulator.identity.models import Identity
 from emulator.identity.principals import Principal, project_of
 from emulator.identity.refusals import denied_on, denied_on_account, denied_on_image
-from emulator.identity.rules import PolicyRules
 from emulator.identity.services import Services
 from emulator.names import Key, project_number
 from emulator.permissions import CALLER, Asks, Checks, On
@@ -36,17 +35,15 @@ class Guard:
 
     def __init__(
         self,
-        access: Access,
-        rules: PolicyRules,
-        deployers: Deployers,
+        identity: Identity,
         services: Services,
         projects: Projects,
         faults: Faults,
         url: str,
     ) -> None:
-        self._access = access
-        self._rules = rules
-        self._deployers = deployers
+        self._access = identity.access
+        self._rules = identity.rules
+        self._deployers = identity.deployers
         self._services = services
         self._projects = projects
         self._faults = faults

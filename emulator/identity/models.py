@@ -33,7 +33,7 @@ class Identity:
         services: The services of Cloud Run.
         projects: The projects.
         faults: The active faults.
-        is_there: `is_there(kind, project, name)` is whether a repository or a secret exists.
+        exists: `exists(kind, project, name)` is whether a repository or a secret exists.
         keys_of: Reads the keys of an OIDC issuer.
         enforced: Whether callers need permissions.
     """
@@ -46,7 +46,7 @@ class Identity:
         services: Services,
         projects: Projects,
         faults: Faults,
-        is_there: Callable[[On, str, str], bool],
+        exists: Callable[[On, str, str], bool],
         keys_of: Keys,
         enforced: bool,
     ) -> None:
@@ -59,7 +59,7 @@ class Identity:
         self.tokens = AccessTokens(store)
         self.ids = IdTokens(folder / "keys", store)
         self.access = Access(self.tokens, self.policies, services.policy, enforced=enforced)
-        self.rules = PolicyRules(self.accounts, self.pools, faults, is_there)
+        self.rules = PolicyRules(self.accounts, self.pools, faults, exists)
         self.deployers = Deployers(self.access, self.accounts, services, faults)
         self.invoker = Invoker(self.access, self.ids, services)
 

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from emulator import clock
-from emulator.errors import ApiError, invalid
+from emulator.errors import invalid
 from emulator.hashes import hex_of
 from emulator.identity.principals import Principal
 from emulator.identity.roles import ROLES
 from emulator.names import project_number
+from emulator.policy import UNSET, sent_policy
 from emulator.store import Store
 
 Document = dict[str, Any]
@@ -35,12 +36,10 @@ class Policies:
     def get(self, resource: str) -> Document:
         """Return the policy of a resource; the default one if none was set."""
         owned = resource.startswith("projects/") and resource.count("/") == 1
-        default: Document = {"version": 1, "etag": "ACAB"}
-        if owned:
-            default["bindings"] = [{"role": "roles/owner", "members": [OWNER]}]
-        return self._known.get(resource, default)
+        owner = {"bindings": [{"role": "roles/owner", "members": [OWNER]}]} if owned else {}
+        return self._known.get(resource, {**UNSET, **owner})
 
-    def set(self, resource: str, body: Any) -> Document:
+    def set(self, resource: str, body: Document) -> Document:
         """Replace a policy.
 
         Args:
@@ -53,22 +52,14 @@ class Policies:
         Raises:
             ApiError: INVALID_ARGUMENT; ABORTED if the policy's etag is not the current one.
         """
-        policy = body.get("policy") if isinstance(body, dict) else None
-        if not isinstance(policy, dict):
-            raise invalid("The policy is required.", "policy")
-        if policy.get("etag") not in (None, "", self.get(resource)["etag"]):
-            raise ApiError(
-                "ABORTED",
-                "There were concurrent policy changes. Please retry the whole read-modify-write "
-                "with exponential backoff.",
-            )
-        bindings = policy.get("bindings") or []
+        wanted = sent_policy(body, self.get(resource))
+        bindings = wanted.get("bindings") or []
         for binding in bindings:
             members = binding.get("members", []) if isinstance(binding, dict) else None
             if not isinstance(members, list) or not isinstance(binding.get("role"), str):
                 raise invalid("Expected a role and members.", "policy.bindings")
         stored = {
-            "version": policy.get("version", 1),
+            "version": wanted.get("version", 1),
             "etag": clock.next_version(),
             "bindings": [binding for binding in bindings if binding.get("members")],
         }

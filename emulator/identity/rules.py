@@ -33,7 +33,7 @@ _POOL = re.compile(
 class PolicyRules:
     """Checks new policies, and permissions that a caller tests.
 
-    `is_there(kind, project, name)` is whether a repository or a secret exists.
+    `exists(kind, project, name)` is whether a repository or a secret exists.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class PolicyRules:
         accounts: Accounts,
         pools: Pools,
         faults: Faults,
-        is_there: Callable[[On, str, str], bool],
+        exists: Callable[[On, str, str], bool],
     ) -> None:
         self._accounts = accounts
         self._pools = pools
         self._faults = faults
-        self._is_there = is_there
+        self._exists = exists
 
     def check_exists(self, on: On, project: str, name: str) -> None:
         """Raise ApiError NOT_FOUND if a resource with a policy does not exist.
@@ -58,10 +58,10 @@ class PolicyRules:
         """
         if on is On.ACCOUNT:
             self._accounts.check_exists(name)
-        elif on is On.SECRET and not self._is_there(on, project, name):
+        elif on is On.SECRET and not self._exists(on, project, name):
             secret = f"projects/{project_number(project)}/secrets/{name}"
             raise ApiError("NOT_FOUND", f"Secret [{secret}] not found.")
-        elif on is On.REPOSITORY and not self._is_there(on, project, name):
+        elif on is On.REPOSITORY and not self._exists(on, project, name):
             raise ApiError("NOT_FOUND", "Requested entity was not found.")
 
     def check_policy(self, on: On, resource: str, body: Document) -> None:

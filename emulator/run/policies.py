@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emulator.errors import ApiError, invalid
+from emulator.errors import invalid
 from emulator.names import Key
+from emulator.policy import sent_policy
 from emulator.run.models import Admin
 
 Document = dict[str, Any]
@@ -33,19 +34,9 @@ class Policies:
         Raises:
             ApiError: INVALID_ARGUMENT, NOT_FOUND, or ABORTED (the etag is not the current one).
         """
-        current = self.get(key)
-        policy = body.get("policy")
-        if not isinstance(policy, dict):
-            raise invalid("The policy is required.", "policy")
-        etag = policy.get("etag")
-        if etag and etag != current["etag"]:
-            raise ApiError(
-                "ABORTED",
-                "There were concurrent policy changes. Please retry the whole read-modify-write "
-                "with exponential backoff.",
-            )
-        stored: Document = {"version": policy.get("version", 1)}
-        if bindings := _bindings(policy.get("bindings") or []):
+        wanted = sent_policy(body, self.get(key))
+        stored: Document = {"version": wanted.get("version", 1)}
+        if bindings := _bindings(wanted.get("bindings") or []):
             stored["bindings"] = bindings
         self._resources.put_policy(key, stored)
         return stored

@@ -7,6 +7,7 @@ from typing import Any
 
 from emulator import clock
 from emulator.names import Key, project_number
+from emulator.policy import UNSET
 from emulator.store import Store
 
 Document = dict[str, Any]
@@ -113,7 +114,7 @@ class Resources:
 
     def policy(self, key: Key) -> Document:
         """Return the IAM policy of a service; one without bindings if none was set."""
-        return self._policies.get(key, {"version": 1, "etag": "ACAB"})
+        return self._policies.get(key, UNSET)
 
     def put_policy(self, key: Key, policy: Document) -> None:
         """Store the IAM policy of a service; set a new etag in `policy`."""

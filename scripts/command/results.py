@@ -15,7 +15,7 @@ from scripts.command.terminal import escape, is_terminal
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-_WRAPPED = {"FOUND"}
+_WRAPPED = {"FOUND", "WHAT"}
 _STYLES = {"serving": "green", "candidate": "yellow", "wrong": "red", "skipped": "dim"}
 _GIVING_WAY = {"IMAGE", "LAST", "WHY", "MADE", "SINCE", "BY"}
 

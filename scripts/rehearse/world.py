@@ -17,8 +17,7 @@ import msgspec
 
 from scripts import HOME
 from scripts.cloud.google import Google
-from scripts.config import pipelines as config
-from scripts.config.pipelines import ENDPOINT_VARIABLE, Pipeline
+from scripts.config.pipelines import ENDPOINT_VARIABLE, Pipeline, earlier
 from scripts.errors import Failed
 from scripts.machine import git, scratch
 from scripts.rehearse.clone import ScratchClone, all_pipelines
@@ -237,7 +236,7 @@ class World:
             google = Google(ours[0], token=self.owner.token)
             projects = [permissions.home(here), *(p.environment.project for p in ours)]
             numbers = cloud.numbers(google, projects)
-            access = permissions.plan(self.repository, ours, config.earlier(ours), numbers)
+            access = permissions.plan(self.repository, ours, earlier(ours), numbers)
             found = cloud.look(google, access, ours)
             for step in steps.plan(access, ours, found):
                 cloud.do(google, step)
@@ -246,10 +245,7 @@ class World:
 
 def _repository(root: Path) -> Repository:
     """Return this repository at GitHub, by the name that its origin has there."""
-    origin = git.origin(root).removeprefix("https://github.com/")
-    owner, _, name = origin.partition("/")
-    if not owner or not name or "/" in name or ":" in owner:
-        owner, name = "owner", root.name
+    owner, _, name = (git.github_name(root) or f"owner/{root.name}").partition("/")
     return Repository(owner=owner, name=name, **_NUMBERS)
 
 

@@ -94,7 +94,7 @@ def refuse_displaced(state: State, candidate: str) -> None:
     """
     if state.candidate not in (None, candidate):
         raise Refused(
-            f"{candidate} is no longer being released: {state.candidate} has taken its place",
+            f"{candidate} is no longer the candidate: {state.candidate} has taken its place",
             f"To see what is live: ./ship status {state.where}",
         )
 

@@ -39,9 +39,13 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lines(self) -> list[str]:
-        """One line for each region where it was not done."""
-        failed = [f"FAILED in {region}: {e.message}" for region, e in self.errors.items()]
-        return failed + [f"not tried in {region}: nothing changed there" for region in self.skipped]
+        """What to print about the regions where it was not done."""
+        lines = []
+        for region, error in self.errors.items():
+            lines.append(f"FAILED in {region}: {error.message}")
+            lines += [f"  | {line}" for line in (*error.evidence, *error.service_says)]
+            lines += [f"  -> {error.hint}"] if error.hint else []
+        return lines + [f"not tried in {region}: nothing changed there" for region in self.skipped]
 
     def check(self) -> None:
         """Raise an error unless it was done in every region; it names each region."""
@@ -54,7 +58,11 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
             *done,
             *(f"not tried in {name}" for name in self.skipped),
         ]
-        raise _joined(f"{region}: {first.message} ({'; '.join(rest)})", [first])
+        raise _joined(
+            Refused if isinstance(first, Refused) else Failed,
+            f"{region}: {first.message} ({'; '.join(rest)})",
+            [first],
+        )
 
 
 def in_every_region(
@@ -98,15 +106,14 @@ def _nowhere(errors: Mapping[str, ShipError], skipped: list[str]) -> ShipError:
         return next(iter(errors.values()))
     parts = [f"{region}: {error.message}" for region, error in errors.items()]
     parts += [f"not tried in {region}" for region in skipped]
-    return _joined("; ".join(parts), [*errors.values()])
+    found = [*errors.values()]
+    kinds = [kind for kind in (Refused, UsageError) if all(isinstance(e, kind) for e in found)]
+    return _joined(kinds[0] if kinds else Failed, "; ".join(parts), found)
 
 
-def _joined(message: str, errors: list[ShipError]) -> ShipError:
-    """Return one error with the hint of the first one, and the exit code where all agree on one."""
-    kinds = [
-        kind for kind in (Refused, UsageError) if all(isinstance(error, kind) for error in errors)
-    ]
-    return (kinds[0] if kinds else Failed)(
+def _joined(kind: type[ShipError], message: str, errors: list[ShipError]) -> ShipError:
+    """Return one error with the first one's hint and the evidence of all."""
+    return kind(
         message,
         errors[0].hint,
         evidence=[line for error in errors for line in error.evidence],

@@ -43,6 +43,8 @@ def rollout(context: Context, revision: str, bake: str | None) -> Acted:
 
 
 class _Rollout:
+    """One rollout: what all its steps share."""
+
     def __init__(self, context: Context, revision: str, bake: float) -> None:
         self._context = context
         self._revision = revision
@@ -178,7 +180,8 @@ class _Rollout:
             live = split(move.after.shares)
             context.progress.line(f"moved back: {move.region} serves {live}")
         if acted.errors:
-            return _stuck(context, error, "; ".join(acted.lines))
+            reasons = (f"{region}: {e.message}" for region, e in acted.errors.items())
+            return _stuck(context, error, "; ".join(reasons))
         if not moved and isinstance(error, UsageError):
             return error  # only reads were sent
         states = {move.region: move.after for move in acted.moves}
@@ -187,7 +190,7 @@ class _Rollout:
 
 def _stuck(context: Context, error: ShipError, reason: str) -> Failed:
     return Failed(
-        f"{error.message}; and traffic could not be moved back: {reason}",
+        f"{error.message}; and the traffic could not be moved back: {reason}",
         f"./ship rollback {context.where}",
         evidence=error.evidence,
         service_says=error.service_says,

@@ -163,7 +163,7 @@ def test_a_rollback_stops_the_rollout_that_is_under_way(candidate: Project) -> N
     candidate.done("rollback", "--no-hold")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert "is no longer being released" in errors
+    assert "is no longer the candidate" in errors
     assert candidate.shares() == {old: 100}
 
 

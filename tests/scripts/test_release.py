@@ -217,7 +217,7 @@ def test_a_hold_is_overridden_by_its_name_only() -> None:
 
 def test_a_displaced_release_neither_gets_traffic_nor_moves_it_back() -> None:
     now = served(("app-2", 100), candidate="app-9")
-    with pytest.raises(Refused, match="no longer being released"):
+    with pytest.raises(Refused, match="no longer the candidate"):
         changes.step(now, "app-8", 10, ACTOR, verb="rollout")
     assert not changes.withdraw(now, "app-8", "app-2", ACTOR).moves
 
