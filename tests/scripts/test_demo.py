@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, needs_sample
+from tests.conftest import ROOT, needs_sample, share_packed
 
-pytestmark = needs_sample
+pytestmark = [needs_sample, pytest.mark.xdist_group("demo")]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "--allow-empty", "--message", "as it is"],
     ):  # fmt: skip
         subprocess.run(["git", *command], cwd=folder, check=True)
+    share_packed(folder)
     return folder
 
 
@@ -53,7 +54,6 @@ def told(clone: Path) -> str:
     return ended.stdout
 
 
-@pytest.mark.xdist_group("demo")
 class TestDemo:
     def test_tells_the_whole_story(self, told: str) -> None:
         for chapter in (

@@ -61,6 +61,7 @@ NEEDED = [
 ]
 
 
+@pytest.mark.xdist_group("settled")
 @pytest.mark.parametrize("env", ["staging", "production"])
 @pytest.mark.parametrize(("role", "whose", "error"), NEEDED, ids=lambda value: str(value))
 def test_without_one_of_its_roles_a_delivery_fails(
@@ -91,6 +92,7 @@ def test_without_one_of_its_roles_a_delivery_fails(
         assert error in ended.stderr, ended.stderr
 
 
+@pytest.mark.xdist_group("settled")
 def test_every_role_is_in_the_list_above(settled: Team) -> None:
     given = {
         (b.role, "push" if "push-" in f"{b.member}{b.resource.name}" else "deploy")
@@ -101,6 +103,7 @@ def test_every_role_is_in_the_list_above(settled: Team) -> None:
     assert given == {(role, whose) for role, whose, _ in NEEDED}
 
 
+@pytest.mark.xdist_group("settled")
 def test_a_deployer_touches_nothing_else(settled: Team) -> None:
     """Not another service, a secret or a policy. Nor may the pusher deploy."""
     owner, plan = settled.owner, settled.access("staging")

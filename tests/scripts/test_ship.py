@@ -21,10 +21,8 @@ PLAIN = {
 }
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
+def cloned(folder: Path) -> Path:
     """A fresh clone's launcher and what it needs, without a virtual environment."""
-    folder = tmp_path / "clone"
     folder.mkdir()
     for name in ("ship", "VERSION", "requirements", "scripts", "pipelines"):
         source = ROOT / name
@@ -33,6 +31,17 @@ def clone(tmp_path: Path) -> Path:
         else:
             shutil.copy2(source, folder / name)
     return folder
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    return cloned(tmp_path / "clone")
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone for the tests that only ask for help."""
+    return cloned(tmp_path_factory.mktemp("ship") / "clone")
 
 
 def ship(
@@ -52,8 +61,8 @@ def fake_python(folder: Path, script: str) -> str:
     return str(path)
 
 
-def test_help_is_enough_to_begin(clone: Path) -> None:
-    ended = ship(clone, "--help", SHIPWAY_VENV=sys.prefix)
+def test_help_is_enough_to_begin(unchanged: Path) -> None:
+    ended = ship(unchanged, "--help", SHIPWAY_VENV=sys.prefix)
     assert ended.returncode == 0, ended.stderr
     for word in ("demo", "up", "deliver", "promote", "rollback", "status", "Exit codes"):
         assert word in ended.stdout
@@ -66,8 +75,8 @@ VERBS = """
 
 
 @pytest.mark.parametrize("verb", VERBS.split())
-def test_each_verb_has_help(clone: Path, verb: str) -> None:
-    ended = ship(clone, verb, "--help", SHIPWAY_VENV=sys.prefix)
+def test_each_verb_has_help(unchanged: Path, verb: str) -> None:
+    ended = ship(unchanged, verb, "--help", SHIPWAY_VENV=sys.prefix)
     assert ended.returncode == 0, ended.stderr
     assert f"usage: ship {verb}" in ended.stdout
     assert "--debug" in ended.stdout

@@ -6,13 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.scripts.conftest import Project
 from tests.scripts.docker_help import needs_docker
 
@@ -206,11 +204,8 @@ def test_in_a_workflow_only_the_trial_itself_is_reported(trials: Trials, tmp_pat
 @pytest.mark.parametrize("at", ["start ", "base ", "deploy ", "deliver "])
 def test_interrupted_it_leaves_nothing(trials: Trials, number: int, at: str) -> None:
     trials.project.commit()
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts"), "trial", "--builder", "pack", "--bake", "50s"],
-        cwd=trials.project.folder, env={**os.environ, "TMPDIR": str(trials.scratch)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    words = ("trial", "--builder", "pack", "--bake", "50s")
+    process = trials.project.start(*words, TMPDIR=str(trials.scratch))
     assert process.stderr
     while at not in process.stderr.readline():
         assert process.poll() is None

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
@@ -76,12 +73,10 @@ def test_killed_anywhere_it_continues_where_it_stopped(team: Team) -> None:
     total = len(team.plan("staging")["steps"])
     left = total
     for word in ("pool", "roles/run.viewer"):
-        with subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts"), "bootstrap", "--env", "staging", *IDS, "--yes"],
-            cwd=team.project.folder,
-            env={**os.environ, "GOOGLE_APPLICATION_CREDENTIALS": str(team.admin)},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        ) as running:  # fmt: skip
+        with team.project.start(
+            *("bootstrap", "--env", "staging", *IDS, "--yes"),
+            GOOGLE_APPLICATION_CREDENTIALS=str(team.admin),
+        ) as running:
             assert running.stderr is not None
             for line in running.stderr:
                 if word in line:
