@@ -136,10 +136,10 @@ def overview() -> str:
     lines += [
         "",
         "./ship help VERB lists a verb's options; ./ship --version prints the version.",
-        "--env is local by default; demo, trial, rehearse, up, test and check do not take it.",
+        "--env is local by default; demo, trial, rehearse, up, test, check and upgrade have none.",
         "Exit codes: 0 done; 1 failed, the traffic is unchanged; 2 bad usage or configuration,",
-        "  nothing was sent; 3 refused, nothing changed; 4 differences found (plan);",
-        "  130 interrupted, the traffic stays as it is",
+        "  nothing was sent; 3 refused, nothing changed; 4 differences found (plan, upgrade",
+        "  --check); 130 interrupted, the traffic stays as it is",
     ]
     return "\n".join(lines)
 

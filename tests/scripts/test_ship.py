@@ -24,7 +24,7 @@ PLAIN = {
 def cloned(folder: Path) -> Path:
     """A fresh clone's launcher and what it needs, without a virtual environment."""
     folder.mkdir()
-    for name in ("ship", "VERSION", "requirements", "scripts", "pipelines"):
+    for name in ("ship", "requirements", "scripts", "pipelines"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -155,7 +155,7 @@ def test_an_environment_that_holds_more_than_a_verb_needs_is_enough(clone: Path)
 
 def test_the_version_and_help_for_a_verb(clone: Path) -> None:
     ended = ship(clone, "--version", SHIPWAY_VENV=sys.prefix)
-    assert ended.stdout == (ROOT / "VERSION").read_text()
+    assert ended.stdout == (ROOT / "scripts/template/VERSION").read_text()
     by_word = ship(clone, "help", "deliver", SHIPWAY_VENV=sys.prefix)
     by_option = ship(clone, "deliver", "--help", SHIPWAY_VENV=sys.prefix)
     assert by_word.returncode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.errors import Refused
+from scripts.upgrade import repository as upgrade_repository
 from tests.conftest import ROOT
 
 SETTINGS = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
@@ -196,11 +199,14 @@ def test_a_fork_and_a_copy_get_the_newest_version(
     kind: str, request: pytest.FixtureRequest, template: Repository
 ) -> None:
     ours: Fork = request.getfixturevalue(kind)
+    hook = ours.folder / ".git/hooks/post-checkout"
+    hook.write_text(f"#!/bin/sh\ntouch {ours.folder}/hook-ran\n")
+    hook.chmod(0o755)
     before, head = ours.state(), ours.git("rev-parse", "HEAD")
     said = ours.upgraded()
     how = {"fork": "a fork with Shipway's history", "copy": "a copy of the template"}
     assert f"from 1.0.0 ({how[kind]}) to 1.2.0" in said
-    assert ours.state() == before
+    assert ours.state() == before, "and no hook of the user's ran"
     assert ours.git("rev-parse", f"{BRANCH}^@") == head, "one commit on the current one"
     mine = {"app/main.py": "ours", "README.md": "Ours", "tests/app/test_it.py": "sample"}
     for name in sorted(ours.files() | template.files("v1.2.0")):
@@ -392,8 +398,8 @@ def test_killed_anywhere_it_leaves_nothing_or_the_branch(
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL
-        killed_in.add(calls.read_text().splitlines()[-1].split()[6])
-        fork.git("worktree", "prune")
+        command = re.sub(r"^(-[cC] \S+ )*", "", calls.read_text().splitlines()[-1])
+        killed_in.add(command.split()[0])
         assert fork.state() == before
         if BRANCH in fork.git("branch"):
             assert fork.record["version"] == "1.2.0", "complete"
@@ -414,6 +420,14 @@ def test_a_work_tree_that_was_killed_while_it_was_made_is_no_obstacle(fork: Fork
     (tree / "left").write_text("half")
     fork.upgraded()
     assert not fork.has_scratch_tree
+
+
+def test_a_branch_that_was_made_meanwhile_stays(fork: Fork, tmp_path: Path) -> None:
+    repository = upgrade_repository.Repository(fork.folder, tmp_path)
+    fork.git("branch", BRANCH, "HEAD~1")
+    with pytest.raises(Refused, match=f"the branch {BRANCH} exists now"):
+        repository.make_branch(BRANCH, repository.head)
+    assert fork.git("rev-parse", BRANCH) == fork.git("rev-parse", "HEAD~1")
 
 
 def test_two_at_once_take_turns(fork: Fork) -> None:
