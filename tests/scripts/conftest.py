@@ -186,7 +186,7 @@ class Project:
         return requests.get(self.service_path, timeout=10).json()
 
     def put(self, service: Any) -> Any:
-        """Write the service as somebody else's tool would."""
+        """Write the service as another tool would."""
         service.pop("status", None)
         answer = requests.put(self.service_path, json=service, timeout=10)
         assert answer.ok, answer.text
@@ -215,7 +215,7 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path, local_cloud_run: LocalCloudRun) -> Project:
-    """A repository with one commit of a service that nobody else uses."""
+    """A repository with one commit of a service that no other test uses."""
     made = Project(tmp_path / "repository", local_cloud_run, f"svc-{uuid.uuid4().hex[:8]}")
     made.commit()
     return made

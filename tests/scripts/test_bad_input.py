@@ -249,7 +249,7 @@ def test_without_a_terminal_nobody_is_asked(served: Project, verb: str) -> None:
 
 
 def test_in_ci_a_terminal_is_not_asked(served: Project) -> None:
-    """Some runners give a job a terminal, and nobody sits there."""
+    """Some runners give a job a terminal, and no one sits there."""
     import pty
 
     path = served.pipeline / "local.yaml"

@@ -90,7 +90,7 @@ class Delivered:
             for record in new:
                 docker("buildx", "prune", "--force", "--all", "--filter", f"id={record}")
             if records() - self.known == new:
-                break  # somebody else's, who uses it now
+                break  # in use by someone else
 
     def within(self, *command: str) -> str:
         """What a command prints in a container of the image."""
