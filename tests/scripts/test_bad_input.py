@@ -87,6 +87,12 @@ def test_a_refusal_and_a_failure_as_json(served: Project) -> None:
     assert any("field status is 'broken'" in line for line in found["evidence"])
 
 
+def test_a_result_stays_one_document_if_an_error_follows(project: Project, tmp_path: Path) -> None:
+    ended = project.ship("status", "--format=json", GITHUB_OUTPUT=str(tmp_path / "no" / "such"))
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["service"] == project.name
+
+
 def test_a_bad_duration(project: Project) -> None:
     ended = project.ship("deliver", "--bake", "soon")
     assert ended.returncode == 2

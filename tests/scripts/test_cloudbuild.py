@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.command.terminal import Progress
+from scripts.command.progress import Progress
 from scripts.errors import UsageError
 from scripts.rehearse.cloudbuild import build, runner
 from scripts.rehearse.cloudbuild.place import Place
