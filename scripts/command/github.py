@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +69,8 @@ def write_outputs(data: Mapping[str, Any]) -> None:
         key: str(value).lower() if isinstance(value, bool) else str(value)
         for key, value in plain.items()
     }
+    import secrets
+
     lines = []
     for key, text in values.items():
         # A delimiter that cannot be guessed, so that no value can end itself early.
