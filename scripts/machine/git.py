@@ -55,7 +55,15 @@ def commit(root: Path, reference: str = "HEAD") -> Commit:
         UsageError: there is no repository, or no such commit.
     """
     try:
-        line = _git(root, "show", "-s", "--format=%H%x00%ct%x00%s", f"{reference}^{{commit}}", "--")
+        line = _git(
+            root,
+            "show",
+            "-s",
+            "--format=%H%x00%ct%x00%s",
+            "--end-of-options",
+            f"{reference}^{{commit}}",
+            "--",
+        )
     except UsageError as error:
         if "not a git repository" in error.message or "not installed" in error.message:
             raise

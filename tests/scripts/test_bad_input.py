@@ -87,6 +87,16 @@ def test_a_refusal_and_a_failure_as_json(served: Project) -> None:
     assert any("field status is 'broken'" in line for line in found["evidence"])
 
 
+@pytest.mark.parametrize("words", [["deliver", "--dry-run"], ["build", "--dry-run"], ["plan"]])
+def test_a_commit_is_no_option_of_git(project: Project, words: list[str]) -> None:
+    """`git show --output=FILE` would write a file."""
+    before = sorted(project.folder.iterdir())
+    ended = project.ship(*words, "--commit=--output=stolen")
+    assert ended.returncode == 2
+    assert "--commit --output=stolen: no such commit here" in ended.stderr
+    assert sorted(project.folder.iterdir()) == before
+
+
 def test_a_result_stays_one_document_if_an_error_follows(project: Project, tmp_path: Path) -> None:
     ended = project.ship("status", "--format=json", GITHUB_OUTPUT=str(tmp_path / "no" / "such"))
     assert ended.returncode == 1
