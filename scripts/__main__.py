@@ -16,7 +16,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 HOME = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HOME)
 
-from scripts.command import verbs  # noqa: E402  (the line above makes it importable)
+from scripts.command import terminal, verbs  # noqa: E402  (the line above makes it importable)
 from scripts.errors import Failed, ShipError, UsageError, did_you_mean  # noqa: E402
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
         found, 130 interrupted.
     """
     _open_closed_streams()
+    terminal.guard()
     # SIGTERM is handled as Ctrl-C: scratch folders are deleted, and the traffic stays as it is.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

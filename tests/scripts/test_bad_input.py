@@ -357,8 +357,9 @@ def test_a_hold_s_name_is_nothing_that_a_shell_would_read(project: Project, name
 
 def test_a_reason_is_one_line_of_reasonable_length(served: Project) -> None:
     assert served.ship("hold", "--reason", "x" * 301).returncode == 2
-    served.done("hold", "--reason", "red \x1b[31m alert\nsecond line")
-    assert served.done("status")["regions"][0]["hold"]["why"] == "red [31m alert second line"
+    served.done("hold", "--reason", "red \x1b[31m alert\nsecond line 👩‍💻")
+    why = served.done("status")["regions"][0]["hold"]["why"]
+    assert why == r"red \x1b[31m alert second line 👩‍💻"
 
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a [x]\n" + "".join(

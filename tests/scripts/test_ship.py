@@ -179,6 +179,13 @@ def test_the_reader_of_the_help_may_go_away() -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_the_name_of_a_folder_is_only_text(clone: Path) -> None:
+    folder = clone.rename(clone.with_name("clone\x1b[2J\u202e"))
+    ended = ship(folder, "status", PYTHON=sys.executable)
+    assert "\x1b" not in ended.stderr
+    assert r"clone\x1b[2J\u202e" in ended.stderr
+
+
 def test_an_environment_whose_python_is_gone_is_made_again(clone: Path) -> None:
     venv = clone / ".shipway" / "venv"
     (venv / "bin").mkdir(parents=True)
