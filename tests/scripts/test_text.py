@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import struct
 import subprocess
@@ -69,6 +70,9 @@ def obeyed(text: str) -> list[str]:
 # These survive the ways of a log and of a commit's subject, which break lines at some controls.
 LOGGED = [HOSTILE[name] for name in ("clear", "clipboard", "title", "bidi", "up", "query")]
 
+# An entry of two lines, of which the second looks like an entry.
+STRUCTURED = r'print(json.dumps({"message": "one\n2026-01-01 forged"}), flush=True)'
+
 one_worker = pytest.mark.xdist_group("hostile")  # its service is delivered once
 
 
@@ -95,6 +99,9 @@ class Screen:
     def until(self, word: bytes | None = None) -> None:
         """Read until a word is shown, or else to the end."""
         while word is None or word not in self._read:
+            if not select.select([self._master], [], [], 60)[0]:
+                self.process.kill()
+                raise AssertionError(f"it shows nothing more after {self._read.decode()}")
             try:
                 self._read += os.read(self._master, 65536)
             except OSError:  # the command has ended
@@ -122,8 +129,9 @@ def hostile(local_cloud_run: LocalCloudRun, tmp_path_factory: pytest.TempPathFac
     """A delivered service of which every text that others can write is hostile."""
     folder = tmp_path_factory.mktemp("hostile") / "repository"
     project = Project(folder, local_cloud_run, f"svc-{uuid.uuid4().hex[:8]}")
-    body = 'settings["health"].encode() if self.path == "/raw" else json.dumps({'
-    (folder / project.name / "server.py").write_text(SERVER.replace("json.dumps({", body))
+    raw = 'settings["health"].encode() if self.path == "/raw" else json.dumps({'
+    server = SERVER.replace("json.dumps({", raw).replace("\nclass", f"{STRUCTURED}\n\nclass")
+    (folder / project.name / "server.py").write_text(server)
     path = project.pipeline / "local.yaml"
     path.write_text(path.read_text() + "confirm: true\n")
     (project.pipeline / "smoke.yaml").write_text("- path: /\n")
@@ -176,16 +184,18 @@ def test_log_lines_on_a_terminal(hostile: Project) -> None:
     code, text = Screen(hostile, "logs").end()
     assert code == 0
     check(text, *LOGGED, GOOD)
+    assert re.search("^ +2026-01-01 forged", text, re.MULTILINE)
 
 
 @one_worker
 def test_log_lines_that_are_followed(hostile: Project) -> None:
     screen = Screen(hostile, "logs", "--follow")
-    screen.until("नमस्ते".encode())
+    screen.until(b"forged")
     screen.process.send_signal(signal.SIGINT)
     code, text = screen.end()
     assert code == 0
     check(text, *LOGGED, GOOD)
+    assert "one\n    2026-01-01 forged" in text
 
 
 @one_worker
@@ -196,6 +206,7 @@ def test_the_log_of_a_job(hostile: Project, words: tuple[str, ...]) -> None:
     check(text, *LOGGED, GOOD)
     assert not re.search(r"^\s*::|##\[", text, re.MULTILINE), text
     assert not FORGED_HINT.search(text), text
+    assert not re.search("^2026-01-01 forged", text, re.MULTILINE)
 
 
 @one_worker
