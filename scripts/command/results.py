@@ -109,10 +109,10 @@ def _cells(table: Table) -> list[list[str]]:
 
 def rich_table(table: Table) -> RichTable:
     """Return a table for a terminal."""
-    from rich.console import Console
     from rich.table import Table as RichTable
 
-    widths = _widths(table, Console().width)
+    rows = _cells(table)
+    widths = _widths([table.columns, *rows], terminal.console(sys.stdout).width)
     shown = RichTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
     for column, width in zip(table.columns, widths, strict=True):
         shown.add_column(
@@ -121,24 +121,23 @@ def rich_table(table: Table) -> RichTable:
             no_wrap=column not in _WRAPPED,
             max_width=width,
         )
-    for row in _cells(table):
+    for row in rows:
         style = next((_STYLES[cell] for cell in row if cell in _STYLES), "")
         shown.add_row(*row, style=style)
     return shown
 
 
-def _widths(table: Table, room: int) -> list[int | None]:
+def _widths(rows: list[list[str]], room: int) -> list[int | None]:
     """Return the largest width of each column; None for one that may be as wide as its contents.
 
     A name that is cut in two cannot be copied: on a narrow terminal only some columns give way.
     """
-    rows = [table.columns, *table.rows]
-    natural = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
-    giving = [i for i, column in enumerate(table.columns) if column in _GIVING_WAY]
+    natural = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    giving = [i for i, column in enumerate(rows[0]) if column in _GIVING_WAY]
     taken = sum(width for i, width in enumerate(natural) if i not in giving)
     left = room - taken - 2 * len(natural)
     widths: list[int | None] = [None] * len(natural)
-    # The narrowest first: what it does not need is left for the others.
+    # The narrowest first, so that the space it does not need is left for the others.
     for number, i in enumerate(sorted(giving, key=natural.__getitem__)):
         share = max(1, left // (len(giving) - number))
         widths[i] = min(natural[i], share)

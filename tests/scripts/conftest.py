@@ -228,6 +228,15 @@ def served(project: Project) -> Project:
     return project
 
 
+@pytest.fixture
+def candidate(served: Project) -> Project:
+    """One revision serves, the next one is deployed without traffic."""
+    served.commit()
+    served.done("build")
+    served.done("deploy")
+    return served
+
+
 @pytest.fixture(scope="session")
 def pypi(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Skips the test where pip reaches no package index."""

@@ -14,15 +14,6 @@ from tests.scripts.conftest import Project
 
 
 @pytest.fixture
-def candidate(served: Project) -> Project:
-    """One revision serves, the next one is deployed without traffic."""
-    served.commit()
-    served.done("build")
-    served.done("deploy")
-    return served
-
-
-@pytest.fixture
 def second(served: Project) -> Project:
     """Two commits are delivered."""
     served.commit()
