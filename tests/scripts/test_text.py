@@ -29,7 +29,7 @@ from scripts.command.results import Table, plain_table, rich_table
 from scripts.command.visible import visible
 from scripts.errors import Failed
 from tests.conftest import ROOT, LocalCloudRun
-from tests.scripts.conftest import SERVER, Project
+from tests.scripts.conftest import Project
 
 HOSTILE = {
     "clear": "\x1b[2J\x1b[Hgone",
@@ -70,8 +70,13 @@ def obeyed(text: str) -> list[str]:
 # These survive the ways of a log and of a commit's subject, which break lines at some controls.
 LOGGED = [HOSTILE[name] for name in ("clear", "clipboard", "title", "bidi", "up", "query")]
 
-# An entry of two lines, of which the second looks like an entry.
-STRUCTURED = r'print(json.dumps({"message": "one\n2026-01-01 forged"}), flush=True)'
+# Logs an entry of two lines, the second of which looks like an entry; answers /raw with raw text.
+SERVER = r"""
+print(json.dumps({"message": "one\n2026-01-01 forged"}), flush=True)
+
+def respond(path):
+    return 200, settings["health"] if path == "/raw" else body()
+"""
 
 one_worker = pytest.mark.xdist_group("hostile")  # its service is delivered once
 
@@ -129,9 +134,7 @@ def hostile(local_cloud_run: LocalCloudRun, tmp_path_factory: pytest.TempPathFac
     """A delivered service of which every text that others can write is hostile."""
     folder = tmp_path_factory.mktemp("hostile") / "repository"
     project = Project(folder, local_cloud_run, f"svc-{uuid.uuid4().hex[:8]}")
-    raw = 'settings["health"].encode() if self.path == "/raw" else json.dumps({'
-    server = SERVER.replace("json.dumps({", raw).replace("\nclass", f"{STRUCTURED}\n\nclass")
-    (folder / project.name / "server.py").write_text(server)
+    project.serve_with(SERVER)
     path = project.pipeline / "local.yaml"
     path.write_text(path.read_text() + "confirm: true\n")
     (project.pipeline / "smoke.yaml").write_text("- path: /\n")
