@@ -140,7 +140,7 @@ def test_nothing_is_left_to_find_and_replace(fork: Fork) -> None:
     assert account == "orders-runtime@orders-production.iam.gserviceaccount.com"
     assert pipelines.load(fork.folder, "orders", "local").source == fork.folder / "app"
     assert "git remote add origin https://github.com/shopco/orders.git" in said
-    comment = "# the digest that served there, never a rebuild"
+    comment = "# takes the digest that served there, and never rebuilds"
     assert comment in (fork.folder / "pipelines/orders/production.yaml").read_text()
 
 
