@@ -15,7 +15,7 @@ from scripts.command.visible import hanging, one_line
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-_WRAPPED = {"FOUND", "WHAT"}
+_WRAPPED = {"FOUND", "WHAT", "TEXT", "FILES"}
 _STYLES = {"serving": "green", "candidate": "yellow", "wrong": "red", "skipped": "dim"}
 _GIVING_WAY = {"IMAGE", "LAST", "WHY", "MADE", "SINCE", "BY"}
 _OF_SEVERAL_LINES = {"TEXT"}

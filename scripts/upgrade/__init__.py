@@ -13,6 +13,8 @@ examples:
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +28,7 @@ from scripts.template.owners import Owner, Owners
 from scripts.template.record import Record
 from scripts.upgrade import changelog, plan, scratch
 from scripts.upgrade.fork import Fork
-from scripts.upgrade.plan import File, Plan
+from scripts.upgrade.plan import Edited, File, Plan
 
 _DIFFERENCES = 4
 _FEW = 3
@@ -76,7 +78,7 @@ def run(options: Options, call: Call) -> int:
         branch = _branch(new)
         if fork.repository.branch(branch):
             notes = [f"the branch {branch} exists already; nothing changed",
-                     f"To make it again: git branch -D {branch} && ./ship upgrade"]  # fmt: skip
+                     f"To make it again: git branch -D {branch} && {_command(fork)}"]  # fmt: skip
             return call.show(_versions(fork, notes), options.format)
         return _upgrade(call, options, fork, new, folder)
 
@@ -91,21 +93,30 @@ def _versions(fork: Fork, notes: list[str], code: int = 0, **data: str) -> Resul
     )
 
 
+def _command(fork: Fork) -> str:
+    """What to type to upgrade: the URL is needed until it is recorded."""
+    is_recorded = fork.record is not None and fork.record.source == fork.url
+    return "./ship upgrade" + ("" if is_recorded else f" --from {shlex.quote(fork.url)}")
+
+
 def _news(fork: Fork, new: str) -> Result:
     """What a newer version brings."""
     changes = fork.changes(new)
-    notes = ["", *changes.splitlines(), "", "To take it: ./ship upgrade"]
+    notes = ["", *changes.splitlines(), "", f"To take it: {_command(fork)}"]
     return _versions(fork, notes, _DIFFERENCES, changes=changes)
 
 
 def _upgrade(call: Call, options: Options, fork: Fork, new: str, folder: Path) -> int:
     """Make the branch with the new version."""
     repository, target = fork.repository, fork.versions[new]
+    repository.check_name()
     rules = _owners(fork, target)
-    keep = _kept(fork.record, options.keep, rules)
     base = fork.base(target)
     call.progress.line(f"from {fork.version} ({base.how}) to {new}")
     old, theirs = repository.tree(base.commit), repository.tree(target)
+    ours = repository.tree(repository.head)
+    keep = _kept(fork.record, options.keep, rules, {*ours, *old, *theirs})
+    moved = repository.moved(base.commit, target)
 
     def owner(path: str) -> Owner:
         # A file that the new version's list does not cover is one that Shipway had and gave up.
@@ -113,20 +124,23 @@ def _upgrade(call: Call, options: Options, fork: Fork, new: str, folder: Path) -
 
     made = plan.make(
         old,
-        repository.tree(repository.head),
+        ours,
         theirs,
         owner=owner,
         published=repository.published(target, base.commit),
-        moved=repository.moved(base.commit, target),
+        moved=moved,
         keep=keep,
         overwrite=options.overwrite,
     )
+    if made.blocked:
+        raise _blocked(made)
     if made.edited:
         raise _edited(made)
     conflicts = _merge(fork, new, made)
     files = record.fingerprint(((f.mode, f.blob, path) for path, f in theirs.items()), rules)
+    kept = sorted(moved[p] if p in moved and p in made.put else p for p in keep)
     text = record.render(
-        Record(version=new, files=files, source=fork.url, commit=target, keep=sorted(keep))
+        Record(version=new, files=files, source=fork.url, commit=target, keep=kept)
     )
     made.put[record.FILE] = File("100644", repository.write(text))
     commit = repository.commit(made.put, _message(fork, new, made, conflicts))
@@ -152,9 +166,15 @@ def _owners(fork: Fork, target: str) -> Owners:
     return Owners(text) if text else owners.current()
 
 
-def _kept(recorded: Record | None, asked: tuple[str, ...], rules: Owners) -> set[str]:
+def _kept(
+    recorded: Record | None, asked: tuple[str, ...], rules: Owners, files: Collection[str]
+) -> set[str]:
     """The files of Shipway's in which the fork keeps its changes."""
     for path in asked:
+        if path not in files:
+            raise UsageError(
+                f"--keep {path}: there is no such file", "name it from the top of the repository"
+            )
         if rules.of(path) != "shipway":
             raise UsageError(
                 f"--keep {path}: not one of Shipway's files, so an upgrade does not replace it"
@@ -162,14 +182,27 @@ def _kept(recorded: Record | None, asked: tuple[str, ...], rules: Owners) -> set
     return {*(recorded.keep if recorded else ()), *asked}
 
 
+def _blocked(made: Plan) -> Refused:
+    return Refused(
+        f"files of this repository are in the way ({len(made.blocked)}): nothing was upgraded",
+        "rename them, commit, and upgrade again",
+        evidence=[f"{own}: the new version has {new}" for own, new in made.blocked.items()],
+    )
+
+
 def _edited(made: Plan) -> Refused:
     return Refused(
         f"this repository changed files of Shipway's ({len(made.edited)}): nothing was upgraded",
         "--keep FILE merges your change to a file, now and in later upgrades;"
         " --overwrite drops the changes to all others",
-        evidence=[f"{'deleted' if file.is_deleted else 'changed'}: {file.path}"
-                  for file in made.edited],
-    )  # fmt: skip
+        evidence=[f"{_how(file)}: {file.path}" for file in made.edited],
+    )
+
+
+def _how(file: Edited) -> str:
+    if file.is_deleted:
+        return "deleted"
+    return "added by you, and by the new version" if file.is_own else "changed"
 
 
 def _merge(fork: Fork, new: str, made: Plan) -> dict[str, int]:

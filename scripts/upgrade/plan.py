@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import msgspec
 
@@ -41,10 +41,17 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Edited(msgspec.Struct, frozen=True, kw_only=True):
-    """One of Shipway's files that the fork changed or deleted."""
+    """One of Shipway's files that the fork changed or deleted.
+
+    Attributes:
+        path: its path.
+        is_deleted: whether the fork deleted it.
+        is_own: whether the fork and the new version each added a file of this name.
+    """
 
     path: str
     is_deleted: bool
+    is_own: bool = False
 
 
 class Plan(msgspec.Struct, kw_only=True):
@@ -54,6 +61,7 @@ class Plan(msgspec.Struct, kw_only=True):
         put: path -> the file to write, or None to delete it.
         merges: the files to merge.
         edited: Shipway's files that the fork changed and did not decide about.
+        blocked: the fork's file -> the new version's, where one needs a folder at the other's path.
         notes: what to tell the fork's maintainer.
     """
 
@@ -61,6 +69,7 @@ class Plan(msgspec.Struct, kw_only=True):
     merges: list[Merge]
     edited: list[Edited]
     notes: list[str]
+    blocked: dict[str, str] = {}
 
 
 def make(
@@ -100,13 +109,35 @@ def make(
             if overwrite:
                 plan.put[path] = new
             else:
-                plan.edited.append(Edited(path=path, is_deleted=here is None))
+                plan.edited.append(
+                    Edited(path=path, is_deleted=here is None, is_own=before is None)
+                )
         elif here is None:
             if before != new:
                 plan.notes.append(f"{path}: you deleted it, and the new version changes it")
         elif before != new:
-            _merge(plan, path, before, here, new, theirs=theirs, moved=moved)
+            _merge(plan, path, before, here, new, ours=ours, theirs=theirs, moved=moved)
+    plan.blocked = _blocked(plan, ours)
     return plan
+
+
+def _blocked(plan: Plan, ours: Tree) -> dict[str, str]:
+    """The fork's files in the way: git would delete a file to make a folder of its name."""
+    stay = {path for path in ours if plan.put.get(path, ours[path])}
+    written = {path for path, file in plan.put.items() if file}
+    written |= {merge.path for merge in plan.merges}
+    in_folders = ((folder, path) for path in written for folder in _folders(path))
+    found = {folder: path for folder, path in in_folders if folder in stay}
+    for path in stay:
+        for folder in _folders(path):
+            if folder in written:
+                found[path] = folder
+    return dict(sorted(found.items()))
+
+
+def _folders(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def _merge(
@@ -116,6 +147,7 @@ def _merge(
     here: File,
     new: File | None,
     *,
+    ours: Tree,
     theirs: Tree,
     moved: Mapping[str, str],
 ) -> None:
@@ -126,6 +158,12 @@ def _merge(
         new = theirs.get(target)
         if new is None:
             plan.notes.append(f"{path}: the new version deletes it; yours is changed, so it stays")
+            return
+        if target in ours:
+            plan.notes.append(
+                f"{path}: the new version moves it to {target}, where you have another file;"
+                " yours is changed, so it stays"
+            )
             return
         plan.put[path] = None
         plan.notes.append(f"{path}: the new version moves it to {target}, with your changes")

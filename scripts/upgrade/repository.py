@@ -200,6 +200,20 @@ class Repository:
         words = ("commit-tree", tree, "-p", self.head, "-F", "-")
         return self.git(*words, stdin=message.encode()).strip()
 
+    def check_name(self) -> None:
+        """Check that git knows who makes a commit.
+
+        Raises:
+            UsageError: it does not.
+        """
+        for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
+            if self._try("var", name) is None:
+                raise UsageError(
+                    "git does not know your name and e-mail address, which a commit needs",
+                    'git config --global user.name "Your Name"'
+                    " && git config --global user.email you@example.com",
+                )
+
     def write(self, text: str) -> str:
         """Write a file's text into the repository; return its blob id."""
         return self.git("hash-object", "-w", "--stdin", stdin=text.encode("utf-8", _BYTES)).strip()

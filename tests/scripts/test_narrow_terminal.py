@@ -18,10 +18,23 @@ HISTORY = Table(
 )  # fmt: skip
 
 
-def shown(columns: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+LOGS = Table(
+    columns=["TIME", "SEVERITY", "REVISION", "TEXT"],
+    rows=[
+        ["2026-11-26T10:04:02.987", "INFO", "app-46cbe16",
+         'STARTUP TCP probe succeeded after 1 attempt for container "app" on port 8080. The end'],
+    ],
+)  # fmt: skip
+UPGRADE = Table(
+    columns=["CHANGE", "FILES"],
+    rows=[["conflicts", ", ".join(f".github/workflows/{n}.yml (1)" for n in "abcdef")]],
+)
+
+
+def shown(columns: int, monkeypatch: pytest.MonkeyPatch, table: Table = HISTORY) -> list[str]:
     monkeypatch.setenv("COLUMNS", str(columns))
     written = io.StringIO()
-    Console(file=written, width=columns).print(rich_table(HISTORY))
+    Console(file=written, width=columns).print(rich_table(table))
     return written.getvalue().splitlines()
 
 
@@ -37,3 +50,11 @@ def test_the_image_and_the_last_change_give_way(monkeypatch: pytest.MonkeyPatch)
 def test_a_wide_terminal_shows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     _, row = shown(160, monkeypatch)
     assert [cell.strip() for cell in row.split("  ") if cell.strip()] == HISTORY.rows[0]
+
+
+def test_a_log_and_a_list_of_files_are_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    header, first, *_, last = shown(80, monkeypatch, LOGS)
+    assert header.split() == LOGS.columns
+    assert [cell for cell in first.split("  ") if cell][:3] == LOGS.rows[0][:3]
+    assert last.rstrip().endswith("The end")
+    assert "/f.yml (1)" in "".join(shown(80, monkeypatch, UPGRADE))

@@ -328,7 +328,7 @@ def test_changed_files_of_shipways_wait_for_a_decision(fork: Fork) -> None:
     assert "scripts/old.py" not in fork.files()
     assert "ship" in fork.files()
     assert fork.show("scripts/own.py") == "own"
-    assert fork.record["keep"] == ["scripts/old.py", "scripts/status.py"]
+    assert fork.record["keep"] == ["scripts/moved.py", "scripts/status.py"]
 
 
 def test_what_is_kept_is_kept_by_the_next_upgrade(fork: Fork) -> None:
@@ -340,6 +340,26 @@ def test_what_is_kept_is_kept_by_the_next_upgrade(fork: Fork) -> None:
     assert fork.record["keep"] == ["ship"]
     [executable] = fork.git("ls-tree", BRANCH, "ship").splitlines()
     assert executable.startswith("100755 ")
+
+
+def test_a_kept_file_that_moves_is_kept_where_it_is_then(fork: Fork) -> None:
+    fork.commit("Change", **{"scripts/old.py": LINES.replace("line 6\n", "line 6, ours\n")})
+    fork.upgraded("--to", "1.1.0", "--keep", "scripts/old.py")
+    fork.git("merge", "--quiet", "shipway-upgrade-1.1.0")
+    fork.upgraded()
+    assert fork.record["keep"] == ["scripts/moved.py"]
+    assert "line 6, ours\n" in fork.show("scripts/moved.py")
+    assert fork.show("scripts/moved.py").endswith("line 12, new")
+
+
+def test_a_file_of_the_forks_in_the_way_of_a_folder_is_not_lost(fork: Fork) -> None:
+    fork.commit("Ours", **{"scripts/added": "ours"})
+    before = fork.state()
+    done = fork.upgrade("--overwrite")
+    assert done.returncode == 3
+    assert "  | scripts/added: the new version has scripts/added/new.py" in done.stderr
+    assert "rename" in done.stderr
+    assert fork.state() == before
 
 
 # What an upgrade leaves behind
@@ -460,6 +480,7 @@ def test_check_says_what_a_newer_version_brings(fork: Fork) -> None:
     assert "The third: *do* this." in done.stdout
     assert "The second." in done.stdout
     assert "The first." not in done.stdout
+    assert f"To take it: ./ship upgrade --from {fork.template.folder}" in done.stdout
     assert fork.state() == before
     assert not fork.git("branch", "--list", "shipway-*")
     data = json.loads(fork.upgrade("--check", "--to", "v1.1.0", "--format", "json").stdout)
@@ -474,6 +495,9 @@ def test_check_says_what_a_newer_version_brings(fork: Fork) -> None:
         (["--to", "7.0.0"], "--to 7.0.0: no such version"),
         (["--to", "next"], "--to next: no such version"),
         (["--keep", "app/main.py"], "--keep app/main.py: not one of Shipway's files"),
+        (["--keep", "scripts/nonsense.py"], "--keep scripts/nonsense.py: there is no such file"),
+        (["--keep", "scripts/"], "--keep scripts/: there is no such file"),
+        (["--keep", "./ship"], "--keep ./ship: there is no such file"),
         (["--from", "https://me:secret@example.com/x.git"], "contains a user name or a password"),
         (["--from", "--upload-pack=x"], "expected one argument"),
         (["--from=--upload-pack=x"], "is not the URL of a git repository"),
@@ -485,6 +509,16 @@ def test_a_wrong_option_changes_nothing(fork: Fork, words: list[str], said: str)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert "secret" not in done.stderr
+    assert fork.state() == before
+
+
+def test_without_a_name_for_the_commit_it_says_how_to_set_one(fork: Fork, tmp_path: Path) -> None:
+    before = fork.state()
+    nobody = dict.fromkeys(ME, "")
+    done = fork.upgrade(**nobody, HOME=str(tmp_path / "home"), GIT_CONFIG_NOSYSTEM="1")
+    assert done.returncode == 2, done.stderr
+    assert "git does not know your name" in done.stderr
+    assert "git config --global user.email" in done.stderr
     assert fork.state() == before
 
 

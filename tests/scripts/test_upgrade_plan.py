@@ -14,7 +14,7 @@ from scripts.upgrade.plan import File, Plan
 
 OWNERS = Owners('fork = ["app/"]\nshipway = ["scripts/", "app/schema"]\nshared = [".github/"]')
 OURS, SHARED, FORKS = "scripts/a.py", ".github/ci.yml", "app/a.py"
-A, B, C = (File("100644", letter * 40) for letter in "abc")
+A, B, C, D = (File("100644", letter * 40) for letter in "abcd")
 
 
 def make(
@@ -99,6 +99,41 @@ def test_a_change_follows_a_file_that_moved() -> None:
     assert moved.put[SHARED] is None
     assert moved.merges == [plan.Merge(path=new, base=A, ours=C, theirs=B)]
     assert "moves it to .github/new.yml" in moved.notes[0]
+
+
+def test_a_file_that_moves_to_where_the_fork_has_its_own_does_not_replace_it() -> None:
+    new = ".github/new.yml"
+    moved = plan.make(
+        {SHARED: A}, {SHARED: C, new: D}, {new: B}, owner=OWNERS.of,
+        published={(SHARED, A.blob)}, moved={SHARED: new}, keep=(), overwrite=False,
+    )  # fmt: skip
+    assert moved.merges == [plan.Merge(path=new, base=None, ours=D, theirs=B)]
+    assert SHARED not in moved.put
+    assert "moves it to .github/new.yml, where you have another file" in moved.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("own", "new"),
+    [("scripts/own", "scripts/own/new"), ("scripts/new/own", "scripts/new"),
+     (".github/own", ".github/own/a/b"), ("app", "app/schema")],
+)  # fmt: skip
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_where_the_new_version_has_a_folder_is_in_the_way(
+    own: str, new: str, overwrite: bool
+) -> None:
+    """Git would delete it without a word."""
+    options: Any = {"owner": OWNERS.of, "moved": {}, "keep": (), "overwrite": overwrite}
+    made = plan.make({}, {own: C}, {new: B}, published={(new, B.blob)}, **options)
+    assert made.blocked == {own: new}
+    published = {(own, C.blob), (new, B.blob)}
+    gone = plan.make({own: C}, {own: C}, {new: B}, published=published, **options)
+    expected = {own: new} if OWNERS.of(own) == "fork" else {}
+    assert gone.blocked == expected, "Shipway's own file makes way for its folder"
+
+
+def test_a_file_that_both_added_is_told_apart_from_a_changed_one() -> None:
+    assert make(OURS, None, C, B).edited[0].is_own
+    assert not make(OURS, A, C, B).edited[0].is_own
 
 
 FILES = st.sampled_from([None, A, B, C])
