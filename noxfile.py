@@ -45,9 +45,10 @@ def tests(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style and common mistakes. `-- --fix` fixes what ruff can fix."""
     _install(session)
-    files = _files()
-    session.run("ruff", "check", *session.posargs, *files)
-    session.run("ruff", "format", *([] if session.posargs else ["--check"]), *files)
+    listed = Path(session.create_tmp()) / "files"  # nox prints every argument, and these are many
+    listed.write_text("\n".join(_files()))
+    session.run("ruff", "check", *session.posargs, f"@{listed}")
+    session.run("ruff", "format", *([] if session.posargs else ["--check"]), f"@{listed}")
 
 
 @nox.session

@@ -191,6 +191,7 @@ def test_check_leaves_the_forks_style_to_the_fork(fork: Folder) -> None:
     assert lint.returncode != 0
     assert "scripts/status.py" in lint.stdout + lint.stderr
     assert "app/own.py" not in lint.stdout + lint.stderr
+    assert max(map(len, (lint.stdout + lint.stderr).splitlines())) < 500, "a list of all files"
 
 
 def test_check_finds_what_is_wrong_in_pipelines(fork: Folder) -> None:
