@@ -76,11 +76,25 @@ def run(options: Options, call: Call) -> int:
         if options.check:
             return call.show(_news(fork, new), options.format)
         branch = _branch(new)
-        if fork.repository.branch(branch):
+        if deletions := _deletions(fork, branch):
+            again = " && ".join([*deletions, _command(fork)])
             notes = [f"the branch {branch} exists already; nothing changed",
-                     f"To make it again: git branch -D {branch} && {_command(fork)}"]  # fmt: skip
+                     f"To make it again: {again}"]  # fmt: skip
             return call.show(_versions(fork, notes), options.format)
         return _upgrade(call, options, fork, new, folder)
+
+
+def _deletions(fork: Fork, branch: str) -> list[str]:
+    """What to type to delete a branch, here and at origin; nothing where there is none."""
+    repository = fork.repository
+    return [
+        *([f"git branch -D {branch}"] if repository.has_branch(branch) else []),
+        *(
+            [f"git push origin --delete {branch}"]
+            if repository.has_branch_at_origin(branch)
+            else []
+        ),
+    ]
 
 
 def _versions(fork: Fork, notes: list[str], code: int = 0, **data: str) -> Result:

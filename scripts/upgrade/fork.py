@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
-from scripts.errors import UsageError
+from scripts.errors import Failed, UsageError
 from scripts.setup import github
 from scripts.template import record
 from scripts.template.record import Record
@@ -160,10 +161,19 @@ def _versions(repository: Repository, url: str) -> dict[str, str]:
     """Version -> commit, the newest version last.
 
     Raises:
+        Failed: the repository cannot be read.
         UsageError: there is no version at the URL.
     """
+    try:
+        tags = repository.git("ls-remote", "--tags", "--", url)
+    except Failed as error:
+        raise Failed(
+            f"cannot read {url}",
+            f"check the URL and your access: git ls-remote {shlex.quote(url)}",
+            evidence=error.evidence,
+        ) from None
     found = {}
-    for line in repository.git("ls-remote", "--tags", "--", url).splitlines():
+    for line in tags.splitlines():
         sha, _, name = line.partition("\trefs/tags/v")
         # An annotated tag is an object of its own; the line with ^{} after it names the commit.
         if number := changelog.number(name.removesuffix("^{}")):

@@ -134,14 +134,16 @@ class Repository:
         fields = self.git(*words).split("\0")
         return dict(zip(fields[1::3], fields[2::3], strict=False))
 
-    def branch(self, name: str) -> str | None:
-        """Return the commit of a branch, here or as last fetched from origin; None if none."""
-        for prefix in ("refs/heads/", "refs/remotes/origin/"):
-            if commit := self._try(
-                "rev-parse", "--verify", "--quiet", f"{prefix}{name}^{{commit}}"
-            ):
-                return commit
-        return None
+    def has_branch(self, name: str) -> bool:
+        """Return whether there is a branch of this name here."""
+        return self._has(f"refs/heads/{name}")
+
+    def has_branch_at_origin(self, name: str) -> bool:
+        """Return whether there was a branch of this name at origin when it was last fetched."""
+        return self._has(f"refs/remotes/origin/{name}")
+
+    def _has(self, reference: str) -> bool:
+        return self._try("rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}") is not None
 
     def is_clean(self) -> bool:
         """Return whether the work tree is that of the last commit."""
@@ -226,4 +228,8 @@ class Repository:
         """
         done = self._run("update-ref", f"refs/heads/{name}", commit, _NONE)
         if done.returncode:
-            raise Refused(f"the branch {name} exists now: nothing was changed", "run it again")
+            raise Refused(
+                f"the branch {name} exists now: nothing was changed",
+                "run it again",
+                evidence=done.stderr.decode(errors="replace").strip().splitlines(),
+            )

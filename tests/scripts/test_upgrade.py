@@ -370,7 +370,15 @@ def test_an_upgrade_that_was_made_is_not_made_again(fork: Fork) -> None:
     made = fork.git("rev-parse", BRANCH)
     said = fork.upgraded()
     assert f"the branch {BRANCH} exists already; nothing changed" in said
+    assert f"To make it again: git branch -D {BRANCH} && ./ship upgrade --from" in said
     assert fork.git("rev-parse", BRANCH) == made
+    fork.git("update-ref", f"refs/remotes/origin/{BRANCH}", BRANCH)
+    assert f"git branch -D {BRANCH} && git push origin --delete {BRANCH} && ./ship" in (
+        fork.upgraded()
+    )
+    fork.git("branch", "--quiet", "-D", BRANCH)
+    assert f"To make it again: git push origin --delete {BRANCH} && ./ship" in fork.upgraded()
+    fork.git("branch", BRANCH, made)
     fork.git("merge", "--quiet", BRANCH)
     assert "already up to date" in fork.upgraded()
 
@@ -448,6 +456,10 @@ def test_a_branch_that_was_made_meanwhile_stays(fork: Fork, tmp_path: Path) -> N
     with pytest.raises(Refused, match=f"the branch {BRANCH} exists now"):
         repository.make_branch(BRANCH, repository.head)
     assert fork.git("rev-parse", BRANCH) == fork.git("rev-parse", "HEAD~1")
+    fork.git("branch", "--move", BRANCH, f"{BRANCH}/ours")
+    with pytest.raises(Refused) as refused:
+        repository.make_branch(BRANCH, repository.head)
+    assert f"{BRANCH}/ours" in "".join(refused.value.evidence)
 
 
 def test_two_at_once_take_turns(fork: Fork) -> None:
@@ -536,7 +548,8 @@ def test_a_repository_without_versions_or_none_at_all(fork: Fork, tmp_path: Path
     assert "has no version" in done.stderr
     done = fork.upgrade("--from", str(tmp_path / "nowhere"))
     assert done.returncode == 1
-    assert "nowhere" in done.stderr
+    assert f"ship: cannot read {tmp_path}/nowhere" in done.stderr
+    assert f"-> check the URL and your access: git ls-remote {tmp_path}/nowhere" in done.stderr
 
 
 GH = """#!/bin/sh
