@@ -188,16 +188,25 @@ class Repository:
 
         Returns:
             Its full SHA.
+
+        Raises:
+            Failed: git fails, or does not allow a path.
         """
         # Deletions first: a new folder may have the name of a deleted file.
         lines = [f"0 {_NONE} 0\t{path}" for path, file in changes.items() if file is None]
         lines += [f"{f.mode} {f.blob} 0\t{path}" for path, f in changes.items() if f]
         self.git("read-tree", self.head, env=self._index)
-        self.git(
+        done = self._run(
             "update-index", "-z", "--index-info",
             stdin="".join(f"{line}\0" for line in lines).encode("utf-8", _BYTES),
             env=self._index,
         )  # fmt: skip
+        # Git says "Ignoring path …" of one that could leave the work tree, and succeeds.
+        said = done.stderr.decode(errors="replace").splitlines()
+        if any(line.startswith("Ignoring path ") for line in said):
+            raise Failed("there is a path that git does not allow", evidence=said[-5:])
+        if done.returncode:
+            raise Failed("git update-index failed", evidence=said[-5:])
         tree = self.git("write-tree", env=self._index).strip()
         words = ("commit-tree", tree, "-p", self.head, "-F", "-")
         return self.git(*words, stdin=message.encode()).strip()

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.errors import Refused
+from scripts.errors import Failed, Refused
+from scripts.upgrade import plan
 from scripts.upgrade import repository as upgrade_repository
 from tests.conftest import ROOT
 
@@ -460,6 +461,16 @@ def test_a_branch_that_was_made_meanwhile_stays(fork: Fork, tmp_path: Path) -> N
     with pytest.raises(Refused) as refused:
         repository.make_branch(BRANCH, repository.head)
     assert f"{BRANCH}/ours" in "".join(refused.value.evidence)
+
+
+@pytest.mark.parametrize("path", ["docs/../app/main.py", "docs/.git/config", ".git/config"])
+def test_a_path_that_git_does_not_allow_is_an_error(fork: Fork, tmp_path: Path, path: str) -> None:
+    """Git itself leaves such a file out and reports success."""
+    repository = upgrade_repository.Repository(fork.folder, tmp_path)
+    file = plan.File("100644", fork.git("rev-parse", "HEAD:ship"))
+    with pytest.raises(Failed, match="a path that git does not allow") as failed:
+        repository.commit({path: file}, "Evil")
+    assert path in "".join(failed.value.evidence)
 
 
 def test_two_at_once_take_turns(fork: Fork) -> None:
