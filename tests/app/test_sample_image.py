@@ -65,7 +65,11 @@ def test_hadolint_finds_nothing() -> None:
 
 def test_cloud_run_sends_as_many_requests_at_once_as_there_are_threads() -> None:
     """More would wait inside of an instance, where Cloud Run cannot see it and start another."""
-    manifest = yaml.safe_load((APP.parent / "pipelines/app/service.yaml").read_text())
+    # `./ship init` renames the folder, and names app/ in the manifest.
+    paths = (APP.parent / "pipelines").glob("*/service.yaml")
+    texts = {path.parent.name: path.read_text() for path in paths}
+    [text] = [t for name, t in texts.items() if name == "app" or "shipway/source: app" in t]
+    manifest = yaml.safe_load(text)
     command = [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py", "--print-config"]
     done = subprocess.run(
         [*command, "web:create_app()"], cwd=APP, capture_output=True, text=True, check=True

@@ -162,6 +162,15 @@ def test_a_forks_own_workflow_keeps_the_rules(fork: Folder) -> None:
     assert "acme/own: not pinned" in done.stdout
 
 
+def test_the_samples_tests_pass_once_init_has_renamed_the_service(fork: Folder) -> None:
+    mine = (ROOT / "pipelines/app/service.yaml").read_text()
+    [concurrency] = [line for line in mine.splitlines() if "containerConcurrency" in line]
+    manifest = fork.path / "pipelines/orders/service.yaml"
+    manifest.write_text(re.sub(".*containerConcurrency.*", concurrency, manifest.read_text()))
+    done = fork.ship("test", "tests/app/test_sample_image.py", "-n0")
+    assert done.returncode == 0, done.stdout
+
+
 def test_arguments_are_pytests(fork: Folder) -> None:
     named = fork.ship("test", "tests/app/test_sample_answers.py::nothing", "-k", "x", "--version")
     assert "suite" not in named.stderr
