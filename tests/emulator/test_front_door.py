@@ -121,7 +121,7 @@ def test_the_refusal_says_how_to_allow_a_host(cloud_run: CloudRun, served: str) 
 @pytest.mark.parametrize("name", ["http://box", "box:80", "*", ""])
 def test_a_name_that_is_not_a_host_is_not_allowed(name: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "emulator", f"--allow-host={name}"],
+        [sys.executable, str(ROOT / "scripts"), "up", f"--allow-host={name}"],
         cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
