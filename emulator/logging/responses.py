@@ -13,6 +13,7 @@ from aiohttp import web
 from emulator.errors import invalid
 from emulator.logging import filters
 from emulator.logging.models import Logs, Place, place
+from emulator.names import check_project
 from emulator.wire import from_token, json_object, page_size, to_token
 
 _PAGE, _LARGEST_PAGE = 50, 1000
@@ -55,7 +56,7 @@ def _projects(body: dict[str, Any]) -> list[str]:
     for name in names:
         if not isinstance(name, str) or not name.startswith("projects/"):
             raise invalid(f"'{name}' is not supported: expected projects/PROJECT.", "resourceNames")
-    return [name.split("/")[1] for name in names]
+    return [check_project(name.removeprefix("projects/")) for name in names]
 
 
 def _newest_first(order: str) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
+from emulator.logging import structured
 from tests.emulator.cloud_run_help import CloudRun, eventually, service
 
 REQUESTS = "projects/acme/logs/run.googleapis.com%2Frequests"
@@ -236,3 +240,28 @@ def test_a_log_is_bounded_and_keeps_the_newest_entries(fresh_cloud_run, connect)
     again = connect(fresh_cloud_run.url)
     query = {"pageSize": 1, "orderBy": "timestamp desc"}
     assert again.logs("logName:requests", **query).json()["entries"] == last
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"a":' * 100_000,
+        '{"a":' * 600 + "1" + "}" * 600,
+        '{"a":"\\ud800"}',
+        '{"a":1e999}',
+        '{"time":"0001-01-01T00:00:00+14:00"}',
+        f'{{"a":{"1" * 4000}}}',
+        "\0",
+    ],
+)
+def test_any_line_of_a_container_can_be_written_and_read(line):
+    entry = structured.content(line)
+    stored = msgspec.json.encode({"written": entry})
+    assert json.loads(json.dumps(msgspec.json.decode(stored))) == {"written": entry}
+
+
+def test_a_label_selector_of_many_commas_takes_no_time(cloud_run):
+    for selector in ("," * 8000, "(," * 4000, "a(b," * 2000):
+        began = time.monotonic()
+        cloud_run.http.get(f"{cloud_run.base}/services", params={"labelSelector": selector})
+        assert time.monotonic() - began < 0.5, selector[:8]
