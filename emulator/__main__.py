@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from emulator.instances.engine import NoEngine
+from emulator.instances.unpack import Limits
 from emulator.server import Emulator, PortInUse
 from emulator.store import StateInUse
 
@@ -31,6 +32,7 @@ def main() -> int:
             idle=arguments.idle,
             runtime=arguments.runtime,
             enforced=arguments.iam == "enforce",
+            limits=Limits(arguments.max_image_bytes, arguments.max_image_files),
         )
     except StateInUse:
         print(
@@ -75,6 +77,18 @@ def _arguments() -> argparse.Namespace:
         default="none",
         help="enforce: callers need a token and permissions; none: every caller may do everything "
         "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-image-bytes",
+        type=int,
+        default=Limits().size,
+        help="most bytes that the process runtime unpacks of an image (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-image-files",
+        type=int,
+        default=Limits().files,
+        help="most files that the process runtime unpacks of an image (default: %(default)s)",
     )
     return parser.parse_args()
 

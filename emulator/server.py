@@ -31,6 +31,7 @@ from emulator.instances.docker import DockerRuntime
 from emulator.instances.pool import Instances
 from emulator.instances.process import ProcessRuntime
 from emulator.instances.runtime import Runtime
+from emulator.instances.unpack import Limits
 from emulator.logging import urls as logging_urls
 from emulator.logging.models import Logs
 from emulator.monitoring import urls as monitoring_urls
@@ -58,6 +59,7 @@ from emulator.secrets.models import Secrets
 from emulator.secrets.variables import WithSecrets, check
 
 _log = logging.getLogger("emulator")
+_LIMITS = Limits()
 
 
 class PortInUse(Exception):
@@ -72,12 +74,20 @@ class Emulator:
         idle: The number of seconds without a request after which an instance stops.
         runtime: What runs instances, "process" or "docker".
         enforced: Whether callers need permissions.
+        limits: What an image may unpack to, for the runtime "process".
     """
 
     def __init__(
-        self, folder: Path, *, idle: float, runtime: str = "process", enforced: bool = False
+        self,
+        folder: Path,
+        *,
+        idle: float,
+        runtime: str = "process",
+        enforced: bool = False,
+        limits: Limits = _LIMITS,
     ) -> None:
         self._enforced = enforced
+        self._limits = limits
         self.folder = folder
         self._idle = idle
         self._runtime_name = runtime
@@ -179,7 +189,7 @@ class Emulator:
         if self._runtime_name == "docker":
             registry = self.url.removeprefix("http://")
             return await DockerRuntime.open(self.folder, self._ports, registry)
-        return ProcessRuntime(self.folder / "instances", self._ports, identity)
+        return ProcessRuntime(self.folder / "instances", self._ports, identity, self._limits)
 
     def _logs_url(self, revision: Key) -> str:
         return f"{self.url}/logs/{revision.path}"
