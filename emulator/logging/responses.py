@@ -33,7 +33,7 @@ class Responses:
         for unknown in body.keys() - _KNOWN:
             raise invalid(f'Unknown name "{unknown}": Cannot find field.', unknown)
         projects = _projects(body)
-        wanted = filters.parse(body.get("filter") or "")
+        wanted = filters.parse(str(body.get("filter") or ""))
         newest_first = _newest_first(body.get("orderBy") or "timestamp asc")
         refusal = "page_size must be a positive number."
         size = min(page_size(body.get("pageSize"), _PAGE, refusal=refusal), _LARGEST_PAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -14,8 +15,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from emulator.logging import structured
+from emulator.errors import ApiError
+from emulator.logging import filters, structured
 from tests.emulator.cloud_run_help import CloudRun, eventually, service
 
 REQUESTS = "projects/acme/logs/run.googleapis.com%2Frequests"
@@ -265,3 +270,60 @@ def test_a_label_selector_of_many_commas_takes_no_time(cloud_run):
         began = time.monotonic()
         cloud_run.http.get(f"{cloud_run.base}/services", params={"labelSelector": selector})
         assert time.monotonic() - began < 0.5, selector[:8]
+
+
+def test_no_regular_expression_holds_up_other_requests(cloud_run, image):
+    ready = cloud_run.ready(service("patient", image, "patient-a"))
+    cloud_run.http.get(f"{ready['status']['url']}/log?{'a' * 3000}!")
+    eventually(lambda: len(found(cloud_run, "patient")) == 2)
+    with ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        asked = pool.submit(found, cloud_run, "patient", 'textPayload=~"^(a+)+$"')
+        while not asked.done():
+            before = time.monotonic()
+            assert requests.get(cloud_run.url, timeout=20).status_code == 200
+            assert time.monotonic() - before < 1
+        assert asked.result() == []
+        assert time.monotonic() - began < 2
+    assert len(found(cloud_run, "patient", r'textPayload=~"^a{9}\\w+!$"')) == 1
+    assert len(found(cloud_run, "patient", '-logName:requests textPayload!~"^a"')) == 1
+
+
+@pytest.mark.parametrize(
+    ("filter", "why"),
+    [
+        ("(" * 9000 + "severity=INFO" + ")" * 9000, "nested"),
+        ("NOT " * 4000 + "severity=INFO", "nested"),
+        ("-(" * 4000, "nested"),
+        ("(" * 100_000, "longer than 20000 characters"),
+        ("severity=INFO OR " * 2000, "longer than 20000 characters"),
+        ('textPayload=~"(?=a)"', "Unreadable regular expression"),
+        ('textPayload=~"(a)\\\\1"', "Unreadable regular expression"),
+        ('textPayload=~"(((a{100}){100}){100}){100}"', "Unreadable regular expression"),
+        ('timestamp>"0001-01-01T00:00:00+14:00"', "in filter"),
+    ],
+)
+def test_a_filter_that_costs_too_much_is_refused(cloud_run, filter, why):
+    began = time.monotonic()
+    answer = cloud_run.logs(filter)
+    assert (answer.status_code, why in answer.text) == (400, True), answer.text[:300]
+    assert time.monotonic() - began < 1
+
+
+def test_a_filter_as_deep_as_allowed_is_answered(cloud_run):
+    assert cloud_run.logs("(" * 49 + "severity=INFO" + ")" * 49).status_code == 200
+
+
+words = [
+    *("severity", "textPayload", "timestamp", "labels.a", "httpRequest.status", "a", "1", "1e999"),
+    *("nan", "é", "2026-01-01T00:00:00Z", ">=", "=~", "!~", " AND ", " OR ", "NOT "),
+    *'()-:*=."\\',
+]
+pieces = st.sampled_from(words)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.lists(pieces, max_size=14).map("".join))
+def test_any_filter_is_parsed_or_refused(text):
+    with contextlib.suppress(ApiError):
+        filters.parse(text).matches({"timestamp": "2026-01-01T00:00:00Z", "textPayload": "a"})
