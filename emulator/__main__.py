@@ -20,6 +20,10 @@ from emulator.server import Emulator, PortInUse
 from emulator.store import StateInUse
 
 _TAKEN = 2
+_OPEN = (
+    "An app that listens on 0.0.0.0, as Cloud Run asks, is reachable from your network without the "
+    "check of private services. With --runtime docker it is not."
+)
 
 
 def main() -> int:
@@ -41,7 +45,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return _TAKEN
-    return asyncio.run(_serve(emulator, arguments.port))
+    return asyncio.run(_serve(emulator, arguments.port, arguments.runtime))
 
 
 def _arguments() -> argparse.Namespace:
@@ -93,7 +97,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _serve(emulator: Emulator, port: int) -> int:
+async def _serve(emulator: Emulator, port: int, runtime: str) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -105,6 +109,8 @@ async def _serve(emulator: Emulator, port: int) -> int:
         return _TAKEN
     print(url, flush=True)
     print(f"The state is in {emulator.folder}. Press Ctrl-C to stop.", file=sys.stderr)
+    if runtime == "process":
+        print(_OPEN, file=sys.stderr)
     await stop.wait()
     print("Stopping. Running instances have 10 s to end.", file=sys.stderr)
     await emulator.close()

@@ -242,6 +242,7 @@ def tar_entry(**fields: Any) -> bytes:
         ("noise", b"noise" * 500, "cannot be unpacked"),
         ("nothing", b"", "cannot be unpacked"),
     ],
+    ids=["whiteout", "link", "negative", "noise", "nothing"],
 )
 def test_a_layer_that_cannot_be_unpacked_fails_the_revision(cloud_run, name, layer, why):
     image = cloud_run.push(f"bad-{name}", layer=layer)
@@ -285,3 +286,7 @@ def test_a_working_folder_stays_in_the_image(local_cloud_run, cloud_run):
     images = local_cloud_run.state / "instances/images"
     found = [*local_cloud_run.state.parent.rglob("escaped")]
     assert [path.parent.parent for path in found] == [images]
+
+
+def test_the_start_says_that_neighbors_reach_instances(fresh_cloud_run):
+    eventually(lambda: "reachable from your network" in fresh_cloud_run.log.read_text())
