@@ -1,9 +1,11 @@
-"""Sessions for those who work on Shipway. `nox -l` lists them; `./ship test` needs none of them."""
+"""Sessions for developers of Shipway. `nox -l` lists them. `./ship test` needs none of them."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nox
@@ -12,53 +14,66 @@ nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["lint", "types", "tests"]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
-FASTAPI = "tests/services/fastapi/requirements"  # of a service that the tests deliver
+FASTAPI = "tests/services/fastapi/requirements"  # a service that the tests deliver
 
 
 def _install(session: nox.Session) -> None:
-    if session.virtualenv.is_sandboxed:  # `./ship check` brings an environment that has it all
+    if session.virtualenv.is_sandboxed:  # `./ship check` runs in an environment that has everything
         session.install("--quiet", "--require-hashes", "-r", "requirements/dev.txt")
+
+
+def _files() -> list[str]:
+    """Return the files to check: everything, or only Shipway's Python files in a fork."""
+    sys.path.insert(0, str(Path.cwd()))
+    from scripts.template import owners, record
+
+    if record.read(Path.cwd()) is None:
+        return ["."]
+    rules = owners.current()
+    listed = subprocess.check_output(["git", "ls-files", "-z", "--", "*.py"], text=True)
+    return [n for n in listed.split("\0") if n and Path(n).exists() and rules.of(n) == "shipway"]
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The test suite, on each Python that the machine has."""
+    """Run the test suite on each Python that the machine has."""
     _install(session)
     session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and common mistakes; `-- --fix` mends what can be mended."""
+    """Check style and common mistakes. `-- --fix` fixes what ruff can fix."""
     _install(session)
-    session.run("ruff", "check", *session.posargs, ".")
-    session.run("ruff", "format", *([] if session.posargs else ["--check"]), ".")
+    files = _files()
+    session.run("ruff", "check", *session.posargs, *files)
+    session.run("ruff", "format", *([] if session.posargs else ["--check"]), *files)
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Static types, strictly."""
+    """Check static types, strictly."""
     _install(session)
     session.run("mypy")
 
 
 @nox.session
 def security(session: nox.Session) -> None:
-    """Workflows, shell scripts, Dockerfiles: zizmor, actionlint, shellcheck, hadolint, schemas."""
+    """Check workflows, shell scripts and Dockerfiles: zizmor, actionlint, shellcheck, hadolint."""
     _install(session)
     session.run("python", "-m", "pytest", "tests/test_workflows.py", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """How fast it is, side by side with others in the same run."""
+    """Measure speed beside other tools in the same run."""
     _install(session)
     session.run("python", "-m", "tests.bench", *session.posargs)
 
 
 @nox.session
 def schema(session: nox.Session) -> None:
-    """Write pipelines/schema.json and the tables of docs/security.md from what they describe."""
+    """Write pipelines/schema.json and the tables of docs/security.md."""
     _install(session)
     code = "import json; from scripts.config.formats import schema; print(json.dumps(schema()))"
     made = session.run("python", "-c", code, silent=True)
@@ -68,7 +83,7 @@ def schema(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Write the lock files from the .in files; `-- --upgrade` takes the newest of everything."""
+    """Write the lock files from the .in files. `-- --upgrade` takes the newest versions."""
     session.install("--quiet", "uv")
     for name in (
         "requirements/deliver",
@@ -88,7 +103,7 @@ def lock(session: nox.Session) -> None:
 
 @nox.session
 def clean(session: nox.Session) -> None:
-    """Remove what Shipway keeps on this machine: environments, caches, the local Cloud Run."""
+    """Remove Shipway's environments, caches and local Cloud Run from this folder."""
     for name in (".shipway", ".nox", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"):
         session.log(f"removing {name}")
         shutil.rmtree(name, ignore_errors=True)

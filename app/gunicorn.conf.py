@@ -12,12 +12,12 @@ from gunicorn.config import Config  # type: ignore[import-untyped]  # gunicorn s
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from web import logs
 
-# First of all: from here on, a failure to start is one JSON entry too, not forty lines of text.
+# First, so that a failure to start is also one JSON entry, not forty lines of text.
 logs.configure()
 
 
 class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's messages as entries of the root logger, without what they quote of a request."""
+    """Sends gunicorn's messages to the root logger, without what they quote of a request."""
 
     def setup(self, cfg: Config) -> None:
         """Set the log level from `cfg`, then drop gunicorn's plain-text handlers."""
@@ -26,58 +26,58 @@ class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
         self.error_log.propagate = True
 
     def warning(self, msg: str, *args: object, **kwargs: object) -> None:
-        """Log a warning; of a request that is not HTTP, who sent it but not what it said."""
+        """Log a warning. For a request that is not HTTP, name its sender but not its content."""
         if msg.startswith("Invalid request from ip="):
-            msg = msg.partition(": ")[0]  # the rest is the line itself, perhaps with a token in it
+            msg = msg.partition(": ")[0]  # the rest is the request line, which may hold a token
         super().warning(msg, *args, **kwargs)
 
     def exception(self, msg: str, *args: object, **kwargs: object) -> None:
-        """Log an exception that Flask did not catch; the request's URL without its query."""
+        """Log an exception that Flask did not catch, with the request's URL but not its query."""
         super().exception(msg, *(str(arg).partition("?")[0] for arg in args), **kwargs)
 
 
 logger_class = JsonLogger
-# Cloud Run writes a request log of its own (status, latency, size, trace): a second line for each
-# request would only cost. What the service logs carries the request's trace and appears below it.
+# Cloud Run writes its own request log (status, latency, size, trace), so a second line per request
+# would only cost. The service's log entries carry the request's trace and appear below it.
 accesslog = None
 
-# All interfaces, at the port that Cloud Run chooses.
+# All interfaces, on the port that Cloud Run chooses.
 bind = f"0.0.0.0:{os.environ.get('PORT', '8080')}"
 
-# Cloud Run scales by instances, so one process each; raise it together with the instance's CPUs.
+# Cloud Run scales by instances, so each has one process. Raise this together with the CPUs.
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
-# A process answers as many requests at once as it has threads; more would wait in its queue, where
-# Cloud Run does not see them and starts no further instance. So workers times threads and
-# containerConcurrency in service.yaml are one decision. A thread that waits (for a database, say)
-# costs nothing: raise both for a service that mostly waits. Threads that compute share the CPU.
+# A process answers as many requests at once as it has threads. More requests would wait in its
+# queue, where Cloud Run does not see them and starts no new instance. So decide on workers times
+# threads and on containerConcurrency in service.yaml together. A thread that waits, for example
+# for a database, costs nothing: raise both for such a service. Threads that compute share the CPU.
 worker_class = "gthread"
 threads = int(os.environ.get("WEB_THREADS", "16"))
-# The service is loaded once, before the fork: an error in it ends the start at once, and says why.
+# Load the service once, before the fork, so that an error in it ends the start at once.
 preload_app = True
 
-# 0: gunicorn kills no worker for being quiet. Cloud Run takes the CPU away between requests, so an
-# idle worker cannot report; and Cloud Run limits the time of a request itself.
+# 0: gunicorn does not kill a quiet worker. Cloud Run takes the CPU away between requests, so an
+# idle worker cannot report. Cloud Run itself limits the time of a request.
 timeout = 0
-# Cloud Run sends SIGTERM, and SIGKILL 10 s later: finish what is in flight with time to spare.
+# Cloud Run sends SIGTERM, and SIGKILL 10 s later. Finish the current requests with time to spare.
 graceful_timeout = 8
-# The front end keeps its connections to the container open and reuses them. It must be the one to
-# close an idle connection: if gunicorn does, a request that is already on its way meets a closed
-# socket and becomes a 502. The local router's pool gives up after some seconds, Google's load
-# balancers after 600 s; they advise 620 s for the server behind them
+# The front end reuses its connections to the container, and it must be the one to close an idle
+# connection. If gunicorn closed it, a request on its way would meet a closed socket and become a
+# 502. The local router gives up after some seconds, Google's load balancers after 600 s. Google
+# recommends 620 s for the server behind them
 # (https://cloud.google.com/load-balancing/docs/https#timeout-keepalive-backends).
 keepalive = 620
 
-# Workers keep a file open to show that they live. In memory: the disk may be read-only, or slow.
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - not a file of ours
-# No control socket: it wants a writable home folder and a thread, and nobody is there to use it.
+# Workers touch a file to show that they are alive. Keep it in memory: the disk may be read-only.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn makes a private file there
+# No control socket: it needs a writable home folder and a thread, and no one uses it here.
 control_socket_disable = True
 
 
 def when_ready(_server: object) -> None:
-    """Before the first fork: what is loaded is never looked at again, and so stays shared."""
+    """Exempt the loaded modules from collection before the first fork, so that they stay shared."""
     gc.freeze()
 
 
 def post_fork(_server: object, _worker: object) -> None:
-    """In a worker, which answers requests: garbage is collected again; see start.py."""
+    """Turn garbage collection on again in each worker; see start.py."""
     gc.enable()

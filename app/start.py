@@ -1,15 +1,15 @@
-"""Starts gunicorn with the settings in gunicorn.conf.py; takes the arguments that gunicorn takes.
+"""Start gunicorn with the settings in gunicorn.conf.py. Takes gunicorn's arguments.
 
-Python looks for garbage while it imports, and finds none: what is loaded is there to stay. Without
-that a start takes a tenth less time, if it is off before the first import. gunicorn.conf.py
-switches it on again in the workers. https://docs.python.org/3/library/gc.html#gc.freeze
+While Python imports modules, garbage collection finds nothing, because modules stay loaded. Turned
+off before the first import, it makes a start a tenth faster. gunicorn.conf.py turns it on again in
+the workers. https://docs.python.org/3/library/gc.html#gc.freeze
 """
 
 import gc
 
 gc.disable()
 
-# gunicorn ships no types; and it is imported here, because what is above has to come first.
+# gunicorn ships no types. It is imported here because gc.disable() has to come first.
 from gunicorn.app.wsgiapp import run  # type: ignore[import-untyped]  # noqa: E402
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from emulator.front_door import host_name
 from emulator.instances.engine import NoEngine
 from emulator.instances.unpack import Limits
 from emulator.server import Emulator, PortInUse
@@ -37,6 +38,7 @@ def main() -> int:
             runtime=arguments.runtime,
             enforced=arguments.iam == "enforce",
             limits=Limits(arguments.max_image_bytes, arguments.max_image_files),
+            hosts=arguments.allow_host,
         )
     except StateInUse:
         print(
@@ -94,7 +96,24 @@ def _arguments() -> argparse.Namespace:
         default=Limits().files,
         help="most files that the process runtime unpacks of an image (default: %(default)s)",
     )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        type=_host_name,
+        metavar="NAME",
+        help="a name of this machine that requests may be for, besides localhost and 127.0.0.1; "
+        "can be repeated",
+    )
     return parser.parse_args()
+
+
+def _host_name(text: str) -> str:
+    try:
+        return host_name(text)
+    except ValueError:
+        message = f"'{text}' is not a host name, such as host.docker.internal"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 async def _serve(emulator: Emulator, port: int, runtime: str) -> int:

@@ -1,6 +1,8 @@
-"""Check style and types as CI does; name sessions of noxfile.py to run others.
+"""Check pipelines/, and style and types of Shipway's files, as CI does.
 
-They run in ship's own environment: none is made for them.
+In a fork, style and types are checked only where Shipway's files are not those of the version in
+.shipway.toml. To run other sessions of noxfile.py, name them. They run in ship's own environment:
+none is made for them.
 """
 
 from __future__ import annotations
@@ -15,18 +17,41 @@ from scripts import HOME
 from scripts.command import options
 from scripts.command.call import Call
 from scripts.command.options import option
+from scripts.config import pipelines
+from scripts.template import record
 
 
 class Options(options.Options, frozen=True, kw_only=True):
     sessions: Annotated[
         tuple[str, ...], option(help="sessions of noxfile.py (default: lint types)")
-    ] = ("lint", "types")
+    ] = ()
 
 
 def run(options: Options, call: Call) -> int:
-    command = [sys.executable, "-m", "nox", "--no-venv", "--sessions", *options.sessions]
+    sessions = options.sessions
+    if not sessions:
+        _check_pipelines(call)
+        recorded = record.read(HOME)
+        if recorded and record.is_unchanged(HOME, recorded):
+            call.progress.line(f"Shipway's files are those of version {recorded.version}")
+            return 0
+        sessions = ("lint", "types")
+    command = [sys.executable, "-m", "nox", "--no-venv", "--sessions", *sessions]
     # What a session starts by name is found in the same environment.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return subprocess.run(
         command, cwd=HOME, env={**os.environ, "PATH": path}, check=False
     ).returncode
+
+
+def _check_pipelines(call: Call) -> None:
+    """Read the files of every environment of every service.
+
+    Raises:
+        UsageError: a file is not valid.
+    """
+    for service in pipelines.services(call.root):
+        environments = pipelines.environments(call.root, service)
+        for env in environments:
+            pipelines.load(call.root, service, env)
+        call.progress.line(f"pipelines/{service}: {', '.join(environments)} are valid")

@@ -53,6 +53,15 @@ class Options(options.Options, frozen=True, kw_only=True):
             help="most files that --runtime process unpacks of an image (default: %(default)s)",
         ),
     ] = 200_000
+    allow_host: Annotated[
+        tuple[str, ...],
+        option(
+            "--allow-host",
+            metavar="NAME",
+            help="a name of this machine that requests may be for, besides localhost and"
+            " 127.0.0.1; can be repeated",
+        ),
+    ] = ()
 
 
 def run(options: Options, call: Call) -> int:
@@ -62,6 +71,7 @@ def run(options: Options, call: Call) -> int:
     command += ["--iam", options.iam]
     command += ["--max-image-bytes", str(options.max_image_bytes)]
     command += ["--max-image-files", str(options.max_image_files)]
+    command += [f"--allow-host={name}" for name in options.allow_host]
     # The emulator is a program of its own, reached over HTTP only, as Cloud Run is.
     os.chdir(HOME)
     os.execv(sys.executable, [sys.executable, *command])

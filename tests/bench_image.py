@@ -199,7 +199,7 @@ class Both:
             for record in ours:
                 _docker("buildx", "prune", "--force", "--all", "--filter", f"id={record}")
             if set(ours) == set(self._records()) - self._known:
-                break  # what is left is somebody else's, who uses it now
+                break  # the rest is in use by someone else
 
     def _records(self) -> list[str]:
         return re.findall(r"^ID:\s+(\S+)", _docker("buildx", "du", "--verbose"), re.MULTILINE)

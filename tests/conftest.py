@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
+from emulator.front_door import SECRET_FILE, SECRET_HEADER
 from emulator.recorder import VARIABLE
+from tests import warm
 from tests.discovery import Watch
 
+# The tests start Python hundreds of times: it need not compile Shipway each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).resolve().parent.parent
+# gcloud puts the region before the host of an endpoint, here localhost.
+FOR_GCLOUD = ("--allow-host=us-central1-localhost",)
 SAMPLE = ROOT / "app"
 _PAGE = SAMPLE / "web/templates/index.html"
 needs_sample = pytest.mark.skipif(
     not _PAGE.is_file() or "answering now" not in _PAGE.read_text(),
     reason="left out: app/ is a service of its own, no longer the sample",
 )
+
+
+def share_packed(folder: Path) -> None:
+    """Let a copy of this project use what was packed here: else pip runs again for it."""
+    (cache := ROOT / ".shipway/cache").mkdir(parents=True, exist_ok=True)
+    (folder / ".shipway").mkdir(exist_ok=True)
+    (folder / ".shipway/cache").symlink_to(cache)
 
 
 class LocalCloudRun:
@@ -37,36 +52,53 @@ class LocalCloudRun:
 
     def start(self) -> None:
         """Start it (again, on the same state) and set `url` to the API's base URL."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "emulator", "--port", "0"),
-                    *("--state", str(self.state), *self.arguments),
-                ],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
+        words = ("--port", "0", "--state", str(self.state), *self.arguments)
+        reading, writing = os.pipe()
+        with self.log.open("ab") as log, os.fdopen(reading) as output:
+            self.process = warm.Process(
+                warm.EMULATOR, *words, cwd=ROOT, env=os.environ, stdout=writing, stderr=log.fileno()
             )
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
+            os.close(writing)
+            self.url = output.readline().strip()
         assert self.url.startswith("http://"), self.log.read_text()
+
+    @property
+    def secret(self) -> dict[str, str]:
+        """The header that requests below `/_local/` need."""
+        return {SECRET_HEADER: (self.state / SECRET_FILE).read_text()}
+
+    def local(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request below `/_local/`, which must succeed; return its JSON."""
+        url = f"{self.url}/_local/{path}"
+        answer = requests.request(method, url, json=body, headers=self.secret, timeout=9)
+        assert answer.ok, answer.text
+        return answer.json()
 
     def stop(self, with_signal: int = signal.SIGTERM) -> None:
         """Stop it with a signal (SIGKILL for a crash) and wait until it is gone."""
         if self.process.poll() is None:
             os.kill(self.process.pid, with_signal)
         self.process.wait(timeout=30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Three workers for two cores: while one waits for a deadline, another works."""
+    cores = yield
+    return cores + max(1, cores // 2)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What uses Docker's engine takes turns: there is one, and one test empties its cache."""
+    """What uses Docker's engine takes turns: there is one, and one test empties its cache.
+
+    A group runs on one worker, so groups begin first: else the others would wait for it in the end.
+    """
     if docker := sys.modules.get("tests.scripts.docker_help"):  # else nothing collected needs it
         for item in items:
             if docker.needs_docker.mark in item.iter_markers("skipif"):
                 item.add_marker(pytest.mark.xdist_group("docker-runtime"))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -91,7 +123,8 @@ def discovery(recorded: Watch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def local_cloud_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloudRun]:
     """One local Cloud Run for all tests of a worker: use a service name of your own."""
-    cloud_run = LocalCloudRun(tmp_path_factory.mktemp("cloud-run") / "state")
+    state = tmp_path_factory.mktemp("cloud-run") / "state"
+    cloud_run = LocalCloudRun(state, *FOR_GCLOUD, "--allow-host=europe-west1-run.googleapis.com")
     yield cloud_run
     cloud_run.stop()
 

@@ -1,4 +1,4 @@
-"""The sample service: it says which revision and which commit answered."""
+"""The sample service. Its answers name their revision and commit."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from web import pages
 
 
 def create_app() -> Flask:
-    """Make the WSGI application; gunicorn calls this once (`web:create_app()`).
+    """Create the WSGI application. gunicorn calls this once (`web:create_app()`).
 
-    Nothing here asks the network: Cloud Run is waiting for the port to open.
+    It makes no network request, because Cloud Run waits for the port to open.
     """
     app = Flask(__name__, static_folder=None)
     app.register_blueprint(pages.blueprint)
@@ -29,11 +29,11 @@ def _as_json(error: HTTPException) -> Response:
 
 
 def _protect(response: Response) -> Response:
-    """Add the headers that every answer carries; the page brings its own policy."""
+    """Add the headers of every response. The page sets its own Content-Security-Policy."""
     headers = response.headers
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
-    # Each answer tells which revision gave it: one from a cache would tell a lie.
+    # Each response names its revision, so a cached one would be wrong.
     headers["Cache-Control"] = "no-store"
     headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     return response

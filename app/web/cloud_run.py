@@ -1,4 +1,4 @@
-"""What Cloud Run tells a container about itself, in its environment and on its metadata server.
+"""What a container knows about itself, from its environment and Cloud Run's metadata server.
 
 https://cloud.google.com/run/docs/container-contract#env-vars and #metadata-server
 """
@@ -10,11 +10,11 @@ import os
 from http.client import HTTPConnection, HTTPException
 from typing import TypedDict
 
-_TIMEOUT = 0.5  # seconds; the metadata server is next door and answers in a few milliseconds
+_TIMEOUT = 0.5  # seconds; the metadata server is local and answers in a few milliseconds
 
 
 class Identity(TypedDict):
-    """Who answers."""
+    """The commit, revision, service and region that answer."""
 
     commit: str
     revision: str
@@ -24,9 +24,9 @@ class Identity(TypedDict):
 
 @functools.cache
 def identity() -> Identity:
-    """Who this process is: `local` where Cloud Run is not, `unknown` where nobody says.
+    """Return who this process is: `local` outside Cloud Run, `unknown` for missing values.
 
-    The first call asks the metadata server for the region: call it in a request, not at the start.
+    The first call asks the metadata server for the region. Call it in a request, not at startup.
     """
     return Identity(
         commit=os.environ.get("COMMIT_SHA") or "unknown",
@@ -38,12 +38,12 @@ def identity() -> Identity:
 
 @functools.cache
 def project() -> str | None:
-    """The project's ID, such as `my-project`; None outside Cloud Run or when nobody answers."""
+    """Return the project ID, such as `my-project`; None outside Cloud Run or without an answer."""
     return _metadata("project/project-id")
 
 
 def _region() -> str:
-    """The region, such as `europe-west1`; the server says `projects/NUMBER/regions/REGION`."""
+    """Return the region, such as `europe-west1`, from `projects/NUMBER/regions/REGION`."""
     if not _on_cloud_run():
         return "local"
     return (_metadata("instance/region") or "unknown").rpartition("/")[2]
@@ -54,7 +54,7 @@ def _on_cloud_run() -> bool:
 
 
 def _metadata(path: str) -> str | None:
-    """The metadata server's value at `path`, or None; by `http.client`, which knows no proxies."""
+    """Return the metadata server's value at `path`, or None. `http.client` uses no proxy."""
     if not _on_cloud_run():
         return None
     host = os.environ.get("GCE_METADATA_HOST") or "metadata.google.internal"

@@ -1,8 +1,8 @@
-"""Log entries as Cloud Logging reads them from a container: one JSON object a line.
+"""Log entries in the form that Cloud Logging reads from a container: one JSON object per line.
 
 Fields: https://cloud.google.com/logging/docs/structured-logging#structured_logging_special_fields
-Use `logging` as ever. Entries written during a request carry its trace, so that Logs Explorer shows
-them below the request that Cloud Run logged. No entry holds a header, a query string or a body.
+Use `logging` as usual. Entries written during a request carry its trace, so that Logs Explorer
+shows them below Cloud Run's own entry. No entry holds a header, a query string or a body.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the entry for `record`; a stack trace follows the message, where Error Reporting
+        """Return the entry for `record`. A stack trace follows the message, where Error Reporting
         finds it (https://cloud.google.com/error-reporting/docs/formatting-error-messages).
         """
         message = record.getMessage()
@@ -56,13 +56,13 @@ class JsonFormatter(logging.Formatter):
             if record.exc_info:
                 entry["httpRequest"] = {
                     "requestMethod": request.method,
-                    "requestUrl": request.path,  # without the query: people put secrets there
+                    "requestUrl": request.path,  # without the query, which may hold secrets
                 }
         return json.dumps(entry, default=str)
 
 
 def _trace(context: str) -> dict[str, object]:
-    """The trace fields for an `X-Cloud-Trace-Context` header; none unless it is well formed."""
+    """Return the trace fields for an `X-Cloud-Trace-Context` header; none if it is malformed."""
     match = _TRACE_CONTEXT.fullmatch(context)
     project = cloud_run.project() if match else None
     if not match or not project:
@@ -73,7 +73,7 @@ def _trace(context: str) -> dict[str, object]:
         "logging.googleapis.com/trace_sampled": sampled == "1",
     }
     if span:
-        # The header counts in decimal, a log entry wants 16 hexadecimal digits.
+        # The header is decimal; a log entry needs 16 hexadecimal digits.
         fields["logging.googleapis.com/spanId"] = f"{int(span):016x}"
     return fields
 
@@ -81,6 +81,6 @@ def _trace(context: str) -> dict[str, object]:
 def _log_uncaught(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Log the exception that ends the process; an interrupt from the keyboard is not an error."""
+    """Log the exception that ends the process. Ctrl-C is not an error."""
     if not issubclass(kind, KeyboardInterrupt):
         logging.critical("The process ends: uncaught exception", exc_info=(kind, error, trace))

@@ -1,4 +1,4 @@
-"""What the service answers: the page, the version and the health checks."""
+"""The service's responses: the page, the version and the health checks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @blueprint.get("/")
 def index() -> Response:
-    """The page that names the revision that answered and draws the live split between revisions."""
+    """Return the page, which names its revision and draws the live traffic split."""
     html, policy = _page()
     headers = {"Content-Security-Policy": policy}
     return Response(html, content_type="text/html; charset=utf-8", headers=headers)
@@ -27,33 +27,33 @@ def index() -> Response:
 
 @blueprint.get("/version")
 def version() -> Response:
-    """Who answered: `{"commit": …, "revision": …, "service": …, "region": …}`."""
+    """Return who answers: `{"commit": …, "revision": …, "service": …, "region": …}`."""
     return Response(_version(), content_type="application/json")
 
 
-# Two paths for one check. Google's front end keeps `/healthz` to itself and answers it with its own
-# 404 (https://cloud.google.com/run/docs/known-issues, "Reserved URL paths"): only probes from
-# inside reach it. Whoever looks from outside asks `/health`.
+# Two paths for one check. Google's front end answers `/healthz` with its own 404
+# (https://cloud.google.com/run/docs/known-issues, "Reserved URL paths"), so only probes from inside
+# reach it. Requests from outside use `/health`.
 @blueprint.get("/healthz")
 @blueprint.get("/health")
 def health() -> Response:
-    """Whether the process can answer. It asks nobody else: a slow database must not restart us."""
+    """Return 200. It checks no other service: a slow database must not restart this one."""
     return Response('{"status": "ok"}\n', content_type="application/json")
 
 
 @functools.cache
 def _version() -> bytes:
-    """The body of `/version`: it cannot change while the process lives."""
+    """Return the body of `/version`, which cannot change while the process lives."""
     return json.dumps(cloud_run.identity()).encode() + b"\n"
 
 
 @functools.cache
 def _page() -> tuple[bytes, str]:
-    """The page and its Content-Security-Policy, made once for each process.
+    """Return the page and its Content-Security-Policy, made once per process.
 
-    Style and script are part of the page, not files of their own: during a rollout the next request
-    may go to another revision, so only what comes in one response is certain to fit together. The
-    policy names both by their hashes, and so still forbids every other inline script.
+    Style and script are inline: during a rollout the next request may reach another revision, so
+    only the parts of one response are certain to fit together. The policy names both by their
+    hashes, and forbids every other inline script.
     """
     style, script = (
         (_TEMPLATES / name).read_text(encoding="utf-8") for name in ("live.css", "live.js")
@@ -61,8 +61,8 @@ def _page() -> tuple[bytes, str]:
     html = render_template(
         "index.html",
         **cloud_run.identity(),
-        style=Markup(style),  # noqa: S704 - a file of ours, not input
-        script=Markup(script),  # noqa: S704 - a file of ours, not input
+        style=Markup(style),  # noqa: S704 - the service's own file, not input
+        script=Markup(script),  # noqa: S704 - the service's own file, not input
     )
     policy = (
         f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
@@ -73,5 +73,5 @@ def _page() -> tuple[bytes, str]:
 
 
 def _source(text: str) -> str:
-    """The policy's name for an inline text: `'sha256-…'`."""
+    """Return the policy's source expression for an inline text: `'sha256-…'`."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,4 +1,4 @@
-"""Adds to an error what it means, where that is known, and points to the doctor."""
+"""Add to an error what it means, if that is known, and point to the doctor."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def point(error: ShipError, root: Path, service: str | None, env: str) -> None:
     elif found.name in _ABOUT_AN_ACCOUNT and (account := _account(pipeline)):
         found = known_errors.explain_error(error, **context, account=account)
     if found:
-        error.more.append(f"That is: {found.says}")
-        if found.mend not in (error.hint or ""):
-            error.more.append(f"-> {found.mend}")
-    error.more.append(f"-> ./ship doctor {pipeline.where} looks at everything that it needs")
+        error.more.append(f"That is: {found.means}")
+        if found.fix not in (error.hint or ""):
+            error.more.append(f"-> {found.fix}")
+    error.more.append(f"-> ./ship doctor {pipeline.where} checks everything that a delivery needs")
 
 
 def _pipeline(root: Path, service: str | None, env: str) -> pipelines.Pipeline | None:

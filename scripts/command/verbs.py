@@ -47,6 +47,7 @@ VERBS = (
     Verb("init", _SET_UP),
     Verb("bootstrap", _SET_UP),
     Verb("doctor", _SET_UP),
+    Verb("upgrade", _SET_UP),
     Verb("deliver", _DELIVER, page="Delivered {what} to {env}", gives_traffic=True),
     Verb("build", _DELIVER),
     Verb("deploy", _DELIVER),

@@ -1,1 +1,1 @@
-"""What pipelines/ says: formats, defaults, and reading and editing YAML."""
+"""The files of pipelines/: their formats and defaults, and reading and editing YAML."""

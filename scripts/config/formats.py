@@ -1,13 +1,14 @@
-"""The formats of pipelines/<service>/: environments and smoke checks, as types.
+"""The formats of pipelines/<service>/, as types: environments and smoke checks.
 
-They are what files are checked against, what errors explain themselves with, and what
-pipelines/schema.json is generated from (`nox -s schema`): one truth.
+Files are checked against them, errors quote their descriptions, and `nox -s schema` generates
+pipelines/schema.json from them.
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -16,13 +17,26 @@ from scripts.config import knative
 
 Percent = Annotated[int, Meta(ge=1, le=100)]
 Duration = Annotated[
-    str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?(s|m|h)$", description="for example 90s, 5m or 1h")
+    str,
+    Meta(
+        pattern=r"^[0-9]+(\.[0-9]+)?(s|m|h)$",
+        description="a duration, such as 90s, 5m or 1h",
+    ),
+]
+# Source: https://cloud.google.com/run/docs/reference/rest/v1/namespaces.services (metadata.name)
+ServiceName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z]([a-z0-9-]{0,47}[a-z0-9])?$",
+        description="at most 49 lower-case letters, digits and hyphens, starting with a letter and"
+        " not ending with a hyphen",
+    ),
 ]
 Project = Annotated[
     str,
     Meta(
         pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$",
-        description="the id of a Google Cloud project, for example my-project",
+        description="the ID of a Google Cloud project, such as my-project",
     ),
 ]
 Region = Annotated[
@@ -39,14 +53,14 @@ Platform = Annotated[
     str,
     Meta(
         pattern=r"^(host|[a-z0-9]+/[a-z0-9]+)$",
-        description="what images must be for: linux/amd64, or host for this machine's own",
+        description="the platform that images are for: linux/amd64, or host for this machine's",
     ),
 ]
 Endpoint = Annotated[
     str,
     Meta(
         pattern=r"^https?://[^/\s]+$",
-        description="an address that answers in the place of Google's, such as the local Cloud Run",
+        description="an address to use instead of Google's, such as http://127.0.0.1:8787",
     ),
 ]
 
@@ -56,40 +70,44 @@ class _Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
 
 
 class Rollout(_Strict, frozen=True):
-    """How a release gets its traffic."""
+    """How traffic moves to a release."""
 
     steps: Annotated[
-        list[Percent], Meta(min_length=1, description="the share of each step, rising")
+        list[Percent], Meta(min_length=1, description="the percentage of each step, rising")
     ] = msgspec.field(default_factory=lambda: [100])
-    bake: Annotated[
-        Duration, Meta(extra_json_schema={"title": "how long each step is watched"})
-    ] = "0s"
+    bake: Annotated[Duration, Meta(extra_json_schema={"title": "how long each step bakes"})] = "0s"
+
+
+AT_ONCE = Rollout()
+"""The rollout of a new environment's file, unless a commit serves elsewhere first."""
+GRADUAL = Rollout(steps=[10, 50, 100], bake="5m")
+"""The rollout of a new environment's file after another environment, or with users already."""
 
 
 class Environment(_Strict, frozen=True):
-    """One environment of a service: where it runs, whose images, how traffic moves."""
+    """One environment of a service: where it runs, where its images are, how traffic moves."""
 
     project: Project
     regions: Annotated[
-        list[Region], Meta(min_length=1, description="in the order in which they are released")
+        list[Region], Meta(min_length=1, description="in the order in which they get a release")
     ]
     registry: Registry
     after: (
         Annotated[
             str,
             Meta(
-                description="the environment that a commit serves in first:"
-                " the same digest comes from there, never rebuilt"
+                description="the environment that a commit must serve in first:"
+                " the same image is released here, never rebuilt"
             ),
         ]
         | None
     ) = None
     access: Annotated[
         Literal["public", "private"],
-        Meta(description="who may invoke the service: everybody, or principals with run.invoker"),
+        Meta(description="who may invoke the service: everyone, or principals with run.invoker"),
     ] = "private"
     confirm: Annotated[
-        bool, Meta(description="whether a change from a terminal asks once before it is made")
+        bool, Meta(description="whether a change from a terminal asks for confirmation")
     ] = False
     platform: Platform = "linux/amd64"
     builder: Annotated[
@@ -105,8 +123,8 @@ class Environment(_Strict, frozen=True):
         Annotated[
             knative.Service,
             Meta(
-                description="merged over service.yaml: lists of named things merge by name,"
-                " null takes a key away"
+                description="merged over service.yaml: lists of named items merge by name,"
+                " null removes a key"
             ),
         ]
         | None
@@ -114,7 +132,7 @@ class Environment(_Strict, frozen=True):
 
 
 class Expect(_Strict, frozen=True):
-    """What is expected of an answer; all of it."""
+    """What an answer must be like; all of it must hold."""
 
     status: Annotated[int, Meta(ge=100, le=599)] = 200
     headers: Annotated[dict[str, str], Meta(description="header: its exact value")] = {}
@@ -125,7 +143,7 @@ class Expect(_Strict, frozen=True):
 
 
 class Check(_Strict, frozen=True):
-    """One smoke check: a request, and what is expected of its answer."""
+    """One smoke check: a request, and what its answer must be like."""
 
     path: Annotated[str, Meta(pattern=r"^/", description="a path from the root, such as /health")]
     name: str | None = None
@@ -136,22 +154,27 @@ class Check(_Strict, frozen=True):
 
     @property
     def title(self) -> str:
-        """How reports name the check."""
+        """The name that reports use."""
         return self.name or f"{self.method} {self.path}"
 
 
 COMMIT_CHECK = Check(path="/version", name="commit", expect=Expect(commit="commit"))
-"""The check that always runs: the URL answers with the commit that was built."""
+"""The check that always runs: the URL must answer with the commit that was built."""
+
+
+def matches(text: str, type_: Any) -> bool:
+    """Return whether a text has the form of one of the types above."""
+    return re.search(get_args(type_)[1].pattern, text) is not None
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of an environment file, for editors."""
+    """Return the JSON Schema of an environment file, for editors."""
     made = _clean(msgspec.json.schema(Environment))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
 def _clean(value: Any) -> Any:
-    """Descriptions without the indentation that only some Pythons leave in docstrings."""
+    """Remove the indentation that some Python versions leave in docstrings."""
     if isinstance(value, dict):
         return {key: _clean(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,7 +1,7 @@
 """The Cloud Run manifest as types: the part of Knative's Service that Cloud Run documents.
 
-They check files only. What the API answers stays as it was read, so that nothing of it is lost.
-Every key is optional, as the same types check whole manifests and overlays.
+They check files only. Answers of the API stay untyped, so that no field is lost. Every key is
+optional, because the same types check whole manifests and overlays.
 
 Source: https://cloud.google.com/run/docs/reference/yaml/v1 and the discovery document `run.v1`.
 """
@@ -16,7 +16,7 @@ Numeric = int | str
 
 
 class _Part(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """A mapping in which an unknown key is an error; null in an overlay takes a key away."""
+    """A mapping in which an unknown key is an error; null in an overlay removes a key."""
 
 
 class KeyRef(_Part):
@@ -166,7 +166,7 @@ class ServiceMetadata(_Part):
 class Service(_Part):
     """A Cloud Run service as its manifest declares it.
 
-    Traffic and the revision's name are missing on purpose: releases decide those, not files.
+    Traffic and the revision's name are missing on purpose: releases decide them, not files.
     """
 
     api_version: Literal["serving.knative.dev/v1"] | None = None

@@ -1,4 +1,4 @@
-"""What pipelines/<service>/ says, read and checked: manifest, smoke checks, one environment."""
+"""Read and check pipelines/<service>/: the manifest, the smoke checks, one environment."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from typing import Any
 import msgspec
 
 from scripts.config import knative
-from scripts.config.formats import COMMIT_CHECK, Check, Environment
+from scripts.config.formats import (
+    COMMIT_CHECK,
+    Check,
+    Duration,
+    Environment,
+    ServiceName,
+    matches,
+)
 from scripts.config.image_reference import ImageReference
-from scripts.config.yamlfile import YamlFile
+from scripts.config.yamlfile import YamlFile, description
 from scripts.errors import UsageError, did_you_mean
 
 ENDPOINT_VARIABLE = "SHIPWAY_ENDPOINT"
@@ -22,33 +29,44 @@ DEFAULT_ENV = "local"
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the files say of one service in one environment."""
+    """The files of one service in one environment.
+
+    Attributes:
+        service: its name.
+        env: the environment's name.
+        root: the folder that holds pipelines/ and the service's own folder.
+        environment: the environment's file.
+        overlay: the environment's overlay as it is written, nulls included.
+        manifest: service.yaml as it is written.
+        checks: the smoke checks.
+    """
 
     service: str
     env: str
     root: Path
-    """The folder that holds pipelines/ and the service's own folder."""
     environment: Environment
     overlay: dict[str, Any]
-    """The overlay as it is written, nulls included."""
     manifest: dict[str, Any]
-    """service.yaml as it is written."""
     checks: list[Check]
 
     @property
     def source(self) -> Path:
-        """The folder that is built: <service>/, or what the manifest's annotation says."""
+        """The folder that is built: <service>/, unless the manifest's annotation names another."""
         annotations = self.manifest["metadata"].get("annotations") or {}
         return self.root / str(annotations.get("shipway/source", self.service))
 
     @property
     def where(self) -> str:
-        """What to type after a verb to mean this service here: "app --env staging"."""
+        """The arguments that mean this service in this environment: "app --env staging"."""
         return self.service if self.env == DEFAULT_ENV else f"{self.service} --env {self.env}"
 
     @property
     def endpoint(self) -> str | None:
-        """The address that stands in for Google's, if any."""
+        """The address to use instead of Google's, if any.
+
+        Raises:
+            UsageError: the environment variable is not an address.
+        """
         given = os.environ.get(ENDPOINT_VARIABLE, "")
         if given and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?", given):
             raise UsageError(
@@ -66,30 +84,29 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def seconds(duration: str) -> float:
-    """A duration of the files ("90s", "5m", "1h") in seconds.
+    """Convert a duration ("90s", "5m", "1h") to seconds.
 
     Raises:
-        UsageError: it is not written like that.
+        UsageError: it is not a duration.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
-    if not match:
-        raise UsageError(f"'{duration}' is no duration: write for example 90s, 5m or 1h")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    if not matches(duration, Duration):
+        raise UsageError(f"'{duration}' is not a duration, such as 90s, 5m or 1h")
+    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
 
 
 def services(root: Path) -> list[str]:
-    """The names of the services that pipelines/ declares, sorted."""
+    """Return the names of the services in pipelines/, sorted."""
     return sorted(p.parent.name for p in (root / "pipelines").glob("*/service.yaml"))
 
 
 def environments(root: Path, service: str) -> list[str]:
-    """The names of a service's environments, sorted."""
+    """Return the names of a service's environments, sorted."""
     folder = root / "pipelines" / service
     return sorted(p.stem for p in folder.glob("*.yaml") if p.stem not in ("service", "smoke"))
 
 
 def having(root: Path, env: str) -> list[str]:
-    """The names of the services that have an environment, sorted."""
+    """Return the names of the services that have an environment, sorted."""
     return [service for service in services(root) if env in environments(root, service)]
 
 
@@ -98,11 +115,11 @@ def load(root: Path, service: str | None, env: str) -> Pipeline:
 
     Args:
         root: the folder that holds pipelines/.
-        service: its name; None where there is only one.
+        service: its name; None if there is only one.
         env: the environment's name.
 
     Raises:
-        UsageError: names the file, line and key that is wrong, or what is there instead.
+        UsageError: a file is missing or wrong; names the file, line and key.
     """
     name = _service(root, service)
     known = environments(root, name)
@@ -124,8 +141,13 @@ def load(root: Path, service: str | None, env: str) -> Pipeline:
     )
 
 
+def load_all(root: Path, env: str) -> list[Pipeline]:
+    """Read and check every service that has an environment, as `load` does."""
+    return [load(root, name, env) for name in having(root, env)]
+
+
 def earlier(pipelines: Sequence[Pipeline]) -> list[Pipeline]:
-    """What `after` names for each of them: where a commit has to have served before.
+    """Read the environment that `after` names, for each service that has one.
 
     Raises:
         UsageError: a file is wrong.
@@ -172,11 +194,8 @@ def _manifest(root: Path, name: str) -> dict[str, Any]:
         raise file.error(
             ["metadata", "name"], f"says '{declared}', but the folder is pipelines/{name}/"
         )
-    if not re.fullmatch(r"[a-z](?:[a-z0-9-]{0,47}[a-z0-9])?", name):
-        raise file.error(
-            ["metadata", "name"],
-            "lower-case letters, digits and hyphens, at most 49 characters (Cloud Run's rule)",
-        )
+    if not matches(name, ServiceName):
+        raise file.error(["metadata", "name"], f"not valid: expected {description(ServiceName)}")
     template = service.spec.template if service.spec else None
     containers = template.spec.containers if template and template.spec else None
     if not containers:
@@ -184,7 +203,7 @@ def _manifest(root: Path, name: str) -> dict[str, Any]:
     if not any(container.image == "app" for container in containers):
         raise file.error(
             ["spec", "template", "spec", "containers", 0, "image"],
-            "one container must run the placeholder image 'app': the commit's own",
+            "one container must have the image 'app', the placeholder for the commit's image",
         )
     return data
 
@@ -198,7 +217,7 @@ def _environment(
     for index, (earlier, later) in enumerate(pairwise(steps), 1):
         if later <= earlier:
             raise file.error(
-                ["rollout", "steps", index], f"{later} does not come after {earlier}: steps rise"
+                ["rollout", "steps", index], f"{later} is not more than {earlier}: steps must rise"
             )
     if environment.after is not None and environment.after not in known:
         raise file.error(
@@ -218,7 +237,7 @@ def _checks(root: Path, name: str) -> list[Check]:
         if check.path.split("?")[0] == "/healthz":
             raise file.error(
                 [index, "path"],
-                "Google's front end answers /healthz itself: a service is never asked",
+                "Google's front end answers /healthz itself, so a service never gets the request",
                 "check another path, such as /health",
             )
     if not any(check.expect.commit for check in checks):

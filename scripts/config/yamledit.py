@@ -1,4 +1,4 @@
-"""Changes to YAML as text: one value, one line; everything else, comments too, stays as it is."""
+"""Edit YAML as text: change one value or line, and keep everything else, comments included."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Path = Sequence[str | int]
 
 
 def scalar(value: str) -> str:
-    """Text as YAML takes it: in quotes only where it would be read as something else."""
+    """Return text as a YAML scalar, in quotes only if YAML would read it as something else."""
     plain = yaml.safe_load(value) == value and ": " not in value and " #" not in value
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def flow(values: Sequence[str]) -> str:
-    """A list on one line."""
+    """Return a list on one line."""
     return f"[{', '.join(scalar(value) for value in values)}]"
 
 
 def get(text: str, path: Path) -> Any:
-    """The value at `path`, or None."""
+    """Return the value at `path`, or None."""
     value = yaml.safe_load(text)
     for step in path:
         try:
@@ -35,7 +35,7 @@ def get(text: str, path: Path) -> Any:
 
 
 def replace(text: str, path: Path, new: str) -> str:
-    """Put `new` in the place of the value at `path`; nothing where there is none.
+    """Replace the value at `path`; without one, return the text unchanged.
 
     Args:
         text: the document.
@@ -50,7 +50,7 @@ def replace(text: str, path: Path, new: str) -> str:
 
 
 def insert_after(text: str, path: Path, line: str) -> str:
-    """Put a line below the value at `path`, as far in as its key is."""
+    """Add a line of YAML below the value at `path`, with the indentation of its key."""
     pair = _find(text, path)
     if pair is None:
         return text
@@ -61,7 +61,7 @@ def insert_after(text: str, path: Path, line: str) -> str:
 
 
 def remove(text: str, path: Path) -> str:
-    """Take the lines of the key at `path` away; its comment at their end goes with them."""
+    """Remove the lines of the key at `path`, with the comment at their end."""
     pair = _find(text, path)
     if pair is None:
         return text
@@ -90,7 +90,7 @@ def entries(text: str, path: Path) -> tuple[str, list[str], str]:
 
 
 def _find(text: str, path: Path) -> tuple[yaml.Node, yaml.Node] | None:
-    """The key (or list item) and the value at `path`."""
+    """Find the key (or list item) and the value at `path`."""
     # Not the C loader: its marks count bytes.
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     found = None
@@ -109,7 +109,7 @@ def _find(text: str, path: Path) -> tuple[yaml.Node, yaml.Node] | None:
 
 
 def _end(node: yaml.Node) -> int:
-    """Where a value's own text ends: a block's mark is where the next one begins."""
+    """Return where a value's own text ends. A block's mark is where the next one begins."""
     while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         node = last[1] if isinstance(node, yaml.MappingNode) else last

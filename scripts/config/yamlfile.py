@@ -1,4 +1,4 @@
-"""YAML files read into typed objects, with errors that name file, line, key and what was meant."""
+"""Read YAML files into typed objects, with errors that name the file, line and key."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
 
 
 class YamlFile:
-    """One YAML document and where each of its keys stands.
+    """One YAML document and the line of each key.
 
     Args:
         path: the file.
-        name: how errors name it (by default the path itself).
+        name: how errors name it (default: the path itself).
 
     Raises:
-        UsageError: the file is missing, unreadable, no YAML, or names a key twice.
+        UsageError: the file is missing, unreadable, not YAML, or has a key twice.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
@@ -58,18 +58,18 @@ class YamlFile:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         if "cannot start any token" in problem and "\t" in self.text:
-            problem = "a tab, where YAML takes spaces only"
+            problem = "a tab; YAML allows only spaces"
         return f"{self.name}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {problem}"
 
     def _refuse_what_explodes(self, root: yaml.Node) -> None:
-        """Aliases may make a small file endless, or as good as that."""
+        """Refuse aliases that make a small file endless, or nearly so."""
         seen = 0
         todo = [root]
         while todo:
             node = todo.pop()
             seen += 1
             if seen > _MOST_NODES:
-                raise UsageError(f"{self.name}: too large: its aliases repeat it without end")
+                raise UsageError(f"{self.name}: too large: its aliases repeat too much")
             if isinstance(node, yaml.MappingNode):
                 todo += [part for pair in node.value for part in pair]
             elif isinstance(node, yaml.SequenceNode):
@@ -82,7 +82,7 @@ class YamlFile:
                 line = key.start_mark.line + 1
                 if key.value in seen:
                     raise UsageError(
-                        f"{self.name}:{line}: {key.value}: this key stands twice"
+                        f"{self.name}:{line}: {key.value}: this key appears twice"
                         f" (first in line {seen[key.value]})"
                     )
                 seen[key.value] = line
@@ -92,7 +92,7 @@ class YamlFile:
                 self._refuse_doubled_keys(item)
 
     def line(self, path: list[str | int], *, of_key: str | None = None) -> int:
-        """The line (from 1) of the value at `path`, or of the key `of_key` inside it."""
+        """Return the line (from 1) of the value at `path`, or of the key `of_key` inside it."""
         node = self.root
         line = 1
         for step in [*path, *([of_key] if of_key is not None else [])]:
@@ -109,14 +109,19 @@ class YamlFile:
         return line
 
     def error(self, path: list[str | int], what: str, hint: str | None = None) -> UsageError:
-        """An error about the value at `path`, naming file, line and key."""
+        """Make an error about the value at `path` that names the file, line and key."""
         return UsageError(f"{self.name}:{self.line(path)}: {dotted(path)}: {what}", hint)
 
     def decode(self, type_: type[T], data: Any = None, at: list[str | int] | None = None) -> T:
-        """The document (or a part of it, found at `at`) as `type_`.
+        """Convert the document to a type.
+
+        Args:
+            type_: the type.
+            data: a part of the document; None for all of it.
+            at: the path of that part.
 
         Raises:
-            UsageError: a key is unknown, missing or of the wrong type; names file, line and key.
+            UsageError: a key is unknown, missing or of the wrong type.
         """
         value = self.data if data is None else data
         try:
@@ -139,13 +144,13 @@ class YamlFile:
 
 
 def dotted(path: list[str | int]) -> str:
-    """A path as people write it: `rollout.steps[0]`."""
+    """Return a path in dotted form: `rollout.steps[0]`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.lstrip(".") or "the file"
 
 
-def _description(type_: Any) -> str | None:
-    """What an `Annotated[..., Meta(description=...)]` says of its form, `| None` or not."""
+def description(type_: Any) -> str | None:
+    """Return the description of an `Annotated[...]` type, optional or not."""
     for candidate in (type_, *get_args(type_)):
         for meta in getattr(candidate, "__metadata__", ()):
             if meta.description:
@@ -154,7 +159,7 @@ def _description(type_: Any) -> str | None:
 
 
 def fields(type_: Any) -> list[str]:
-    """The keys that a type takes, as they are written in YAML."""
+    """Return the keys that a type has in YAML."""
     for candidate in (type_, *get_args(type_)):
         if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
             return [field.encode_name for field in msgspec.structs.fields(candidate)]
@@ -162,12 +167,12 @@ def fields(type_: Any) -> list[str]:
 
 
 def _walk(at: str | None, type_: Any, value: Any) -> tuple[list[str | int], Any]:
-    """Follow msgspec's `$.a[0].b` through the value and the types; `[...]` is a mapping's key."""
+    """Follow msgspec's `$.a[0].b` through value and types. `[...]` stands for a mapping's key."""
     path: list[str | int] = []
     for name, index in _STEP.findall(at or ""):
         type_ = _plain_type(type_)
         if index == "...":
-            # msgspec does not say which key of a mapping: it is the first whose value does not fit.
+            # msgspec does not name the key: it is the first whose value does not fit.
             inner = get_args(type_)[-1]
             key = next((k for k, v in value.items() if not _fits(v, inner)), None)
             if key is None:
@@ -208,7 +213,7 @@ def _plain_type(type_: Any) -> Any:
 
 
 def _plain(what: str, type_: Any) -> str:
-    """msgspec's words in the words of YAML, with what the type says of itself."""
+    """Translate a message of msgspec into the terms of YAML, with the type's description."""
     missing = re.match(r"Object missing required field `(.+)`", what)
     if missing:
         return f"missing key '{missing[1]}'"
@@ -217,7 +222,7 @@ def _plain(what: str, type_: Any) -> str:
         known = [str(choice) for choice in get_args(_plain_type(type_))]
         return f"unknown value '{value[1]}'; {did_you_mean(value[1], known)}"
     if "matching regex" in what:
-        return f"not of the right form: {_description(type_) or what}"
+        return f"not valid: expected {description(type_) or what}"
     what = re.sub(r"`([\w| ]+) \| null`", r"`\1`", what).replace("int | str", "str")
     for python, plain in (("array", "a list"), ("object", "a mapping"), ("str", "text")):
         what = what.replace(f"`{python}`", plain)

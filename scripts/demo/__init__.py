@@ -1,7 +1,7 @@
-"""Deliver real commits of the sample app to a local Cloud Run, and watch what users notice.
+"""Deliver commits of the sample app to a local Cloud Run, and watch what users notice.
 
-A good release, a broken one, one that never starts, a promotion, a rollback and its hold, under a
-steady load of requests. Everything happens in a scratch clone and a scratch Cloud Run.
+Shows a good release, a broken one, one that never starts, a promotion, and a rollback with its
+hold, under a steady load of requests. Uses a scratch clone and a scratch local Cloud Run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run(options: Options, call: Call) -> int:
         story.tell()
         stage.show(story.table())
         if story.surprises:
-            raise Failed("the demo did not go as it should", evidence=story.surprises)
+            raise Failed("the demo did not go as expected", evidence=story.surprises)
         stage.wait_for_visitor()
     return 0
 
@@ -49,7 +49,7 @@ _PORT = "0.0.0.0:{os.environ.get('PORT', '8080')}"
 
 
 class Story:
-    """The demo's chapters: what happened in each, how long it took, what the load saw."""
+    """The demo's chapters, with the result, the duration and the failed requests of each."""
 
     def __init__(self, stage: Stage, bake: str) -> None:
         self.stage = stage
@@ -58,7 +58,7 @@ class Story:
         self.surprises: list[str] = []
 
     def tell(self) -> None:
-        """Every chapter in order."""
+        """Run every chapter in order."""
         self.first_release()
         with self.stage.load():
             self.good_release()
@@ -68,13 +68,13 @@ class Story:
             self.held_release()
 
     def first_release(self) -> None:
-        """Built, pushed by digest, deployed, smoke-tested, serving."""
+        """Build, push, deploy, check, and serve."""
         self.stage.chapter("1", "The first release")
         ended = self.stage.ship("deliver")
         self._tell(ended, "first release", "serving", code=0)
 
     def good_release(self) -> None:
-        """Step by step, and the split that users really saw."""
+        """Roll out step by step, and show the split that users saw."""
         self.stage.chapter("2", "A good release: 10 %, 50 %, 100 % under a steady load")
         self.stage.commit("Say it better", "web/templates/index.html", "answering now", "answering")
         ended = self.stage.ship("deliver", "--bake", self.bake)
@@ -82,24 +82,24 @@ class Story:
         self._show_split(ended)
 
     def broken_release(self) -> None:
-        """It starts, and answers its health check wrongly: no user meets it."""
+        """The revision starts, but its health check is wrong: no user gets it."""
         self.stage.chapter("3", "A broken release: its health check answers wrongly")
         self.stage.commit("Break health", "web/pages.py", '"status": "ok"', '"status": "broken"')
         ended = self.stage.ship("deliver", "--bake", self.bake)
         self._tell(ended, "broken release", "stopped by smoke checks", code=1)
-        self._nobody_met(ended)
+        self._no_user_reached(ended)
 
     def release_that_never_listens(self) -> None:
-        """It listens on a port of its own choice, not on $PORT."""
+        """The revision listens on another port than $PORT."""
         self.stage.chapter("4", "A release that never listens on $PORT")
         self.stage.revert("web/pages.py")
         self.stage.commit("Choose the port", "gunicorn.conf.py", _PORT, "127.0.0.1:0")
         ended = self.stage.ship("deliver")
         self._tell(ended, "never listens", "stopped at its start", code=1)
-        self._nobody_met(ended)
+        self._no_user_reached(ended)
 
     def promote_and_roll_back(self) -> None:
-        """What a release manager types."""
+        """Run the commands of a release manager."""
         self.stage.chapter("5", "A release manager promotes, and rolls back")
         self.stage.revert("gunicorn.conf.py")
         self.stage.commit("Say more", "web/templates/index.html", "is answering", "answers you")
@@ -112,15 +112,15 @@ class Story:
         self._tell(ended, "rollback", "back, and on hold", code=0)
 
     def held_release(self) -> None:
-        """The hold stops the next release until somebody resumes."""
+        """The hold stops the next release until it is released."""
         self.stage.chapter("6", "The next release meets the hold")
-        self.stage.commit("Mend it", "web/templates/index.html", "answers you", "answers now")
+        self.stage.commit("Fix it", "web/templates/index.html", "answers you", "answers now")
         self._tell(self.stage.ship("deliver"), "deliver on hold", "refused", code=3)
         self._tell(self.stage.ship("resume"), "resume", "hold released", code=0)
         self._tell(self.stage.ship("deliver"), "deliver again", "serving", code=0)
 
     def table(self) -> Table:
-        """The closing table."""
+        """Return the table at the end."""
         return Table(
             columns=["WHAT", "HAPPENED", "TOOK", "REQUESTS", "FAILED", "EXIT CODE"], rows=self.rows
         )
@@ -139,12 +139,12 @@ class Story:
         if ended.code != code:
             self.surprises.append(f"{ended.command}: exit code {ended.code}, expected {code}")
 
-    def _nobody_met(self, ended: Ended) -> None:
+    def _no_user_reached(self, ended: Ended) -> None:
         revision = self.stage.revision()
-        met = sum(answer.revision == revision for answer in ended.answers)
-        self.stage.say(f"{met} of {len(ended.answers)} user requests met {revision}")
-        if met:
-            self.surprises.append(f"{revision}: {met} user requests met it")
+        reached = sum(answer.revision == revision for answer in ended.answers)
+        self.stage.say(f"{reached} of {len(ended.answers)} user requests reached {revision}")
+        if reached:
+            self.surprises.append(f"{revision}: {reached} user requests reached it")
 
     def _show_split(self, ended: Ended) -> None:
         rows = []

@@ -1,4 +1,4 @@
-"""A steady load of requests, and which revision answered each of them."""
+"""Send a steady load of requests, and note which revision answered each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import msgspec
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One request: when it was sent (monotonic seconds), and who answered; None: it failed."""
+    """One request: when it was sent (monotonic seconds), and the revision that answered.
+
+    The revision is None if the request failed.
+    """
 
     sent: float
     revision: str | None
@@ -24,9 +27,9 @@ class Load:
     """Requests to a URL at a steady rate, from threads that keep their connections.
 
     Args:
-        url: the service's URL; its /version says who answered.
-        rate: requests a second, all threads together.
-        threads: how many requests are under way at most.
+        url: the service's URL; its /version names the revision.
+        rate: requests per second, of all threads together.
+        threads: how many requests run at the same time at most.
     """
 
     def __init__(self, url: str, rate: float = 500.0, threads: int = 6) -> None:
@@ -50,7 +53,7 @@ class Load:
             thread.join()
 
     def answers(self, since: float = 0.0, until: float = float("inf")) -> list[Answer]:
-        """What was sent in a span of monotonic seconds, in no particular order."""
+        """Return the requests of a span of monotonic seconds, in no particular order."""
         return [
             answer
             for answers in self._answers
@@ -64,7 +67,7 @@ class Load:
         while not self._stop.is_set():
             sent = time.monotonic()
             answers.append(Answer(sent, _ask(connection)))
-            # A late answer is not made up for by a burst: the rate is a ceiling.
+            # The rate is a ceiling: a late answer is not followed by a burst.
             due = max(due + self.pause, sent)
             self._stop.wait(max(0.0, due - time.monotonic()))
         connection.close()
@@ -85,12 +88,12 @@ def _ask(connection: HTTPConnection) -> str | None:
 
 
 def observed(answers: list[Answer]) -> dict[str, float]:
-    """The share of each revision in percent of the answered requests."""
+    """Return each revision's percentage of the answered requests."""
     counts = Counter(answer.revision for answer in answers if answer.revision)
     total = sum(counts.values())
     return {name: 100.0 * count / total for name, count in counts.items()}
 
 
 def failed(answers: list[Answer]) -> int:
-    """How many requests were not answered with 200."""
+    """Count the requests that were not answered with 200."""
     return sum(answer.revision is None for answer in answers)

@@ -1,8 +1,7 @@
-"""The demo's stage: a scratch clone, a scratch Cloud Run, a load, and the commands as typed."""
+"""The demo's stage: a scratch clone, a scratch Cloud Run, a load, and the commands."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,12 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 import requests
 
+from scripts.command import terminal
 from scripts.command.results import Table, plain_table, rich_table
+from scripts.command.terminal import styled
 from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.demo.load import Answer, Load, observed
@@ -25,13 +26,16 @@ from scripts.machine import scratch
 from scripts.machine.scratch import local_cloud_run
 from scripts.release import traffic
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 _SETTLING_SECONDS = 0.1
 _STYLES = {"ship:": "bold red", "  |": "red", "  ->": "yellow"}
 _DONE = re.compile(r"(\w+ +.*) \((\d+\.\d s)\)")
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """A command that has ended: what was typed, its exit code, when, and the load meanwhile."""
+    """A finished command: its text, exit code, time and duration, and the load meanwhile."""
 
     command: str
     code: int
@@ -41,14 +45,14 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A traffic plan that was in force for a while: its shares, and what the load saw of it."""
+    """A traffic plan that was in force for a while: its percentages, and the load meanwhile."""
 
     shares: dict[str, int]
     answers: list[Answer]
 
 
 class Stage:
-    """Where the demo plays.
+    """Where the demo runs.
 
     Args:
         root: the repository to clone.
@@ -61,20 +65,18 @@ class Stage:
     def __init__(self, root: Path, folder: Path) -> None:
         self.clone = folder / "clone"
         self.state = folder / "cloud-run"
-        self.terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self.terminal = terminal.is_terminal(sys.stdout)
         self._root = root
         self._stack = ExitStack()
         self._load: Load | None = None
         self._console: Any = None
         self._changes: list[tuple[float, dict[str, int]]] = []
         if self.terminal:
-            from rich.console import Console
-
-            self._console = Console(highlight=False)
+            self._console = terminal.console(sys.stdout)
 
     def __enter__(self) -> Stage:
         self._clone()
-        # With a terminal somebody may look around afterwards: at the usual port, if it is free.
+        # On a terminal the user can look around afterwards: at the usual port, if it is free.
         ports = ["8787", "0"] if self.terminal else ["0"]
         self.cloud_run = self._stack.enter_context(local_cloud_run(self.state, ports=ports))
         self.url = self.cloud_run.url
@@ -100,33 +102,33 @@ class Stage:
         )
 
     def commit(self, subject: str, file: str, old: str, new: str) -> None:
-        """Change one file of the sample app, and commit that.
+        """Change one file of the sample app, and commit the change.
 
         Raises:
-            UsageError: the sample app is not as the demo knows it.
+            UsageError: the sample app is not the one that the demo knows.
         """
         path = self._source / file
         text = path.read_text() if path.is_file() else ""
         if old not in text:
             raise UsageError(
-                f"{self._source.name}/{file} does not say {old!r}:"
-                " the demo tells its story with the sample app",
-                "a fork delivers its own: ./ship up, then ./ship deliver",
+                f"{self._source.name}/{file} does not contain {old!r}:"
+                " the demo needs the sample app",
+                "to deliver your own app: ./ship up, then ./ship deliver",
             )
         path.write_text(text.replace(old, new, 1))
         scratch.git("commit", "--quiet", "--all", "--message", subject, cwd=self.clone)
 
     def revert(self, file: str) -> None:
-        """Take the last change of one file back; the next commit carries that."""
+        """Undo the last change of one file; the next commit includes that."""
         scratch.git("checkout", "--quiet", "HEAD~1", "--", str(self._source / file), cwd=self.clone)
 
     def revision(self) -> str:
-        """The revision of the clone's newest commit."""
+        """Return the name of the newest commit's revision."""
         return f"{self._service}-{scratch.git('rev-parse', 'HEAD', cwd=self.clone)[:7]}"
 
     @contextmanager
     def load(self) -> Iterator[None]:
-        """A steady load on the service, and a look at its plan all the while."""
+        """Send a steady load to the service, and watch its traffic plan meanwhile."""
         service = requests.get(self.url + self._path, timeout=10).json()
         stop = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(stop,), daemon=True)
@@ -139,7 +141,7 @@ class Stage:
                 watcher.join()
 
     def _watch(self, stop: threading.Event) -> None:
-        """Note when each traffic plan came into force."""
+        """Note when each traffic plan comes into force."""
         with requests.Session() as http:
             while not stop.wait(0.05):
                 with suppress(requests.RequestException, ValueError, KeyError):
@@ -149,7 +151,7 @@ class Stage:
                         self._changes.append((time.monotonic(), shares))
 
     def plans(self, since: float, until: float) -> list[Plan]:
-        """The traffic plans that came into force in a span, and what the load saw of each."""
+        """Return the traffic plans that came into force in a span, each with the load meanwhile."""
         assert self._load
         inside = [(at, shares) for at, shares in self._changes if since <= at < until]
         ends = [*(at for at, _ in inside[1:]), until]
@@ -162,7 +164,7 @@ class Stage:
         ]
 
     def ship(self, *arguments: str) -> Ended:
-        """Run one command in the clone, as it would be typed, and show what it prints."""
+        """Run one command in the clone, and show it and its output."""
         command = "./ship " + " ".join(f"'{word}'" if " " in word else word for word in arguments)
         self._print(f"$ {command}", "bold cyan")
         started = time.monotonic()
@@ -182,40 +184,38 @@ class Stage:
             style = next((style for start, style in _STYLES.items() if line.startswith(start)), "")
             done = _DONE.fullmatch(line.rstrip())
             if self.terminal and done:
-                self._console.print(f"  [green]✓[/] {done[1]} [dim]{done[2]}[/]")
+                self._console.print(styled("  ", ("✓", "green"), f" {done[1]} ", (done[2], "dim")))
             else:
                 self._print(f"  {line.rstrip()}", style)
 
     @contextmanager
     def _live(self, started: float) -> Iterator[None]:
-        """On a terminal, a bar below the output: who answered the load in the last second."""
+        """On a terminal, show a bar with the revisions that answered in the last second."""
         if not self.terminal or self._load is None:
             yield
             return
-        from rich.live import Live
-
         load = self._load
 
         class Split:
-            def __rich__(self) -> str:
+            def __rich__(self) -> Text:
                 now = time.monotonic()
                 answers = load.answers(now - 1.0)
                 return bar(observed(answers), len(load.answers(started)))
 
-        with Live(Split(), console=self._console, refresh_per_second=8, transient=True):
+        with terminal.live(self._console, Split(), per_second=8, transient=True):
             yield
 
     def chapter(self, number: str, title: str) -> None:
-        """A heading."""
+        """Print a heading."""
         self._print("")
         self._print(f"{number}. {title}", "bold")
 
     def say(self, text: str) -> None:
-        """One line of the story."""
+        """Print one line."""
         self._print(f"  {text}")
 
     def show(self, table: Table) -> None:
-        """A table."""
+        """Print a table."""
         self._print("")
         if self.terminal:
             self._console.print(rich_table(table))
@@ -224,12 +224,12 @@ class Stage:
 
     def _print(self, text: str, style: str = "") -> None:
         if self.terminal:
-            self._console.print(text, style=style or None, markup=False)
+            self._console.print(text, style=style or None)
         else:
             print(text, flush=True)
 
     def wait_for_visitor(self) -> None:
-        """On a terminal, leave the local Cloud Run up until Ctrl-C."""
+        """On a terminal, keep the local Cloud Run running until Ctrl-C."""
         if not self.terminal:
             return
         service = requests.get(self.url + self._path, timeout=10).json()
@@ -245,12 +245,12 @@ class Stage:
 _COLOURS = ("blue", "magenta", "cyan", "yellow", "green")
 
 
-def bar(shares: dict[str, float], total: int, width: int = 50) -> str:
-    """Who answers, as a bar in rich's markup: one colour a revision, always the same one."""
-    parts = []
-    names = []
+def bar(shares: dict[str, float], total: int, width: int = 50) -> Text:
+    """Return a bar of who answers: each revision in a color that stays the same."""
+    parts: list[tuple[str, str]] = []
+    names: list[str | tuple[str, str]] = []
     for name in sorted(shares):
         colour = _COLOURS[sum(name.encode()) % len(_COLOURS)]
-        parts.append(f"[{colour}]{'█' * round(width * shares[name] / 100)}[/]")
-        names.append(f"[{colour}]{name} {shares[name]:.0f} %[/]")
-    return f"  {''.join(parts)}\n  {'  '.join(names)}  [dim]{total} requests[/]"
+        parts.append(("█" * round(width * shares[name] / 100), colour))
+        names += ["  ", (f"{name} {shares[name]:.0f} %", colour)]
+    return styled("  ", *parts, "\n", *names, "  ", (f"{total} requests", "dim"))

@@ -1,10 +1,11 @@
-"""Say why a delivery would not work, before it does not.
+"""Check everything that a delivery needs.
 
-Looks at files, network, clock, credentials, Docker, APIs, registry, image, service, secrets,
-permissions, accounts, provider and roles. Each line: ok, or what is wrong and the one command that
-mends it. It only reads: where Cloud Run has to be asked whether a write would be taken, it is asked
-with dryRun. Lines that say skipped are no fault: these credentials may not look there.
-The exit code is 0 when nothing is wrong, else 1.
+That is files, git, Docker, network, clock, credentials, APIs, registry, image, service, secrets,
+permissions, accounts, provider and roles. Each line is ok, or the problem and the command that
+fixes it. "skipped" is not a problem: these credentials may not read that.
+
+It only reads. To find out whether Cloud Run would accept a write, it sends one that is only
+validated (dryRun). The exit code is 0 if nothing is wrong, else 1.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scripts.command.call import Call
 from scripts.command.options import OwnerId, Repository, RepositoryId, ServiceOptions, Trigger
 from scripts.command.results import Result, Table
 from scripts.config import pipelines
-from scripts.doctor import access, cloud, here
+from scripts.doctor import access, cloud, machine
 from scripts.doctor.case import Case, Named
 from scripts.doctor.finding import Finding, skipped, wrong
 from scripts.errors import ShipError, UsageError
@@ -35,46 +36,49 @@ class Options(ServiceOptions, frozen=True, kw_only=True):
 
 def run(options: Options, call: Call) -> int:
     findings: list[Finding] = []
-    with call.progress.step("doctor", "looking") as step:
+    with call.progress.step("doctor", "checking") as step:
         for finding in examine(options, call):
             findings.append(finding)
         bad = sum(finding.state == "wrong" for finding in findings)
-        step.done(f"{bad} of {len(findings)} findings are wrong" if bad else "nothing is wrong")
+        step.done(f"{bad} of {len(findings)} checks found a problem" if bad else "nothing is wrong")
     return call.show(report(options.env, findings), options.format)
 
 
 def examine(options: Options, call: Call) -> Iterator[Finding]:
-    """Every check, in an order in which one builds on another; a cause is told once."""
+    """Run every check even after a failure, so that one report shows them all.
+
+    An API that is not enabled is reported once: the checks behind it are skipped.
+    """
     try:
         pipeline = pipelines.load(call.root, options.service, options.env)
     except UsageError as error:
-        if not _is_there(options, call.root):
+        if not _exists(options, call.root):
             raise
-        yield wrong("files", error.message, error.hint or "mend the file, and type this again")
+        yield wrong("files", error.message, error.hint or "fix the file and run this again")
         return
     named = Named(options.repository, options.owner_id, options.repository_id)
     case = Case(call.root, pipeline, named, by_cloud_build=options.trigger == "cloud-build")
-    told: set[str] = set()
+    failed: set[str] = set()
     for finding in _checks(case, Context(options, call, pipeline, only_reads=True)):
-        if finding.known == "api-disabled" and finding.check != "apis" and "apis" in told:
-            yield skipped(finding.check, f"cannot be looked at: {finding.found}")
+        if finding.known == "api-disabled" and finding.check != "apis" and "apis" in failed:
+            yield skipped(finding.check, f"cannot be checked: {finding.found}")
             continue
         if finding.state == "wrong":
-            told.add(finding.check)
+            failed.add(finding.check)
         yield finding
 
 
-def _is_there(options: Options, root: Path) -> bool:
-    """Whether the service and the environment that were named have files, well formed or not."""
+def _exists(options: Options, root: Path) -> bool:
+    """Return whether the service and the environment have files, valid or not."""
     named = [options.service] if options.service else pipelines.services(root)
     return len(named) == 1 and options.env in pipelines.environments(root, named[0])
 
 
 def _checks(case: Case, context: Context) -> Iterator[Finding]:
-    yield from here.files(case)
-    yield from here.docker(case)
+    yield from machine.files(case)
+    yield from machine.docker(case)
     reached = True
-    for finding in (*here.network(case), *here.credentials(case)):
+    for finding in (*machine.network(case), *machine.credentials(case)):
         yield finding
         reached = reached and (finding.check == "clock" or finding.state != "wrong")
     if not reached:
@@ -103,7 +107,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
 
 
 def _plan(case: Case) -> tuple[Federation | None, str]:
-    """Who should be allowed what; None where that cannot be told, and why."""
+    """Return the plan of access; or None, and the reason why it is unknown."""
     try:
         return case.plan(), ""
     except ShipError as error:
@@ -111,9 +115,9 @@ def _plan(case: Case) -> tuple[Federation | None, str]:
 
 
 def report(env: str, findings: list[Finding]) -> Result:
-    """The result: a line for each finding; 1 where one is wrong."""
+    """Return the result: a line for each finding, and exit code 1 if one is wrong."""
     bad = [finding for finding in findings if finding.state == "wrong"]
-    mends = list(dict.fromkeys(finding.mend for finding in bad))
+    fixes = list(dict.fromkeys(finding.fix for finding in bad))
     return Result(
         data={
             "environment": env,
@@ -123,10 +127,10 @@ def report(env: str, findings: list[Finding]) -> Result:
         table=Table(
             columns=["CHECK", "STATE", "FOUND"],
             rows=[
-                [one.check, one.state, f"{one.found} -> {one.mend}" if one.mend else one.found]
+                [one.check, one.state, f"{one.found} -> {one.fix}" if one.fix else one.found]
                 for one in findings
             ],
-            notes=["", "what mends it, in this order:", *mends] if mends else [],
+            notes=["", "To fix it, in this order:", *fixes] if fixes else [],
         ),
         code=1 if bad else 0,
     )

@@ -1,31 +1,22 @@
-"""Who is there and may what: accounts, permissions, the provider, and the roles that were given."""
+"""Checks of access: permissions, accounts, the provider, granted roles, GitHub variables."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from scripts.cloud.google import NotFound
 from scripts.config import pipelines
 from scripts.doctor.case import Case, grant
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
-from scripts.errors import ShipError
+from scripts.errors import ShipError, UsageError
 from scripts.setup import cloud, github, permissions, steps
-from scripts.setup.permissions import Binding, Federation, Provider, Resource
-
-
-class Need(NamedTuple):
-    """What a delivery asks for: on what, which permission, the role that has it, and what for."""
-
-    resource: Resource
-    permission: str
-    role: str
-    why: str
+from scripts.setup.permissions import Binding, Federation, Need, Provider, Resource
 
 
 def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
-    """Every service account is there."""
+    """Every service account exists."""
     missing = []
     for account in plan.accounts:
         try:
@@ -36,13 +27,13 @@ def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
             yield of_error("accounts", error, case.context(), looking=True)
             return
     if missing:
-        yield wrong("accounts", f"not there: {'; '.join(missing)}", _bootstrap(case))
+        yield wrong("accounts", f"do not exist: {'; '.join(missing)}", _bootstrap(case))
     else:
         yield ok("accounts", ", ".join(account.email for account in plan.accounts))
 
 
 def allowed(case: Case, plan: Federation | None) -> Iterator[Finding]:
-    """These credentials have every permission that a delivery by them will use."""
+    """These credentials have every permission that a delivery with them uses."""
     needs = needs_of(case, plan)
     missing: list[Need] = []
     for resource in dict.fromkeys(need.resource for need in needs):
@@ -56,77 +47,53 @@ def allowed(case: Case, plan: Federation | None) -> Iterator[Finding]:
             yield of_error("permissions", error, case.context())
             return
         missing += [need for need in wanted if need.permission not in held]
-    who = case.account or "whoever asks"
+    who = case.account or "the caller"
     kind = "serviceAccount" if who.endswith("gserviceaccount.com") else "user"
     planned = plan is not None and who in (plan.pusher.email, plan.deployer.email)
     for need in missing:
-        mend = _bootstrap(case) if planned else grant(need.resource, need.role, f"{kind}:{who}")
+        fix = _bootstrap(case) if planned else grant(need.resource, need.role, f"{kind}:{who}")
         found = f"{who} lacks {need.permission} on {need.resource.path}: {need.why}"
-        yield wrong("permissions", found, mend, "permission-denied")
+        yield wrong("permissions", found, fix, "permission-denied")
     if not missing:
-        yield ok("permissions", f"{who} has all {len(needs)} that a delivery asks for")
+        yield ok("permissions", f"{who} has all {len(needs)} that a delivery needs")
 
 
 def needs_of(case: Case, plan: Federation | None) -> list[Need]:
-    """What a delivery asks for, of the pusher, of the deployer, or of a person who is both."""
-    environment = case.environment
-    images, services = case.images, case.services
-    project = Resource(kind="project", project=environment.project)
-    write, read = permissions.ARTIFACT_WRITER, permissions.ARTIFACT_READER
-    pull = "artifactregistry.repositories.downloadArtifacts"
-    push = [
-        Need(images, "artifactregistry.repositories.uploadArtifacts", write, "pushes images"),
-        Need(images, pull, write, "reads back what was pushed"),
-    ]
-    developer, viewer = permissions.RUN_DEVELOPER, permissions.RUN_VIEWER
-    deploy = [
-        *(Need(one, "run.services.get", developer, "reads the service") for one in services),
-        *(Need(one, "run.services.update", developer, "deploys it") for one in services),
-        Need(project, "run.revisions.list", viewer, "lists revisions"),
-        Need(project, "run.revisions.get", viewer, "waits for a revision to start"),
-        Need(project, "logging.logEntries.list", permissions.LOGS, "shows log lines of failures"),
-        Need(images, pull, read, "Cloud Run asks it of whoever deploys"),
-    ]
-    try:
-        runs_as = permissions.of_account(permissions.runtime(case.pipeline))
-    except ShipError:
-        pass  # the files' own finding
-    else:
-        deploy.append(
-            Need(runs_as, "iam.serviceAccounts.actAs", permissions.ACT_AS, "deploys what runs so")
-        )
-    if environment.access == "private":
-        invoker = permissions.RUN_INVOKER
-        deploy += [Need(one, "run.routes.invoke", invoker, "checks it") for one in services]
-    if environment.after:
-        before = pipelines.load(case.root, case.pipeline.service, environment.after)
-        there = Resource(kind="project", project=before.environment.project)
-        why = f"sees that a digest has served in {environment.after}"
-        deploy += [
-            Need(there, permission, viewer, why)
-            for permission in ("run.services.get", "run.revisions.list")
-        ]
+    """Return what a delivery with these credentials needs.
+
+    That is what the pusher needs, what the deployer needs, or for a person both.
+    """
+    after = case.environment.after
     is_pusher = plan is not None and case.account == plan.pusher.email
     is_deployer = plan is not None and case.account == plan.deployer.email
+    push = permissions.push_needs(case.pipeline)
     if is_pusher and not is_deployer:
         return push
-    # In Cloud Build one identity is both.
-    if (is_deployer and not is_pusher) or environment.after:
+    try:
+        runs_as = permissions.runtime(case.pipeline)
+    except UsageError:
+        runs_as = None  # the check of the files reports it
+    deploy = permissions.deploy_needs(case.pipeline, runs_as)
+    if after:
+        earlier = pipelines.load(case.root, case.pipeline.service, after)
+        return [*deploy, *permissions.earlier_needs(earlier)]
+    # In Cloud Build one account is both.
+    if is_deployer and not is_pusher:
         return deploy
     return list({(need.resource, need.permission): need for need in [*deploy, *push]}.values())
 
 
 def provider(case: Case, plan: Federation) -> Iterator[Finding]:
-    """The workload identity provider is there, and lets in this repository's jobs alone."""
+    """The workload identity provider accepts this repository's jobs, and no others."""
     wanted = plan.provider
     if not plan.by_jobs:
-        yield ok("provider", "not needed: builds of Cloud Build speak as their account themselves")
+        yield ok("provider", "not needed: builds in Cloud Build run as their account")
         return
     try:
         found = case.google.get("iam", f"/v1/{wanted.name}")
         pool = case.google.get("iam", f"/v1/{wanted.pool_name}")
     except NotFound:
-        yield wrong("provider", f"there is no {wanted.name}", _bootstrap(case), "no-provider")
+        yield wrong("provider", f"{wanted.name} does not exist", _bootstrap(case), "no-provider")
         return
     except ShipError as error:
         yield of_error("provider", error, case.context(), looking=True)
@@ -143,26 +110,26 @@ def provider(case: Case, plan: Federation) -> Iterator[Finding]:
         of = case.repository
         yield ok(
             "provider",
-            f"lets in jobs of {of.owner}/{of.name} (repository {of.repository_id}, owner"
-            f" {of.owner_id}) on {permissions.BRANCH} alone",
+            f"accepts only jobs of {of.owner}/{of.name} (repository {of.repository_id}, owner"
+            f" {of.owner_id}) on {permissions.BRANCH}",
         )
 
 
 def _differences(wanted: Provider, found: dict[str, Any]) -> Iterator[str]:
-    """What a provider has otherwise than it should, a sentence each."""
+    """Yield a sentence for each way in which a provider differs from the plan."""
     issuer = (found.get("oidc") or {}).get("issuerUri")
     if issuer != wanted.issuer:
-        yield f"the provider takes tokens of {issuer}, and not of {wanted.issuer}"
+        yield f"the provider accepts tokens of {issuer}, not of {wanted.issuer}"
     if found.get("attributeMapping") != wanted.mapping:
-        yield "the provider maps other attributes than the roles are given to"
+        yield "the provider's attribute mapping is not the one that the roles are granted to"
     has = _parts(found.get("attributeCondition", ""))
     should = _parts(wanted.condition)
     lacking, extra = [p for p in should if p not in has], [p for p in has if p not in should]
     if lacking:
-        instead = f", but: {' && '.join(extra)}" if extra else ""
-        yield f"the provider's condition does not say {' && '.join(lacking)}{instead}"
+        instead = f" but has {' && '.join(extra)}" if extra else ""
+        yield f"the provider's condition lacks {' && '.join(lacking)}{instead}"
     elif extra:
-        yield f"the provider's condition also asks for {' && '.join(extra)}"
+        yield f"the provider's condition also requires {' && '.join(extra)}"
 
 
 def _parts(condition: str) -> list[str]:
@@ -170,7 +137,7 @@ def _parts(condition: str) -> list[str]:
 
 
 def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
-    """Every role that was planned is given, where it was planned."""
+    """Every planned role is granted."""
     policies: dict[Resource, dict[str, Any]] = {}
     missing: list[Binding] = []
     for binding in plan.bindings:
@@ -182,23 +149,23 @@ def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
             except ShipError as error:
                 yield of_error("roles", error, case.context(), looking=True)
                 return
-        if not steps.given(policies[binding.resource].get("bindings") or [], binding):
+        if not steps.granted(policies[binding.resource].get("bindings") or [], binding):
             missing.append(binding)
     for binding in missing:
         who = binding.member.rpartition("/attribute.")[2]
         found = f"{who} has no {binding.role} on {binding.resource.path}: {binding.why}"
         yield wrong("roles", found, _bootstrap(case))
     if not missing:
-        yield ok("roles", f"all {len(plan.bindings)} are given")
+        yield ok("roles", f"all {len(plan.bindings)} are granted")
 
 
 def variables(case: Case, plan: Federation) -> Iterator[Finding]:
-    """The variables that the workflows read are set at GitHub, where gh can tell."""
+    """The GitHub variables that the workflows read are set, if `gh` can read them."""
     assert case.repository is not None
     if not plan.by_jobs:
         return
     if not github.has_gh():
-        yield skipped("variables", "gh, which reads GitHub's variables, is not installed")
+        yield skipped("variables", "gh, which reads GitHub variables, is not installed")
         return
     try:
         missing = github.missing(
@@ -211,18 +178,18 @@ def variables(case: Case, plan: Federation) -> Iterator[Finding]:
         yield skipped("variables", error.message)
         return
     for command in missing:
-        yield wrong("variables", "GitHub does not know it yet", shlex.join(command))
+        yield wrong("variables", "not set at GitHub", shlex.join(command))
     if not missing:
-        yield ok("variables", "GitHub has all that the workflows read")
+        yield ok("variables", "all that the workflows read are set")
 
 
 def unplanned(case: Case, why: str) -> Iterator[Finding]:
-    """What cannot be looked at while it is not known which repository or project this is."""
+    """Report the checks that need the repository's or a project's number, which is unknown."""
     if why:
-        yield skipped("access", f"accounts, provider and roles are not looked at: {why}")
+        yield skipped("access", f"accounts, provider and roles are not checked: {why}")
     else:
-        number = f"the number of project {case.unnumbered[0]} is not for these credentials to see"
-        yield skipped("access", f"provider and roles are not looked at: {number}")
+        number = f"these credentials may not read the number of project {case.unnumbered[0]}"
+        yield skipped("access", f"provider and roles are not checked: {number}")
 
 
 def _bootstrap(case: Case) -> str:

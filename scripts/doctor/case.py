@@ -1,4 +1,4 @@
-"""What the checks know of each other's findings: the files, who asks, the plan of access."""
+"""What the checks share: the files, the caller, the plan of access."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scripts.cloud.google import Google
-from scripts.config import pipelines as config
+from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import ShipError, UsageError
 from scripts.setup import github, permissions, steps
@@ -15,7 +15,7 @@ from scripts.setup.permissions import Binding, Federation, Repository, Resource
 
 
 class Named(NamedTuple):
-    """The repository at GitHub as the command line names it, as far as it does."""
+    """The repository at GitHub, as far as the command line names it."""
 
     repository: str | None = None
     owner_id: int | None = None
@@ -23,14 +23,14 @@ class Named(NamedTuple):
 
 
 class Case:
-    """One examination.
+    """One run of the doctor.
 
     Attributes:
-        account: whose the credentials are; None until that is known, or where there are none.
-        numbers: project ID -> number, as far as they could be read.
-        repository: at GitHub; None where that is not known.
-        unknown: why it is not.
-        by_cloud_build: whether Cloud Build delivers, and not the jobs of GitHub.
+        account: the account that the credentials belong to; None until known, or without any.
+        numbers: project ID -> number, of those that could be read.
+        repository: at GitHub; None if unknown.
+        unknown: why the repository is unknown.
+        by_cloud_build: whether Cloud Build delivers, instead of GitHub's jobs.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Case:
         self.by_cloud_build = by_cloud_build
         self.pipeline = pipeline
         self.environment = pipeline.environment
-        # Nothing is ever written (I10).
+        # A doctor never writes (I10).
         self.google = Google(pipeline, dry_run=True)
         self.account: str | None = None
         self.numbers: dict[str, str] = {}
@@ -58,12 +58,12 @@ class Case:
 
     @property
     def takes_credentials(self) -> bool:
-        """Whether anybody has to be allowed anything here."""
+        """Whether the environment has access control at all."""
         return self.environment.credentials != "none"
 
     @property
     def images(self) -> Resource:
-        """The repository of Artifact Registry."""
+        """The repository in Artifact Registry."""
         return permissions.images(self.pipeline)
 
     @property
@@ -73,7 +73,7 @@ class Case:
 
     @property
     def projects(self) -> list[str]:
-        """The environment's project, and the one that holds the images."""
+        """The environment's project, and the project that holds the images."""
         return list(dict.fromkeys([self.environment.project, self.images.project]))
 
     @property
@@ -83,11 +83,10 @@ class Case:
         Raises:
             UsageError: a file is wrong.
         """
-        env = self.pipeline.env
-        return [config.load(self.root, name, env) for name in config.having(self.root, env)]
+        return pipelines.load_all(self.root, self.pipeline.env)
 
     def context(self) -> dict[str, str]:
-        """What `known.explain` may name, and the projects' numbers with their IDs."""
+        """Return the context for `known_errors.explain`, and project number -> ID."""
         named = {
             "where": self.pipeline.where,
             "env": self.pipeline.env,
@@ -99,20 +98,20 @@ class Case:
 
     @property
     def unnumbered(self) -> list[str]:
-        """The projects whose number could not be read: what it stands in cannot be compared."""
+        """The projects whose number is unknown: names that contain it cannot be compared."""
         return [project for project in self.projects if project not in self.numbers]
 
     def plan(self) -> Federation:
-        """Who should be allowed what in this environment.
+        """Return who should be allowed what in this environment.
 
         Raises:
-            UsageError: the repository's numbers are not known, or files are wrong.
+            UsageError: the repository's numbers are unknown, or a file is wrong.
         """
         if self.repository is None:
             raise UsageError(self.unknown)
-        pipelines = self.pipelines
+        declared = self.pipelines
         numbers = {**dict.fromkeys(self.projects, "0"), **self.numbers}
-        access = permissions.plan(self.repository, pipelines, config.earlier(pipelines), numbers)
+        access = permissions.plan(self.repository, declared, pipelines.earlier(declared), numbers)
         if self.by_cloud_build:
             return permissions.for_cloud_build(access, self.repository)
         return access
@@ -122,20 +121,20 @@ class Case:
         return self.google.get(resource.api, f"/v1/{resource.path}")
 
     def may(self, resource: Resource, permissions: list[str]) -> set[str]:
-        """Which permissions these credentials have on a resource, whether it is there or not."""
+        """Return which of the permissions these credentials have on a resource."""
         path = f"/v1/{resource.path}:testIamPermissions"
         answer = self.google.query(resource.api, path, {"permissions": permissions})
         return set(answer.get("permissions") or [])
 
 
 def grant(resource: Resource, role: str, member: str) -> str:
-    """The gcloud command that gives a role on a resource."""
+    """Return the gcloud command that grants a role on a resource."""
     binding = Binding(role=role, resource=resource, member=member, why="")
     return steps.policy_command("add", binding)
 
 
 def _repository(root: Path, named: Named) -> Repository:
-    """The repository at GitHub: as named, else a job's variables tell it, else origin and gh.
+    """Find the repository at GitHub: as named, else from a job's variables, else origin and gh.
 
     Source: https://docs.github.com/en/actions/reference/workflows-and-actions/variables.
     """

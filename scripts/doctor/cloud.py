@@ -1,4 +1,4 @@
-"""What can be looked at in the projects: APIs, registry, image, service, secrets."""
+"""Checks in the projects: APIs, registry, image, service, secrets."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from scripts.machine import git
 from scripts.release import manifest
 from scripts.release.state import condition
 from scripts.service.context import Context
+from scripts.setup import cloud as setup
 from scripts.setup import permissions, wanted
 from scripts.setup.permissions import Federation, Resource
 
 
 def projects(case: Case) -> Iterator[Finding]:
-    """The projects are there; learns their numbers, which the plan of access is made of."""
+    """The projects exist. Also notes their numbers, which the plan of access needs."""
     for project in case.projects:
         try:
-            # The one API that is always enabled.
-            path = f"/v1/projects/{project}/services/run.googleapis.com"
-            number = str(case.google.get("serviceusage", path)["name"]).split("/")[1]
+            number = setup.number(case.google, project)
         except ShipError as error:
-            # Whoever may view anything in a project may read its number there.
+            # Anyone who may view something in the project may read its number here.
             try:
                 path = f"/v1/projects/{project}"
                 number = str(case.google.get("cloudresourcemanager", path)["projectNumber"])
@@ -35,11 +34,11 @@ def projects(case: Case) -> Iterator[Finding]:
                 yield of_error("project", error, context, looking=True)
                 continue
         case.numbers[project] = number
-        yield ok("project", f"{project} is number {number}")
+        yield ok("project", f"{project} has number {number}")
 
 
 def apis(case: Case, plan: Federation) -> Iterator[Finding]:
-    """Every API that is used is enabled."""
+    """Every API that a delivery uses is enabled."""
     for project, wanted_ in wanted.apis(plan, case.pipelines).items():
         names = [f"projects/{project}/services/{name}" for name in wanted_]
         path = f"/v1/projects/{project}/services:batchGet"
@@ -58,18 +57,18 @@ def apis(case: Case, plan: Federation) -> Iterator[Finding]:
                 "api-disabled",
             )
         else:
-            yield ok("apis", f"all {len(found)} that are used are enabled in {project}")
+            yield ok("apis", f"all {len(found)} are enabled in {project}")
 
 
 def registry(case: Case) -> Iterator[Finding]:
-    """The repository that images are pushed to."""
+    """The repository for images exists, and is for Docker images."""
     images = case.images
     try:
         found = case.read(images)
     except NotFound:
         yield wrong(
             "registry",
-            f"there is no repository {case.environment.registry}",
+            f"the repository {case.environment.registry} does not exist",
             f"./ship bootstrap --env {case.pipeline.env}",
             "no-repository",
         )
@@ -80,16 +79,16 @@ def registry(case: Case) -> Iterator[Finding]:
     if found.get("format") != "DOCKER":
         yield wrong(
             "registry",
-            f"{case.environment.registry} holds {found.get('format')}, and no Docker images",
+            f"{case.environment.registry} is for {found.get('format')}, not for Docker images",
             f"name another one in pipelines/{case.pipeline.service}/{case.pipeline.env}.yaml",
         )
         return
     tags = (found.get("dockerConfig") or {}).get("immutableTags")
-    yield ok("registry", f"{case.environment.registry}{', tags never move' if tags else ''}")
+    yield ok("registry", f"{case.environment.registry}{', tags are immutable' if tags else ''}")
 
 
 def image(case: Case, context: Context) -> Iterator[Finding]:
-    """The image of the newest commit, if it has one: it is for the platform that is taken."""
+    """The image of the newest commit, if it has one, is for the environment's platform."""
     images = CommitImages(context.pipeline, context.google, context.root)
     try:
         commit = git.commit(case.root)
@@ -98,15 +97,15 @@ def image(case: Case, context: Context) -> Iterator[Finding]:
         yield of_error("image", error, case.context())
         return
     if found is None:
-        yield ok("image", f"commit {commit.short} has none yet")
+        yield ok("image", f"commit {commit.short} has no image yet")
     elif images.platform not in found.resolved.platforms:
         has = ", ".join(found.resolved.platforms) or "nothing"
         yield wrong(
             "image",
-            f"the image of commit {commit.short} is for {has}, and not for {images.platform}:"
-            " usually it was built on an Arm laptop",
-            f"make a new commit, then ./ship deliver {case.pipeline.where}: it builds for"
-            f" {images.platform} anywhere",
+            f"the image of commit {commit.short} is for {has}, not for {images.platform},"
+            " usually because it was built on an Arm laptop",
+            f"make a new commit, then ./ship deliver {case.pipeline.where}: it always builds for"
+            f" {images.platform}",
             "wrong-platform",
         )
     else:
@@ -114,7 +113,7 @@ def image(case: Case, context: Context) -> Iterator[Finding]:
 
 
 def services(case: Case) -> Iterator[Finding]:
-    """The service in each region: it is there, and its newest revision started."""
+    """The service exists in each region, and its newest revision started."""
     for resource in case.services:
         region = resource.location
         try:
@@ -132,10 +131,10 @@ def services(case: Case) -> Iterator[Finding]:
 def _absent(case: Case, region: str) -> Finding:
     where = f"{case.pipeline.service} in {case.environment.project}, {region}"
     if not case.takes_credentials:
-        return ok("service", f"there is no {where} yet: the first delivery makes it")
+        return ok("service", f"{where}: does not exist yet; the first delivery creates it")
     return wrong(
         "service",
-        f"there is no {where}: a deployer may not make one",
+        f"{where}: does not exist, and a deployer may not create it",
         f"./ship bootstrap --env {case.pipeline.env}",
     )
 
@@ -146,14 +145,14 @@ def _state(case: Case, region: str, service: dict[str, Any]) -> Finding:
         return ok("service", f"{case.pipeline.service} waits for its first delivery, {region}")
     ready = condition(service, "Ready")
     if ready.get("status") != "False":
-        return ok("service", f"{case.pipeline.service} is there, {region}")
-    message = ready.get("message", "it says no reason")
+        return ok("service", f"{case.pipeline.service} is ready, {region}")
+    message = ready.get("message", "Cloud Run gives no reason")
     failed = ShipError(message, f"./ship logs {case.pipeline.where}")
     return of_error("service", failed, case.context())
 
 
 def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterator[Finding]:
-    """Whether the service may be open to everybody, by a write that Cloud Run only tries."""
+    """A public service may be opened: asks Cloud Run with a write that is only validated."""
     metadata = service["metadata"]
     annotations = metadata.get("annotations") or {}
     is_open = annotations.get(manifest.INVOKER_CHECK) == "true"
@@ -167,11 +166,11 @@ def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterato
     except ApiError as error:
         yield of_error("access", error, case.context())
     else:
-        yield ok("access", "the service may be open to everybody")
+        yield ok("access", "the service may be open to everyone")
 
 
 def secrets(case: Case) -> Iterator[Finding]:
-    """Every secret that the manifest names is there, and has a value."""
+    """Every secret that the manifest names exists and has a value."""
     named = permissions.secrets(case.pipeline)
     for secret in named:
         name, project = secret.name, secret.project
@@ -181,7 +180,7 @@ def secrets(case: Case) -> Iterator[Finding]:
         except NotFound:
             yield wrong(
                 "secrets",
-                f"there is no secret {name} in {project}",
+                f"the secret {name} does not exist in {project}",
                 f"./ship bootstrap --env {case.pipeline.env}",
             )
             continue
@@ -202,4 +201,4 @@ def secrets(case: Case) -> Iterator[Finding]:
             state = str(version.get("state", "")).lower()
             yield wrong("secrets", f"the newest value of {name} is {state}", add)
     if not named:
-        yield skipped("secrets", "the manifest names none")
+        yield skipped("secrets", "the manifest names no secrets")

@@ -1,4 +1,4 @@
-"""What one check found, and how an error becomes a finding."""
+"""The result of one check, and how an error becomes one."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from scripts.errors import ShipError
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One line.
+    """One line of the report.
 
     Attributes:
-        check: what was looked at, one word.
-        state: "skipped" is what could not be looked at, for a reason that is no fault.
-        found: what is there, or what is wrong.
-        mend: the one command that mends it; "" unless something is wrong.
-        known: the name of the error in `known.TABLE`, if it is one.
+        check: the name of the check, one word.
+        state: "skipped" if the check could not run, and that is not a fault.
+        found: the current state, or the problem.
+        fix: the command or change that fixes the problem; "" without one.
+        known: the name of the error in `known_errors.TABLE`, if it is one.
     """
 
     check: str
     state: Literal["ok", "wrong", "skipped"]
     found: str
-    mend: str = ""
+    fix: str = ""
     known: str = ""
 
 
 def ok(check: str, found: str) -> Finding:
-    """Something is as it should be."""
+    """Report that something is right."""
     return Finding(check=check, state="ok", found=found)
 
 
-def wrong(check: str, found: str, mend: str, known: str = "") -> Finding:
-    """Something is not as it should be, and this mends it."""
-    return Finding(check=check, state="wrong", found=found, mend=mend, known=known)
+def wrong(check: str, found: str, fix: str, known: str = "") -> Finding:
+    """Report a problem and its fix."""
+    return Finding(check=check, state="wrong", found=found, fix=fix, known=known)
 
 
 def skipped(check: str, why: str) -> Finding:
-    """Something could not be looked at."""
+    """Report that a check could not run."""
     return Finding(check=check, state="skipped", found=why)
 
 
 def of_error(
     check: str, error: ShipError, context: dict[str, str], *, looking: bool = False
 ) -> Finding:
-    """An error as a finding, in the words of `known` where it is known.
+    """Report an error, with its explanation if it is known.
 
     Args:
-        check: what was looked at.
-        error: what came of it.
-        context: as for `known.explain`; a key that is a project's number holds its ID.
-        looking: the error came of looking at what a delivery does not look at: that these
-            credentials may not is no fault.
+        check: the name of the check.
+        error: the error that the check met.
+        context: as for `known_errors.explain`, and project number -> ID.
+        looking: whether a delivery does not read this: then it is not a fault that these
+            credentials may not.
     """
     explanation = known_errors.explain_error(error, **context)
     if explanation:
@@ -63,16 +63,16 @@ def of_error(
         explanation = _named(explanation, names)
     denied = isinstance(error, ApiError) and error.code == 403
     if looking and denied and (explanation is None or explanation.name == "permission-denied"):
-        says = explanation.says if explanation else error.message
-        return skipped(check, f"not for these credentials to see: {says}")
+        problem = explanation.means if explanation else error.message
+        return skipped(check, f"these credentials may not read it: {problem}")
     if explanation:
-        return wrong(check, explanation.says, explanation.mend, explanation.name)
+        return wrong(check, explanation.means, explanation.fix, explanation.name)
     return wrong(check, error.message, error.hint or "")
 
 
 def _named(explanation: Explanation, names: dict[str, str]) -> Explanation:
-    """An explanation with the projects' IDs in the place of their numbers."""
-    says, mend = explanation.says, explanation.mend
+    """Replace project numbers by IDs: Google's errors name projects by number."""
+    means, fix = explanation.means, explanation.fix
     for number, name in names.items():
-        says, mend = says.replace(number, name), mend.replace(number, name)
-    return Explanation(name=explanation.name, says=says, mend=mend)
+        means, fix = means.replace(number, name), fix.replace(number, name)
+    return Explanation(name=explanation.name, means=means, fix=fix)

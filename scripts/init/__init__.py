@@ -1,10 +1,10 @@
-"""Make a fork yours: service name, projects, region, repository; or adopt a service that runs.
+"""Make a fork yours: set its service name, projects, region and repository, or adopt a service.
 
-Asks what is not given, shows the difference, asks once more, and writes pipelines/ in one step.
-Run it again whenever one of the answers changes. The service's code stays where it is, in app/.
+Asks for what the options do not give, shows the difference, asks for confirmation, and writes
+pipelines/ in one step. Run it again to change an answer. The service's code stays in app/.
 
---from-service reads a service from Cloud Run and writes the files that describe it: the first
-./ship plan shows no change.
+--from-service reads a running service from Cloud Run and writes the files that describe it. After
+that, ./ship plan shows no change.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
+
 from scripts.command import options
 from scripts.command.call import Call
 from scripts.command.options import Yes, option
@@ -20,12 +22,27 @@ from scripts.config import pipelines
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError, did_you_mean
 from scripts.init import adopt, fork, forms, questions, tree
+from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers, Fork
 from scripts.init.tree import Files
 from scripts.machine import git
+from scripts.template import record
 
-Planned = tuple[Files, dict[str, str], list[str], list[str]]
-"""The files that shall be, new path -> old path, what to say then, and what not to show (I9)."""
+
+class _Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """What init is about to write.
+
+    Attributes:
+        files: the new files.
+        renamed: new path -> old path.
+        notes: lines to print after the files are written.
+        hidden: values that must not be printed (I9).
+    """
+
+    files: Files
+    notes: list[str]
+    renamed: dict[str, str] = {}
+    hidden: list[str] = []
 
 
 class Options(options.Options, frozen=True, kw_only=True):
@@ -36,11 +53,11 @@ class Options(options.Options, frozen=True, kw_only=True):
     ] = ()
     environments: Annotated[
         str | None,
-        option("--environments", metavar="A,B", help="in the order in which a commit meets them"),
+        option("--environments", metavar="A,B", help="in the order in which a commit passes them"),
     ] = None
     region: Annotated[
         str | None,
-        option("--region", metavar="R[,R]", help="in the order in which they are released"),
+        option("--region", metavar="R[,R]", help="in the order in which they get a release"),
     ] = None
     registry: Annotated[
         str | None,
@@ -81,39 +98,40 @@ def run(options: Options, call: Call) -> int:
         before = tree.read(root)
         for path in before:
             if path.endswith((".yaml", ".yml")):
-                YamlFile(root / path, path)  # what is no YAML is said with its line
-        name = options.from_service
-        after, renamed, said, hidden = (
-            _adopted(options, name, root, before) if name else _renamed(options, root, before)
-        )
-        lines = tree.diff(before, after, renamed)
-        for value in hidden:
-            lines = [line.replace(value, "(not shown)") for line in lines]
+                YamlFile(root / path, path)  # raises an error that names the line
+        if options.from_service:
+            planned = _adopted(options, options.from_service, root, before)
+        else:
+            planned = _renamed(options, root, before)
+        lines = tree.diff(before, planned.files, planned.renamed)
+        for value in planned.hidden:
+            lines = [line.replace(value, "(hidden)") for line in lines]
         if not lines:
-            print("nothing to change: the files say so already")
+            print("nothing to change: the files have these values already")
             return 0
-        tree.stage(root, scratch, before, after)
+        tree.stage(root, scratch, before, planned.files)
         print("\n".join(lines), flush=True)
         if options.dry_run:
             print("dry run: nothing was written")
             return 0
         if not options.yes:
-            questions.confirm("Write this?")
-        tree.put(root, scratch, before, after)
-    print("\n".join(["", *said]))
+            questions.confirm("Write these changes?")
+        record.start(root)
+        tree.put(root, scratch, before, planned.files)
+    print("\n".join(["", *planned.notes]))
     return 0
 
 
-def _renamed(options: Options, root: Path, files: Files) -> Planned:
-    """The files of the service that is there, with the answers in them."""
-    there = Fork(files, _which(root, options.service))
+def _renamed(options: Options, root: Path, files: Files) -> _Planned:
+    """Plan the current service's files with the answers in them."""
+    current = Fork(files, _which(root, options.service))
     repository = _repository(options.repository, root)
-    suggested = _suggestion(there, repository, root)
+    suggested = _suggestion(current, repository, root)
     service = questions.ask("Service name", "SERVICE", forms.service, options.service, suggested)
-    given = forms.of_each(list(options.project))
-    known = list(there.projects) + [env for env in given if env not in there.projects]
+    given = forms.of_each(options.project)
+    known = list(current.projects) + [env for env in given if env not in current.projects]
     names = questions.ask(
-        "Environments, in the order in which a commit meets them", "--environments",
+        "Environments, in the order in which a commit passes them", "--environments",
         forms.environments, options.environments, ",".join(known),
     )  # fmt: skip
     stray = [env for env in given if env not in names]
@@ -122,44 +140,43 @@ def _renamed(options: Options, root: Path, files: Files) -> Planned:
             f"--project {stray[0]}={given[stray[0]]}: no such environment",
             did_you_mean(stray[0], names, "environments"),
         )
-    projects = {env: _project(there, env, given.get(env)) for env in names}
-    now = there.regions
-    regions = None
-    if options.region or now or not there.projects:
-        regions = questions.ask(
-            "Region", "--region", forms.regions, options.region, ",".join(now) if now else None
-        )
-    wanted = there.default_registry(list(projects.values()), regions)
+    projects = {env: _project(current, env, given.get(env)) for env in names}
+    regions = _regions(current, options.region)
     registry = options.registry and forms.registry(options.registry)
-    if wanted and not registry:
+    suggested = current.default_registry(list(projects.values()), regions)
+    if suggested and not registry:
         registry = questions.ask(
-            "Registry of the images", "--registry", forms.registry, None, wanted
+            "Registry of the images", "--registry", forms.registry, None, suggested
         )
-    source = forms.folder(options.source) if options.source else there.source
+    source = forms.folder(options.source) if options.source else current.source
     answers = Answers(
         service=service, source=source, projects=projects, regions=regions, registry=registry,
         repository=repository,
     )  # fmt: skip
-    if service != there.service and (root / "pipelines" / service).exists():
+    if service != current.service and (root / "pipelines" / service).exists():
         raise UsageError(f"pipelines/{service}/ exists already: it is another service")
-    after, renamed = there.says(answers)
-    return after, renamed, _next(root, source, repository, next(iter(projects), None)), []
+    made, renamed = current.with_answers(answers)
+    notes = _next(root, source, repository, next(iter(projects), None))
+    return _Planned(files=made, renamed=renamed, notes=notes)
 
 
-def _adopted(options: Options, running_name: str, root: Path, files: Files) -> Planned:
-    """The files with a service in them that runs already."""
+def _adopted(options: Options, running_name: str, root: Path, files: Files) -> _Planned:
+    """Plan the files with a running service in them."""
     name = forms.service(running_name)
     if options.service not in (None, name):
         raise UsageError(
-            f"a service keeps its name: {name}, not {options.service}",
+            f"an adopted service keeps its name: {name}, not {options.service}",
             f"./ship init --from-service {name} --region R --project P",
         )
     if len(options.project) != 1 or options.region is None:
-        raise UsageError("--from-service needs --region R and --project P, one of each")
+        raise UsageError("--from-service needs --region R and --project P, each once")
     regions = forms.regions(options.region)
     if len(regions) != 1:
-        raise UsageError(f"--region {options.region}: one region; add others to the file later")
-    env = options.env if options.env == fork.LOCAL else forms.environment(options.env)
+        raise UsageError(
+            f"--region {options.region}: --from-service reads one region",
+            "add the other regions to the environment's file later",
+        )
+    env = options.env if options.env == LOCAL else forms.environment(options.env)
     running = adopt.find(
         root, files, name=name, env=env, project=forms.project(options.project[0]),
         region=regions[0],
@@ -167,24 +184,26 @@ def _adopted(options: Options, running_name: str, root: Path, files: Files) -> P
     adopt.check(running)
     source = options.source and forms.folder(options.source)
     source = source or adopt.folder_of(root, files, name)
-    after, renamed = adopt.says(files, running, source)
-    said = [
-        f"WARNING: {variable} is a plain variable and sounds like a secret: keep it in Secret"
-        " Manager, and out of git"
+    where = name if env == pipelines.DEFAULT_ENV else f"{name} --env {env}"
+    notes = [
+        f"WARNING: {variable} is a plain variable and its name sounds like a secret: keep it in"
+        " Secret Manager, and out of git"
         for variable in running.sounds_secret
     ]
-    where = name if env == pipelines.DEFAULT_ENV else f"{name} --env {env}"
-    said += [
-        f"what runs is what the files say: ./ship plan {where}",
-        f"pipelines/{name}/smoke.yaml must name the path that tells the commit",
+    notes += [
+        f"the files describe what runs. To compare: ./ship plan {where}",
+        f"set the path that returns the commit in pipelines/{name}/smoke.yaml",
+        *_next(root, source, _repository(options.repository, root), env),
     ]
-    repository = _repository(options.repository, root)
-    said += _next(root, source, repository, env)
-    return after, renamed, said, list(running.sounds_secret.values())
+    return _Planned(
+        files=adopt.adopted(files, running, source),
+        notes=notes,
+        hidden=list(running.sounds_secret.values()),
+    )
 
 
 def _which(root: Path, wanted: str | None) -> str:
-    """The service that is meant: the one of that name, else the only one."""
+    """Return the name of the service to change: the wanted one, else the only one."""
     known = pipelines.services(root)
     if wanted in known:
         return str(wanted)
@@ -195,29 +214,34 @@ def _which(root: Path, wanted: str | None) -> str:
     raise UsageError(f"name the service: {', '.join(known)}")
 
 
-def _project(there: Fork, env: str, given: str | None) -> str:
-    now = there.projects.get(env)
-    default = None if now in fork.SAMPLE_PROJECTS else now
+def _project(current: Fork, env: str, given: str | None) -> str:
+    project = current.projects.get(env)
+    default = None if project in fork.SAMPLE_PROJECTS else project
     return questions.ask(
-        f"Project id of {env}", f"--project {env}=ID", forms.project, given, default
+        f"Project ID of {env}", f"--project {env}=ID", forms.project, given, default
     )
 
 
+def _regions(current: Fork, given: str | None) -> list[str] | None:
+    """Return the regions of every environment; None if they differ and shall stay."""
+    if not given and not current.regions and current.projects:
+        return None
+    default = ",".join(current.regions) if current.regions else None
+    return questions.ask("Region", "--region", forms.regions, given, default)
+
+
 def _repository(given: str | None, root: Path) -> str | None:
-    """OWNER/NAME on GitHub; None where nobody says."""
-    origin = git.origin(root)
-    default = None
-    if origin.startswith("https://github.com/"):
-        default = origin.removeprefix("https://github.com/")
+    """Return OWNER/NAME on GitHub; None if it is unknown and there is no terminal to ask at."""
+    default = git.github_name(root)
     if given is None and default is None and not sys.stdin.isatty():
         return None
     return questions.ask("GitHub repository", "--repository", forms.repository, given, default)
 
 
-def _suggestion(there: Fork, repository: str | None, root: Path) -> str | None:
-    """What a service is called if nobody says; of the sample nothing is taken over unasked."""
-    if not there.is_sample:
-        return there.service
+def _suggestion(current: Fork, repository: str | None, root: Path) -> str | None:
+    """Return the name to suggest for the service; None for the sample without a terminal."""
+    if not current.is_sample:
+        return current.service
     if not sys.stdin.isatty():
         return None
     name = (repository or root.name).rpartition("/")[2].lower().replace("_", "-")
@@ -228,14 +252,14 @@ def _suggestion(there: Fork, repository: str | None, root: Path) -> str | None:
 
 
 def _next(root: Path, source: str, repository: str | None, env: str | None) -> list[str]:
-    """What to type now."""
-    said = []
+    """Return what to do next, one line each."""
+    todo = []
     if not (root / source / "Dockerfile").is_file():
-        said.append(f"put the service's code and its Dockerfile in {source}/")
-    if repository and git.origin(root) != f"https://github.com/{repository}":
+        todo.append(f"put the service's code and its Dockerfile into {source}/")
+    if repository and git.github_name(root) != repository:
         verb = "set-url" if git.has_origin(root) else "add"
-        said.append(f"git remote {verb} origin https://github.com/{repository}.git")
-    said += ["git add -A && git commit -m 'Make it ours'", "./ship up, then ./ship deliver"]
+        todo.append(f"git remote {verb} origin https://github.com/{repository}.git")
+    todo += ["git add -A && git commit -m 'Make it ours'", "./ship up, then ./ship deliver"]
     if env and env != pipelines.DEFAULT_ENV:
-        said.append(f"then, for the cloud: docs/fork.md; ./ship deliver --env {env}")
-    return ["next:", *(f"  {line}" for line in said)]
+        todo.append(f"then, for Google Cloud: docs/fork.md; ./ship deliver --env {env}")
+    return ["next:", *(f"  {line}" for line in todo)]

@@ -1,4 +1,4 @@
-"""A service that runs already, as files: its manifest, its environment, its first smoke checks."""
+"""Turn a running service into files: its manifest, its environment, its first smoke checks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import yaml
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
 from scripts.config import yamledit
-from scripts.config.formats import Environment
+from scripts.config.formats import GRADUAL, Environment
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError
-from scripts.init import fork
+from scripts.init import environments, fork
+from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers
 from scripts.init.tree import Files
 from scripts.release.declared import declared
@@ -25,14 +26,14 @@ _REGISTRY = re.compile(r"([a-z0-9-]+-docker\.pkg\.dev/[a-z0-9][a-z0-9.:-]*/[a-z0
 _SECRET = re.compile(r"PASS|SECRET|TOKEN|PRIVATE|CREDENTIAL|API_?KEY", re.IGNORECASE)
 
 _HEAD = """\
-# The Cloud Run manifest of this service, adopted from what ran in {project}, {region}.
-# Its image is the placeholder 'app': the commit's own takes its place. What differs between
-# environments stands in their own files; traffic and revision names are decided by releases.
+# The Cloud Run manifest of this service, adopted from {project}, {region}.
+# The image 'app' is a placeholder for the commit's own. Each environment's file holds what differs
+# there. Releases decide about traffic and revision names.
 """
 _SMOKE = """\
-# What a revision must answer at its own URL before it gets traffic, and again after each step.
-# The first check is always made: the URL answers with the commit that was built, in a JSON field.
-# The build passes COMMIT_SHA as a build argument; name here the path that tells it.
+# The checks that a revision must pass at its own URL before it gets traffic, and after each step.
+# The first check always runs: the URL must answer with the commit that was built, in a JSON field.
+# The build passes COMMIT_SHA as a build argument. Set the path that returns it.
 - name: commit
   path: /version
   expect: {commit: commit} # the JSON field that holds the commit's SHA
@@ -40,14 +41,21 @@ _SMOKE = """\
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A service as it was found, and where."""
+    """A running service.
+
+    Attributes:
+        service: the Knative Service.
+        env: the name of its environment.
+        project: its project's ID.
+        region: its region.
+        open_to_all: whether its IAM policy lets everyone invoke it.
+    """
 
     service: Object
     env: str
     project: str
     region: str
     open_to_all: bool
-    """Whether its IAM policy lets everybody invoke it."""
 
     @property
     def name(self) -> str:
@@ -67,26 +75,26 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def registry(self) -> str:
-        """Where its images are, if that is an Artifact Registry; else where they are to be."""
+        """The repository of its image; a new one if that is not in Artifact Registry."""
         found = _REGISTRY.match(str(image_of(self.service["spec"]["template"])))
         return found[1] if found else f"{self.region}-docker.pkg.dev/{self.project}/services"
 
 
 def find(root: Path, files: Files, *, name: str, env: str, project: str, region: str) -> Running:
-    """Read a service over the API.
+    """Read a service from Cloud Run.
 
     Args:
         root: the repository.
-        files: what `tree.read` found: the environment `local` is reached as its file says.
+        files: the result of `tree.read`; the file of `local` says how to reach it.
         name: the service's name.
-        env: what its environment is to be called.
-        project: the project's id.
+        env: the name that its environment gets.
+        project: the project's ID.
         region: its region.
 
     Raises:
-        Failed: there is no such service.
+        Failed: the service does not exist.
     """
-    local = yaml.safe_load(_local(files, region)) if env == fork.LOCAL else {}
+    local = yaml.safe_load(_local(files, region)) if env == LOCAL else {}
     kept = ("endpoint", "credentials", "builder", "platform")
     environment = msgspec.convert(
         {
@@ -105,7 +113,7 @@ def find(root: Path, files: Files, *, name: str, env: str, project: str, region:
     service = CloudRun(google, pipeline, region).service()
     if service is None:
         raise Failed(
-            f"there is no service {name} in {project}, {region}",
+            f"the service {name} does not exist in {project}, {region}",
             f"gcloud run services list --project {project}",
         )
     return Running(
@@ -115,7 +123,7 @@ def find(root: Path, files: Files, *, name: str, env: str, project: str, region:
 
 
 def _open_to_all(google: Google, parent: str, name: str) -> bool:
-    """Whether allUsers may invoke it; False where that may not be read."""
+    """Return whether allUsers may invoke the service; False if the policy may not be read."""
     try:
         policy = google.get("run", f"{parent}/services/{name}:getIamPolicy")
     except ShipError:
@@ -126,16 +134,13 @@ def _open_to_all(google: Google, parent: str, name: str) -> bool:
     )
 
 
-def says(files: Files, running: Running, source: str) -> tuple[Files, dict[str, str]]:
-    """The files with the service adopted; the sample's go if they are still the sample's.
+def adopted(files: Files, running: Running, source: str) -> Files:
+    """Return the files with the service in them, and without the sample's own.
 
     Args:
-        files: what `tree.read` found.
-        running: the service as it was found.
+        files: the result of `tree.read`.
+        running: the service.
         source: the folder that it is built from.
-
-    Returns:
-        The files, and which of them comes from which: nothing is renamed.
     """
     folder = f"pipelines/{running.name}"
     made = dict(files)
@@ -153,15 +158,15 @@ def says(files: Files, running: Running, source: str) -> tuple[Files, dict[str, 
         head = _HEAD.format(project=running.project, region=running.region)
         made[path] = fork.with_source(head + _dump(manifest), answers)
     made.setdefault(f"{folder}/smoke.yaml", _smoke(manifest))
-    if running.env != fork.LOCAL:
-        made.setdefault(f"{folder}/{fork.LOCAL}.yaml", _local(files, running.region))
+    if running.env != LOCAL:
+        made.setdefault(f"{folder}/{LOCAL}.yaml", _local(files, running.region))
     path = f"{folder}/{running.env}.yaml"
     made[path] = _environment(made.get(path), running, account, files)
-    return fork.with_triggers(made, running.name), {}
+    return fork.with_triggers(made, running.name)
 
 
 def _manifest(running: Running) -> tuple[Object, str | None]:
-    """The manifest, and the account that it runs as: that is the environment's."""
+    """Return the manifest, and the account that the service runs as, for the environment's file."""
     manifest = declared(running.service)
     account = manifest["spec"]["template"]["spec"].pop("serviceAccountName", None)
     return manifest, account
@@ -176,7 +181,7 @@ def _dump(manifest: Object) -> str:
 
 
 def _smoke(manifest: Object) -> str:
-    """The commit's check, and what its own probes ask."""
+    """Return a check of the commit, and one of the path that its probes request."""
     container = serving_container(manifest["spec"]["template"]["spec"])
     probes = (container.get(kind) or {} for kind in ("livenessProbe", "startupProbe"))
     paths = [(probe.get("httpGet") or {}).get("path") for probe in probes]
@@ -184,64 +189,56 @@ def _smoke(manifest: Object) -> str:
     return _SMOKE + (f"- name: health\n  path: {yamledit.scalar(path)}\n" if path else "")
 
 
-def _environment(there: str | None, running: Running, account: str | None, files: Files) -> str:
+def _environment(current: str | None, running: Running, account: str | None, files: Files) -> str:
     annotations = running.service["metadata"].get("annotations") or {}
     public = annotations.get(INVOKER_CHECK) == "true"
     access = "public" if public else "private"
-    if there is not None:
-        text = yamledit.replace(there, ["project"], yamledit.scalar(running.project))
+    if current is not None:
+        text = yamledit.replace(current, ["project"], yamledit.scalar(running.project))
         regions = yamledit.get(text, ["regions"]) or []
         if running.region not in regions:
-            text = fork.with_regions(text, [running.region])
+            text = environments.with_regions(text, [running.region])
         return yamledit.replace(text, ["access"], access)
-    note = "its IAM policy lets everybody in all the same" if running.open_to_all else ""
-    if running.env == fork.LOCAL:
+    note = "but its IAM policy lets everyone in" if running.open_to_all else ""
+    if running.env == LOCAL:
         text = _local(files, running.region)
         text = yamledit.replace(text, ["project"], yamledit.scalar(running.project))
         text = yamledit.replace(text, ["access"], access)
-        return text if account is None else text + _overlay(account)
-    text = fork.environment(
+        return environments.with_account(text, account) if account else text
+    return environments.new(
         project=running.project, regions=[running.region], registry=running.registry,
-        access=access, access_note=note, account=account,
+        access=access, access_note=note, confirm=True, rollout=GRADUAL, account=account,
     )  # fmt: skip
-    steps = "rollout:\n  steps: [10, 50, 100]\n  bake: 5m"
-    return text.replace("rollout:\n  steps: [100]", f"confirm: true\n{steps}")
-
-
-def _overlay(account: str) -> str:
-    return f"overlay:\n  spec:\n    template:\n      spec:\n        serviceAccountName: {account}\n"
 
 
 def _local(files: Files, region: str) -> str:
-    """The local environment's file: as another service has it, else as the template has it."""
-    found = [text for path, text in files.items() if path.endswith(f"/{fork.LOCAL}.yaml")]
+    """Return the local environment's file: another service's, else the template's."""
+    found = [text for path, text in files.items() if path.endswith(f"/{LOCAL}.yaml")]
     if not found:
-        return fork.LOCAL_FILE.format(region=region)
+        return environments.new_local(region)
     text = yamledit.remove(found[0], ["overlay"])
-    answers = Answers(service="x", source="x", projects={}, regions=[region])
-    return fork.follow_regions(text, answers)
+    return environments.local_with_regions(text, [region])
 
 
 def folder_of(root: Path, files: Files, name: str) -> str:
-    """Where the code of an adopted service is: its own folder, else the sample's place."""
+    """Return the folder of an adopted service's code: its own, else the sample's."""
     if (root / name).is_dir():
         return name
-    there = fork.Fork(files, name)
     if f"pipelines/{name}/service.yaml" in files:
-        return there.source
+        return fork.Fork(files, name).source
     sample = fork.Fork(files, fork.SAMPLE_SERVICE)
     return sample.source if sample.is_sample else name
 
 
 def check(running: Running) -> None:
-    """Refuse what one container cannot stand for.
+    """Refuse a service that has no image of its own.
 
     Raises:
-        Refused: the service runs functions or images of Google's own building.
+        Refused: Cloud Run builds the service from source, as a function.
     """
     annotations = running.service["metadata"].get("annotations") or {}
     if "run.googleapis.com/build-function-target" in annotations:
         raise Refused(
             f"{running.name} is a function that Cloud Run builds from source",
-            "Shipway delivers images: it needs a Dockerfile of its own",
+            "Shipway delivers images: give it a Dockerfile, and deploy it as a container first",
         )

@@ -1,7 +1,7 @@
-"""A fork's names: what the files say now, and the same files with other answers. Pure.
+"""A fork's names: as its files have them, and the same files with other answers. Pure.
 
-Each fact stands in one place: the service's name is its folder's in pipelines/ (and
-the manifest's), a project is in its environment's file. Only values change: comments stay.
+Each fact has one place: the service's name is its folder's in pipelines/ (and the manifest's), a
+project is in its environment's file. Only values change, so comments stay.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import msgspec
 import yaml
 
 from scripts.config import yamledit
-from scripts.init import triggers
+from scripts.config.formats import AT_ONCE, GRADUAL
+from scripts.init import environments, triggers
+from scripts.init.environments import LOCAL
 from scripts.init.tree import Files
 from scripts.release.manifest import SOURCE
 
-LOCAL = "local"
 SAMPLE_SERVICE = "app"
 SAMPLE_PROJECTS = ("acme-staging", "acme-prod", "acme-ops")
 _NO_OWNER = re.compile(r"@OWNER(?=/)")
@@ -27,23 +28,30 @@ _LONGEST_ACCOUNT = 30
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    """What the files are to say."""
+    """The values that the files get.
+
+    Attributes:
+        service: the service's name.
+        source: the folder that is built.
+        projects: environment -> project ID, in the order in which a commit passes them; not local.
+        regions: the regions of every environment; None keeps them.
+        registry: the registry of every environment; None keeps it.
+        repository: OWNER/NAME at GitHub, if known.
+    """
 
     service: str
     source: str
     projects: dict[str, str]
-    """Environment -> project id, in the order in which a commit meets them; without local."""
     regions: list[str] | None = None
-    """None: as they are."""
     registry: str | None = None
     repository: str | None = None
 
 
 class Fork:
-    """One service of the repository, as its files name it now.
+    """One service of the repository, with the names that its files have.
 
     Args:
-        files: what `tree.read` found.
+        files: the result of `tree.read`.
         service: the service's name.
     """
 
@@ -63,7 +71,7 @@ class Fork:
         return sorted(name for name in names if name not in ("service", "smoke", LOCAL))
 
     def _in_order(self, names: list[str]) -> list[str]:
-        """Each environment after the one that a commit meets first."""
+        """Sort the environments: each after the one that `after` names."""
         ordered: list[str] = []
         while len(ordered) < len(names):
             rest = [name for name in names if name not in ordered]
@@ -76,13 +84,13 @@ class Fork:
 
     @property
     def regions(self) -> list[str] | None:
-        """The regions of every environment; None where they differ."""
+        """The regions of every environment; None if they differ."""
         regions: list[str] | None = self._same("regions")
         return regions
 
     @property
     def registry(self) -> str | None:
-        """The registry of every environment; None where they differ."""
+        """The registry of every environment; None if they differ."""
         registry: str | None = self._same("registry")
         return registry
 
@@ -92,11 +100,16 @@ class Fork:
 
     @property
     def is_sample(self) -> bool:
-        """Whether the files still carry the sample's projects."""
+        """Whether the files still have the sample's projects."""
         return any(project in SAMPLE_PROJECTS for project in self.projects.values())
 
     def default_registry(self, projects: list[str], regions: list[str] | None) -> str | None:
-        """The registry for these projects and regions, unless the files name one that fits."""
+        """Return the registry to suggest; None if the files' own ones may stay.
+
+        Args:
+            projects: the environments' projects, in order.
+            regions: the regions; None if the files' own stay.
+        """
         host, _, rest = (self.registry or "").partition("/")
         project, _, name = rest.partition("/")
         if not project and (self.projects or not projects or not regions):
@@ -108,11 +121,11 @@ class Fork:
             host = f"{regions[0]}-docker.pkg.dev"
         return f"{host}/{project}/{name or 'services'}"
 
-    def says(self, answers: Answers) -> tuple[Files, dict[str, str]]:
-        """The files with other answers.
+    def with_answers(self, answers: Answers) -> tuple[Files, dict[str, str]]:
+        """Return the files with other answers.
 
         Returns:
-            The files, and which of them comes from which: new path -> old path.
+            The files, and the renamed ones: new path -> old path.
         """
         folder = f"pipelines/{answers.service}"
         made: Files = {}
@@ -136,7 +149,7 @@ class Fork:
             if env == "service":
                 text = self._manifest(text, answers)
             elif env == LOCAL:
-                text = follow_regions(text, answers)
+                text = environments.local_with_regions(text, answers.regions)
             elif env != "smoke":
                 text = self._environment(text, env, answers)
             made[new] = text
@@ -155,14 +168,13 @@ class Fork:
     def _environment(self, text: str, env: str, answers: Answers) -> str:
         project, old = answers.projects[env], self.projects[env]
         text = yamledit.replace(text, ["project"], yamledit.scalar(project))
-        text = with_regions(text, answers.regions)
+        text = environments.with_regions(text, answers.regions)
         if answers.registry and yamledit.get(text, ["registry"]) != answers.registry:
             text = yamledit.replace(text, ["registry"], answers.registry)
         after = yamledit.get(text, ["after"])
         earlier = list(answers.projects)[: list(answers.projects).index(env)]
         if after is None and earlier and earlier[-1] not in self.projects:
-            line = f"after: {earlier[-1]} # the digest that served there"
-            text = yamledit.insert_after(text, ["registry"], line)
+            text = yamledit.insert_after(text, ["registry"], environments.after_line(earlier[-1]))
         elif after is not None and after not in answers.projects:
             text = (
                 yamledit.replace(text, ["after"], earlier[-1])
@@ -184,25 +196,26 @@ class Fork:
         access = (self._get(first, ["access"]) if first else None) or "private"
         regions = answers.regions or (self._get(first, ["regions"]) if first else None)
         registry = answers.registry or (self._get(first, ["registry"]) if first else None)
-        return environment(
+        return environments.new(
             project=project, regions=regions or [], registry=str(registry), after=before,
-            access=access, account=f"{runtime_account(answers.service)}@{project}",
+            access=access, confirm=before is not None, rollout=GRADUAL if before else AT_ONCE,
+            account=f"{runtime_account(answers.service)}@{project}.iam.gserviceaccount.com",
         )  # fmt: skip
 
 
 def with_triggers(files: Files, service: str) -> Files:
-    """The files with the triggers' jobs for the service's environments; for one service only."""
-    there = [path for path in files if re.fullmatch(r"pipelines/[^/]+/service\.yaml", path)]
-    if there != [f"pipelines/{service}/service.yaml"]:
+    """Return the files with triggers for the service's environments, if it is the only service."""
+    manifests = [path for path in files if re.fullmatch(r"pipelines/[^/]+/service\.yaml", path)]
+    if manifests != [f"pipelines/{service}/service.yaml"]:
         return files
     made = Fork(files, service)
     after = {env: yamledit.get(files[f"pipelines/{service}/{env}.yaml"], ["after"])
              for env in made.projects}  # fmt: skip
-    return triggers.follow(files, after)
+    return triggers.of_a_fork(triggers.follow(files, after))
 
 
 def runtime_account(service: str) -> str:
-    """The name of the service account that a service runs as.
+    """Return the name of the service account that a service runs as.
 
     Source: https://cloud.google.com/iam/docs/service-accounts-create (6 to 30 characters)
     """
@@ -211,13 +224,13 @@ def runtime_account(service: str) -> str:
 
 
 def with_source(text: str, answers: Answers) -> str:
-    """The manifest, saying which folder it delivers where that is not the one of its name."""
+    """Return the manifest, with an annotation if the folder that is built has another name."""
     path = ["metadata", "annotations", SOURCE]
-    there = yamledit.get(text, path)
+    current = yamledit.get(text, path)
     wanted = answers.source if answers.source != answers.service else None
-    if there == wanted:
+    if current == wanted:
         return text
-    if there is not None and wanted is not None:
+    if current is not None and wanted is not None:
         return yamledit.replace(text, path, yamledit.scalar(wanted))
     if wanted is None:
         only = len(yamledit.get(text, path[:-1])) == 1
@@ -230,99 +243,21 @@ def with_source(text: str, answers: Answers) -> str:
     first = next(iter(annotations))
     line = f"{SOURCE}: {yamledit.scalar(wanted)} {note}"
     made = yamledit.insert_after(text, [*path[:-1], first], line)
-    if _says(made, path, wanted):
+    if _has(made, path, wanted):
         return made
-    # They stand on one line: JSON is YAML too.
+    # The annotations are on one line: write them as JSON, which is YAML too.
     return yamledit.replace(text, path[:-1], json.dumps({**annotations, SOURCE: wanted}))
 
 
-def _says(text: str, path: list[str], wanted: str) -> bool:
+def _has(text: str, path: list[str], wanted: str) -> bool:
     try:
         return bool(yamledit.get(text, path) == wanted)
     except yaml.YAMLError:
         return False
 
 
-def with_regions(text: str, regions: list[str] | None) -> str:
-    """An environment's file with these regions; None leaves them."""
-    if regions and yamledit.get(text, ["regions"]) != regions:
-        return yamledit.replace(text, ["regions"], yamledit.flow(regions))
-    return text
-
-
-def follow_regions(text: str, answers: Answers) -> str:
-    """The local environment keeps its project, and its registry's: only regions follow."""
-    old = yamledit.get(text, ["regions"]) or [""]
-    text = with_regions(text, answers.regions)
-    registry = str(yamledit.get(text, ["registry"]))
-    host = f"{old[0]}-docker.pkg.dev/"
-    if answers.regions and registry.startswith(host):
-        new = f"{answers.regions[0]}-docker.pkg.dev/{registry.removeprefix(host)}"
-        text = yamledit.replace(text, ["registry"], new)
-    return text
-
-
-def environment(
-    *,
-    project: str,
-    regions: list[str],
-    registry: str,
-    after: str | None = None,
-    access: str = "private",
-    access_note: str = "",
-    account: str | None = None,
-) -> str:
-    """A new environment's file.
-
-    Args:
-        project: its project's id.
-        regions: in the order in which they are released.
-        registry: HOST/PROJECT/REPOSITORY.
-        after: the environment that a commit serves in first; None for the first one.
-        access: who may invoke the service.
-        access_note: a comment beside it.
-        account: the service account that the service runs as, NAME@PROJECT or its whole address.
-    """
-    lines = [
-        "# yaml-language-server: $schema=../schema.json",
-        f"project: {yamledit.scalar(project)}",
-        f"regions: {yamledit.flow(regions)}",
-        f"registry: {registry}",
-    ]
-    if after:
-        lines.append(f"after: {yamledit.scalar(after)} # the digest that served there")
-    lines.append(f"access: {access}{f' # {access_note}' if access_note else ''}")
-    if after:
-        lines += ["confirm: true # a change from a terminal asks once", "rollout:",
-                  "  steps: [10, 50, 100]", "  bake: 5m"]  # fmt: skip
-    else:
-        lines += ["rollout:", "  steps: [100]"]
-    if account:
-        whole = account if account.endswith(".com") else f"{account}.iam.gserviceaccount.com"
-        lines += ["overlay:", "  spec:", "    template:", "      spec:",
-                  f"        serviceAccountName: {whole}"]  # fmt: skip
-    return "\n".join([*lines, ""])
-
-
-LOCAL_FILE = """\
-# yaml-language-server: $schema=../schema.json
-# The local Cloud Run, as `./ship up` serves it: one more environment, not a mode.
-project: shipway-local
-regions: [{region}]
-registry: {region}-docker.pkg.dev/shipway-local/services
-access: public
-endpoint: http://127.0.0.1:8787 # answers in the place of Google's APIs and of the registry
-credentials: none
-builder: pack # no Docker needed; --builder docker uses it where it is
-platform: host # this machine's own: packed dependencies are this machine's
-rollout:
-  steps: [10, 50, 100]
-  bake: 0s
-"""
-
-
 def _owned(files: Files, repository: str | None) -> Files:
-    """The files with the repository's owner in the place of the sample's."""
+    """Return the files with the repository's owner instead of the sample's."""
     if repository is None:
         return files
     owner = repository.partition("/")[0]

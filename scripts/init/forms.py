@@ -1,77 +1,73 @@
-"""The forms of what `init` is told; each returns what it was given, in its one written form."""
+"""Check the answers to `init`. Each function returns the answer in its normal form."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, get_args
+from collections.abc import Sequence
 
 from scripts.config import formats
+from scripts.config.yamlfile import description
 from scripts.errors import UsageError
 
 _NO_ENVIRONMENTS = ("service", "smoke", "schema", "local")
 
 
 def service(text: str) -> str:
-    """A service's name.
-
-    Source: https://cloud.google.com/run/docs/reference/rest/v1/namespaces.services (metadata.name)
+    """Check a service's name.
 
     Raises:
-        UsageError: Cloud Run would not take it.
+        UsageError: Cloud Run would not accept it.
     """
-    if not re.fullmatch(r"[a-z](?:[a-z0-9-]{0,47}[a-z0-9])?", text):
-        raise UsageError(
-            f"'{text}' is no name for a service: lower-case letters, digits and hyphens,"
-            " at most 49, a letter first and no hyphen last"
-        )
+    if not formats.matches(text, formats.ServiceName):
+        raise UsageError(f"'{text}' is not a service name: {description(formats.ServiceName)}")
     return text
 
 
 def project(text: str) -> str:
-    """A project's id.
+    """Check a project's ID.
 
     Source: https://cloud.google.com/resource-manager/docs/creating-managing-projects
     """
-    if not re.fullmatch(_pattern(formats.Project), text):
+    if not formats.matches(text, formats.Project):
         raise UsageError(
-            f"'{text}' is no project id: 6 to 30 lower-case letters, digits and hyphens,"
-            " a letter first and no hyphen last"
+            f"'{text}' is not a project ID: 6 to 30 lower-case letters, digits and hyphens,"
+            " starting with a letter and not ending with a hyphen"
         )
     return text
 
 
 def regions(text: str) -> list[str]:
-    """Regions, separated by commas."""
+    """Check regions, separated by commas."""
     found = _words(text)
     for region in found or [text]:
-        if not re.fullmatch(_pattern(formats.Region), region):
-            raise UsageError(f"'{region}' has not the form of a region, such as europe-west1")
+        if not formats.matches(region, formats.Region):
+            raise UsageError(f"'{region}' is not a region, such as europe-west1")
     return found
 
 
 def registry(text: str) -> str:
-    """An Artifact Registry repository: HOST/PROJECT/REPOSITORY."""
-    if not re.fullmatch(_pattern(formats.Registry), text):
+    """Check a repository in Artifact Registry: HOST/PROJECT/REPOSITORY."""
+    if not formats.matches(text, formats.Registry):
         raise UsageError(
-            f"'{text}' is no registry: HOST/PROJECT/REPOSITORY,"
+            f"'{text}' is not a registry: HOST/PROJECT/REPOSITORY,"
             " such as europe-west1-docker.pkg.dev/my-project/services"
         )
     return text
 
 
 def repository(text: str) -> str:
-    """A GitHub repository: OWNER/NAME; its address is taken too.
+    """Check a GitHub repository: OWNER/NAME, or its address.
 
     Source: https://docs.github.com/en/admin/identity-and-access-management (user names)
     """
     slug = re.sub(r"^(https://github\.com/|git@github\.com:)", "", text).removesuffix(".git")
     if not re.fullmatch(r"[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38}/[A-Za-z0-9._-]{1,100}", slug):
-        raise UsageError(f"'{text}' is no GitHub repository: OWNER/NAME")
+        raise UsageError(f"'{text}' is not a GitHub repository: OWNER/NAME")
     return slug
 
 
 def environments(text: str) -> list[str]:
-    """Names of environments, separated by commas, in the order in which a commit meets them."""
+    """Check names of environments, separated by commas."""
     found = _words(text)
     for name in found or [text]:
         environment(name)
@@ -79,31 +75,32 @@ def environments(text: str) -> list[str]:
 
 
 def environment(name: str) -> str:
-    """One environment's name: that of its file."""
+    """Check an environment's name, which is also its file's."""
     if not re.fullmatch(r"[a-z](?:[a-z0-9-]{0,28}[a-z0-9])?", name):
         raise UsageError(
-            f"'{name}' is no name for an environment: lower-case letters, digits and hyphens"
+            f"'{name}' is not an environment name: at most 30 lower-case letters, digits and"
+            " hyphens, starting with a letter and not ending with a hyphen"
         )
     if name in _NO_ENVIRONMENTS:
-        raise UsageError(f"'{name}' is taken: call the environment something else")
+        raise UsageError(f"'{name}' is reserved: give the environment another name")
     return name
 
 
 def folder(text: str) -> str:
-    """A folder of the repository, from its root."""
+    """Check a folder of the repository, relative to its root."""
     path = text.strip("/")
     if not re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", path) or ".." in path.split("/"):
-        raise UsageError(f"'{text}' is no folder of this repository")
+        raise UsageError(f"'{text}' is not a folder of this repository")
     return path
 
 
-def of_each(given: list[str]) -> dict[str, str]:
-    """--project ENV=ID, once for each environment."""
+def of_each(given: Sequence[str]) -> dict[str, str]:
+    """Check the values of --project, ENV=ID each. Returns environment -> project ID."""
     found = {}
     for pair in given:
         name, equals, identifier = pair.partition("=")
         if not equals:
-            raise UsageError(f"--project {pair}: say of which environment: --project ENV={pair}")
+            raise UsageError(f"--project {pair}: name the environment: --project ENV={pair}")
         found[environment(name)] = project(identifier)
     return found
 
@@ -111,8 +108,3 @@ def of_each(given: list[str]) -> dict[str, str]:
 def _words(text: str) -> list[str]:
     words = [word for word in re.split(r"[,\s]+", text.strip("[] ")) if word]
     return list(dict.fromkeys(words))
-
-
-def _pattern(annotated: Any) -> str:
-    """The pattern that files are checked with."""
-    return str(get_args(annotated)[1].pattern)

@@ -1,4 +1,4 @@
-"""Questions on a terminal: each with what holds if nothing is typed, asked until it is right."""
+"""Ask questions on a terminal, each until the answer is valid."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ T = TypeVar("T")
 def ask(
     what: str, option: str, form: Callable[[str], T], given: str | None, default: str | None
 ) -> T:
-    """What an option says, or what is answered on a terminal, or the default.
+    """Return the value of an option, or else the answer on a terminal, or else the default.
 
     Args:
         what: the question.
-        option: the option that answers it beforehand.
-        form: makes a value of the text, or raises UsageError.
+        option: the option that answers it in advance.
+        form: converts the text to a value, or raises UsageError.
         given: the option's text, if it was given.
-        default: what holds if nothing is typed; None where that is not known.
+        default: the answer if the user only presses Enter; None if there is none.
 
     Raises:
-        UsageError: the option is wrong, or missing where nobody can be asked.
+        UsageError: the option is wrong; or it is missing, and there is no terminal.
         Refused: the terminal was closed.
     """
     if given is not None:
         return form(given)
     if not sys.stdin.isatty():
         if default is None:
-            raise UsageError(f"{option} is missing: {what.lower()}?", "./ship init --help")
+            raise UsageError(
+                f"{option} is missing: {what.lower()}", "./ship init --help lists the options"
+            )
         return form(default)
     while True:
         shown = f" [{default}]" if default is not None else ""
@@ -39,7 +41,7 @@ def ask(
         line = sys.stdin.readline()
         if not line:
             print(file=sys.stderr)
-            raise Refused("not answered: nothing was changed")
+            raise Refused("not answered: nothing changed")
         text = line.strip() or default
         if text is None:
             continue
@@ -50,7 +52,7 @@ def ask(
 
 
 def confirm(question: str) -> None:
-    """Ask once, where somebody can answer.
+    """Ask once, if there is a terminal.
 
     Raises:
         Refused: the answer is not yes.
@@ -59,4 +61,4 @@ def confirm(question: str) -> None:
         return
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Refused("not confirmed: nothing was changed", "--yes answers beforehand")
+        raise Refused("not confirmed: nothing changed", "--yes confirms in advance")

@@ -1,4 +1,4 @@
-"""All of pipelines/ at once: what is there, what shall be, the difference, and the exchange."""
+"""Read all of pipelines/, show what would change, and replace it in one step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts.config import pipelines
 from scripts.errors import Refused
 
 Files = dict[str, str]
-"""Path below the repository's root -> text."""
+"""Path, relative to the repository's root -> text."""
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2), RENAME_SWAP of renamex_np(2)
 _HERE = -100  # AT_FDCWD
@@ -30,7 +30,7 @@ _OUTSIDE = (
 
 
 def read(root: Path) -> Files:
-    """Every text file of pipelines/, and those outside that follow from them."""
+    """Read the text files of pipelines/, and the files outside that follow from them."""
     found = {}
     for path in sorted((root / "pipelines").rglob("*")):
         if path.is_file():
@@ -43,12 +43,12 @@ def read(root: Path) -> Files:
 
 
 def diff(before: Files, after: Files, renamed: dict[str, str]) -> list[str]:
-    """What changes, as git shows it.
+    """Return the lines of a diff, in git's format.
 
     Args:
-        before: the files that are there.
-        after: the files that shall be.
-        renamed: new path -> the old one that it comes from.
+        before: the current files.
+        after: the new files.
+        renamed: new path -> old path.
     """
     lines: list[str] = []
     gone = {path for path in before if path not in after} - set(renamed.values())
@@ -68,10 +68,10 @@ def diff(before: Files, after: Files, renamed: dict[str, str]) -> list[str]:
 
 @contextmanager
 def alone(root: Path) -> Iterator[Path]:
-    """The only init that is under way here; a scratch folder beside what it will replace.
+    """Hold the lock of `init`, and give a scratch folder on the same file system.
 
     Raises:
-        Refused: another one is under way.
+        Refused: another `init` is running here.
     """
     scratch = root / ".shipway"
     scratch.mkdir(exist_ok=True)
@@ -79,14 +79,14 @@ def alone(root: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise Refused("another ./ship init is under way here: nothing was changed") from None
+            raise Refused("another ./ship init is running here: nothing changed") from None
         _recover(root, scratch)
         with TemporaryDirectory(dir=scratch, prefix="init-") as folder:
             yield Path(folder)
 
 
 def _recover(root: Path, scratch: Path) -> None:
-    """After a kill in the middle: what was there is put back, what was half made goes."""
+    """Restore the old files after a kill, and delete the scratch folders that it left."""
     for left in scratch.glob("init-*"):
         if not (root / "pipelines").exists() and (left / "aside").is_dir():
             (left / "aside").rename(root / "pipelines")
@@ -94,10 +94,10 @@ def _recover(root: Path, scratch: Path) -> None:
 
 
 def stage(root: Path, folder: Path, before: Files, after: Files) -> None:
-    """Make the new pipelines/ in `folder`, and check it as every verb will.
+    """Write the new pipelines/ to `folder`, and check it as every verb does.
 
     Raises:
-        UsageError: it would not be right; nothing has been changed.
+        UsageError: a new file is wrong. Nothing has changed.
     """
     shutil.copytree(root / "pipelines", folder / "pipelines", symlinks=True)
     for path in before.keys() - after.keys():
@@ -115,13 +115,13 @@ def stage(root: Path, folder: Path, before: Files, after: Files) -> None:
 
 
 def put(root: Path, folder: Path, before: Files, after: Files) -> None:
-    """Put what `stage` made in place: pipelines/ in one step, so that it is the old or the new.
+    """Put the files that `stage` wrote in place, pipelines/ in one step.
 
     Raises:
-        Refused: somebody changed a file meanwhile.
+        Refused: a file changed since it was read.
     """
     if read(root) != before:
-        raise Refused("the files were changed meanwhile: nothing was written", "run it again")
+        raise Refused("the files changed meanwhile: nothing was written", "run it again")
     exchange(folder / "pipelines", root / "pipelines", folder / "aside")
     for path, text in after.items():
         if not path.startswith("pipelines/") and before.get(path) != text:
@@ -131,16 +131,16 @@ def put(root: Path, folder: Path, before: Files, after: Files) -> None:
             made.replace(root / path)
 
 
-def exchange(new: Path, there: Path, aside: Path) -> None:
-    """Swap two folders in one system call; in two renames where the system has none.
+def exchange(new: Path, current: Path, aside: Path) -> None:
+    """Swap two folders in one system call, or in two renames if the system has no such call.
 
     Args:
-        new: what shall be at `there`.
-        there: what is replaced.
-        aside: where `there` goes meanwhile, if it takes two.
+        new: the new folder.
+        current: the folder to replace.
+        aside: where `current` goes meanwhile, in the case of two renames.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    names = os.fsencode(new), os.fsencode(there)
+    names = os.fsencode(new), os.fsencode(current)
     if hasattr(libc, "renameat2"):
         if libc.renameat2(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0:
             return
@@ -148,7 +148,7 @@ def exchange(new: Path, there: Path, aside: Path) -> None:
         return
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        there.rename(aside)
-        new.rename(there)
+        current.rename(aside)
+        new.rename(current)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)

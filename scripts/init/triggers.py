@@ -18,6 +18,7 @@ from scripts.init.tree import Files
 DELIVER = ".github/workflows/deliver.yml"
 CLOUD_BUILD = "cloudbuild/deliver.yaml"
 DEPENDABOT = ".github/dependabot.yml"
+_SHIPWAYS_PACKAGES = "/requirements"
 _CALLED = "./.github/workflows/deliver-to.yml"
 _BUILD_FOR = ("        run: ./ship build --env ", "      - ENVIRONMENT=")
 _SCRIPT = "    script: &deliver |\n"  # the first environment's step has it, the others name it
@@ -50,6 +51,15 @@ def moved(files: Files, before: str, now: str) -> Files:
         return files
     old, new = f"    directory: /{before}\n", f"    directory: /{now}\n"
     return {**files, DEPENDABOT: _with(files[DEPENDABOT], {old: new})}
+
+
+def of_a_fork(files: Files) -> Files:
+    """Return the files without the updates of Shipway's own packages: an upgrade brings those."""
+    if DEPENDABOT not in files or not yamledit.get(files[DEPENDABOT], ["updates"]):
+        return files
+    head, blocks, tail = yamledit.entries(files[DEPENDABOT], ["updates"])
+    kept = [block for block in blocks if f"    directory: {_SHIPWAYS_PACKAGES}\n" not in block]
+    return {**files, DEPENDABOT: head + "".join(kept) + tail}
 
 
 def _deliver(text: str, after: After) -> str:

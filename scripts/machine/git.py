@@ -1,4 +1,4 @@
-"""What git says: which commit, its files, and what is not committed."""
+"""Read what git knows: commits, their files, the remote, and uncommitted changes."""
 
 from __future__ import annotations
 
@@ -27,58 +27,87 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def short(self) -> str:
-        """The seven digits that people read."""
+        """The first seven digits of the SHA."""
         return self.sha[:7]
 
 
-def _git(root: Path, *arguments: str) -> bytes:
+def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run git.
+
+    Raises:
+        UsageError: git is not installed, or `root` is not a repository that git reads.
+    """
+    # git's messages are matched below: in English, whatever the user's language is.
+    env = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, check=False, env=env
+        )
     except FileNotFoundError:
         raise UsageError("git is not installed") from None
-    except subprocess.CalledProcessError as error:
-        message = error.stderr.decode(errors="replace").strip().splitlines() or ["it failed"]
-        if any("not a git repository" in line for line in message):
-            raise UsageError(
-                f"{root} is not a git repository: Shipway delivers commits",
-                "git init && git add -A && git commit, or clone the repository",
-            ) from None
-        first = next((line for line in message if line.startswith("fatal:")), message[-1])
-        raise UsageError(f"git {arguments[0]}: {first}") from None
+    if done.returncode and b"not a git repository" in done.stderr:
+        raise UsageError(
+            f"{root} is not a git repository: Shipway delivers commits",
+            "git init && git add -A && git commit, or clone the repository",
+        )
+    if done.returncode and b"dubious ownership" in done.stderr:
+        raise UsageError(
+            f"git does not trust {root}: it belongs to another user",
+            f"git config --global --add safe.directory {root}",
+        )
+    return done
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    """Return what a git command prints.
+
+    Raises:
+        UsageError: the command fails.
+    """
+    done = _run(root, *arguments)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it failed"]
+        first = next((line for line in lines if line.startswith("fatal:")), lines[-1])
+        raise UsageError(f"git {arguments[0]}: {first}")
     return done.stdout
 
 
-def commit(root: Path, reference: str = "HEAD") -> Commit:
-    """The commit that a reference names.
+def _sha(root: Path, reference: str) -> str | None:
+    """Return the full SHA of the commit that a reference names, or None."""
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
+    return _run(root, *words).stdout.decode().strip() or None
+
+
+def commit(root: Path, reference: str = "HEAD", *, option: str = "--commit") -> Commit:
+    """Read the commit that a reference names.
+
+    Args:
+        root: the repository.
+        reference: anything that git takes for a commit.
+        option: the option that gave the reference, as errors name it.
 
     Raises:
         UsageError: there is no repository, or no such commit.
     """
-    try:
-        line = _git(root, "show", "-s", "--format=%H%x00%ct%x00%s", f"{reference}^{{commit}}", "--")
-    except UsageError as error:
-        if "not a git repository" in error.message or "not installed" in error.message:
-            raise
-        if "dubious ownership" in error.message:
-            raise UsageError(
-                error.message, f"git config --global --add safe.directory {root}"
-            ) from None
-        if "bad revision" not in error.message:
-            raise
-        if reference == "HEAD":
-            raise UsageError("there is no commit yet", "git add -A && git commit") from None
-        raise UsageError(f"--commit {reference}: no such commit here", "git fetch?") from None
-    sha, time, subject = line.decode(errors="replace").strip().split("\0", 2)
+    sha = _sha(root, reference)
+    if sha is None and reference == "HEAD":
+        raise UsageError("the repository has no commit yet", "git add -A && git commit")
+    if sha is None:
+        raise UsageError(
+            f"{option} {reference}: no such commit here", "git fetch gets newer commits"
+        )
+    line = _git(root, "show", "-s", "--format=%ct%x00%s", sha, "--")
+    time, subject = line.decode(errors="replace").strip().split("\0", 1)
     return Commit(sha=sha, time=int(time), subject=subject)
 
 
 def is_newer(root: Path, commit: str, than: str) -> bool | None:
-    """Whether `commit` is a descendant of `than`; None where this clone does not know it.
+    """Return whether `commit` is a descendant of `than`; None if this clone lacks a commit.
 
     Args:
         root: the repository.
-        commit: what a service says of itself, and so anything at all.
-        than: the full SHA of a commit that is there.
+        commit: what a service reports about itself, so possibly not a commit at all.
+        than: the full SHA of an existing commit.
     """
     if commit == than or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
         return False
@@ -91,73 +120,79 @@ def is_newer(root: Path, commit: str, than: str) -> bool | None:
 
 
 def merge_base(root: Path, one: str, other: str) -> str | None:
-    """The commit that two references parted at; None where this clone knows none."""
-    try:
-        return _git(root, "merge-base", one, other).decode().split()[0]
-    except UsageError:
-        return None
+    """Return the commit where two references parted; None if this clone has none."""
+    done = _run(root, "merge-base", one, other)
+    return None if done.returncode else done.stdout.decode().split()[0]
 
 
 def parent(root: Path, commit: str) -> str | None:
-    """A commit's first parent; None where it has none, or this clone does not know it."""
-    try:
-        return (
-            _git(root, "rev-parse", "--verify", "--quiet", f"{commit}^1^{{commit}}")
-            .decode()
-            .strip()
-        )
-    except UsageError:
-        return None
+    """Return a commit's first parent; None if it has none, or this clone lacks it."""
+    return _sha(root, f"{commit}^1")
 
 
 def ancestors(root: Path, commit: Commit, most: int) -> list[str]:
-    """The full SHAs of the commits before a commit on its branch, newest first.
+    """Return the full SHAs of the commits before a commit on its branch, newest first.
 
-    Fewer than `most` where the clone does not go back so far; none in one of a single commit.
+    Args:
+        root: the repository.
+        commit: the commit to start from; not part of the list.
+        most: how many to return; a shallow clone may have fewer.
     """
     log = _git(root, "rev-list", "--first-parent", f"--max-count={most + 1}", commit.sha)
     return log.decode().split()[1:]
 
 
 def uncommitted(root: Path) -> int:
-    """How many files differ from HEAD or are not in git, below `root`."""
+    """Count the files below `root` that differ from HEAD or are not in git."""
     return len(_git(root, "status", "--porcelain", "--", ".").splitlines())
 
 
 def has_origin(root: Path) -> bool:
-    """Whether the repository has a remote called origin, wherever it is."""
+    """Return whether the repository has a remote called origin, at GitHub or elsewhere."""
+    return bool(_origin_url(root))
+
+
+def _origin_url(root: Path) -> str:
+    """Return the address of origin as git has it; "" without one, or without a repository."""
     try:
-        return "origin" in _git(root, "remote").decode().split()
+        return _git(root, "remote", "get-url", "origin").decode().strip()
     except UsageError:
-        return False
+        return ""
 
 
 def origin(root: Path) -> str:
-    """The repository's web address, "" where it has no remote called origin."""
-    try:
-        url = _git(root, "remote", "get-url", "origin").decode().strip()
-    except UsageError:
-        return ""
+    """Return the repository's web address; "" if it has none."""
+    url = _origin_url(root)
     if url.startswith("git@"):
         url = "https://" + url.removeprefix("git@").replace(":", "/", 1)
     # A remote's address may carry a token: an image label must not (I9).
     scheme, _, rest = url.partition("://")
     if scheme not in ("https", "http", "ssh"):
-        return ""  # a folder of somebody's machine
+        return ""  # a folder of this machine
     return f"https://{rest.rpartition('@')[2]}".removesuffix(".git")
+
+
+def github_name(root: Path) -> str | None:
+    """Return the repository's OWNER/NAME at GitHub; None if its origin is elsewhere."""
+    match = re.fullmatch(r"https://github\.com/([^/]+/[^/]+)", origin(root))
+    return match[1] if match else None
 
 
 @contextmanager
 def checkout(root: Path, commit: Commit) -> Iterator[Path]:
-    """A scratch folder with the commit's files, gone afterwards.
+    """Give a scratch folder with the commit's files, removed afterwards.
 
-    What is delivered is what is committed: files and configuration alike.
+    Shipway delivers committed files only, configuration included.
+
+    Raises:
+        UsageError: the commit has submodules.
     """
     files = _git(root, "ls-tree", "-r", "--full-tree", commit.sha).decode(errors="replace")
     modules = [line.partition("\t")[2] for line in files.splitlines() if line.startswith("160000 ")]
     if modules:
         raise UsageError(
-            f"commit {commit.short} has submodules, which are not delivered: {', '.join(modules)}",
+            f"commit {commit.short} has submodules, which Shipway does not deliver:"
+            f" {', '.join(modules)}",
             "put their files into the repository",
         )
     archive = _git(root, "archive", "--format=tar", commit.sha)
@@ -170,11 +205,11 @@ def checkout(root: Path, commit: Commit) -> Iterator[Path]:
 
 
 def actor() -> str:
-    """Who asks: the person behind the workflow run, or the one at this terminal."""
+    """Return who acts: the person behind the workflow run, or the user at this terminal."""
     for variable in ("SHIPWAY_ACTOR", "GITHUB_ACTOR"):
         if os.environ.get(variable):
             return os.environ[variable]
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        return "somebody"
+        return "unknown"

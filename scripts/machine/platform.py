@@ -1,4 +1,4 @@
-"""What this machine is, in the words of images."""
+"""This machine's platform, in the terms of OCI images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm6
 
 
 def host_platform() -> str:
-    """This machine, as OCI images say it: `linux/amd64`, `darwin/arm64`, …"""
+    """Return this machine's platform: `linux/amd64`, `darwin/arm64`, …"""
     architecture = platform.machine().lower()
     return f"{sys.platform}/{_ARCHITECTURES.get(architecture, architecture)}"

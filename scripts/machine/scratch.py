@@ -1,6 +1,6 @@
-"""A scratch clone and a scratch local Cloud Run: where `demo`, `trial` and `rehearse` play.
+"""A scratch clone and a scratch local Cloud Run, for `demo`, `trial` and `rehearse`.
 
-Nothing of them outlives the folder that they are given.
+Nothing outlives the folder that they are given.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _GRACE_SECONDS = 30
 
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
-    """Run git in a scratch clone; what it prints.
+    """Run git in a scratch clone; return what it prints.
 
     Raises:
         UsageError: it fails.
     """
-    # Nobody's name, hooks or signing key: these commits are nobody's work.
+    # These commits are no person's work: they use no one's name, hooks or signing key.
     settings = ["user.name=shipway", "user.email=shipway@localhost", "commit.gpgsign=false",
                 "core.hooksPath=/dev/null", "advice.detachedHead=false"]  # fmt: skip
     flags = [word for setting in settings for word in ("-c", setting)]
@@ -40,7 +40,7 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until what is being started or ended has been."""
+    """Hold back Ctrl-C and SIGTERM while a process is being started or stopped."""
     seen: list[int] = []
 
     def note(number: int, _frame: object) -> None:
@@ -60,14 +60,14 @@ def deferred() -> Iterator[None]:
 def ship(
     *arguments: str, cwd: Path, url: str, stderr: int | None = None, **env: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """One command of this program in a scratch clone, on a local Cloud Run; ended when it is left.
+    """Run a Shipway command in a scratch clone, on a local Cloud Run; stop it on leaving.
 
     Args:
         arguments: the verb and its options.
         cwd: the clone.
-        url: the local Cloud Run's.
-        stderr: as subprocess takes it.
-        env: more environment variables; "" takes one away.
+        url: the local Cloud Run's URL.
+        stderr: as for `subprocess.Popen`.
+        env: more environment variables; "" removes one.
     """
     variables = {**os.environ, ENDPOINT_VARIABLE: url, **env}
     process: subprocess.Popen[str] | None = None
@@ -78,7 +78,7 @@ def ship(
                 cwd=cwd,
                 env={name: value for name, value in variables.items() if env.get(name) != ""},
                 stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace",
-                # A group of its own: whoever started it ends it, and all that it started.
+                # A process group of its own: it is stopped with all that it starts.
                 start_new_session=True,
             )  # fmt: skip
         yield process
@@ -89,7 +89,7 @@ def ship(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a process and all that it started: politely, and for good."""
+    """Stop a process and all that it started: with SIGTERM, and then with SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -108,16 +108,16 @@ def _end(process: subprocess.Popen[str]) -> None:
 def local_cloud_run(
     folder: Path, *, ports: Sequence[str] = ("0",), runtime: str = "process", iam: str = "none"
 ) -> Iterator[LocalCloudRun]:
-    """A local Cloud Run that is gone afterwards.
+    """Run a local Cloud Run, and stop it on leaving.
 
     Args:
-        folder: where it keeps its state; made.
-        ports: which ports to try, in this order; "0" is any free one.
+        folder: the folder for its state; created.
+        ports: the ports to try, in this order; "0" is any free one.
         runtime: what runs instances: "process" or "docker".
-        iam: "enforce" where callers need a permission for what they do, else "none".
+        iam: "enforce" if callers need permissions, else "none".
 
     Raises:
-        Failed: it does not start; why is the evidence.
+        Failed: it does not start; the evidence is its output.
     """
     started = LocalCloudRun(folder, runtime, iam)
     try:
@@ -129,7 +129,7 @@ def local_cloud_run(
 
 
 class LocalCloudRun:
-    """A local Cloud Run in a process of its own; `url` is its API's."""
+    """A local Cloud Run in a process of its own; `url` is its API's URL."""
 
     def __init__(self, folder: Path, runtime: str, iam: str) -> None:
         self.folder = folder
@@ -139,7 +139,7 @@ class LocalCloudRun:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, ports: Sequence[str]) -> None:
-        """Start it at the first of the ports that is free."""
+        """Start it at the first free one of the ports."""
         log = self.folder.with_suffix(".log")
         for port in ports:
             with deferred(), log.open("w") as stderr:
@@ -155,20 +155,25 @@ class LocalCloudRun:
             self.stop()
         raise Failed(
             "the local Cloud Run did not start",
-            "./ship up says why",
+            "./ship up shows the reason",
             evidence=log.read_text(errors="replace").splitlines()[-5:],
         )
 
+    @property
+    def secret(self) -> dict[str, str]:
+        """The header that its requests below `/_local/` need."""
+        return {"Shipway-Secret": (self.folder / "local-secret").read_text()}
+
     def wait(self) -> None:
-        """Wait until somebody ends it."""
+        """Wait until it ends."""
         if self.process:
             self.process.wait()
 
     def stop(self) -> None:
-        """End it and its instances, and take away the images that its engine pulled from it."""
+        """Stop it and its instances, and remove the images that Docker pulled from it."""
         if self.process is None:
             return
-        # It ends its instances itself; only then may its group be killed.
+        # It stops its instances itself; its process group is killed only if it does not.
         self.process.terminate()
         try:
             self.process.wait(timeout=_GRACE_SECONDS)
@@ -182,7 +187,7 @@ class LocalCloudRun:
 
 
 def _forget_images(host: str) -> None:
-    """Take a registry's images out of the Docker engine; that registry is gone for good."""
+    """Remove a registry's images from the Docker engine: the registry no longer exists."""
     listed = subprocess.run(
         ["docker", "image", "ls", "--quiet", "--no-trunc", f"{host}/*/*/*"],
         capture_output=True, text=True, check=False,

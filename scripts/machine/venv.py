@@ -1,6 +1,6 @@
-"""Makes the virtual environment that `ship` runs in. Standard library only: nothing else is there.
+"""Make the virtual environment that `ship` runs in. Standard library only: nothing else exists yet.
 
-Two calls at once take turns; a killed one leaves nothing that a later one takes for finished.
+Two calls at once take turns. A later call does not mistake the rest of a killed one for finished.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from pathlib import Path
 
 
 def make(folder: Path, lockfile: Path) -> None:
-    """Make `folder` hold exactly what `lockfile` names, hashes checked.
+    """Install exactly the packages of `lockfile` into `folder`, with their hashes checked.
 
     Raises:
-        SystemExit: it cannot; code 2, after one clear error.
+        SystemExit: it fails; with exit code 2, after one clear error.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         _stop(
-            f"cannot write to {folder.parent}: {error.strerror}", "SHIPWAY_VENV names another place"
+            f"cannot write to {folder.parent}: {error.strerror}",
+            "set SHIPWAY_VENV to another one",
         )
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -44,8 +45,8 @@ def make(folder: Path, lockfile: Path) -> None:
         _run(
             [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
              "--require-hashes", "--requirement", str(lockfile)],
-            f"could not install what {lockfile.name} names",
-            "is the network up, and can pip reach its index? Then the same command again",
+            f"could not install the packages of {lockfile.name}",
+            "check that pip can reach its index, and run the same command again",
         )  # fmt: skip
         shutil.copyfile(lockfile, finished)
 

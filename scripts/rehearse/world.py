@@ -17,8 +17,7 @@ import msgspec
 
 from scripts import HOME
 from scripts.cloud.google import Google
-from scripts.config import pipelines as config
-from scripts.config.pipelines import ENDPOINT_VARIABLE, Pipeline
+from scripts.config.pipelines import ENDPOINT_VARIABLE, Pipeline, earlier
 from scripts.errors import Failed
 from scripts.machine import git, scratch
 from scripts.rehearse.clone import ScratchClone, all_pipelines
@@ -66,8 +65,9 @@ class World:
             started = scratch.local_cloud_run(
                 self.folder / "cloud-run", runtime=runtime, iam="enforce"
             )
-            self.url = stack.enter_context(started).url
-            self.owner = stack.enter_context(Owner(self.url))
+            cloud_run = stack.enter_context(started)
+            self.url = cloud_run.url
+            self.owner = stack.enter_context(Owner(cloud_run))
             self._let_in()
             self._stack = stack.pop_all()
         return self
@@ -237,7 +237,7 @@ class World:
             google = Google(ours[0], token=self.owner.token)
             projects = [permissions.home(here), *(p.environment.project for p in ours)]
             numbers = cloud.numbers(google, projects)
-            access = permissions.plan(self.repository, ours, config.earlier(ours), numbers)
+            access = permissions.plan(self.repository, ours, earlier(ours), numbers)
             found = cloud.look(google, access, ours)
             for step in steps.plan(access, ours, found):
                 cloud.do(google, step)
@@ -246,10 +246,7 @@ class World:
 
 def _repository(root: Path) -> Repository:
     """Return this repository at GitHub, by the name that its origin has there."""
-    origin = git.origin(root).removeprefix("https://github.com/")
-    owner, _, name = origin.partition("/")
-    if not owner or not name or "/" in name or ":" in owner:
-        owner, name = "owner", root.name
+    owner, _, name = (git.github_name(root) or f"owner/{root.name}").partition("/")
     return Repository(owner=owner, name=name, **_NUMBERS)
 
 

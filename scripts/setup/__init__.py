@@ -1,1 +1,1 @@
-"""What a project must have: who may do what, and the steps that set it up."""
+"""What a project needs: who may do what, and the steps that set it up."""

@@ -1,4 +1,4 @@
-"""Reads what is there, and writes what is missing."""
+"""Read what exists in Google Cloud, and take the steps that are left."""
 
 from __future__ import annotations
 
@@ -16,38 +16,52 @@ from scripts.setup.wanted import Document, Thing
 
 _RACES = 5
 _OPERATION_SECONDS = 300.0
-# How long Google takes at the most until a new account can be named, or an enabled API answers.
+# How long a new account or a newly enabled API takes at most to be known everywhere.
 _SETTLING_SECONDS = 120.0
 
 
+def number(google: Google, project: str) -> str:
+    """Read a project's number from Service Usage, the one API that is always enabled."""
+    answer = google.get("serviceusage", f"/v1/projects/{project}/services/run.googleapis.com")
+    return str(answer["name"]).split("/")[1]
+
+
 def numbers(google: Google, projects: Sequence[str]) -> dict[str, str]:
-    """Project ID -> number. Service Usage tells it: the one API that is always enabled.
+    """Read the projects' numbers.
+
+    Returns:
+        Project ID -> number.
 
     Raises:
-        UsageError: there is no such project, or the caller may not see it.
+        UsageError: a project does not exist, or the caller may not see it.
     """
     found = {}
     for project in dict.fromkeys(projects):
         try:
-            answer = google.get(
-                "serviceusage", f"/v1/projects/{project}/services/run.googleapis.com"
-            )
+            found[project] = number(google, project)
         except ApiError as error:
             if error.code not in (403, 404):
                 raise
             raise UsageError(
-                f"project {project} is not there, or not for you to set up: {error.message}",
-                "for somebody who may: --explain prints the commands",
+                f"project {project} does not exist, or you may not set it up: {error.message}",
+                "--explain prints the commands for someone who may",
             ) from None
-        found[project] = answer["name"].split("/")[1]
     return found
 
 
 def look(
     google: Google, access: Federation, pipelines: Sequence[Pipeline], more: Sequence[Thing] = ()
 ) -> Found:
-    """Everything that the plan is about, as it is now. What is behind an API that is not enabled
-    is not there."""
+    """Read the current state of everything that the plan is about.
+
+    Resources behind an API that is not enabled count as missing.
+
+    Args:
+        google: who asks.
+        access: who may do what.
+        pipelines: every service that has the environment.
+        more: other resources that must exist.
+    """
     found = Found()
     for project, names in wanted.apis(access, pipelines).items():
         answer = google.get(
@@ -67,7 +81,7 @@ def look(
                 found.things[thing.path] = document
     for resource in dict.fromkeys(binding.resource for binding in access.bindings):
         api = f"{resource.api}.googleapis.com"
-        # A project that is none of the plan's (where `after` leads) has been set up before.
+        # The project that `after` names may not be in the plan: it has been set up before.
         if api in found.enabled.get(resource.project, {api}):
             read = _or_none(functools.partial(policy, google, resource))
             found.policies[resource.path] = (read or {}).get("bindings") or []
@@ -75,10 +89,10 @@ def look(
 
 
 def do(google: Google, step: Step) -> None:
-    """Take one step. Taken already, it changes nothing.
+    """Take one step. A step that was taken before changes nothing.
 
     Raises:
-        Failed: Google refused, or did not come to an end.
+        Failed: Google refused, or did not finish in time.
     """
     if step.binding is not None:
         _settled(lambda: _bind(google, step))
@@ -91,7 +105,7 @@ def do(google: Google, step: Step) -> None:
 
 
 def _settled(act: Callable[[], Document]) -> Document:
-    """Act, again for a while where what was just made or enabled is not known everywhere yet."""
+    """Act, and retry for a while if a new account or API is not known everywhere yet."""
     deadline = time.monotonic() + _SETTLING_SECONDS
     pause = 0.5
     while True:
@@ -107,17 +121,20 @@ def _settled(act: Callable[[], Document]) -> Document:
 
 
 def _will_settle(error: ApiError) -> bool:
-    """Sources: https://cloud.google.com/iam/docs/access-change-propagation, and the API's own
-    words for one that was enabled a moment ago."""
-    said = error.message
-    is_new = error.code in (400, 404) and "does not exist" in said
+    """Return whether an error goes away by itself, judged by Google's own words.
+
+    Sources: https://cloud.google.com/iam/docs/access-change-propagation, and what an API answers
+    just after it was enabled.
+    """
+    text = error.message
+    is_new = error.code in (400, 404) and "does not exist" in text
     return is_new or (
-        error.code == 403 and "wait a few minutes for the action to propagate" in said
+        error.code == 403 and "wait a few minutes for the action to propagate" in text
     )
 
 
 def _bind(google: Google, step: Step) -> Document:
-    """Put a member into a policy or take it out, and write with the etag that was read."""
+    """Add a member to a policy or remove it, and write with the etag that was read."""
     binding = step.binding
     assert binding is not None
     for _ in range(_RACES):
@@ -142,13 +159,14 @@ def _bind(google: Google, step: Step) -> Document:
         except Conflict:
             continue
     raise Failed(
-        f"the policy of {binding.resource.path} is being changed by others all the time",
-        "run it again: it goes on where it stopped",
+        f"gave up after {_RACES} attempts: someone else keeps changing the policy of"
+        f" {binding.resource.path}",
+        "run it again: it continues where it stopped",
     )
 
 
 def policy(google: Google, resource: Resource) -> Document:
-    """A policy with its conditions: an older version of it would lose them when written back.
+    """Read a policy with its conditions: in an older version, a write would lose them.
 
     Source: https://cloud.google.com/iam/docs/policies#versions
     """
@@ -161,7 +179,7 @@ def policy(google: Google, resource: Resource) -> Document:
 
 
 def _wait(google: Google, api: str, operation: Document) -> None:
-    """Wait for a long-running operation, where the answer is one."""
+    """Wait for a long-running operation, if the answer is one."""
     name = str(operation.get("name", ""))
     deadline = time.monotonic() + _OPERATION_SECONDS
     pause = 0.05

@@ -1,6 +1,6 @@
-"""The repository at GitHub: its numbers, and the variables that the workflows read.
+"""Read the repository's numbers at GitHub, and set the variables that the workflows read.
 
-Everything goes through `gh`, with the person's own login, or is printed for pasting.
+Everything goes through `gh`, with the user's own login, or is printed for pasting.
 """
 
 from __future__ import annotations
@@ -21,16 +21,23 @@ from scripts.setup.permissions import Repository
 def repository(
     root: Path, named: str | None, owner_id: int | None, repository_id: int | None
 ) -> Repository:
-    """The repository that delivers: what was named, or the remote `origin`; its numbers from `gh`.
+    """Find the repository that delivers; `gh` gives the numbers that are missing.
+
+    Args:
+        root: the clone.
+        named: OWNER/NAME; None for the remote `origin`.
+        owner_id: the owner's number at GitHub, if known.
+        repository_id: the repository's number at GitHub, if known.
 
     Raises:
-        UsageError: it cannot be told which one, or what its numbers are.
+        UsageError: the repository or its numbers are unknown.
     """
-    name = named or git.origin(root).removeprefix("https://github.com/")
+    name = named or git.github_name(root) or ""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+", name):
+        problem = f"'{named}' is not OWNER/NAME" if named else "the remote origin is not at GitHub"
         raise UsageError(
-            "which repository at GitHub delivers? The remote origin is none of github.com",
-            "--repository OWNER/NAME",
+            f"the repository that delivers is unknown: {problem}",
+            "name it: --repository OWNER/NAME",
         )
     owner, _, short = name.partition("/")
     if owner_id is None or repository_id is None:
@@ -41,11 +48,11 @@ def repository(
 
 def _numbers(name: str) -> Any:
     hint = (
-        "--repository-id N --owner-id N: the fields id and owner.id of"
+        "--repository-id N --owner-id N give them: the fields id and owner.id of"
         f" https://api.github.com/repos/{name}"
     )
     if not has_gh():
-        raise UsageError(f"gh is not installed, so the numbers of {name} are not known", hint)
+        raise UsageError(f"gh is not installed, so the numbers of {name} are unknown", hint)
     ended = _gh("api", f"repos/{name}")
     if ended.returncode != 0:
         raise UsageError(f"gh cannot read {name}: {_last(ended)}", hint)
@@ -53,14 +60,32 @@ def _numbers(name: str) -> Any:
 
 
 def has_gh() -> bool:
-    """Whether GitHub's command line is installed."""
+    """Return whether GitHub's command line is installed."""
     return shutil.which("gh") is not None
+
+
+def template(root: Path) -> str:
+    """Return the URL of the repository that this one was forked or copied from; "" if unknown."""
+    name = git.origin(root).removeprefix("https://github.com/")
+    if not name or not has_gh():
+        return ""
+    # Source: https://docs.github.com/en/rest/repos/repos#get-a-repository
+    wanted = "(.template_repository // .parent).clone_url // empty"
+    found = _gh("api", f"repos/{name}", "--jq", wanted)
+    return found.stdout.strip() if found.returncode == 0 else ""
 
 
 def commands(
     repository: Repository, env: str, shared: Mapping[str, str], own: Mapping[str, str]
 ) -> list[list[str]]:
-    """The commands that set the variables: the repository's, then the GitHub Environment's."""
+    """Return the commands that set the variables.
+
+    Args:
+        repository: at GitHub.
+        env: the GitHub Environment.
+        shared: the repository's variables.
+        own: the GitHub Environment's variables.
+    """
     name = f"{repository.owner}/{repository.name}"
 
     def set_(variable: str, value: str, *more: str) -> list[str]:
@@ -75,7 +100,7 @@ def commands(
 def missing(
     repository: Repository, env: str, shared: Mapping[str, str], own: Mapping[str, str]
 ) -> list[list[str]]:
-    """The commands that are still needed: what is set already is left alone.
+    """Return the commands that are still needed, as `commands` does.
 
     Raises:
         Failed: gh cannot read the repository's variables.
@@ -83,23 +108,27 @@ def missing(
     name = f"{repository.owner}/{repository.name}"
     needed = []
     if _gh("api", f"repos/{name}/environments/{env}").returncode != 0:
-        # Only where there is none: this call would take the rules of one that is there away.
+        # Only if it does not exist: this call would remove the rules of an existing one.
         needed.append(["gh", "api", "--method=PUT", f"repos/{name}/environments/{env}", "--silent"])
-    there = _variables(name)
-    there_env = {} if needed else _variables(name, f"--env={env}")
+    current = _variables(name)
+    current_own = {} if needed else _variables(name, f"--env={env}")
     return [
         *needed,
         *commands(
             repository,
             env,
-            {k: v for k, v in shared.items() if there.get(k) != v},
-            {k: v for k, v in own.items() if there_env.get(k) != v},
+            {k: v for k, v in shared.items() if current.get(k) != v},
+            {k: v for k, v in own.items() if current_own.get(k) != v},
         ),
     ]
 
 
 def run(command: list[str]) -> None:
-    """Run one of the commands; raises Failed."""
+    """Run one of the commands.
+
+    Raises:
+        Failed: it fails.
+    """
     ended = _gh(*command[1:])
     if ended.returncode != 0:
         raise Failed(f"{' '.join(command[:4])}: {_last(ended)}", "gh auth status")
@@ -118,4 +147,4 @@ def _gh(*words: str) -> subprocess.CompletedProcess[str]:
 
 def _last(ended: subprocess.CompletedProcess[str]) -> str:
     lines = ended.stderr.strip().splitlines()
-    return lines[-1] if lines else f"it ended with {ended.returncode}"
+    return lines[-1] if lines else f"exit code {ended.returncode}"

@@ -1,38 +1,53 @@
-"""From what is wanted and what is there to what has to be done. Nothing is sent here."""
+"""Plan what to do, from what must exist and what exists. Sends nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from scripts.config.pipelines import Pipeline
+from scripts.release.manifest import INVOKER_CHECK
 from scripts.setup import wanted
 from scripts.setup.permissions import Binding, Federation, Resource
-from scripts.setup.wanted import INVOKER_CHECK, Document, Thing, Write
+from scripts.setup.wanted import Document, Thing, Write
 
 
 class Found(msgspec.Struct, kw_only=True):
-    """What is there."""
+    """What exists.
+
+    Attributes:
+        enabled: project ID -> the enabled APIs, among those that are needed.
+        things: path -> the document, of each resource that exists.
+        policies: a resource's path -> the bindings of its policy.
+    """
 
     enabled: dict[str, set[str]] = {}
-    """Project -> the APIs that are enabled, of those that are wanted."""
     things: dict[str, Document] = {}
-    """Path -> the document, of those that are there."""
     policies: dict[str, list[Document]] = {}
-    """Path of a resource -> its policy's bindings."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to do, and the commands that do the same. `write` or `binding` is what is sent."""
+    """One thing to do. Either `write` or `binding` says what is sent.
 
-    does: str
-    """enable, create, change, restore, grant, remove."""
+    Attributes:
+        does: the kind of step.
+        what: the object of the step, as tables show it.
+        project: the ID of the project that changes.
+        gcloud: the commands that do the same.
+        why: what it is needed for; "" if `what` says it.
+        thing: the resource that is created, changed or restored.
+        write: the request to send.
+        binding: the role to grant or remove.
+    """
+
+    does: Literal["enable", "create", "change", "restore", "grant", "remove"]
     what: str
     project: str
     gcloud: tuple[str, ...]
     why: str = ""
+    thing: Thing | None = None
     write: Write | None = None
     binding: Binding | None = None
 
@@ -40,7 +55,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 def plan(
     access: Federation, pipelines: Sequence[Pipeline], found: Found, more: Sequence[Thing] = ()
 ) -> list[Step]:
-    """What is missing, in the order in which it can be done; `more` is wanted besides."""
+    """Return the steps that are left, in the order in which they can be taken.
+
+    Args:
+        access: who may do what.
+        pipelines: every service that has the environment.
+        found: what exists.
+        more: other resources that must exist.
+    """
     steps = []
     for project, names in wanted.apis(access, pipelines).items():
         missing = [name for name in names if name not in found.enabled.get(project, set())]
@@ -51,50 +73,9 @@ def plan(
         if step:
             steps.append(step)
     for binding in access.bindings:
-        if not given(found.policies.get(binding.resource.path, []), binding):
+        if not granted(found.policies.get(binding.resource.path, []), binding):
             steps.append(_grant(binding))
     return steps
-
-
-def surplus(access: Federation, found: Found) -> list[Step]:
-    """What the pusher and the deployer may do besides, and who else may speak as one of them.
-
-    The accounts that services run as are the team's own: what more they may do is not looked at.
-    """
-    ours = {access.pusher.email: access.pusher, access.deployer.email: access.deployer}
-    members = {account.member for account in ours.values()}
-    steps = []
-    for resource in dict.fromkeys(b.resource for b in access.bindings):
-        for entry in found.policies.get(resource.path, []):
-            for member in entry.get("members") or []:
-                binding = Binding(
-                    role=entry["role"], resource=resource, member=member, why="nobody planned it"
-                )
-                planned = "condition" not in entry and any(
-                    (b.role, b.resource, b.member) == (binding.role, resource, member)
-                    for b in access.bindings
-                )
-                is_about_ours = resource.kind == "account" and resource.name in ours
-                if not planned and (member in members or is_about_ours):
-                    steps.append(_remove(binding, entry.get("condition")))
-    return steps
-
-
-def advice(access: Federation, pipelines: Sequence[Pipeline], found: Found) -> list[str]:
-    """What is there and could be better, but is not ours to change: others may rely on it."""
-    said = []
-    for thing in wanted.things(access, pipelines):
-        there = found.things.get(thing.path)
-        if thing.kind != "images" or there is None:
-            continue
-        if not (there.get("dockerConfig") or {}).get("immutableTags"):
-            _, project, _, location, _, name = thing.name.split("/")
-            said.append(
-                f"tags in {thing.name} can move to other images; where nobody relies on it:"
-                f" gcloud artifacts repositories update {name} --immutable-tags"
-                f" --location={location} --project={project}"
-            )
-    return said
 
 
 def _enable(project: str, names: list[str]) -> Step:
@@ -112,76 +93,74 @@ def _enable(project: str, names: list[str]) -> Step:
     )
 
 
-def _make(thing: Thing, there: Document | None) -> Step | None:
+def _make(thing: Thing, existing: Document | None) -> Step | None:
+    """Return the step that creates, restores or corrects a resource; None if it is right."""
     what = f"{thing.kind} {thing.name}"
-    if there is None:
+    if existing is None:
         return Step(
-            does="create", what=what, project=thing.project, gcloud=thing.gcloud, write=thing.create
-        )
-    if there.get("state") == "DELETED":
-        # Its name is taken for 30 days; what it was comes back.
-        command = thing.gcloud[0].split(" create")[0] + f" undelete {thing.name}"
-        kept = [w for w in thing.gcloud[0].split() if w.startswith(("--location", "--project",
-                "--workload"))]  # fmt: skip
+            does="create", what=what, project=thing.project, gcloud=thing.gcloud,
+            thing=thing, write=thing.create,
+        )  # fmt: skip
+    if existing.get("state") == "DELETED":
+        # Its name stays taken for 30 days; undeleting brings it back as it was.
         write = Write(method="POST", api=thing.api, path=f"{thing.path}:undelete", body={})
         return Step(
-            does="restore", what=what, project=thing.project,
-            gcloud=(" ".join([command, *kept]),), write=write,
+            does="restore", what=what, project=thing.project, gcloud=thing.undelete,
+            thing=thing, write=write,
         )  # fmt: skip
-    write_ = _mend(thing, there)
-    if write_ is None:
-        return None
-    told = ", ".join(sorted(write_.params.get("updateMask", "").split(",")))
     if thing.kind == "service":
-        is_open = thing.settings[INVOKER_CHECK] == "true"
-        told = "open to everybody" if is_open else "closed to who has no run.invoker"
-    return Step(
-        does="change",
-        what=f"{what}: {told}",
-        project=thing.project,
-        gcloud=thing.changed,
-        write=write_,
-    )
-
-
-def _mend(thing: Thing, there: Document) -> Write | None:
-    """The write that makes what is there say what it has to, if it does not."""
-    if thing.kind == "service":
-        annotations = there["metadata"].get("annotations") or {}
-        if annotations.get(INVOKER_CHECK, "false") == thing.settings[INVOKER_CHECK]:
-            return None
-        metadata = {**there["metadata"], "annotations": {**annotations, **thing.settings}}
-        # The template as it was read: that is what keeps the write from making a revision.
-        body = {**{k: v for k, v in there.items() if k != "status"}, "metadata": metadata}
-        return Write(method="PUT", api="run", path=thing.path, body=body)
+        return _open_or_close(thing, existing)
     wrong = sorted(
-        name for name, value in thing.settings.items() if not _says(there.get(name), value, thing)
+        name
+        for name, value in thing.settings.items()
+        if not _matches(existing.get(name), value, thing.extensible)
     )
     if not wrong:
         return None
-    return Write(
-        method="PATCH",
-        api=thing.api,
-        path=thing.path,
-        params={"updateMask": ",".join(wrong)},
-        body={name: thing.settings[name] for name in wrong},
-    )
+    return Step(
+        does="change", what=f"{what}: {', '.join(wrong)}", project=thing.project,
+        gcloud=thing.changed, thing=thing,
+        write=Write(
+            method="PATCH",
+            api=thing.api,
+            path=thing.path,
+            params={"updateMask": ",".join(wrong)},
+            body={name: thing.settings[name] for name in wrong},
+        ),
+    )  # fmt: skip
 
 
-def _says(there: Any, value: Any, thing: Thing) -> bool:
-    """Whether what is there is what it has to be; of a trigger, Google may say more."""
-    if thing.kind == "trigger" and isinstance(value, dict):
-        return isinstance(there, dict) and all(
-            _says(there.get(name), part, thing) for name, part in value.items()
+def _open_or_close(thing: Thing, existing: Document) -> Step | None:
+    """Return the step that lets everyone, or only invokers, call a service."""
+    annotations = existing["metadata"].get("annotations") or {}
+    if annotations.get(INVOKER_CHECK, "false") == thing.settings[INVOKER_CHECK]:
+        return None
+    is_open = thing.settings[INVOKER_CHECK] == "true"
+    metadata = {**existing["metadata"], "annotations": {**annotations, **thing.settings}}
+    # The template goes back as it was read, so that the write makes no revision.
+    body = {**{k: v for k, v in existing.items() if k != "status"}, "metadata": metadata}
+    return Step(
+        does="change",
+        what=f"service {thing.name}: {'open to everyone' if is_open else 'open to invokers only'}",
+        project=thing.project, gcloud=thing.changed, thing=thing,
+        write=Write(method="PUT", api="run", path=thing.path, body=body),
+    )  # fmt: skip
+
+
+def _matches(existing: Any, value: Any, extensible: bool) -> bool:
+    """Return whether a setting has its value; an extensible mapping may have more keys."""
+    if extensible and isinstance(value, dict):
+        return isinstance(existing, dict) and all(
+            _matches(existing.get(name), part, extensible) for name, part in value.items()
         )
-    return bool(there == value)
+    return bool(existing == value)
 
 
-def given(bindings: list[Document], wanted_: Binding) -> bool:
-    """Whether a policy's bindings give a role to its member, and without a condition."""
+def granted(bindings: list[Document], binding: Binding) -> bool:
+    """Return whether a policy's bindings grant a role to its member, without a condition."""
     return any(
-        entry.get("role") == wanted_.role
-        and wanted_.member in (entry.get("members") or [])
+        entry.get("role") == binding.role
+        and binding.member in (entry.get("members") or [])
         and "condition" not in entry
         for entry in bindings
     )
@@ -190,30 +169,24 @@ def given(bindings: list[Document], wanted_: Binding) -> bool:
 def _grant(binding: Binding) -> Step:
     return Step(
         does="grant",
-        what=f"{binding.role} on {_named(binding.resource)} to {short(binding.member)}",
+        what=f"{binding.role} on {title(binding.resource)} to {short(binding.member)}",
         project=binding.resource.project,
-        gcloud=(f"{policy_command('add', binding)}",),
+        gcloud=(policy_command("add", binding),),
         why=binding.why,
         binding=binding,
     )
 
 
-def _remove(binding: Binding, condition: Any) -> Step:
-    command = policy_command("remove", binding)
-    if condition:
-        command = command.replace(" --condition=None", "") + " --all"
-    return Step(
-        does="remove",
-        what=f"{binding.role} on {_named(binding.resource)} from {short(binding.member)}",
-        project=binding.resource.project,
-        gcloud=(command,),
-        why=binding.why,
-        binding=binding,
-    )
+def policy_command(
+    verb: Literal["add", "remove"], binding: Binding, *, whatever_condition: bool = False
+) -> str:
+    """Return the gcloud command that grants a role or removes it.
 
-
-def policy_command(verb: str, binding: Binding) -> str:
-    """The gcloud command that gives a role ("add") or takes it away ("remove")."""
+    Args:
+        verb: "add" grants, "remove" removes.
+        binding: the role, its resource and its member.
+        whatever_condition: remove it whatever condition it has; else one without a condition.
+    """
     resource = binding.resource
     noun, where = {
         "project": ("projects", ""),
@@ -224,22 +197,23 @@ def policy_command(verb: str, binding: Binding) -> str:
     }[resource.kind]
     if resource.kind == "project":
         target = resource.project
-        # Without it gcloud asks, where the policy has conditions.
-        where = " --condition=None"
+        # Without the flag gcloud asks, if the policy has conditions.
+        where = "" if whatever_condition else " --condition=None"
     else:
         target, where = resource.name, f"{where} --project={resource.project}"
     return (
         f"gcloud {noun} {verb}-iam-policy-binding {target} --role={binding.role}"
-        f" --member={wanted.quoted(binding.member)}{where}"
+        f" --member={wanted.quoted(binding.member)}{where}{' --all' if whatever_condition else ''}"
     )
 
 
-def _named(resource: Resource) -> str:
+def title(resource: Resource) -> str:
+    """Return how tables name a resource."""
     return f"{resource.kind} {resource.name or resource.project}"
 
 
 def short(member: str) -> str:
-    """A member as a table shows it."""
+    """Return how tables name a member of a policy."""
     kind, _, rest = member.partition(":")
     if kind == "principalSet":
         return f"jobs {rest.partition('/attribute.')[2] or rest}"

@@ -1,4 +1,4 @@
-"""What an environment needs to be there before `deliver` works, as data. Nothing is sent here.
+"""List what an environment needs before `deliver` works, as data. Sends nothing.
 
 Sources: Google's discovery documents of the APIs named below, and
 https://cloud.google.com/artifact-registry/docs/repositories/cleanup-policy.
@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from scripts.config.pipelines import Pipeline
+from scripts.release.manifest import INVOKER_CHECK
 from scripts.setup import permissions
 from scripts.setup.permissions import Account, Federation, Resource
 
 Document = dict[str, Any]
 
-# Google's sample. It only has to be there, so that roles can be given on the service: the first
-# delivery takes its place. Source: https://cloud.google.com/run/docs/quickstarts/deploy-container
+# Google's sample: a service must exist before roles can be granted on it. The first delivery
+# replaces it. Source: https://cloud.google.com/run/docs/quickstarts/deploy-container
 PLACEHOLDER = "us-docker.pkg.dev/cloudrun/container/hello"
-INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
 
 _HOME_APIS = ("artifactregistry", "cloudresourcemanager", "iam", "iamcredentials")
 _ENV_APIS = ("cloudresourcemanager", "iam", "iamcredentials", "logging", "run")
@@ -40,25 +40,37 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Thing(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that has to be there."""
+    """A resource that must exist.
 
-    kind: str
+    Attributes:
+        kind: what it is, in one word.
+        name: its name, unique among its kind.
+        project: its project's ID.
+        api: the API that serves it, such as "run".
+        path: where it is read.
+        create: the request that creates it.
+        gcloud: the commands that create it.
+        settings: what an existing one must say; the keys are an update's mask.
+        extensible: whether Google may add fields to the settings.
+        changed: the commands that correct the settings.
+        undelete: the commands that restore it after a deletion.
+    """
+
+    kind: Literal["images", "pool", "provider", "account", "secret", "service", "trigger"]
     name: str
     project: str
     api: str
     path: str
-    """Where it is read."""
     create: Write
     gcloud: tuple[str, ...]
-    """The commands that make it, as they are typed."""
     settings: Document = {}
-    """What it has to say of itself, where it is there already; the keys are an update's mask."""
+    extensible: bool = False
     changed: tuple[str, ...] = ()
-    """The commands that make it say so."""
+    undelete: tuple[str, ...] = ()
 
 
 def apis(plan: Federation, pipelines: Sequence[Pipeline]) -> dict[str, list[str]]:
-    """Project -> the APIs that have to be enabled there."""
+    """Return the APIs that each project needs: project ID -> names, sorted."""
     trigger = ("sts",) if plan.by_jobs else ("cloudbuild", "logging")
     found: dict[str, set[str]] = {plan.provider.project: {*_HOME_APIS, *trigger}}
     for pipeline in pipelines:
@@ -71,22 +83,27 @@ def apis(plan: Federation, pipelines: Sequence[Pipeline]) -> dict[str, list[str]
 
 
 def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
-    """All that has to be there besides APIs and roles, in the order in which it can be made."""
-    repositories = {b.resource for b in plan.bindings if b.role == permissions.ARTIFACT_WRITER}
+    """Return the resources that must exist, in the order in which they can be created."""
     secrets = {b.resource for b in plan.bindings if b.resource.kind == "secret"}
     places = {plan.provider.project, *(p.environment.project for p in pipelines)}
     return [
-        *map(_repository, sorted(repositories, key=lambda r: r.path)),
+        *map(_repository, repositories(plan)),
         *(_pool_and_provider(plan) if plan.by_jobs else []),
-        # An account of a project that is none of ours is its owner's to make.
+        # An account in another project is created by that project's owner.
         *(_account(account) for account in plan.accounts if account.project in places),
         *map(_secret, sorted(secrets, key=lambda r: r.path)),
         *(_service(p, region) for p in pipelines for region in p.environment.regions),
     ]
 
 
+def repositories(plan: Federation) -> list[Resource]:
+    """Return the repositories that images are pushed to, sorted."""
+    found = {b.resource for b in plan.bindings if b.role == permissions.ARTIFACT_WRITER}
+    return sorted(found, key=lambda resource: resource.path)
+
+
 def cleanup_policies() -> Document:
-    """What nothing names any more goes. A tagged image stays: that is what immutable tags mean.
+    """Return the policy that deletes untagged images. Tagged images stay: their tags are immutable.
 
     Source: `gcloud artifacts repositories create --help` (--immutable-tags).
     """
@@ -153,6 +170,7 @@ def _pool_and_provider(plan: Federation) -> list[Thing]:
             f"gcloud iam workload-identity-pools create {provider.pool} --display-name=Shipway"
             f" --description='Jobs that deliver' {where}",
         ),
+        undelete=(f"gcloud iam workload-identity-pools undelete {provider.pool} {where}",),
     )
     settings: Document = {
         "attributeMapping": provider.mapping,
@@ -160,10 +178,10 @@ def _pool_and_provider(plan: Federation) -> list[Thing]:
         "oidc": {"issuerUri": provider.issuer},
     }
     mapping = ",".join(f"{name}={text}" for name, text in provider.mapping.items())
+    within = f"--workload-identity-pool={provider.pool} {where}"
     flags = (
-        f" --workload-identity-pool={provider.pool} --issuer-uri={provider.issuer}"
-        f" --attribute-mapping={quoted(mapping)}"
-        f" --attribute-condition={quoted(provider.condition)} {where}"
+        f" --issuer-uri={provider.issuer} --attribute-mapping={quoted(mapping)}"
+        f" --attribute-condition={quoted(provider.condition)} {within}"
     )
     base = f"{pools}/{provider.pool}/providers"
     named = "gcloud iam workload-identity-pools providers"
@@ -185,6 +203,7 @@ def _pool_and_provider(plan: Federation) -> list[Thing]:
             gcloud=(f"{named} create-oidc {provider.id} --display-name=GitHub{flags}",),
             settings=settings,
             changed=(f"{named} update-oidc {provider.id}{flags}",),
+            undelete=(f"{named} undelete {provider.id} {within}",),
         ),
     ]
 
@@ -233,10 +252,10 @@ def _secret(resource: Resource) -> Thing:
 
 
 def _service(pipeline: Pipeline, region: str) -> Thing:
-    """A service that runs Google's sample until the first delivery, open or not as declared.
+    """Return a service that runs Google's sample until the first delivery.
 
-    To create one is a permission on the whole project, and to open one is a change of policy:
-    whoever sets the project up may do both, and the deployer needs neither.
+    Creating one takes a permission on the whole project, and opening one takes a change of policy.
+    The person who sets the project up has both, so the deployer needs neither.
     """
     project, name = pipeline.environment.project, pipeline.service
     parent = f"/v1/projects/{project}/locations/{region}/services"
@@ -276,5 +295,5 @@ def _service(pipeline: Pipeline, region: str) -> Thing:
 
 
 def quoted(text: str) -> str:
-    """A word of a command as a shell takes it; in double quotes where that reads better."""
+    """Quote a word for a shell, with double quotes if it holds single ones."""
     return f'"{text}"' if "'" in text and not set(text) & set('"$`\\!') else shlex.quote(text)

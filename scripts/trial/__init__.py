@@ -1,7 +1,7 @@
-"""Try the last commit out: would it deliver? On a scratch local Cloud Run, gone afterwards.
+"""Try out whether the last commit would deliver, on a scratch local Cloud Run.
 
-What it is based on is delivered first, then the commit itself, through its rollout with its smoke
-checks; then it is rolled back. Where the base cannot be delivered the commit is tried alone.
+Delivers the commit that it is based on, then the commit itself through its whole rollout, and rolls
+it back. If the base cannot be delivered, the commit is tried alone. Nothing is left afterwards.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def run(options: Options, call: Call) -> int:
     runtime = options.runtime or ("docker" if builder == "docker" else "process")
     if (builder, runtime) == ("pack", "docker"):
         raise UsageError(
-            "--runtime docker cannot run what --builder pack makes: it holds no operating system",
-            "leave --runtime out, or --builder docker",
+            "--runtime docker cannot run an image of --builder pack: it holds no operating system",
+            "leave out --runtime, or use --builder docker",
         )
     differ = git.uncommitted(root)
     if differ:
         progress.line(
             f"note: {differ} uncommitted change{'s are' if differ > 1 else ' is'} left out:"
-            f" commit {head.short} is what counts"
+            f" the trial is about commit {head.short}"
         )
     with TemporaryDirectory(prefix="shipway-trial-") as folder:
         trial = Trial(
@@ -71,8 +71,8 @@ def run(options: Options, call: Call) -> int:
         try:
             stopped = trial.play(onto)
         finally:
-            # From here on it tidies up: a second Ctrl-C must not keep it from that.
-            _undisturbed()
+            # A second Ctrl-C must not stop the cleaning up.
+            _ignore_signals()
             trial.close()
     call.show(_result(head, onto, builder, trial.rows, stopped), options.format)
     if stopped:
@@ -80,22 +80,19 @@ def run(options: Options, call: Call) -> int:
     return 0
 
 
-def _undisturbed() -> None:
+def _ignore_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _onto(root: Path, head: Commit, asked: str | None, progress: Progress) -> Commit | None:
-    """What is delivered before the commit; None where there is nothing, and that is said.
+    """Find the commit to deliver first; None if there is none, which is printed.
 
     Raises:
-        UsageError: what was asked for is no commit, or none that the commit comes after.
+        UsageError: `asked` is not a commit, or not one that `head` comes after.
     """
     if asked is not None:
-        try:
-            onto = git.commit(root, asked)
-        except UsageError as error:
-            raise UsageError(error.message.replace("--commit", "--onto"), error.hint) from None
+        onto = git.commit(root, asked, option="--onto")
         if onto.sha == head.sha or git.is_newer(root, onto.sha, head.sha):
             raise UsageError(f"--onto {asked}: {head.short} does not come after it")
         return onto
@@ -103,7 +100,7 @@ def _onto(root: Path, head: Commit, asked: str | None, progress: Progress) -> Co
     if found in (None, head.sha):
         found = git.parent(root, head.sha)
     if found is None:
-        progress.line(f"note: nothing is known that {head.short} comes after: it is tried alone")
+        progress.line(f"note: no commit before {head.short} is known: it is tried alone")
         return None
     return git.commit(root, found)
 

@@ -1,4 +1,4 @@
-"""The steps of a trial: commands of this program, as they are typed, in a scratch clone."""
+"""The steps of a trial: Shipway's own commands, run in a scratch clone."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from scripts.errors import Failed, ShipError, UsageError
 from scripts.machine import scratch
 from scripts.machine.git import Commit
 
-# A trial's commands have no run page, no output and no annotation: the trial itself does.
+# The trial itself writes the run page, outputs and annotations; its commands must not.
 _NOT_HANDED_ON = (
     "GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_REPOSITORY",
 )  # fmt: skip
-_BAD_USAGE = 2
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One step: what it was, whether it went well, how it ended, and how long it took."""
+    """One step: its name, whether it passed, its result, and how many seconds it took."""
 
     step: str
     passed: bool
@@ -40,12 +39,12 @@ class Trial:
     Args:
         root: the repository, which is only read.
         folder: a scratch folder.
-        head: the commit that is tried.
-        progress: where it is told.
-        service: its name; None where there is only one.
+        head: the commit to try.
+        progress: where progress is printed.
+        service: its name; None if there is only one.
         builder: "docker" or "pack".
         runtime: "docker" or "process".
-        bake: how long each step is watched; None for what the environment says.
+        bake: how long each step bakes; None for the environment's setting.
     """
 
     def __init__(
@@ -68,50 +67,50 @@ class Trial:
         self._url = ""
 
     def play(self, onto: Commit | None) -> ShipError | None:
-        """Every step in order.
+        """Take every step in order.
 
         Args:
-            onto: what is delivered first; None for nothing.
+            onto: the commit to deliver first; None for none.
 
         Returns:
-            Why it stopped; None where all went well.
+            The error that stopped it; None if every step passed.
 
         Raises:
-            ShipError: it could not begin.
+            ShipError: the trial could not start.
         """
         self._prepare()
         if onto and not self._base(onto):
-            # What is broken already must not keep the commit from mending it: a fresh start.
+            # The commit may be the fix for a broken base: start afresh without it.
             self.close()
             onto = None
         if not self._url:
             self._start()
         try:
             built = self._step("build", "build", self._head, "--builder", self._builder)
-            self._tell(built, str(built["digest"])[:19])
+            self._passed(built, str(built["digest"])[:19])
             done = self._step(
                 "deliver", "deliver", self._head, "--digest", str(built["digest"]), *self._bake
             )
-            self._tell(done, "; ".join(split(r["after"]) for r in done["regions"]))
+            self._passed(done, "; ".join(split(r["after"]) for r in done["regions"]))
             if onto is None:
-                self._row("roll back", True, "left out: nothing was delivered before it", 0.0)
+                self._row("roll back", True, "left out: no commit was delivered before it", 0.0)
                 return None
             back = self._step("roll back", "rollback", None, "--reason", "a trial")
-            self._tell(back, "; ".join(split(r["after"]) for r in back["regions"]))
+            self._passed(back, "; ".join(split(r["after"]) for r in back["regions"]))
         except _StepFailed as failed:
             self._row(failed.step, False, f"FAILED: {failed.error.message}", failed.seconds)
             return failed.error
         return None
 
     def close(self) -> None:
-        """End what runs, and forget what it made."""
+        """Stop the local Cloud Run and delete its images."""
         self._stack.close()
         self._url = ""
 
     def _prepare(self) -> None:
-        """A clone at the commit; what its files say is checked before anything is started."""
+        """Clone the commit, and check its files before anything starts."""
         (self._folder / "tmp").mkdir()
-        # What holds pipelines/ may be a folder of the repository.
+        # pipelines/ may be in a folder of the repository.
         top = scratch.git("rev-parse", "--show-toplevel", cwd=self._root)
         self._files = self._clone / scratch.git("rev-parse", "--show-prefix", cwd=self._root)
         scratch.git("clone", "--quiet", "--shared", "--no-checkout", top, str(self._clone))
@@ -127,20 +126,22 @@ class Trial:
             step.done(f"a scratch local Cloud Run, {self._runtime} runtime")
 
     def _base(self, onto: Commit) -> bool:
-        """Deliver what the commit comes after; whether that could be done."""
+        """Deliver the commit's base; return whether that worked."""
         self._start()
         try:
             done = self._step("base", "deliver", onto, "--builder", self._builder)
         except _StepFailed as failed:
-            said = f"cannot be delivered: {failed.error.message}; {self._head.short} goes alone"
-            self._row(failed.step, False, said, failed.seconds)
-            self._progress.line(f"note: {failed.step} {said}")
+            problem = (
+                f"cannot be delivered: {failed.error.message}; {self._head.short} is tried alone"
+            )
+            self._row(failed.step, False, problem, failed.seconds)
+            self._progress.line(f"note: {failed.step} {problem}")
             return False
-        self._tell(done, "; ".join(split(r["after"]) for r in done["regions"]))
+        self._passed(done, "; ".join(split(r["after"]) for r in done["regions"]))
         return True
 
     def _step(self, name: str, verb: str, commit: Commit | None, *arguments: str) -> Any:
-        """Run one command, showing what it tells.
+        """Run one command and show its progress.
 
         Returns:
             Its JSON document, with the row's "step" and "took".
@@ -153,7 +154,6 @@ class Trial:
         started = time.monotonic()
         of = ["--commit", commit.sha] if commit else []
         assert self._service
-        told: list[str] = []
         with scratch.ship(
             verb, self._service, *of, *arguments, "--format", "json", "--yes",
             cwd=self._files, url=self._url, stderr=subprocess.PIPE,
@@ -161,20 +161,20 @@ class Trial:
         ) as process:  # fmt: skip
             assert process.stdout
             assert process.stderr
+            is_progress = True
             for line in process.stderr:
-                # The error itself is told once: at the end, by the trial.
-                if told or line.startswith("ship: "):
-                    told.append(line.rstrip("\n"))
-                else:
+                # The text of an error is not shown here: the trial shows the error at its end.
+                is_progress = is_progress and not line.startswith("ship: ")
+                if is_progress:
                     self._progress.line(f"  {line.rstrip()}")
-            document = process.stdout.read()
+            document = json.loads(process.stdout.read() or "{}")
             code = process.wait()
         seconds = round(time.monotonic() - started, 2)
         if code:
-            raise _StepFailed(step, _error(code, told), seconds)
-        return {**json.loads(document), "step": step, "took": seconds}
+            raise _StepFailed(step, _error(code, document.get("error") or {}), seconds)
+        return {**document, "step": step, "took": seconds}
 
-    def _tell(self, done: Any, result: str) -> None:
+    def _passed(self, done: Any, result: str) -> None:
         self._row(done["step"], True, result, done["took"])
 
     def _row(self, step: str, passed: bool, result: str, seconds: float) -> None:
@@ -182,7 +182,7 @@ class Trial:
 
 
 class _StepFailed(Exception):
-    """A command of the trial that ended with another exit code than 0."""
+    """A command of the trial failed."""
 
     def __init__(self, step: str, error: ShipError, seconds: float) -> None:
         super().__init__(step)
@@ -191,10 +191,11 @@ class _StepFailed(Exception):
         self.seconds = seconds
 
 
-def _error(code: int, told: list[str]) -> ShipError:
-    """The error that a command told: "ship: MESSAGE", "  | EVIDENCE" …, "  -> HINT"."""
-    message = " ".join(line for line in told if not line.startswith(("  | ", "  -> ")))
-    message = message.removeprefix("ship: ") or f"it ended with exit code {code}"
-    evidence = [line[4:] for line in told if line.startswith("  | ")]
-    kind = UsageError if code == _BAD_USAGE else Failed
-    return kind(message, "mend it and commit, then: ./ship trial", evidence=evidence)
+def _error(code: int, error: dict[str, Any]) -> ShipError:
+    """Return the trial's error for a command's: its "error" of `--format json`, {} without one."""
+    kind = UsageError if error.get("kind") == UsageError.kind else Failed
+    return kind(
+        error.get("message") or f"exit code {code}",
+        "fix it and commit, then: ./ship trial",
+        evidence=error.get("evidence"),
+    )

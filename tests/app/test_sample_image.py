@@ -89,7 +89,7 @@ def test_it_imports_nothing_of_the_rest_of_the_repository() -> None:
 
 
 def test_starting_imports_no_more_than_it_needs() -> None:
-    """A cold start is somebody waiting. These are slow to import, and not needed to listen."""
+    """A user waits for a cold start. These modules are slow to import, and not needed to listen."""
     heavy = ["asyncio", "google.auth", "requests", "urllib.request"]
     code = f"import sys, web; web.create_app(); print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(

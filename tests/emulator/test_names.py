@@ -51,24 +51,26 @@ MAKES: dict[str, tuple[str, Any]] = {
 }
 
 
-def ask(url: str, method: str, path: str, body: Any = None) -> tuple[int, str]:
+def ask(url: str, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
     """Send a request as it is written: other clients resolve `..` themselves."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
     try:
         sent = None if body is None else json.dumps(body)
-        connection.request(method, path, sent, {"Content-Type": "application/json"})
+        connection.request(method, path, sent, {"Content-Type": "application/json", **headers})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
     finally:
         connection.close()
 
 
-def make(url: str, what: str, project: str, location: str, name: str) -> tuple[int, str]:
+def make(
+    cloud_run: LocalCloudRun, what: str, project: str, location: str, name: str
+) -> tuple[int, str]:
     path, body = MAKES[what]
     for mark, value in (("{p}", project), ("{l}", location), ("{n}", name)):
         path = path.replace(mark, quote(value, safe="", errors="surrogatepass"))
         body = _filled(body, mark, value)
-    return ask(url, "POST", path, body)
+    return ask(cloud_run.url, "POST", path, body, **cloud_run.secret)
 
 
 def _filled(body: Any, mark: str, value: str) -> Any:
@@ -96,7 +98,7 @@ PROJECTS = ["../../escape", "..", "a/../b", ".", "A", "a" * 31, "a\0b", "-a", "a
 def test_a_project_that_is_no_project_is_refused(local_cloud_run, what):
     before = outside(local_cloud_run)
     for project in PROJECTS:
-        status, text = make(local_cloud_run.url, what, project, REGION, "probe-name")
+        status, text = make(local_cloud_run, what, project, REGION, "probe-name")
         assert (status, '"INVALID_ARGUMENT"' in text) == (400, True), (project, text)
         assert "Invalid resource field value in the request." in text
     assert outside(local_cloud_run) <= before | {local_cloud_run.state / "projects"}
@@ -105,7 +107,7 @@ def test_a_project_that_is_no_project_is_refused(local_cloud_run, what):
 @pytest.mark.parametrize("what", ["service", "repository", "trigger"])
 @pytest.mark.parametrize("location", ["../../../escape", "..", "us/../x", "US", "us-central1\0"])
 def test_a_location_that_is_no_location_is_refused(local_cloud_run, what, location):
-    status, text = make(local_cloud_run.url, what, "acme", location, "probe-name")
+    status, text = make(local_cloud_run, what, "acme", location, "probe-name")
     assert (status, '"INVALID_ARGUMENT"' in text) == (400, True), text
 
 
@@ -115,7 +117,7 @@ NAMES = ["../../escape", "..", ".", "a/b", "a\0b", "ÄÖ", "a" * 300, "", "name\
 @pytest.mark.parametrize("what", ["service", "repository", "account", "secret", "pool", "project"])
 def test_a_name_that_its_api_does_not_allow_is_refused(local_cloud_run, what):
     for name in NAMES:
-        status, text = make(local_cloud_run.url, what, "acme", REGION, name)
+        status, text = make(local_cloud_run, what, "acme", REGION, name)
         assert (status, '"INVALID_ARGUMENT"' in text) == (400, True), (name, text)
 
 
@@ -144,7 +146,7 @@ def test_logs_of_a_place_that_is_no_project_are_not_read(local_cloud_run):
     found = local_cloud_run.state / "planted/us-central1/app/app-1.jsonl"
     found.parent.mkdir(parents=True)
     found.write_text('{"receiveTimestamp":"2026","timestamp":"2026","insertId":"1"}\n')
-    status, text = make(local_cloud_run.url, "log", "../planted", REGION, "")
+    status, text = make(local_cloud_run, "log", "../planted", REGION, "")
     assert (status, "receiveTimestamp" in text) == (400, False), text
 
 
@@ -166,7 +168,7 @@ def test_any_name_gets_an_answer_and_writes_nothing_outside(
     local_cloud_run, what, project, location, name
 ):
     before = outside(local_cloud_run)
-    status, text = make(local_cloud_run.url, what, project, location, name)
+    status, text = make(local_cloud_run, what, project, location, name)
     assert status < 500, text
     fresh = outside(local_cloud_run) - before
     assert all(path.parent.is_relative_to(local_cloud_run.state) for path in fresh), fresh
@@ -228,6 +230,6 @@ def test_a_page_size_that_is_no_number_is_refused(local_cloud_run, size):
 
 @pytest.mark.parametrize("version", ["²", "9" * 4000, "..", "0", "-1"])
 def test_a_version_that_is_no_number_is_not_found(local_cloud_run, version):
-    make(local_cloud_run.url, "secret", "acme", REGION, "versioned")
+    make(local_cloud_run, "secret", "acme", REGION, "versioned")
     path = f"/v1/projects/acme/secrets/versioned/versions/{quote(version)}"
     assert ask(local_cloud_run.url, "GET", path)[0] == 404

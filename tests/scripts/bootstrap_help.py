@@ -1,8 +1,9 @@
-"""A team's repository, bare projects, and somebody who owns them and types `ship bootstrap`."""
+"""A team's repository, bare projects, and their owner, who runs `ship bootstrap`."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from tests.scripts.conftest import Project
 NAME = "svc"
 ADMIN = "admin@acme-staging.iam.gserviceaccount.com"
 OPS, STAGING, PRODUCTION = "team-ops", "team-staging", "team-prod"
+CONNECTED = f"projects/{OPS}/locations/us-central1/connections/github/repositories/acme-app"
+CLOUD_BUILD = ("--trigger", "cloud-build", "--connection", CONNECTED)
 IDS = ("--repository", "acme/app", "--repository-id", "4711", "--owner-id", "42")
 ENVIRONMENT = """
 project: {project}
@@ -44,7 +47,7 @@ overlay:
 
 
 class Team:
-    """A repository, bare projects, and somebody who owns them."""
+    """A repository, bare projects, and their owner."""
 
     def __init__(self, folder: Path, cloud_run: LocalCloudRun, access: str = "private") -> None:
         self.folder = folder
@@ -52,14 +55,12 @@ class Team:
         self.write("staging", STAGING, cloud_run, access)
         self.write("production", PRODUCTION, cloud_run, access, "after: staging")
         self.project.commit()
-        self.owner = Owner(cloud_run.url)
+        self.owner = Owner(cloud_run)
         self.owner.trust_github()
         self.owner.let_github_impersonate(ADMIN)
         for name in (OPS, STAGING, PRODUCTION):
-            self.owner.post(
-                f"{cloud_run.url}/_local/projects",
-                {"projectId": name, "owner": f"serviceAccount:{ADMIN}"},
-            )
+            body = {"projectId": name, "owner": f"serviceAccount:{ADMIN}"}
+            cloud_run.local("POST", "projects", body)
         self.admin = self.owner.credentials(folder / "admin.json", self.owner.job(), ADMIN)
         self.bin = folder / "bin"
         self.bin.mkdir()
@@ -90,7 +91,7 @@ class Team:
         return json.loads(ended.stdout)
 
     def ship(self, env: str, *words: str, build: bool = False) -> subprocess.CompletedProcess[str]:
-        """Type a command as the job of an environment, or as the one that builds."""
+        """Run a command as the job of an environment, or as the job that builds."""
         access = self.access(env)
         job = self.owner.job(**({} if build else {"environment": env}))
         self.owner.provider = access.provider.name
@@ -99,13 +100,13 @@ class Team:
         return self.project.ship(*words, "--env", env, GOOGLE_APPLICATION_CREDENTIALS=str(file))
 
     def done(self, env: str, *words: str, build: bool = False) -> str:
-        """A job's command that must succeed."""
+        """Run a job's command, which must succeed; return its output."""
         ended = self.ship(env, *words, build=build)
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
     def owner_of_projects(self) -> requests.Session:
-        """The owner's own client, to see what is really there and to meddle with it."""
+        """Return the owner's own client, to read the real state and to change it."""
         if self._http is None:
             self._http = requests.Session()
             token = self.owner.token_of(f"serviceAccount:{ADMIN}")
@@ -113,7 +114,7 @@ class Team:
         return self._http
 
     def policy(self, resource: str) -> list[Any]:
-        """The bindings of a resource's policy."""
+        """Return the bindings of a resource's policy."""
         bindings: list[Any] = self._policy(resource).get("bindings", [])
         return bindings
 
@@ -131,11 +132,11 @@ class Team:
         assert answer.ok, answer.text
 
     def give(self, resource: str, role: str, member: str, **more: Any) -> None:
-        """Give somebody a role by hand."""
+        """Grant a role by hand."""
         self.change(resource, lambda kept: [*kept, {"role": role, "members": [member], **more}])
 
     def take(self, binding: Binding) -> None:
-        """Take a role from its member by hand, where it is given."""
+        """Remove a role from its member by hand, if it is granted."""
 
         def change(kept: list[Any]) -> list[Any]:
             return [
@@ -148,13 +149,13 @@ class Team:
         self.change(binding.resource.path, change)
 
     def leave(self, project: str) -> None:
-        """The owner of a project is its owner no longer."""
+        """Remove the owner of a project."""
         self.change(
             f"projects/{project}", lambda kept: [b for b in kept if b["role"] != "roles/owner"]
         )
 
     def access(self, env: str) -> Federation:
-        """Who may do what in an environment, as permissions.py plans it."""
+        """Return who may do what in an environment, as permissions.py says."""
         pipeline = pipelines.load(self.project.folder, NAME, env)
         after = pipeline.environment.after
         earlier = [pipelines.load(self.project.folder, NAME, after)] if after else []
@@ -164,10 +165,16 @@ class Team:
 
 @contextmanager
 def team_of(folder: Path, access: str = "private") -> Iterator[Team]:
-    """A team with a local Cloud Run of its own that enforces IAM."""
+    """A team with a local Cloud Run that enforces IAM."""
     cloud_run = LocalCloudRun(folder / "state", "--iam", "enforce")
     made = Team(folder, cloud_run, access)
     yield made
     made.owner.http.close()
     made.owner_of_projects().close()
     cloud_run.stop()
+
+
+def without_gh() -> str:
+    """The search path without the folders that hold gh."""
+    folders = os.environ["PATH"].split(os.pathsep)
+    return os.pathsep.join(f for f in folders if not Path(f, "gh").exists())

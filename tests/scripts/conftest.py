@@ -13,42 +13,54 @@ from typing import Any
 import pytest
 import requests
 
+from tests import warm
 from tests.conftest import ROOT, LocalCloudRun
 
-SERVER = """
-import json, os, signal, sys, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+# Bare sockets: http.server takes longer to import than all the rest of it to start.
+SERVER = r"""
+import json, os, signal, socket, sys, threading
 
 settings = json.load(open("settings.json"))
 print("starting", settings["note"], flush=True)
 if settings["start"] == "exit":
     sys.exit("no database")
 if settings["start"] == "hang":
-    time.sleep(600)
+    signal.pause()
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        body = json.dumps({
-            "commit": os.environ.get("COMMIT_SHA"),
-            "revision": os.environ.get("K_REVISION"),
-            "status": settings["health"],
-        }).encode()
-        self.send_response(settings["code"] if self.path == "/health" else 200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        pass
+def body():
+    return json.dumps({
+        "commit": os.environ.get("COMMIT_SHA"),
+        "revision": os.environ.get("K_REVISION"),
+        "status": settings["health"],
+    })
 
 
-server = ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler)
+def health():
+    return settings["code"], body()
+
+
+def respond(path):
+    return health() if path == "/health" else (200, body())
+
+
+def answer(connection):
+    with connection, connection.makefile("rb") as lines:
+        while line := lines.readline():
+            while lines.readline().strip():
+                pass
+            code, text = respond(line.split()[1].decode())
+            data = text.encode()
+            connection.sendall((
+                f"HTTP/1.1 {code} Answer\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(data)}\r\n\r\n"
+            ).encode() + data)
+
+
+server = socket.create_server(("0.0.0.0", int(os.environ["PORT"])), backlog=128)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-server.serve_forever()
+while True:
+    threading.Thread(target=answer, args=server.accept()[:1], daemon=True).start()
 """
 
 DOCKERFILE = """
@@ -134,25 +146,32 @@ class Project:
         self.git("commit", "--quiet", "--message", "a change")
         return self.git("rev-parse", "HEAD")
 
+    def serve_with(self, code: str) -> None:
+        """Give the next commit's server more code, to run before it listens."""
+        file = self.folder / self.name / "server.py"
+        before, listens, after = SERVER.partition("server = socket")
+        file.write_text(f"{before}{code}\n\n{listens}{after}")
+
     def revision(self, commit: str) -> str:
         return f"{self.name}-{commit[:7]}"
 
     def ship(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Type a command in the repository."""
+        given = {**os.environ, "SHIPWAY_ACTOR": "tester", **env}
         try:
-            return subprocess.run(
-                [sys.executable, str(ROOT / "scripts"), *arguments],
-                cwd=self.folder,
-                env={**os.environ, "SHIPWAY_ACTOR": "tester", **env},
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=60,
-            )
+            return warm.ship(*arguments, cwd=self.folder, env=given)
         except subprocess.TimeoutExpired as stuck:
             told = (stuck.stderr or b"").decode()
             log = self.cloud_run.log.read_text()[-3000:]
             raise AssertionError(f"{arguments} hangs:\n{told}\n{self.service()}\n{log}") from None
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        """Start a command in a Python of its own: to watch it, to signal it, to see it in `ps`."""
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts"), *arguments],
+            cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "tester", **env},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def done(self, *arguments: str, **env: str) -> Any:
         """Type a command that must succeed; return its JSON document."""
@@ -172,7 +191,7 @@ class Project:
         return requests.get(self.service_path, timeout=10).json()
 
     def put(self, service: Any) -> Any:
-        """Write the service as somebody else's tool would."""
+        """Write the service as another tool would."""
         service.pop("status", None)
         answer = requests.put(self.service_path, json=service, timeout=10)
         assert answer.ok, answer.text
@@ -201,7 +220,7 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path, local_cloud_run: LocalCloudRun) -> Project:
-    """A repository with one commit of a service that nobody else uses."""
+    """A repository with one commit of a service that no other test uses."""
     made = Project(tmp_path / "repository", local_cloud_run, f"svc-{uuid.uuid4().hex[:8]}")
     made.commit()
     return made
@@ -212,6 +231,15 @@ def served(project: Project) -> Project:
     """A repository whose first commit is delivered."""
     project.done("deliver")
     return project
+
+
+@pytest.fixture
+def candidate(served: Project) -> Project:
+    """One revision serves, the next one is deployed without traffic."""
+    served.commit()
+    served.done("build")
+    served.done("deploy")
+    return served
 
 
 @pytest.fixture(scope="session")

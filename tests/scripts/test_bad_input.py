@@ -87,10 +87,26 @@ def test_a_refusal_and_a_failure_as_json(served: Project) -> None:
     assert any("field status is 'broken'" in line for line in found["evidence"])
 
 
+@pytest.mark.parametrize("words", [["deliver", "--dry-run"], ["build", "--dry-run"], ["plan"]])
+def test_a_commit_is_no_option_of_git(project: Project, words: list[str]) -> None:
+    """`git show --output=FILE` would write a file."""
+    before = sorted(project.folder.iterdir())
+    ended = project.ship(*words, "--commit=--output=stolen")
+    assert ended.returncode == 2
+    assert "--commit --output=stolen: no such commit here" in ended.stderr
+    assert sorted(project.folder.iterdir()) == before
+
+
+def test_a_result_stays_one_document_if_an_error_follows(project: Project, tmp_path: Path) -> None:
+    ended = project.ship("status", "--format=json", GITHUB_OUTPUT=str(tmp_path / "no" / "such"))
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["service"] == project.name
+
+
 def test_a_bad_duration(project: Project) -> None:
     ended = project.ship("deliver", "--bake", "soon")
     assert ended.returncode == 2
-    assert "write for example 90s, 5m or 1h" in ended.stderr
+    assert "'soon' is not a duration, such as 90s" in ended.stderr
 
 
 def test_an_unknown_environment(project: Project) -> None:
@@ -129,7 +145,7 @@ def test_not_a_git_repository(project: Project) -> None:
 def test_a_repository_without_a_commit(project: Project) -> None:
     shutil.rmtree(project.folder / ".git")
     project.git("init", "--quiet")
-    assert "there is no commit yet" in error(project.ship("deliver"), 2)
+    assert "the repository has no commit yet" in error(project.ship("deliver"), 2)
 
 
 def test_a_commit_without_a_dockerfile(project: Project) -> None:
@@ -249,7 +265,7 @@ def test_without_a_terminal_nobody_is_asked(served: Project, verb: str) -> None:
 
 
 def test_in_ci_a_terminal_is_not_asked(served: Project) -> None:
-    """Some runners give a job a terminal, and nobody sits there."""
+    """Some runners give a job a terminal, and no one sits there."""
     import pty
 
     path = served.pipeline / "local.yaml"
@@ -341,8 +357,9 @@ def test_a_hold_s_name_is_nothing_that_a_shell_would_read(project: Project, name
 
 def test_a_reason_is_one_line_of_reasonable_length(served: Project) -> None:
     assert served.ship("hold", "--reason", "x" * 301).returncode == 2
-    served.done("hold", "--reason", "red \x1b[31m alert\nsecond line")
-    assert served.done("status")["regions"][0]["hold"]["why"] == "red [31m alert second line"
+    served.done("hold", "--reason", "red \x1b[31m alert\nsecond line 👩‍💻")
+    why = served.done("status")["regions"][0]["hold"]["why"]
+    assert why == r"red \x1b[31m alert second line 👩‍💻"
 
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a [x]\n" + "".join(
@@ -350,13 +367,13 @@ def test_a_reason_is_one_line_of_reasonable_length(served: Project) -> None:
 )], ids=["endless", "exploding"])  # fmt: skip
 def test_yaml_that_explodes(project: Project, text: str) -> None:
     (project.pipeline / "local.yaml").write_text(text)
-    assert "its aliases repeat it without end" in error(project.ship("status"), 2)
+    assert "its aliases repeat too much" in error(project.ship("status"), 2)
 
 
 def test_a_tab_in_yaml_is_called_a_tab(project: Project) -> None:
     path = project.pipeline / "local.yaml"
     path.write_text(path.read_text().replace("  steps", "\tsteps"))
-    assert "a tab, where YAML takes spaces only" in error(project.ship("status"), 2)
+    assert "a tab; YAML allows only spaces" in error(project.ship("status"), 2)
 
 
 def test_a_submodule_is_not_silently_left_out(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong in pipelines/ is said with file, line, key and what was meant."""
+"""An error in pipelines/ names the file, the line, the key and the likely fix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the tests' own pipelines/ to break: a fork's says other things."""
+    """A copy of the tests' own pipelines/ to break: a fork's own differs."""
     shutil.copytree(ROOT / "tests/pipelines", tmp_path / "pipelines")
     return tmp_path
 
@@ -31,20 +31,20 @@ WRONG = [
     ("local", "50, 100]", "50, 1000]", "local.yaml:12: rollout.steps[2]: expected a whole number"
      " <= 100"),
     ("local", "50, 100]", "0]", "local.yaml:12: rollout.steps[1]: expected a whole number >= 1"),
-    ("local", "50, 100]", "5]", "local.yaml:12: rollout.steps[1]: 5 does not come after 10"),
+    ("local", "50, 100]", "5]", "local.yaml:12: rollout.steps[1]: 5 is not more than 10"),
     ("local", "50, 100]", '"5"]', "local.yaml:12: rollout.steps[1]: expected a whole number,"
      " got text"),
-    ("local", "bake: 0s", "bake: 5 minutes", "local.yaml:13: rollout.bake: not of the right form:"
-     " for example 90s, 5m or 1h"),
+    ("local", "bake: 0s", "bake: 5 minutes", "local.yaml:13: rollout.bake: not valid: expected"
+     " a duration, such as 90s, 5m or 1h"),
     ("local", "project: shipway-local", "project: [x]", "local.yaml:3: project: expected text,"
      " got a list"),
-    ("local", "project: shipway-local", "project: X", "local.yaml:3: project: not of the right"
-     " form: the id of a Google Cloud project"),
+    ("local", "project: shipway-local", "project: X", "local.yaml:3: project: not valid:"
+     " expected the ID of a Google Cloud project, such as my-project"),
     ("local", "project: shipway-local", "", "local.yaml:1: the file: missing key 'project'"),
     ("local", "access: public", "access: pubic", "local.yaml:6: access: unknown value 'pubic';"
      " did you mean 'public'?"),
     ("local", "access: public", "access: public\naccess: private", "local.yaml:7: access: this key"
-     " stands twice (first in line 6)"),
+     " appears twice (first in line 6)"),
     ("local", "access: public", "access: [public", "local.yaml:7: not valid YAML"),
     ("local", "access: public", "after: stagin", "local.yaml:6: after: no environment 'stagin'"),
     ("production", 'minScale: "1"', "minScale: 1", "production.yaml:15: overlay.spec.template"
@@ -55,7 +55,7 @@ WRONG = [
     ("service", "containerPort: 8080", "containerport: 8080", "service.yaml:21: spec.template.spec"
      ".containers[0].ports[0].containerport: unknown key; did you mean 'containerPort'?"),
     ("service", "image: app", "image: nginx", "service.yaml:19: spec.template.spec.containers[0]"
-     ".image: one container must run the placeholder image 'app'"),
+     ".image: one container must have the image 'app', the placeholder"),
     ("service", "name: app", "name: web", "service.yaml:7: metadata.name: says 'web', but the"
      " folder is pipelines/app/"),
     ("smoke", "/health #", "/healthz #", "smoke.yaml:7: [1].path: Google's front end answers"
@@ -70,7 +70,7 @@ WRONG = [
 @pytest.mark.parametrize(
     ("file", "old", "new", "error"), WRONG, ids=[error.split(":")[-1][:40] for *_, error in WRONG]
 )
-def test_what_is_wrong_is_named(project: Path, file: str, old: str, new: str, error: str) -> None:
+def test_an_error_names_its_place(project: Path, file: str, old: str, new: str, error: str) -> None:
     path = project / "pipelines" / "app" / f"{file}.yaml"
     text = path.read_text()
     assert old in text
@@ -86,34 +86,34 @@ def test_a_missing_file_is_named(project: Path) -> None:
         pipelines.load(project, "app", "local")
 
 
-def test_an_unknown_environment_says_which_there_are(project: Path) -> None:
+def test_an_unknown_environment_lists_the_known_ones(project: Path) -> None:
     with pytest.raises(UsageError) as caught:
         pipelines.load(project, None, "prod")
     assert "no environment 'prod'" in caught.value.message
     assert caught.value.hint == "did you mean 'production'?"
 
 
-def test_an_unknown_service_says_which_there_are(project: Path) -> None:
+def test_an_unknown_service_lists_the_known_ones(project: Path) -> None:
     with pytest.raises(UsageError) as caught:
         pipelines.load(project, "web", "local")
     assert "no service 'web'" in caught.value.message
     assert caught.value.hint == "services here: app"
 
 
-def test_two_services_must_be_told_apart(project: Path) -> None:
+def test_with_two_services_one_must_be_named(project: Path) -> None:
     shutil.copytree(project / "pipelines/app", project / "pipelines/api")
     with pytest.raises(UsageError, match="name the service: api, app"):
         pipelines.load(project, None, "local")
 
 
-def test_the_commit_is_checked_even_where_no_check_says_so(project: Path) -> None:
+def test_the_commit_is_checked_even_without_a_check(project: Path) -> None:
     (project / "pipelines/app/smoke.yaml").write_text("")
     checks = pipelines.load(project, "app", "local").checks
     assert [check.expect.commit for check in checks] == ["commit"]
 
 
 @pytest.mark.parametrize("root", [ROOT, ROOT / "tests"], ids=["ours", "tests"])
-def test_the_schema_takes_what_the_types_take(root: Path) -> None:
+def test_the_schema_accepts_what_the_types_accept(root: Path) -> None:
     schema_file = json.loads((ROOT / "pipelines/schema.json").read_text())
     assert pipelines.services(root)
     for name in pipelines.services(root):
@@ -131,6 +131,6 @@ def test_the_schema_refuses_what_the_types_refuse() -> None:
         jsonschema.validate(wrong, schema_file)
 
 
-def test_the_schema_is_the_one_that_the_types_make() -> None:
-    """`nox -s schema` writes it; nobody edits it."""
+def test_the_schema_is_generated_from_the_types() -> None:
+    """`nox -s schema` writes it; it is never edited by hand."""
     assert json.loads((ROOT / "pipelines/schema.json").read_text()) == schema()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
 from scripts.demo.load import Load, failed
-from tests.conftest import ROOT
+from scripts.machine.platform import host_platform
 from tests.scripts.conftest import Project
 
 
@@ -44,7 +42,7 @@ def test_the_live_image_is_by_digest_for_this_platform_and_tagged_with_the_commi
     config = requests.get(
         f"{served.cloud_run.url}/v2/{path}/blobs/{by_tag.json()['config']['digest']}", timeout=10
     ).json()
-    assert f"{config['os']}/{config['architecture']}" in ("linux/amd64", "linux/arm64")
+    assert f"{config['os']}/{config['architecture']}" == host_platform()
     assert config["config"]["Labels"]["org.opencontainers.image.revision"] == commit
 
 
@@ -138,15 +136,10 @@ def test_a_release_that_never_listens_is_given_up(served: Project) -> None:
 def test_a_failure_in_the_middle_moves_everything_back(served: Project) -> None:
     """I5: the checks of a later step fail; one write restores what served before."""
     before = served.shares()
-    server = served.folder / served.name / "server.py"
-    # Well until it has answered its health check once.
-    server.write_text(
-        server.read_text().replace(
-            'settings["code"] if self.path == "/health" else 200',
-            'seen.append(self.path) or (500 if seen.count("/health") > 1 and self.path == "/health"'
-            " else 200)",
-        ).replace("class Handler", "seen = []\n\n\nclass Handler")
-    )  # fmt: skip
+    served.serve_with(
+        "answers = [(200, body())]  # well until it has answered its health check once\n"
+        "def health():\n    return answers.pop() if answers else (500, body())"
+    )
     served.commit()
     ended = served.ship("deliver")
     assert ended.returncode == 1
@@ -228,16 +221,11 @@ def test_killed_at_any_moment_a_delivery_leaves_a_whole_plan(served: Project) ->
     """I3, I6: killed after each line that it prints, and finished by running it again."""
     for line_number in range(1, 9):
         commit = served.commit()
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts"), "deliver", "--bake", "0.1s"],
-            cwd=served.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stderr
-        for _ in range(line_number):
-            process.stderr.readline()
-        process.kill()
-        process.wait()
-        process.stderr.close()
+        with served.start("deliver", "--bake", "0.1s") as process:
+            assert process.stderr
+            for _ in range(line_number):
+                process.stderr.readline()
+            process.kill()
         assert sum(served.shares().values()) == 100
         assert served.answers()["status"] == "ok"
     assert served.ship("deliver").returncode == 0

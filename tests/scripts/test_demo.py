@@ -1,4 +1,4 @@
-"""`./ship demo`, as it is typed, in a fresh clone: the whole product in one command."""
+"""`./ship demo` in a fresh clone: the whole product in one command."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, needs_sample
+from tests.conftest import ROOT, needs_sample, share_packed
 
-pytestmark = needs_sample
+pytestmark = [needs_sample, pytest.mark.xdist_group("demo")]
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "--allow-empty", "--message", "as it is"],
     ):  # fmt: skip
         subprocess.run(["git", *command], cwd=folder, check=True)
+    share_packed(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def told(clone: Path) -> str:
-    """What the demo prints without a terminal."""
+    """The demo's output without a terminal."""
     ended = subprocess.run(
         [str(clone / "ship"), "demo", "--bake", "4s"], cwd=clone,
         env={**os.environ, "SHIPWAY_VENV": sys.prefix, "TMPDIR": str(clone.parent)},
@@ -53,7 +54,6 @@ def told(clone: Path) -> str:
     return ended.stdout
 
 
-@pytest.mark.xdist_group("demo")
 class TestDemo:
     def test_tells_the_whole_story(self, told: str) -> None:
         for chapter in (
@@ -91,11 +91,11 @@ class TestDemo:
             assert of >= 1000
             assert bad == 0
 
-    def test_nobody_meets_what_is_broken(self, told: str) -> None:
+    def test_no_user_reaches_a_broken_revision(self, told: str) -> None:
         """I4."""
-        met = re.findall(r"(\d+) of (\d+) user requests met \S+-[0-9a-f]{7}", told)
-        assert len(met) == 2
-        assert all(int(who) == 0 < int(of) for who, of in met)
+        reached = re.findall(r"(\d+) of (\d+) user requests reached \S+-[0-9a-f]{7}", told)
+        assert len(reached) == 2
+        assert all(int(who) == 0 < int(of) for who, of in reached)
 
     def test_leaves_nothing_behind(self, told: str, clone: Path) -> None:
         assert not list(clone.parent.glob("shipway-*"))
@@ -103,7 +103,7 @@ class TestDemo:
         assert status == ""
 
 
-def test_a_fork_with_an_app_of_its_own_is_told_so(clone: Path, tmp_path: Path) -> None:
+def test_a_fork_with_another_app_gets_an_error(clone: Path, tmp_path: Path) -> None:
     fork = tmp_path / "fork"
     subprocess.run(["git", "clone", "--quiet", clone.as_uri(), fork], check=True)
     page = fork / "app/web/templates/index.html"
@@ -117,11 +117,11 @@ def test_a_fork_with_an_app_of_its_own_is_told_so(clone: Path, tmp_path: Path) -
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert ended.returncode == 2
-    assert "app/web/templates/index.html does not say" in ended.stderr
+    assert "app/web/templates/index.html does not contain" in ended.stderr
     assert "./ship up, then ./ship deliver" in ended.stderr
 
 
-def test_outside_a_repository_it_says_so(clone: Path, tmp_path: Path) -> None:
+def test_outside_a_repository_it_is_an_error(clone: Path, tmp_path: Path) -> None:
     copied = tmp_path / "unzipped"
     subprocess.run(["git", "clone", "--quiet", clone.as_uri(), copied], check=True)
     subprocess.run(["rm", "-rf", str(copied / ".git")], check=True)

@@ -1,16 +1,12 @@
-"""`./ship init`: from a fork of the template to the first delivery of one's own service."""
+"""`./ship init`: from a fork of the template to the first delivery of its own service."""
 
 from __future__ import annotations
 
-import base64
 import os
 import pty
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +15,11 @@ import requests
 import yaml
 
 from scripts.config import pipelines
-from scripts.config.image_reference import ImageReference
-from scripts.init import adopt, tree, triggers
+from scripts.config.formats import AT_ONCE, GRADUAL
+from scripts.init import triggers
 from scripts.rehearse.cloudbuild import build
-from scripts.release import manifest
-from scripts.release.declared import differences
-from tests.conftest import ROOT, LocalCloudRun
-from tests.emulator.cloud_run_help import CloudRun, service
-from tests.scripts.conftest import DOCKERFILE, SERVER
+from tests import warm
+from tests.conftest import ROOT, LocalCloudRun, share_packed
 
 ANSWERS = [
     *("--project", "staging=orders-staging", "--project", "production=orders-production"),
@@ -71,11 +64,8 @@ class Fork:
         return subprocess.check_output(head, cwd=self.folder, text=True).strip()
 
     def ship(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(self.folder / "ship"), *arguments], cwd=self.folder,
-            env={**os.environ, "SHIPWAY_VENV": sys.prefix, **env},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+        given = {**os.environ, "SHIPWAY_VENV": sys.prefix, **env}
+        return warm.ship(*arguments, home=self.folder, cwd=self.folder, env=given)
 
     def done(self, *arguments: str, **env: str) -> str:
         ended = self.ship(*arguments, **env)
@@ -83,7 +73,7 @@ class Fork:
         return ended.stdout
 
     def files(self) -> dict[str, str]:
-        """What stands in pipelines/."""
+        """Return the files of pipelines/."""
         return {
             str(path.relative_to(self.folder)): path.read_text()
             for path in (self.folder / "pipelines").rglob("*")
@@ -150,7 +140,7 @@ def test_nothing_is_left_to_find_and_replace(fork: Fork) -> None:
     assert account == "orders-runtime@orders-production.iam.gserviceaccount.com"
     assert pipelines.load(fork.folder, "orders", "local").source == fork.folder / "app"
     assert "git remote add origin https://github.com/shopco/orders.git" in said
-    comment = "# the digest that served there, never a rebuild"
+    comment = "# takes the digest that served there, and never rebuilds"
     assert comment in (fork.folder / "pipelines/orders/production.yaml").read_text()
 
 
@@ -178,6 +168,8 @@ def test_environments_come_and_go(fork: Fork) -> None:
     assert pipelines.environments(fork.folder, "orders") == ["live", "local", "test"]
     live = pipelines.load(fork.folder, "orders", "live").environment
     assert (live.after, live.regions) == ("test", ["europe-west1", "us-east1"])
+    first = pipelines.load(fork.folder, "orders", "test").environment
+    assert (first.rollout, live.rollout) == (AT_ONCE, GRADUAL)
     assert fork.jobs() == {"build": None, "test": ("build", None), "live": (
         ["build", "test"], "${{ needs.test.outputs.outcome == 'delivered' }}")}  # fmt: skip
     fork.done("init", "--environments", "live")
@@ -201,7 +193,7 @@ def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
     fork.done("init", "--source", "code")
     dependabot = yaml.safe_load((fork.folder / ".github/dependabot.yml").read_text())
     directories = [update["directory"] for update in dependabot["updates"]]
-    assert directories == ["/", "/requirements", "/code", "/code"]
+    assert directories == ["/", "/code", "/code"], "an upgrade brings what /requirements needs"
 
 
 @pytest.mark.parametrize("name", [triggers.DELIVER, triggers.CLOUD_BUILD])
@@ -220,22 +212,22 @@ def test_a_trigger_that_is_not_ours_stays_and_a_broken_one_is_named(fork: Fork, 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["Orders", *ANSWERS], "'Orders' is no name for a service"),
+        (["Orders", *ANSWERS], "'Orders' is not a service name"),
         (["orders"], "--project staging=ID is missing"),
         ([*ANSWERS], "SERVICE is missing"),
-        (["orders", *ANSWERS, "--project", "staging=X"], "'X' is no project id"),
-        (["orders", *ANSWERS, "--project", "orders-prod"], "say of which environment"),
+        (["orders", *ANSWERS, "--project", "staging=X"], "'X' is not a project ID"),
+        (["orders", *ANSWERS, "--project", "orders-prod"], "name the environment"),
         (["orders", *ANSWERS, "--project", "prod=orders-prod", "--environments", "staging"],
          "--project production=orders-production: no such environment"),
-        (["orders", *ANSWERS, "--region", "europe"], "'europe' has not the form of a region"),
-        (["orders", *ANSWERS, "--repository", "orders"], "'orders' is no GitHub repository"),
-        (["orders", *ANSWERS, "--registry", "here"], "'here' is no registry"),
-        (["orders", *ANSWERS, "--source", "../x"], "'../x' is no folder of this repository"),
-        (["orders", *ANSWERS, "--environments", "local"], "'local' is taken"),
+        (["orders", *ANSWERS, "--region", "europe"], "'europe' is not a region"),
+        (["orders", *ANSWERS, "--repository", "orders"], "'orders' is not a GitHub repository"),
+        (["orders", *ANSWERS, "--registry", "here"], "'here' is not a registry"),
+        (["orders", *ANSWERS, "--source", "../x"], "'../x' is not a folder of this repository"),
+        (["orders", *ANSWERS, "--environments", "local"], "'local' is reserved"),
         (["--from-service", "web"], "--from-service needs --region R and --project P"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_one_clear_error(fork: Fork, arguments: list[str], error: str) -> None:
+def test_a_wrong_answer_is_one_clear_error(fork: Fork, arguments: list[str], error: str) -> None:
     before = fork.files()
     ended = fork.ship("init", *arguments)
     assert ended.returncode == 2, ended.stdout
@@ -254,7 +246,7 @@ def test_what_cannot_be_is_one_clear_error(fork: Fork, arguments: list[str], err
         ("", "pipelines/orders/staging.yaml:1: "),
     ],
 )
-def test_a_file_that_is_wrong_already_is_named(fork: Fork, text: str, error: str) -> None:
+def test_a_file_that_was_wrong_before_is_named(fork: Fork, text: str, error: str) -> None:
     (fork.folder / "pipelines/app/staging.yaml").write_text(f"{text}\n")
     before = fork.files()
     ended = fork.ship("init", "orders", *ANSWERS)
@@ -272,7 +264,7 @@ def test_a_dry_run_writes_nothing(fork: Fork) -> None:
 
 
 def test_on_a_terminal_it_asks(fork: Fork) -> None:
-    """A wrong answer is asked again; the last question decides."""
+    """A wrong answer is asked again, and the last question decides."""
     for last, code in (("n", 3), ("y", 0)):
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
@@ -287,41 +279,43 @@ def test_on_a_terminal_it_asks(fork: Fork) -> None:
         _, told = process.communicate(timeout=60)
         os.close(ours)
         assert process.returncode == code, told
-        assert "'Orders' is no name for a service" in told
+        assert "'Orders' is not a service name" in told
         assert (fork.folder / "pipelines/app").exists() == (last == "n")
     assert fork.yaml("orders/staging.yaml")["project"] == "orders-staging"
 
 
 def test_killed_anywhere_it_leaves_the_old_files_or_the_new(fork: Fork) -> None:
     before = fork.files()
-    started = time.monotonic()
     fork.done("init", "orders", *ANSWERS)
-    took = time.monotonic() - started
     after = fork.files()
-    seen = set()
-    for part in (0.3, 0.6, 0.75, 0.85, 0.95, 1.05):
+    # Before it writes, while it makes the new files aside, and when the first of them is in place.
+    for moment, left in (
+        (".shipway/init-*", [before, after]),
+        (".shipway/init-*/pipelines/orders", [before, after]),
+        ("pipelines/orders", [after]),
+    ):
         subprocess.run(["git", "clean", "-fdq", "pipelines"], cwd=fork.folder, check=True)
         subprocess.run(["git", "checkout", "-q", "--", "pipelines"], cwd=fork.folder, check=True)
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [str(fork.folder / "ship"), "init", "orders", *ANSWERS], cwd=fork.folder,
             env={**os.environ, "SHIPWAY_VENV": sys.prefix}, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            process.wait(took * part)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        found = fork.files()
-        assert found in (before, after)
-        seen.add(found == after)
+        ) as process:  # fmt: skip
+            while not [*fork.folder.glob(moment)] and process.poll() is None:
+                pass
+            process.kill()
+        assert fork.files() in left, moment
     fork.done("init", "orders", *ANSWERS)
     assert fork.files() == after
     assert [p.name for p in (fork.folder / ".shipway").iterdir()] == ["init.lock"]
 
 
 def deliver_fastapi(fork: Fork, url: str) -> tuple[str, Any]:
-    """Replace app/ by another service, on another port; deliver it; what the service is then."""
+    """Replace app/ by another service on another port, and deliver it.
+
+    Returns:
+        The commit, and the service after it.
+    """
     shutil.rmtree(fork.folder / "app")
     shutil.copytree(ROOT / "tests/services/fastapi", fork.folder / "app")
     path = fork.folder / "pipelines/orders/service.yaml"
@@ -329,6 +323,7 @@ def deliver_fastapi(fork: Fork, url: str) -> tuple[str, Any]:
     smoke = fork.folder / "pipelines/orders/smoke.yaml"
     smoke.write_text(smoke.read_text().partition("- name: page")[0])
     commit = fork.commit()
+    share_packed(fork.folder)
     fork.done("deliver", SHIPWAY_ENDPOINT=url)
     api = "/v1/projects/shipway-local/locations/europe-west1/services/orders"
     return commit, requests.get(url + api, timeout=10).json()
@@ -344,144 +339,3 @@ def test_a_fork_delivers_a_service_of_its_own(fork: Fork, fresh_cloud_run: Local
     seen = requests.get(f"{service['status']['url']}/version", timeout=10).json()
     assert seen == {"commit": commit, "revision": f"orders-{commit[:7]}"}
     assert "no change" in fork.done("plan", SHIPWAY_ENDPOINT=fresh_cloud_run.url)
-
-
-SECRET = {"name": "API", "valueFrom": {"secretKeyRef": {"name": "adopted", "key": "latest"}}}
-
-
-def others_deploy(url: str, name: str) -> CloudRun:
-    """A service that others deployed: variables, a secret, limits, labels, their own marks."""
-    client = CloudRun(url, "shipway-local")
-    secrets = f"{url}/v1/projects/shipway-local/secrets"
-    created = {"replication": {"automatic": {}}}
-    client.http.post(secrets, params={"secretId": "adopted"}, json=created)
-    version = {"payload": {"data": base64.b64encode(b"hunter2").decode()}}
-    assert client.http.post(f"{secrets}/adopted:addVersion", json=version).ok
-    document = service(name, client.push(), GREETING="hello")
-    document["metadata"] |= {
-        "labels": {"team": "shop"},
-        "annotations": {
-            "run.googleapis.com/invoker-iam-disabled": "true",
-            "run.googleapis.com/client-name": "gcloud",
-            "run.googleapis.com/description": "Yes: it greets # everybody",
-        },
-    }
-    template = document["spec"]["template"]
-    template["metadata"] = {
-        "labels": {"client.knative.dev/nonce": "abc", "tier": "web"},
-        "annotations": {
-            "autoscaling.knative.dev/maxScale": "3",
-            "run.googleapis.com/client-version": "500.0.0",
-        },
-    }
-    template["spec"] |= {"containerConcurrency": 20, "serviceAccountName": "web@acme.test.com"}
-    container = template["spec"]["containers"][0]
-    container["env"].append(SECRET)
-    container["resources"] = {"limits": {"cpu": "2", "memory": "256Mi"}}
-    client.ready(document)
-    return client
-
-
-def test_a_service_that_runs_is_adopted(fork: Fork, local_cloud_run: LocalCloudRun) -> None:
-    """Its first plan shows no change, and a delivery keeps what it had."""
-    url, name = local_cloud_run.url, f"web-{uuid.uuid4().hex[:8]}"
-    client = others_deploy(url, name)
-    before = client.get(name)
-    adopt = ["init", "--from-service", name, "--region", "us-central1",
-             "--project", "shipway-local", "--env", "local"]  # fmt: skip
-    fork.done(*adopt, SHIPWAY_ENDPOINT=url)
-    assert pipelines.services(fork.folder) == [name]
-    written = fork.yaml(f"{name}/service.yaml")
-    assert written["metadata"] == {
-        "name": name,
-        "labels": {"team": "shop"},
-        "annotations": {
-            "run.googleapis.com/description": "Yes: it greets # everybody",
-            "run.googleapis.com/ingress": "all",
-            "shipway/source": "app",
-        },
-    }
-    assert written["spec"].keys() == {"template"}
-    template = written["spec"]["template"]["metadata"]
-    assert template["labels"] == {"tier": "web"}
-    assert template["annotations"] == {"autoscaling.knative.dev/maxScale": "3"}
-    assert "serviceAccountName" not in written["spec"]["template"]["spec"]
-    planned = fork.ship("plan", SHIPWAY_ENDPOINT=url)
-    assert planned.returncode == 0, planned.stdout
-    assert "nothing to change" in fork.done(*adopt, SHIPWAY_ENDPOINT=url)
-    assert client.get(name) == before
-
-    shutil.rmtree(fork.folder / "app")
-    (fork.folder / "app").mkdir()
-    (fork.folder / "app/Dockerfile").write_text(DOCKERFILE.replace(" settings.json", ""))
-    settings = '{"note": "", "start": "", "health": "ok", "code": 200}'
-    server = SERVER.replace('json.load(open("settings.json"))', settings)
-    (fork.folder / "app/server.py").write_text(server)
-    commit = fork.commit()
-    fork.done("deliver", SHIPWAY_ENDPOINT=url)
-    after = client.get(name)
-    assert after["status"]["traffic"][0]["revisionName"] == f"{name}-{commit[:7]}"
-    assert after["metadata"]["labels"]["team"] == "shop"
-    was, now = (one["spec"]["template"]["spec"] for one in (before, after))
-    for one in (was, now):
-        one["containers"][0].pop("image")
-    assert now == was
-    assert fork.ship("plan", SHIPWAY_ENDPOINT=url).returncode == 0
-
-
-def test_a_service_of_google_s_is_adopted_as_production(fork: Fork) -> None:
-    """What the API answers there cannot be had here: the files that follow from it can."""
-    document = service("web", "europe-west1-docker.pkg.dev/acme-ops/images/web@sha256:00")
-    document["spec"]["template"]["spec"]["serviceAccountName"] = (
-        "web@acme-live.iam.gserviceaccount.com"
-    )
-    probe = {"httpGet": {"path": "/ready", "port": 8080}}
-    document["spec"]["template"]["spec"]["containers"][0]["livenessProbe"] = probe
-    running = adopt.Running(
-        service=document, env="production", project="acme-live", region="europe-west1",
-        open_to_all=True,
-    )  # fmt: skip
-    before = tree.read(fork.folder)
-    after, _ = adopt.says(before, running, "app")
-    with tree.alone(fork.folder) as scratch:
-        tree.stage(fork.folder, scratch, before, after)
-        tree.put(fork.folder, scratch, before, after)
-    assert [*fork.jobs()] == ["build", "production"]
-    made = pipelines.load(fork.folder, "web", "production")
-    assert made.environment.registry == "europe-west1-docker.pkg.dev/acme-ops/images"
-    assert (made.environment.access, made.environment.confirm) == ("private", True)
-    assert [check.path for check in made.checks] == ["/version", "/ready"]
-    commit = "0" * 40
-    image = ImageReference.parse("x@sha256:00")
-    rendered = manifest.render(made, commit=commit, image=image, revision="web-0000000")
-    assert differences(rendered, document) == []
-    said = fork.done("init", "--environments", "staging,production",
-                     "--project", "staging=acme-before")  # fmt: skip
-    assert "+after: staging" in said
-    assert [*fork.jobs()] == ["build", "staging", "production"]
-    assert pipelines.load(fork.folder, "web", "staging").environment.after is None
-    assert "nothing to change" in fork.done("init")
-
-
-def test_a_plain_variable_that_sounds_like_a_secret_is_pointed_out(
-    fork: Fork, local_cloud_run: LocalCloudRun
-) -> None:
-    client, name = CloudRun(local_cloud_run.url, "shipway-local"), f"web-{uuid.uuid4().hex[:8]}"
-    client.ready(service(name, client.push(), DB_PASSWORD="hunter2"))
-    ended = fork.ship(
-        "init", "--from-service", name, "--region", "us-central1", "--project", "shipway-local",
-        "--env", "local", SHIPWAY_ENDPOINT=local_cloud_run.url,
-    )  # fmt: skip
-    assert "WARNING: DB_PASSWORD is a plain variable" in ended.stdout
-    assert "hunter2" not in ended.stdout + ended.stderr  # I9
-
-
-def test_a_service_that_does_not_exist(fork: Fork, local_cloud_run: LocalCloudRun) -> None:
-    before = fork.files()
-    ended = fork.ship(
-        "init", "--from-service", "nobody", "--region", "us-central1", "--project",
-        "shipway-local", "--env", "local", SHIPWAY_ENDPOINT=local_cloud_run.url,
-    )  # fmt: skip
-    assert ended.returncode == 1
-    assert "there is no service nobody in shipway-local, us-central1" in ended.stderr
-    assert fork.files() == before

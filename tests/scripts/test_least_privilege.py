@@ -1,4 +1,4 @@
-"""The roles of permissions.py, as bootstrap gives them, are enough to deliver, and not too many."""
+"""The roles of permissions.py are enough to deliver, and none is too many."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def team(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Team]:
 
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """One that has delivered a commit of a private service everywhere."""
+    """A team that has delivered a commit of a private service everywhere."""
     with team_of(tmp_path_factory.mktemp("settled")) as made:
         made.set_up("staging")
         made.set_up("production")
@@ -48,7 +48,7 @@ def test_a_commit_goes_to_production_and_back(team: Team) -> None:
 
 
 NEEDED = [
-    # The role, on what kind of thing, whose; and what says so when it is not there.
+    # The role, whose it is, and the error without it.
     (permissions.IMPERSONATE, "push", "iam.serviceAccounts.getAccessToken"),
     (permissions.IMPERSONATE, "deploy", "iam.serviceAccounts.getAccessToken"),
     (permissions.ARTIFACT_WRITER, "push", "artifactregistry.repositories"),
@@ -61,12 +61,13 @@ NEEDED = [
 ]
 
 
+@pytest.mark.xdist_group("settled")
 @pytest.mark.parametrize("env", ["staging", "production"])
-@pytest.mark.parametrize(("role", "whose", "said"), NEEDED, ids=lambda value: str(value))
+@pytest.mark.parametrize(("role", "whose", "error"), NEEDED, ids=lambda value: str(value))
 def test_without_one_of_its_roles_a_delivery_fails(
-    settled: Team, env: str, role: str, whose: str, said: str
+    settled: Team, env: str, role: str, whose: str, error: str
 ) -> None:
-    """And says what is missing. Every binding of the environment is in one of these cases."""
+    """The error names what is missing. The cases cover every binding of the environment."""
     plan = settled.access(env)
     mine = (plan.pusher if whose == "push" else plan.deployer).email
     taken = [
@@ -88,9 +89,10 @@ def test_without_one_of_its_roles_a_delivery_fails(
             ended = settled.ship(env, "logs" if role == permissions.LOGS else "deliver")
         settled.give(binding.resource.path, binding.role, binding.member)
         assert ended.returncode != 0, binding
-        assert said in ended.stderr, ended.stderr
+        assert error in ended.stderr, ended.stderr
 
 
+@pytest.mark.xdist_group("settled")
 def test_every_role_is_in_the_list_above(settled: Team) -> None:
     given = {
         (b.role, "push" if "push-" in f"{b.member}{b.resource.name}" else "deploy")
@@ -101,8 +103,9 @@ def test_every_role_is_in_the_list_above(settled: Team) -> None:
     assert given == {(role, whose) for role, whose, _ in NEEDED}
 
 
+@pytest.mark.xdist_group("settled")
 def test_a_deployer_touches_nothing_else(settled: Team) -> None:
-    """Another service, a secret, a policy: nor may the pusher deploy."""
+    """Not another service, a secret or a policy. Nor may the pusher deploy."""
     owner, plan = settled.owner, settled.access("staging")
     theirs = settled.owner_of_projects()
     http = requests.Session()
@@ -141,7 +144,7 @@ def test_a_deployer_touches_nothing_else(settled: Team) -> None:
         for method, url, body in asked:
             answer = http.request(method, url, json=body)
             assert answer.status_code == 403, (method, url, answer.text)
-    # Opening the service to everybody is a change of who may do what, too.
+    # Opening the service to everyone changes who may do what, too.
     http.headers["Authorization"] = f"Bearer {owner.token_of(plan.deployer.member)}"
     mine["metadata"]["annotations"]["run.googleapis.com/invoker-iam-disabled"] = "true"
     mine.pop("status")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +12,6 @@ from contextlib import contextmanager
 
 import requests
 
-from tests.conftest import ROOT
 from tests.scripts.conftest import Project
 
 
@@ -82,12 +78,10 @@ def test_bad_usage(project: Project) -> None:
 @contextmanager
 def following(project: Project, *arguments: str) -> Iterator[queue.Queue[str]]:
     """`ship logs --follow`, its lines as they come; ended with Ctrl-C."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts"), "logs", "--follow", *arguments],
-        cwd=project.folder, env={**os.environ}, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = project.start("logs", "--follow", *arguments)
     lines: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None
+    assert process.stderr is not None
     reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout])  # type: ignore[union-attr]
     reader.start()
     try:
@@ -97,6 +91,7 @@ def following(project: Project, *arguments: str) -> Iterator[queue.Queue[str]]:
         assert process.wait(timeout=20) == 0
         reader.join()
         process.stdout.close()
+        process.stderr.close()
 
 
 def test_follow_shows_each_entry_once(served: Project) -> None:

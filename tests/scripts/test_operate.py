@@ -14,15 +14,6 @@ from tests.scripts.conftest import Project
 
 
 @pytest.fixture
-def candidate(served: Project) -> Project:
-    """One revision serves, the next one is deployed without traffic."""
-    served.commit()
-    served.done("build")
-    served.done("deploy")
-    return served
-
-
-@pytest.fixture
 def second(served: Project) -> Project:
     """Two commits are delivered."""
     served.commit()
@@ -169,10 +160,7 @@ def test_a_rollback_stops_the_rollout_that_is_under_way(candidate: Project) -> N
 
 def _rolling_out(project: Project, bake: str) -> subprocess.Popen[str]:
     """A rollout that is watching its first step."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts"), "rollout", "--bake", bake],
-        cwd=project.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = project.start("rollout", "--bake", bake)
     assert process.stderr
     while "watched for" not in process.stderr.readline():
         assert process.poll() is None
@@ -269,10 +257,7 @@ def test_status_shows_a_hold_and_what_to_type(second: Project) -> None:
 
 
 def test_status_watch_follows(candidate: Project) -> None:
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts"), "status", "--watch"],
-        cwd=candidate.folder, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = candidate.start("status", "--watch")
     assert process.stdout
     while "next: ./ship promote" not in process.stdout.readline():
         pass
@@ -323,11 +308,10 @@ def test_a_commit_that_does_not_start_ends_no_other_rollout(candidate: Project) 
 def test_a_failure_during_a_step_is_noticed_before_the_bake_ends(served: Project) -> None:
     """I5: long before the bake time is over."""
     before = served.shares()
-    server = served.folder / served.name / "server.py"
-    healthy = 'settings["code"] if self.path == "/health" else 200'
-    broken = "500 if self.path == '/health' and time.time() > until else 200"
-    text = server.read_text().replace(healthy, broken)
-    server.write_text(text.replace("class Handler", "until = time.time() + 2\n\n\nclass Handler"))
+    served.serve_with(
+        "from time import time\nuntil = time() + 2\n"
+        "def health():\n    return (500 if time() > until else 200), body()"
+    )
     served.commit()
     ended = served.ship("deliver", "--bake", "50s")
     assert ended.returncode == 1, ended.stderr

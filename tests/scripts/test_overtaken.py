@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 import requests
 
-from tests.conftest import ROOT
 from tests.scripts.conftest import Project
 
 
@@ -154,10 +151,7 @@ def test_one_region_is_enough(two: Two) -> None:
 def test_overtaken_while_a_step_is_watched(served: Project) -> None:
     """It steps aside in the middle, and leaves the newer commit's traffic alone."""
     older = served.commit()
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts"), "deliver", "--bake", "20s", "--format", "json"],
-        cwd=served.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = served.start("deliver", "--bake", "20s", "--format", "json")
     assert process.stderr
     while "watched for" not in process.stderr.readline():
         assert process.poll() is None

@@ -28,7 +28,7 @@ def test_env_arg_and_labels(tmp_path: Path) -> None:
     )
     config = config_of(image)["config"]
     assert config["Env"] == ["A=x-a", "B=2", "C=d e", "D=2"]
-    assert config["Labels"]["two"] == "x-a"
+    assert {"one": "1", "two": "x-a"}.items() <= config["Labels"].items()
     assert config["Cmd"] == ["/bin/sh", "-c", "run it"]
     assert image.layers == ()
 
@@ -71,7 +71,9 @@ def test_a_stage_from_a_stage(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_the_last_one_does_not_need_is_left_out(tmp_path: Path) -> None:
-    build(tmp_path, 'FROM x AS tests\nRUN pytest\nFROM x\nCMD ["a"]')
+    image = build(tmp_path, 'FROM x AS tests\nCOPY main.py /\nRUN pytest\nFROM x\nCMD ["a"]')
+    assert image.layers == ()
+    assert config_of(image)["config"]["Cmd"] == ["a"]
 
 
 def test_owners_and_modes(tmp_path: Path) -> None:
@@ -101,9 +103,8 @@ def test_several_pips_in_one_run_and_a_bind_mount(tmp_path: Path) -> None:
         'FROM x\nCOPY --from=d / /\nCMD ["a"]',
     )
     names = members(image)
-    assert "deps/demo/__init__.py" in names
-    assert "tools/demo/__init__.py" in names
-    assert not [name for name in names if name.startswith("w")]
+    assert {"deps/demo/__init__.py", "tools/demo/__init__.py"} <= names.keys()
+    assert {name.partition("/")[0] for name in names} == {"deps", "tools"}
 
 
 def test_exec_form_and_user(tmp_path: Path) -> None:

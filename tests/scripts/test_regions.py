@@ -81,21 +81,14 @@ def test_promote_and_rollback_move_every_region(both: Project) -> None:
 def test_a_check_that_fails_in_one_region_stops_both(both: Project) -> None:
     """I5."""
     before = shares(both)
-    server = both.folder / both.name / "server.py"
-    server.write_text(
-        server.read_text()
-        .replace('settings["health"]', '"broken" if region().endswith("west1") else "ok"')
-        .replace(
-            "class Handler",
-            "def region():\n"
-            "    from urllib.request import Request, urlopen\n"
-            "    host = os.environ['GCE_METADATA_HOST']\n"
-            "    url = f'http://{host}/computeMetadata/v1/instance/region'\n"
-            "    asked = Request(url, headers={'Metadata-Flavor': 'Google'})\n"
-            "    return urlopen(asked).read().decode()\n"
-            "\n\nclass Handler",
-        )
-    )  # fmt: skip
+    both.serve_with(
+        "from urllib.request import Request, urlopen\n"
+        "host = os.environ['GCE_METADATA_HOST']\n"
+        "url = f'http://{host}/computeMetadata/v1/instance/region'\n"
+        "asked = Request(url, headers={'Metadata-Flavor': 'Google'})\n"
+        "if urlopen(asked).read().endswith(b'west1'):\n"
+        "    settings['health'] = 'broken'"
+    )
     both.commit()
     ended = both.ship("deliver")
     assert ended.returncode == 1, ended.stderr

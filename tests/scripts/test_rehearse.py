@@ -17,7 +17,7 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -25,6 +25,7 @@ import yaml
 from scripts.errors import UsageError
 from scripts.rehearse import workflow
 from scripts.setup.permissions import DELIVER_TO
+from tests import warm
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE
 from tests.scripts.docker_help import needs_docker
@@ -106,11 +107,8 @@ class Fork:
         words = ["rehearse", *arguments, "--actions", str(ROOT / "tests" / "actions")]
         if "--builder" not in words:
             words += ["--builder", "pack"]
-        return subprocess.run(
-            [sys.executable, str(ROOT / "scripts"), *words],
-            cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "someone", **env},
-            capture_output=True, text=True, check=False, timeout=240,
-        )  # fmt: skip
+        given = {**os.environ, "SHIPWAY_ACTOR": "someone", **env}
+        return warm.ship(*words, cwd=self.folder, env=given, timeout=240)
 
 
 @pytest.fixture(scope="module")
@@ -166,25 +164,39 @@ def test_promote_to_a_percentage(forked: Fork) -> None:
     assert "0 %     35 %" in done.stderr
 
 
-def test_rollback_runs_no_shell_in_user_input(forked: Fork) -> None:
+class RolledBack(NamedTuple):
+    """A rehearsed rollback, and the file that its reason makes if a shell reads it."""
+
+    done: subprocess.CompletedProcess[str]
+    reason: str
+    made: Path
+
+
+@pytest.fixture(scope="module")
+def rolled_back(forked: Fork) -> RolledBack:
     made = Path(tempfile.gettempdir(), f"made-{uuid.uuid4().hex[:8]}")
     reason = f"--yes $(touch {made}) `touch {made}`; touch {made} \" ' & touch {made}"
     inputs = ("--input", "environment=production", "--input", f"reason={reason}")
     done = forked.rehearse("rollback", *inputs)
     assert done.returncode == 0, done.stderr
-    assert jobs(done) == {"rollback": "success"}
-    assert "on hold" in done.stderr
-    assert "by someone, 2" in done.stderr
-    assert reason in done.stderr
-    assert not made.exists()
+    return RolledBack(done, reason, made)
 
 
-def test_rollback_needs_no_build_no_pull_no_tests(forked: Fork) -> None:
-    done = forked.rehearse("rollback", "--input", "environment=staging")
-    assert done.returncode == 0, done.stderr
-    steps = [line for line in done.stderr.splitlines() if line.startswith("rollback / ")]
+@pytest.mark.xdist_group("rolled-back")
+def test_rollback_runs_no_shell_in_user_input(rolled_back: RolledBack) -> None:
+    assert jobs(rolled_back.done) == {"rollback": "success"}
+    assert "on hold" in rolled_back.done.stderr
+    assert "by someone, 2" in rolled_back.done.stderr
+    assert rolled_back.reason in rolled_back.done.stderr
+    assert not rolled_back.made.exists()
+
+
+@pytest.mark.xdist_group("rolled-back")
+def test_rollback_needs_no_build_no_pull_no_tests(rolled_back: RolledBack) -> None:
+    told = rolled_back.done.stderr
+    steps = [line for line in told.splitlines() if line.startswith("rollback / ")]
     assert len(steps) == 3
-    assert "build" not in done.stderr.partition(steps[-1])[2]
+    assert "build" not in told.partition(steps[-1])[2]
 
 
 def test_resume(forked: Fork) -> None:

@@ -90,7 +90,7 @@ class Delivered:
             for record in new:
                 docker("buildx", "prune", "--force", "--all", "--filter", f"id={record}")
             if records() - self.known == new:
-                break  # somebody else's, who uses it now
+                break  # in use by someone else
 
     def within(self, *command: str) -> str:
         """What a command prints in a container of the image."""
@@ -147,7 +147,9 @@ def test_it_says_where_it_comes_from(delivered: Delivered) -> None:
 
 
 def test_process_1_is_gunicorn_itself_and_not_root(delivered: Delivered) -> None:
-    for container in delivered.containers():
+    containers = delivered.containers()
+    assert containers
+    for container in containers:
         assert container["Config"]["User"] == "65532:65532"
         status = docker("exec", container["Id"], "cat", "/proc/1/status")
         command = docker("exec", container["Id"], "cat", "/proc/1/cmdline").split("\0")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.command import verbs
 from tests.conftest import ROOT
 
 # Nothing of this machine's pip settings: what is tested is a machine without a network.
@@ -21,18 +22,27 @@ PLAIN = {
 }
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
+def cloned(folder: Path) -> Path:
     """A fresh clone's launcher and what it needs, without a virtual environment."""
-    folder = tmp_path / "clone"
     folder.mkdir()
-    for name in ("ship", "VERSION", "requirements", "scripts", "pipelines"):
+    for name in ("ship", "requirements", "scripts", "pipelines"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, folder / name)
     return folder
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    return cloned(tmp_path / "clone")
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone for the tests that only ask for help."""
+    return cloned(tmp_path_factory.mktemp("ship") / "clone")
 
 
 def ship(
@@ -52,22 +62,16 @@ def fake_python(folder: Path, script: str) -> str:
     return str(path)
 
 
-def test_help_is_enough_to_begin(clone: Path) -> None:
-    ended = ship(clone, "--help", SHIPWAY_VENV=sys.prefix)
+def test_help_is_enough_to_begin(unchanged: Path) -> None:
+    ended = ship(unchanged, "--help", SHIPWAY_VENV=sys.prefix)
     assert ended.returncode == 0, ended.stderr
     for word in ("demo", "up", "deliver", "promote", "rollback", "status", "Exit codes"):
         assert word in ended.stdout
 
 
-VERBS = """
-    build deploy smoke rollout deliver promote rollback hold resume status history logs
-    demo trial rehearse up test check bootstrap doctor
-"""
-
-
-@pytest.mark.parametrize("verb", VERBS.split())
-def test_each_verb_has_help(clone: Path, verb: str) -> None:
-    ended = ship(clone, verb, "--help", SHIPWAY_VENV=sys.prefix)
+@pytest.mark.parametrize("verb", [verb.name for verb in verbs.VERBS])
+def test_each_verb_has_help(unchanged: Path, verb: str) -> None:
+    ended = ship(unchanged, verb, "--help", SHIPWAY_VENV=sys.prefix)
     assert ended.returncode == 0, ended.stderr
     assert f"usage: ship {verb}" in ended.stdout
     assert "--debug" in ended.stdout
@@ -106,8 +110,8 @@ def test_no_network_for_the_first_set_up(clone: Path) -> None:
         ended = ship(clone, "status", PYTHON=sys.executable)
         assert ended.returncode == 2
         assert "ship: setting up its Python packages in" in ended.stderr
-        assert "ship: could not install what deliver.txt names" in ended.stderr
-        assert "is the network up" in ended.stderr
+        assert "ship: could not install the packages of deliver.txt" in ended.stderr
+        assert "check that pip can reach its index" in ended.stderr
         assert "Traceback" not in ended.stderr
 
 
@@ -127,7 +131,7 @@ def test_only_what_the_verb_needs_is_installed(
     clone: Path, words: list[str], lock_file: str
 ) -> None:
     ended = ship(clone, *words, PYTHON=sys.executable)
-    assert f"ship: could not install what {lock_file}.txt names" in ended.stderr
+    assert f"ship: could not install the packages of {lock_file}.txt" in ended.stderr
 
 
 def test_an_environment_that_holds_more_than_a_verb_needs_is_enough(clone: Path) -> None:
@@ -146,12 +150,49 @@ def test_an_environment_that_holds_more_than_a_verb_needs_is_enough(clone: Path)
 
 def test_the_version_and_help_for_a_verb(clone: Path) -> None:
     ended = ship(clone, "--version", SHIPWAY_VENV=sys.prefix)
-    assert ended.stdout == (ROOT / "VERSION").read_text()
+    assert ended.stdout == (ROOT / "scripts/template/VERSION").read_text()
     by_word = ship(clone, "help", "deliver", SHIPWAY_VENV=sys.prefix)
     by_option = ship(clone, "deliver", "--help", SHIPWAY_VENV=sys.prefix)
     assert by_word.returncode == 0
     assert by_word.stdout == by_option.stdout
     assert "usage: ship deliver" in by_word.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "heavy"),
+    [
+        (["--help"], {"msgspec", "yaml", "requests", "argparse", "subprocess", "inspect"}),
+        (["--version"], {"msgspec", "yaml", "requests", "argparse", "subprocess", "inspect"}),
+        (["status"], {"rich", "google.auth", "difflib"}),
+    ],
+)
+def test_only_what_a_command_needs_is_imported(
+    clone: Path, words: list[str], heavy: set[str]
+) -> None:
+    """Start-up is a feature: each of these would take longer than all the rest."""
+    ended = ship(clone, *words, SHIPWAY_VENV=sys.prefix, PYTHONPROFILEIMPORTTIME="1")
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "scripts.command.verbs" in imported
+    assert not imported & heavy
+
+
+def test_the_reader_of_the_help_may_go_away() -> None:
+    """As `./ship --help | head -1` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        ended = subprocess.run(
+            [sys.executable, str(ROOT / "scripts"), "--help"], stdout=output,
+            stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_name_of_a_folder_is_only_text(clone: Path) -> None:
+    folder = clone.rename(clone.with_name("clone\x1b[2J\u202e"))
+    ended = ship(folder, "status", PYTHON=sys.executable)
+    assert "\x1b" not in ended.stderr
+    assert r"clone\x1b[2J\u202e" in ended.stderr
 
 
 def test_an_environment_whose_python_is_gone_is_made_again(clone: Path) -> None:

@@ -203,12 +203,8 @@ def test_other_people_s_text_is_text(run: Run) -> None:
 
 def test_an_answer_closes_no_fence_and_gives_no_command(run: Run) -> None:
     """The body of a failed check: neither the summary nor the runner takes it for its own."""
-    server = run.project.folder / run.project.name / "server.py"
-    body = "b'::error::x\\n````\\n<h1>x</h1>\\n##[set-output name=digest]x\\n::add-mask::x'"
-    server.write_text(server.read_text().replace(
-        'self.send_response(settings["code"]', f'if self.path == "/health": body = {body}\n'
-        '        self.send_response(settings["code"]',
-    ))  # fmt: skip
+    text = "::error::x\n````\n<h1>x</h1>\n##[set-output name=digest]x\n::add-mask::x"
+    run.project.serve_with(f"def health():\n    return settings['code'], {text!r}")
     run.project.commit()
     run.ship("deliver")
     assert run.code == 1
@@ -219,8 +215,7 @@ def test_an_answer_closes_no_fence_and_gives_no_command(run: Run) -> None:
 
 
 def test_the_log_of_a_workflow_holds_no_command_of_a_subject(run: Run) -> None:
-    server = run.project.folder / run.project.name / "server.py"
-    server.write_text(server.read_text().replace('print("starting"', 'print("##[error]x"'))
+    run.project.serve_with('print("##[error]x", flush=True)')
     commit(run.project, "##[set-output name=digest]sha256:bad")
     for verb in ("deliver", "history", "logs"):
         for form in ("table", "json"):
@@ -249,11 +244,17 @@ def test_no_text_is_a_command_of_the_runner(text: str, made: str) -> None:
     [
         ("a", "b", "::error title=a::b"),
         ("a:b,c", "1:2,3", "::error title=a%3Ab%2Cc::1:2,3"),
-        ("50 %\n", "50 %\r\n::x", "::error title=50 %25%0A::50 %25%0D%0A::x"),
+        ("50 %\n", "50 %\r\n::x", "::error title=50 %25%0A::50 %25%0A::x"),
+        ("a\rb", "\x1b[2J\r", "::error title=a\\rb::\\x1b[2J\\r"),
     ],
 )
 def test_a_workflow_command_is_escaped_as_github_says(title: str, message: str, made: str) -> None:
     assert github.annotation(title, message) == made
+
+
+def test_a_joined_emoji_stays_one_and_a_control_is_shown() -> None:
+    assert html(markdown.plain("👩‍💻 \x1b[2J\u202e")) == "<p>👩‍💻 \\x1b[2J\\u202e</p>\n"
+    assert "\\x1b[2J" in html(markdown.block(["\x1b[2J"]))
 
 
 @pytest.mark.parametrize("lines", [["```"], ["`````", "```"], ["~~~", "    x"], ["a\rb```\n````"]])

@@ -1,4 +1,4 @@
-"""`./ship trial`: would this commit deliver? On a scratch local Cloud Run, and nothing is left."""
+"""`./ship trial` says whether a commit would deliver, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.scripts.conftest import Project
 from tests.scripts.docker_help import needs_docker
 
 
 class Trials:
-    """Trials of a project's commits; what they leave behind is looked for in `scratch`."""
+    """Trials of a project's commits, which must leave nothing in `scratch`."""
 
     def __init__(self, project: Project, scratch: Path) -> None:
         self.project = project
@@ -33,7 +31,7 @@ class Trials:
         return ended
 
     def rows(self, *arguments: str) -> list[tuple[str, str]]:
-        """Each step of a trial that went well, and its result."""
+        """Return each step of a trial that passed, and its result."""
         ended = self.ship(*arguments, "--format", "json")
         assert ended.returncode == 0, ended.stderr
         document = json.loads(ended.stdout)
@@ -41,7 +39,7 @@ class Trials:
         return [(row["step"], row["result"]) for row in document["steps"]]
 
     def left(self) -> list[str]:
-        """Files, and processes that work in there or are told of it."""
+        """Return files, and processes that work in `scratch` or name it."""
         found = [str(path) for path in self.scratch.iterdir()]
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -83,7 +81,7 @@ def test_a_commit_is_delivered_onto_its_base_and_rolled_back(trials: Trials) -> 
     assert "does not exist" in str(project.service()), "nothing went to the environment's own"
 
 
-def test_a_commit_that_fails_its_checks_would_not(trials: Trials) -> None:
+def test_a_commit_that_fails_its_checks_would_not_deliver(trials: Trials) -> None:
     """The evidence is shown, once."""
     trials.project.commit(health="broken")
     ended = trials.ship()
@@ -92,10 +90,10 @@ def test_a_commit_that_fails_its_checks_would_not(trials: Trials) -> None:
     assert "FAILED: " in ended.stdout
     assert "did not pass its smoke checks" in ended.stderr
     assert ended.stderr.count('"status": "broken"') == 1
-    assert "mend it and commit, then: ./ship trial" in ended.stderr
+    assert "fix it and commit, then: ./ship trial" in ended.stderr
 
 
-def test_a_container_that_does_not_start_would_not(trials: Trials) -> None:
+def test_a_container_that_does_not_start_would_not_deliver(trials: Trials) -> None:
     trials.project.commit(start="exit")
     ended = trials.ship()
     assert ended.returncode == 1
@@ -103,7 +101,7 @@ def test_a_container_that_does_not_start_would_not(trials: Trials) -> None:
     assert "  | no database" in ended.stderr
 
 
-def test_an_image_that_cannot_be_built_would_not(trials: Trials) -> None:
+def test_an_image_that_cannot_be_built_would_not_deliver(trials: Trials) -> None:
     project = trials.project
     (project.folder / project.name / "Dockerfile").unlink()
     project.commit()
@@ -113,9 +111,7 @@ def test_an_image_that_cannot_be_built_would_not(trials: Trials) -> None:
 
 
 @pytest.mark.parametrize("broken", [{"health": "broken"}, {"start": "exit"}])
-def test_a_broken_base_does_not_keep_a_commit_from_mending_it(
-    trials: Trials, broken: dict[str, Any]
-) -> None:
+def test_a_commit_may_fix_a_broken_base(trials: Trials, broken: dict[str, Any]) -> None:
     trials.project.commit(**broken)
     trials.project.commit(health="ok", start="listen")
     ended = trials.ship("--format", "json")
@@ -124,8 +120,8 @@ def test_a_broken_base_does_not_keep_a_commit_from_mending_it(
     assert told["passed"]
     assert [row["passed"] for row in told["steps"]] == [False, True, True, True]
     assert "cannot be delivered: " in told["steps"][0]["result"]
-    assert "left out: nothing was delivered before it" in told["steps"][3]["result"]
-    assert "goes alone" in ended.stderr
+    assert "left out: no commit was delivered before it" in told["steps"][3]["result"]
+    assert "is tried alone" in ended.stderr
 
 
 def test_a_new_service_has_no_base(trials: Trials) -> None:
@@ -142,10 +138,10 @@ def test_a_new_service_has_no_base(trials: Trials) -> None:
     assert steps[2][1].endswith(" 100 %")
 
 
-def test_the_first_commit_goes_alone(trials: Trials) -> None:
+def test_the_first_commit_is_tried_alone(trials: Trials) -> None:
     ended = trials.ship()
     assert ended.returncode == 0, ended.stderr
-    assert "nothing is known that" in ended.stderr
+    assert "no commit before" in ended.stderr
     assert "base" not in ended.stdout
 
 
@@ -160,13 +156,13 @@ def test_the_base_is_where_a_branch_left_main(trials: Trials) -> None:
 
 
 @pytest.mark.parametrize("onto", ["HEAD", "nowhere"])
-def test_an_onto_that_is_none(trials: Trials, onto: str) -> None:
+def test_an_onto_that_is_not_a_commit_before_it(trials: Trials, onto: str) -> None:
     ended = trials.ship("--onto", onto)
     assert ended.returncode == 2
     assert f"--onto {onto}: " in ended.stderr
 
 
-def test_a_shallow_clone_s_commit_goes_alone(trials: Trials, tmp_path: Path) -> None:
+def test_a_commit_of_a_shallow_clone_is_tried_alone(trials: Trials, tmp_path: Path) -> None:
     project = trials.project
     project.commit()
     clone = tmp_path / "shallow"
@@ -176,7 +172,7 @@ def test_a_shallow_clone_s_commit_goes_alone(trials: Trials, tmp_path: Path) -> 
     assert [step.split()[0] for step, _ in trials.rows()] == ["build", "deliver", "roll"]
 
 
-def test_what_is_not_committed_is_not_tried_and_the_repository_stays_as_it_is(
+def test_uncommitted_changes_are_left_out_and_the_repository_stays_as_it_is(
     trials: Trials,
 ) -> None:
     project = trials.project
@@ -190,8 +186,8 @@ def test_what_is_not_committed_is_not_tried_and_the_repository_stays_as_it_is(
     assert not (project.folder / ".shipway").exists()
 
 
-def test_in_a_workflow_the_trial_alone_is_told(trials: Trials, tmp_path: Path) -> None:
-    """Its commands write no summary, no output and no annotation of their own."""
+def test_in_a_workflow_only_the_trial_itself_is_reported(trials: Trials, tmp_path: Path) -> None:
+    """Its commands write no run page, no output and no annotation of their own."""
     trials.project.commit(health="broken")
     output, page = tmp_path / "output", tmp_path / "summary"
     ended = trials.ship(
@@ -208,11 +204,8 @@ def test_in_a_workflow_the_trial_alone_is_told(trials: Trials, tmp_path: Path) -
 @pytest.mark.parametrize("at", ["start ", "base ", "deploy ", "deliver "])
 def test_interrupted_it_leaves_nothing(trials: Trials, number: int, at: str) -> None:
     trials.project.commit()
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts"), "trial", "--builder", "pack", "--bake", "50s"],
-        cwd=trials.project.folder, env={**os.environ, "TMPDIR": str(trials.scratch)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    words = ("trial", "--builder", "pack", "--bake", "50s")
+    process = trials.project.start(*words, TMPDIR=str(trials.scratch))
     assert process.stderr
     while at not in process.stderr.readline():
         assert process.poll() is None
@@ -223,7 +216,7 @@ def test_interrupted_it_leaves_nothing(trials: Trials, number: int, at: str) -> 
     assert trials.left() == []
 
 
-def test_a_packed_image_does_not_go_into_containers(trials: Trials) -> None:
+def test_a_packed_image_cannot_run_in_containers(trials: Trials) -> None:
     ended = trials.ship("--builder", "pack", "--runtime", "docker")
     assert ended.returncode == 2
     assert "holds no operating system" in ended.stderr
@@ -242,7 +235,7 @@ def test_with_docker_it_runs_the_container_itself(trials: Trials) -> None:
 
 
 def _docker() -> set[str]:
-    """What the engine holds: containers and images, by name."""
+    """Return the engine's containers and images, by name."""
     found: set[str] = set()
     for what in (["ps", "--all", "--format", "{{.Image}}"],
                  ["image", "ls", "--format", "{{.Repository}}@{{.ID}}"]):  # fmt: skip

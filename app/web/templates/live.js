@@ -1,17 +1,17 @@
 "use strict";
-// Asks /version again and again and draws who answered. The browser keeps its connection, but Cloud Run
-// chooses a revision for each request, so the answers follow the traffic split. Nothing else is loaded from
-// the service: the page stays whole when the revision that sent it is gone.
+// Requests /version repeatedly and draws which revision answered. The browser keeps its connection, but Cloud
+// Run chooses a revision for each request, so the answers follow the traffic split. The page loads nothing else
+// from the service, so it keeps working when its own revision is gone.
 
-const PERIOD = 150; // milliseconds between two questions
-const SLOWEST = 3000; // milliseconds between two questions while everything fails
-const PATIENCE = 5000; // milliseconds before a question counts as failed
+const PERIOD = 150; // milliseconds between two requests
+const SLOWEST = 3000; // milliseconds between two requests while all fail
+const PATIENCE = 5000; // milliseconds before a request counts as failed
 const MOST_IN_FLIGHT = 4;
-const WINDOW = 100; // requests that the percentages speak of
+const WINDOW = 100; // requests that the percentages cover
 const COLUMN = 8; // dots in a column
-const COLUMNS = 64; // as many as fit the widest layout
-const SLOTS = 9; // colours in live.css
-const ROWS = 8; // revisions that the table remembers: fewer than colours, so that one is always free
+const COLUMNS = 64; // the most that fit the widest layout
+const SLOTS = 9; // colors in live.css
+const ROWS = 8; // revisions that the table keeps: fewer than colors, so that one is always free
 
 const $ = (id) => document.getElementById(id);
 const FAILED = { name: "Failed requests", commit: "", failed: true, total: 0, order: Infinity };
@@ -23,8 +23,8 @@ let failuresInARow = 0;
 let newestColumn = null;
 let summarised = 0;
 
-// A colour depends on the revision's name alone, so it is the same in every browser and after a reload.
-// Where two names want one colour, the one seen later takes the next that is free.
+// A color depends only on the revision's name, so it is the same in every browser and after a reload. If two
+// names get the same color, the later one takes the next free color.
 function slotFor(name) {
   let hash = 2166136261;
   for (const character of name) hash = Math.imul(hash ^ character.codePointAt(0), 16777619);
@@ -65,7 +65,7 @@ async function ask() {
     const answer = await response.json();
     if (response.ok && typeof answer.revision === "string") who = known(answer.revision, String(answer.commit));
   } catch {
-    // No connection, no JSON or no answer in time: all the same to a user, a request that failed.
+    // No connection, no JSON, or no answer in time: to a user, each is a failed request.
   }
   inFlight--;
   failuresInARow = who.failed ? failuresInARow + 1 : 0;
@@ -112,8 +112,8 @@ function percent(count) {
   return `${Math.round((100 * count) / latest.length)} %`;
 }
 
-// Segments and rows are kept and changed, never made again: a change of the split is seen to move, and the
-// text of a row can be selected while the numbers run.
+// Segments and rows are updated, never recreated, so that a change of the split is animated and the text of a
+// row can be selected while the numbers change.
 function drawBar(shown) {
   for (const { who, count, share } of shown) {
     if (!who.segment) {
@@ -159,7 +159,7 @@ function drawPace() {
   $("pace").textContent = paused
     ? "Paused"
     : failing
-      ? "Nobody answers; asking more slowly"
+      ? "No answer; asking less often"
       : `Last ${latest.length} requests, ${Math.max(1, Math.round(recent.length / 3))} a second${median}`;
 }
 

@@ -1,4 +1,4 @@
-"""What can be looked at on this machine: files, network, clock, credentials, Docker."""
+"""Checks on this machine: files, network, clock, credentials, Docker."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from scripts.errors import ShipError
 from scripts.machine import git
 from scripts.setup import permissions
 
-# Google refuses what was signed ten minutes away from its own time, and GitHub's tokens after one.
+# Google refuses a token that is ten minutes off its own time, GitHub one that is a minute off.
 _SKEW_SECONDS = 30
 _TIMEOUT = 10
 
 
 def files(case: Case) -> Iterator[Finding]:
-    """The environment's files have been read by now: what they lack, and what is not committed."""
+    """The files, which were read before, are complete and committed."""
     pipeline = case.pipeline
     where = f"pipelines/{pipeline.service}"
     yield ok("files", f"{where}/service.yaml, smoke.yaml, {pipeline.env}.yaml are well formed")
     if not (pipeline.source / "Dockerfile").is_file():
         yield wrong(
             "files",
-            f"there is no {pipeline.source.name}/Dockerfile to build {pipeline.service} from",
-            f"write it, or name the folder in {where}/service.yaml (annotation shipway/source)",
+            f"{pipeline.source.name}/Dockerfile, which builds {pipeline.service}, does not exist",
+            f"write it, or name another folder in {where}/service.yaml (annotation shipway/source)",
         )
     if case.takes_credentials:
         try:
@@ -52,10 +52,10 @@ def files(case: Case) -> Iterator[Finding]:
 
 
 def network(case: Case) -> Iterator[Finding]:
-    """Google answers, and its clock agrees with this one."""
+    """Google answers, and this machine's clock agrees with Google's."""
     google = case.google
     host = case.pipeline.endpoint or f"https://{case.environment.registry.partition('/')[0]}"
-    # One address of each host: the local Cloud Run is a single one.
+    # One address per host: the local Cloud Run has only one.
     asked = {urlsplit(url).netloc: url for url in (f"{host}/v2/", google.url("run", "/"))}
     skew = None
     for name, url in asked.items():
@@ -64,19 +64,19 @@ def network(case: Case) -> Iterator[Finding]:
         except requests.exceptions.RequestException as error:
             silent = unreachable(url, error)
             is_local = urlsplit(url).scheme == "http"
-            mend = silent.hint if is_local else f"look at the network and its proxy: curl -v {url}"
-            yield wrong("network", silent.message, mend or "")
+            fix = silent.hint if is_local else f"check the network and its proxy: curl -v {url}"
+            yield wrong("network", silent.message, fix or "")
             continue
         if date := answer.headers.get("Date"):
             skew = time.time() - parsedate_to_datetime(date).timestamp()
         yield ok("network", f"{name} answers")
     if skew is None:
-        yield skipped("clock", "nobody told the time")
+        yield skipped("clock", "no host answered with its time")
     elif abs(skew) > _SKEW_SECONDS:
         late = "ahead of" if skew > 0 else "behind"
         yield wrong(
             "clock",
-            f"this machine's clock is {abs(skew):.0f} s {late} Google's: tokens are refused",
+            f"this machine's clock is {abs(skew):.0f} s {late} Google's, which refuses its tokens",
             "sudo timedatectl set-ntp true",
             "clock",
         )
@@ -85,29 +85,29 @@ def network(case: Case) -> Iterator[Finding]:
 
 
 def credentials(case: Case) -> Iterator[Finding]:
-    """There are some, they are good, and whose they are."""
+    """Credentials exist and are valid. Also notes the account that they belong to."""
     if not case.takes_credentials:
-        yield ok("credentials", f"{case.pipeline.env} takes none")
+        yield ok("credentials", f"{case.pipeline.env} needs none")
         return
     try:
         case.account = case.google.account()
     except ShipError as error:
         yield of_error("credentials", error, case.context())
         return
-    yield ok("credentials", f"they are good: {case.account or 'an identity that has no e-mail'}")
+    yield ok("credentials", f"valid: {case.account or 'an account without an e-mail address'}")
 
 
 def docker(case: Case) -> Iterator[Finding]:
-    """The engine and buildx, where the environment's images are built with them."""
+    """Docker's engine and buildx work, if the environment's images are built with Docker."""
     if case.environment.after:
         yield ok("docker", f"not needed: the image comes from {case.environment.after}")
         return
     if case.environment.builder != "docker":
-        yield ok("docker", "not needed: images are packed without it")
+        yield ok("docker", "not needed: images are packed without Docker")
         return
-    for words, what in (
-        (["docker", "version", "--format", "{{.Server.Version}}"], "engine"),
-        (["docker", "buildx", "version"], "buildx"),
+    for words, what, known in (
+        (["docker", "version", "--format", "{{.Server.Version}}"], "engine", "no-docker"),
+        (["docker", "buildx", "version"], "buildx", "no-buildx"),
     ):
         try:
             done = subprocess.run(
@@ -118,16 +118,13 @@ def docker(case: Case) -> Iterator[Finding]:
             yield wrong("docker", "docker is not installed", install, "no-docker")
             return
         except subprocess.TimeoutExpired:
-            yield wrong("docker", f"{' '.join(words)} hangs", "restart Docker", "no-docker")
+            yield wrong(
+                "docker", f"{' '.join(words)} does not answer", "restart Docker", "no-docker"
+            )
             return
-        said = (done.stdout + done.stderr).strip()
         if done.returncode == 0 and done.stdout.strip():
             yield ok("docker", f"{what} {done.stdout.split()[-2 if what == 'buildx' else 0]}")
             continue
-        found = known_errors.explain(said) or known_errors.explain(_FALLBACK[what])
-        assert found is not None
-        yield wrong("docker", found.says, found.mend, found.name)
+        problem = known_errors.explain(done.stdout + done.stderr) or known_errors.named(known)
+        yield wrong("docker", problem.means, problem.fix, problem.name)
         return
-
-
-_FALLBACK = {"engine": "no Docker engine answers", "buildx": "docker has no buildx"}

@@ -1,4 +1,4 @@
-"""Cloud Build's triggers: one that delivers main, and three for people in each environment.
+"""Plan the triggers of Cloud Build: one delivers main, three per environment are run by people.
 
 Source: https://cloud.google.com/build/docs/api/reference/rest/v1/projects.locations.triggers
 """
@@ -6,6 +6,7 @@ Source: https://cloud.google.com/build/docs/api/reference/rest/v1/projects.locat
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from scripts.errors import UsageError
 from scripts.setup.permissions import BRANCH, Federation
@@ -17,15 +18,16 @@ _CONNECTED = re.compile(
 
 
 def wanted(plan: Federation, env: str, connected: str) -> list[Thing]:
-    """The triggers of one environment, and the one that all of them share.
+    """Return the triggers of one environment, and the one that all environments share.
 
     Args:
         plan: who may do what.
-        env: the environment.
+        env: the environment's name.
         connected: the repository's name in a connection of Cloud Build.
 
     Raises:
-        UsageError: that is no such name, or in another project than the account that builds.
+        UsageError: `connected` is not such a name, or is in another project than the account
+            that builds.
     """
     match = _CONNECTED.fullmatch(connected)
     if match is None or match["project"] != plan.provider.project:
@@ -44,7 +46,8 @@ def wanted(plan: Federation, env: str, connected: str) -> list[Thing]:
         f"deliver-{number}",
         {"repositoryEventConfig": push, "filename": "cloudbuild/deliver.yaml"},
         {},
-        f"github --repository={connected} --branch-pattern='^main$'"
+        kind="github",
+        flags=f"--repository={connected} --branch-pattern='^main$'"
         " --build-config=cloudbuild/deliver.yaml",
     )
     source = {"repository": connected, "ref": BRANCH, "repoType": "GITHUB"}
@@ -63,7 +66,8 @@ def wanted(plan: Federation, env: str, connected: str) -> list[Thing]:
                 },
             },
             {"_ENVIRONMENT": env},
-            f"manual --repository={connected} --branch=main --build-config=cloudbuild/{verb}.yaml",
+            kind="manual",
+            flags=f"--repository={connected} --branch=main --build-config=cloudbuild/{verb}.yaml",
         )
         for verb in ("promote", "rollback", "resume")
     ]
@@ -76,8 +80,11 @@ def _trigger(
     name: str,
     source: Document,
     values: dict[str, str],
-    command: str,
+    *,
+    kind: Literal["github", "manual"],
+    flags: str,
 ) -> Thing:
+    """Return one trigger; `kind` and `flags` are what gcloud needs to create it."""
     email, project = plan.deployer.email, plan.provider.project
     base = f"/v1/projects/{project}/locations/{region}/triggers"
     settings: Document = {
@@ -86,8 +93,7 @@ def _trigger(
         "substitutions": {"_SERVICE_ACCOUNT": email, **values},
     }
     given = ",".join(f"{key}={value}" for key, value in settings["substitutions"].items())
-    kind = command.partition(" ")[0]
-    flags = f"--service-account={settings['serviceAccount']} --region={region} --project={project}"
+    where = f"--service-account={settings['serviceAccount']} --region={region} --project={project}"
     return Thing(
         kind="trigger",
         name=name,
@@ -101,12 +107,13 @@ def _trigger(
             body={"name": name, "description": "Shipway", **settings},
         ),
         gcloud=(
-            f"gcloud builds triggers create {command} --name={name} --description=Shipway"
-            f" --substitutions={quoted(given)} {flags}",
+            f"gcloud builds triggers create {kind} {flags} --name={name} --description=Shipway"
+            f" --substitutions={quoted(given)} {where}",
         ),
         settings=settings,
+        extensible=True,
         changed=(
             f"gcloud builds triggers update {kind} {name}"
-            f" --update-substitutions={quoted(given)} {flags}",
+            f" --update-substitutions={quoted(given)} {where}",
         ),
     )
