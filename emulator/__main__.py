@@ -16,10 +16,15 @@ from pathlib import Path
 
 from emulator.front_door import host_name
 from emulator.instances.engine import NoEngine
+from emulator.instances.unpack import Limits
 from emulator.server import Emulator, PortInUse
 from emulator.store import StateInUse
 
 _TAKEN = 2
+_OPEN = (
+    "An app that listens on 0.0.0.0, as Cloud Run asks, is reachable from your network without the "
+    "check of private services. With --runtime docker it is not."
+)
 
 
 def main() -> int:
@@ -32,6 +37,7 @@ def main() -> int:
             idle=arguments.idle,
             runtime=arguments.runtime,
             enforced=arguments.iam == "enforce",
+            limits=Limits(arguments.max_image_bytes, arguments.max_image_files),
             hosts=arguments.allow_host,
         )
     except StateInUse:
@@ -41,7 +47,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return _TAKEN
-    return asyncio.run(_serve(emulator, arguments.port))
+    return asyncio.run(_serve(emulator, arguments.port, arguments.runtime))
 
 
 def _arguments() -> argparse.Namespace:
@@ -79,6 +85,18 @@ def _arguments() -> argparse.Namespace:
         "(default: %(default)s)",
     )
     parser.add_argument(
+        "--max-image-bytes",
+        type=int,
+        default=Limits().size,
+        help="most bytes that the process runtime unpacks of an image (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-image-files",
+        type=int,
+        default=Limits().files,
+        help="most files that the process runtime unpacks of an image (default: %(default)s)",
+    )
+    parser.add_argument(
         "--allow-host",
         action="append",
         default=[],
@@ -98,7 +116,7 @@ def _host_name(text: str) -> str:
         raise argparse.ArgumentTypeError(message) from None
 
 
-async def _serve(emulator: Emulator, port: int) -> int:
+async def _serve(emulator: Emulator, port: int, runtime: str) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -110,6 +128,8 @@ async def _serve(emulator: Emulator, port: int) -> int:
         return _TAKEN
     print(url, flush=True)
     print(f"The state is in {emulator.folder}. Press Ctrl-C to stop.", file=sys.stderr)
+    if runtime == "process":
+        print(_OPEN, file=sys.stderr)
     await stop.wait()
     print("Stopping. Running instances have 10 s to end.", file=sys.stderr)
     await emulator.close()

@@ -31,7 +31,10 @@ def moment(text: str) -> datetime:
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
         raise ValueError("a time without a time zone")
-    return found
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time before the year 1 or after the year 9999") from None
 
 
 def seconds(duration: str) -> float:

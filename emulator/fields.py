@@ -1,4 +1,4 @@
-"""Names of fields, in JSON and in field masks."""
+"""Fields of JSON documents: their names, in JSON and in field masks, and how deep they are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from collections.abc import Container, Iterable
 
 from emulator.errors import invalid
+
+# Levels. Source: https://protobuf.dev/programming-guides/proto-limits/ (the depth of a message).
+_DEEPEST = 100
 
 
 def camel(path: str) -> str:
@@ -26,3 +29,11 @@ def check_known(names: Iterable[str], known: Container[str]) -> None:
     for name in names:
         if name not in known:
             raise invalid(f'Invalid JSON payload received. Unknown name "{name}"', name)
+
+
+def is_deep(value: object, levels: int = _DEEPEST) -> bool:
+    """Whether lists and objects are nested in each other too deeply to be written and read."""
+    if not isinstance(value, dict | list):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(is_deep(part, levels - 1) for part in parts)

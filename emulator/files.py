@@ -6,6 +6,31 @@ import os
 from pathlib import Path
 from typing import IO
 
+from emulator.errors import invalid
+
+# Bytes: the most that file systems take, less `.tmp`.
+_LONGEST_NAME = 251
+
+
+def inside(folder: Path, path: str) -> Path:
+    """Return a path within a folder, of names that requests gave.
+
+    The rooms check these names by their own rules. This is the second line of defence.
+
+    Args:
+        folder: The folder.
+        path: A relative path. Its parts are separated by slashes.
+
+    Raises:
+        ApiError: INVALID_ARGUMENT; the path leaves the folder, or has a part that names no file.
+    """
+    for part in path.split("/"):
+        if part in ("", ".", "..") or "\0" in part:
+            raise invalid("Malformed resource name.")
+        if len(part.encode(errors="surrogateescape")) > _LONGEST_NAME:
+            raise invalid("The resource name is too long.")
+    return folder / path
+
 
 def write(place: Path, contents: bytes, *, beside: Path | None = None, mode: int = 0o666) -> None:
     """Make `contents` the content of a file. They are on disk when this returns.

@@ -81,7 +81,7 @@ def _readable(body: bytes, content_type: str) -> Any:
         return _masked(dict(parse_qsl(text)))
     try:
         return _masked(json.loads(text)) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return "(not JSON)"
 
 

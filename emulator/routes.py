@@ -6,11 +6,13 @@ handlers run.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from emulator.names import check_path
 from emulator.permissions import Asks, Checks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,8 +45,19 @@ def add(application: web.Application, routes: Iterable[Route]) -> None:
     for route in routes:
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
             resource = application.router.add_resource(route.path)
-            asked[resource.add_route(method, route.handler)] = route.asks
+            asked[resource.add_route(method, _checked(route.handler))] = route.asks
     application[_ASKED] = asked
+
+
+def _checked(handler: Handler) -> Handler:
+    """Return `handler`, which refuses a project or location that no request can be about."""
+
+    @functools.wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        check_path(request.match_info)
+        return await handler(request)
+
+    return answer
 
 
 def asked(request: web.Request) -> Asks | None:

@@ -32,6 +32,7 @@ from emulator.instances.docker import DockerRuntime
 from emulator.instances.pool import Instances
 from emulator.instances.process import ProcessRuntime
 from emulator.instances.runtime import Runtime
+from emulator.instances.unpack import Limits
 from emulator.logging import urls as logging_urls
 from emulator.logging.models import Logs
 from emulator.monitoring import urls as monitoring_urls
@@ -59,6 +60,7 @@ from emulator.secrets.models import Secrets
 from emulator.secrets.variables import WithSecrets, check
 
 _log = logging.getLogger("emulator")
+_LIMITS = Limits()
 
 
 class PortInUse(Exception):
@@ -73,6 +75,7 @@ class Emulator:
         idle: The number of seconds without a request after which an instance stops.
         runtime: What runs instances, "process" or "docker".
         enforced: Whether callers need permissions.
+        limits: What an image may unpack to, for the runtime "process".
         hosts: Names of this machine that requests may be for, besides those of loopback.
     """
 
@@ -83,10 +86,12 @@ class Emulator:
         idle: float,
         runtime: str = "process",
         enforced: bool = False,
+        limits: Limits = _LIMITS,
         hosts: Collection[str] = (),
     ) -> None:
         self._hosts = front_door.Hosts(hosts)
         self._enforced = enforced
+        self._limits = limits
         self.folder = folder
         self._idle = idle
         self._runtime_name = runtime
@@ -195,7 +200,7 @@ class Emulator:
         if self._runtime_name == "docker":
             registry = self.url.removeprefix("http://")
             return await DockerRuntime.open(self.folder, self._ports, registry)
-        return ProcessRuntime(self.folder / "instances", self._ports, identity)
+        return ProcessRuntime(self.folder / "instances", self._ports, identity, self._limits)
 
     def _logs_url(self, revision: Key) -> str:
         return f"{self.url}/logs/{revision.path}"

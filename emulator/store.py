@@ -18,7 +18,10 @@ class StateInUse(Exception):
 
 
 class Store:
-    """JSON documents under one folder: each is a file, with a path relative to the folder."""
+    """JSON documents under one folder: each is a file, with a path relative to the folder.
+
+    A path that leaves the folder raises ApiError INVALID_ARGUMENT.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -26,7 +29,7 @@ class Store:
 
     def write(self, path: str, document: Any) -> None:
         """Make `document` the content of `path`. It is on disk when this returns."""
-        target = self.root / path
+        target = files.inside(self.root, path)
         target.parent.mkdir(parents=True, exist_ok=True)
         contents = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
         files.write(target, contents.encode())
@@ -34,13 +37,13 @@ class Store:
     def read(self, path: str) -> Any:
         """Return the document at `path`; None if there is none."""
         try:
-            return json.loads((self.root / path).read_text(encoding="utf-8"))
+            return json.loads(files.inside(self.root, path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
 
     def delete(self, path: str) -> None:
         """Remove `path`, if it exists."""
-        target = self.root / path
+        target = files.inside(self.root, path)
         with contextlib.suppress(FileNotFoundError):
             target.unlink()
             files.sync_folder(target.parent)

@@ -9,8 +9,11 @@ from typing import Any
 from aiohttp import web
 
 from emulator.errors import invalid
+from emulator.fields import is_deep
 
 Document = dict[str, Any]
+
+_LONGEST_NUMBER = 10  # digits: page sizes have 32 bits
 
 
 async def json_object(request: web.Request, *, required: bool = False) -> Document:
@@ -28,7 +31,11 @@ async def json_object(request: web.Request, *, required: bool = False) -> Docume
         return {}
     try:
         body = json.loads(contents)
-    except ValueError:
+        if is_deep(body):
+            raise ValueError
+        # Half of a surrogate pair is JSON for Python, but no text of UTF-8.
+        json.dumps(body, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         raise invalid("Invalid JSON payload received.") from None
     if not isinstance(body, dict):
         raise invalid("The request body must be a JSON object.")
@@ -47,7 +54,7 @@ def page_size(asked: object, default: int, *, refusal: str = "Expected a number.
         ApiError: INVALID_ARGUMENT.
     """
     text = str(asked or 0)
-    if asked is True or not text.isdecimal():
+    if asked is True or not text.isdecimal() or len(text) > _LONGEST_NUMBER:
         raise invalid(refusal, "pageSize")
     return int(text) or default
 

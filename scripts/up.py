@@ -39,6 +39,20 @@ class Options(options.Options, frozen=True, kw_only=True):
             " (default: %(default)s)",
         ),
     ] = "none"
+    max_image_bytes: Annotated[
+        int,
+        option(
+            "--max-image-bytes",
+            help="most bytes that --runtime process unpacks of an image (default: %(default)s)",
+        ),
+    ] = 4 * 1024**3
+    max_image_files: Annotated[
+        int,
+        option(
+            "--max-image-files",
+            help="most files that --runtime process unpacks of an image (default: %(default)s)",
+        ),
+    ] = 200_000
     allow_host: Annotated[
         tuple[str, ...],
         option(
@@ -55,6 +69,8 @@ def run(options: Options, call: Call) -> int:
     command = ["-m", "emulator", "--port", str(options.port), "--state", str(state)]
     command += ["--runtime", options.runtime]
     command += ["--iam", options.iam]
+    command += ["--max-image-bytes", str(options.max_image_bytes)]
+    command += ["--max-image-files", str(options.max_image_files)]
     command += [f"--allow-host={name}" for name in options.allow_host]
     # The emulator is a program of its own, reached over HTTP only, as Cloud Run is.
     os.chdir(HOME)

@@ -213,7 +213,7 @@ class Artifacts:
         try:
             config = json.loads(self._registry.blob(at, parsed["config"]["digest"]).read_bytes())
             return clock.rfc3339(clock.moment(config["created"]))
-        except (OciError, KeyError, TypeError, ValueError):
+        except (OciError, KeyError, TypeError, ValueError, RecursionError):
             return None
 
 

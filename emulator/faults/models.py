@@ -24,6 +24,7 @@ CLOCK = "clock-skew"
 NAMES = (QUOTA, DOMAINS, INVOKER, BILLING, TOKEN, CLOCK)
 
 _SKEW = 600.0  # seconds, unless the fault names others
+_LARGEST_SKEW = 1e9
 
 
 class Faults:
@@ -37,6 +38,9 @@ class Faults:
         name = settings.get("name")
         if name not in NAMES:
             raise invalid(f"Expected one of {', '.join(NAMES)}.", "name")
+        seconds = settings.get("seconds", _SKEW)
+        if not isinstance(seconds, int | float) or not abs(seconds) < _LARGEST_SKEW:
+            raise invalid("Expected a number of seconds.", "seconds")
         self._active[name] = settings
 
     def end(self, name: str) -> None:

@@ -62,7 +62,8 @@ def command(launch: Launch, image: Image, root: Path, python: Path) -> Command:
     env.update(launch.system_variables())
     env["PATH"] = _search_path(env, root, python)
     folder = launch.working_dir or settings.get("WorkingDir") or "/"
-    cwd = root / folder.lstrip("/")
+    # As from the root of a container: `..` leads no higher.
+    cwd = root / os.path.normpath(f"/{folder}").lstrip("/")
     cwd.mkdir(parents=True, exist_ok=True)
     argv = [_under(argument, root) for argument in _argv(launch, settings)]
     return Command([_executable(argv[0], env["PATH"], cwd), *argv[1:]], env, cwd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -11,7 +12,7 @@ from emulator.instances import probes
 from emulator.instances.launch import Launch, Probe
 from emulator.instances.runtime import Image, Instance, Runtime
 from emulator.instances.scaling import Pool
-from emulator.instances.start_failures import StartFailed, image_not_found
+from emulator.instances.start_failures import StartFailed, image_not_found, internal_error
 from emulator.logging.models import Logs, RevisionLog
 from emulator.names import Key
 from emulator.registry.images import ImageNotFound, WrongPlatform
@@ -22,6 +23,8 @@ GRACE = 10.0
 # Seconds until an instance stops that no URL reaches: soon, but a rollback finds it warm.
 _UNREACHABLE = 60.0
 _LOOK_AGAIN = 0.05
+
+_log = logging.getLogger("emulator.instances")
 
 
 class Instances:
@@ -69,7 +72,13 @@ class Instances:
         except (ImageNotFound, WrongPlatform) as error:
             raise image_not_found(launch.image) from error
         log = self._logs.of(launch.revision, launch.service)
-        instance = await self._runtime.start(launch, image, log)
+        try:
+            instance = await self._runtime.start(launch, image, log)
+        except StartFailed:
+            raise
+        except Exception as error:
+            _log.exception("Starting %s failed", launch.revision.path)
+            raise internal_error() from error
         if launch.liveness is not None:
             probing = asyncio.create_task(self._kept_alive(launch, launch.liveness, instance, log))
             self._probing.add(probing)

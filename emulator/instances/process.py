@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import signal
-import tarfile
 import time
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
@@ -21,7 +20,7 @@ from emulator.instances.process_groups import ProcessGroups
 from emulator.instances.python import bare_python
 from emulator.instances.runtime import Image, architecture, on_a_port
 from emulator.instances.start_failures import image_not_unpacked, never_listened
-from emulator.instances.unpack import UnsafeLayer, unpack
+from emulator.instances.unpack import Limits, unpack
 from emulator.logging.models import RevisionLog
 from emulator.metadata.server import Identity, MetadataServer, Tokens
 from emulator.ports import Ports
@@ -84,11 +83,13 @@ class ProcessInstance:
 class ProcessRuntime:
     """Runs instances as processes, from images that are unpacked once under `folder`.
 
-    `tokens` makes the tokens that the metadata servers return.
+    `tokens` makes the tokens that the metadata servers return. `limits` is what an image may unpack
+    to.
     """
 
-    def __init__(self, folder: Path, ports: Ports, tokens: Tokens) -> None:
+    def __init__(self, folder: Path, ports: Ports, tokens: Tokens, limits: Limits) -> None:
         self._tokens = tokens
+        self._limits = limits
         here = f"{platform.system().lower()}/{architecture(platform.machine())}"
         self.platforms: Collection[str] = frozenset({"linux/amd64", here})
         self._images = folder / "images"
@@ -104,6 +105,9 @@ class ProcessRuntime:
         """Start an instance and wait until it takes requests; raises StartFailed."""
         try:
             root = await self._unpacked(image)
+        except Exception as error:
+            raise image_not_unpacked(launch.image, error) from error
+        try:
             if (root / "etc/os-release").exists() or (root / "usr/lib/os-release").exists():
                 raise NoCommand(
                     "This image has an operating system of its own, which a process of this machine"
@@ -111,9 +115,7 @@ class ProcessRuntime:
                 )
             python = await asyncio.to_thread(bare_python, self._python)
             to_run = command(launch, image, root, python)
-        except (UnsafeLayer, tarfile.TarError, OSError) as error:
-            raise image_not_unpacked(error) from error
-        except NoCommand as error:
+        except (NoCommand, OSError) as error:
             log.system("ERROR", str(error))
             raise never_listened() from error
         return await on_a_port(self._ports, lambda port: self._try(launch, to_run, port, log))
@@ -183,7 +185,7 @@ class ProcessRuntime:
                 fresh = self._images / "new" / name
                 fresh.mkdir(parents=True)
                 try:
-                    await asyncio.to_thread(unpack, image.layers, fresh)
+                    await asyncio.to_thread(unpack, image.layers, fresh, self._limits)
                     fresh.rename(root)
                 finally:
                     shutil.rmtree(fresh, ignore_errors=True)

@@ -1,8 +1,8 @@
 """What the local Cloud Run says of a revision that never starts: reason, message and conditions.
 
 The texts are Cloud Run's own, as its users quote them, except for `image_not_pulled`,
-`image_not_unpacked` and `secret_not_text`, which are Shipway's. The reason SecretsAccessCheckFailed
-is documented.
+`image_not_unpacked`, `internal_error` and `secret_not_text`, which are Shipway's. The reason
+SecretsAccessCheckFailed is documented.
 Source: https://cloud.google.com/run/docs/configuring/services/secrets ("How secrets are checked at
 deployment and runtime").
 """
@@ -65,9 +65,15 @@ def image_not_pulled(image: str, why: object) -> StartFailed:
     return StartFailed("ContainerMissing", f"Image '{image}': {why}")
 
 
-def image_not_unpacked(why: object) -> StartFailed:
+def image_not_unpacked(image: str, why: Exception) -> StartFailed:
     """Return the failure of a revision whose image this machine cannot unpack."""
-    return StartFailed("ContainerMissing", f"The image cannot be unpacked: {why}")
+    text = f"Image '{image}' cannot be unpacked: {why or type(why).__name__}"
+    return StartFailed("ContainerImageImportFailed", text)
+
+
+def internal_error() -> StartFailed:
+    """Return the failure of a revision that the local Cloud Run cannot start, for its own fault."""
+    return StartFailed("Internal", "Internal error encountered.")
 
 
 def image_not_supported(image: str, media_type: str) -> StartFailed:

@@ -24,6 +24,10 @@ _COMPARISON = re.compile(
 )
 _JOINED = re.compile(r"(AND|OR)(?=[\s(\-\"])")
 _NEGATED = re.compile(r"NOT(?=[\s(])|-(?=[A-Za-z_(])")
+# Characters. Source: https://cloud.google.com/logging/quotas (the length of a query).
+_LONGEST = 20_000
+# Parentheses and NOTs in each other.
+_DEEPEST = 50
 _STEP = re.compile(r'"([^"]+)"|([^."]+)')
 
 
@@ -43,6 +47,8 @@ class Filter(NamedTuple):
 
 def parse(text: str) -> Filter:
     """Parse a filter; raise a 400 ApiError that names the unsupported part."""
+    if len(text) > _LONGEST:
+        raise invalid(f"The filter is longer than {_LONGEST} characters.", "filter")
     parser = _Parser(text)
     terms = parser.all_of()
     parser.skip()
@@ -80,6 +86,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self._depth = 0
 
     def skip(self) -> None:
         while self.at < len(self.text) and self.text[self.at].isspace():
@@ -107,6 +114,14 @@ class _Parser:
         return _Term(lambda entry: any(matches(entry) for matches in alternatives))
 
     def _one(self) -> _Term | _Comparison:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise invalid(f"The filter is nested more than {_DEEPEST} times.", "filter")
+        found = self._nested()
+        self._depth -= 1
+        return found
+
+    def _nested(self) -> _Term | _Comparison:
         if self._word(_NEGATED):
             matches = self._one().matches
             return _Term(lambda entry: not matches(entry))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from emulator import clock
+from emulator import clock, files
 from emulator.logging import requests, structured
 from emulator.logging.files import Files, newest_first
 from emulator.logging.filters import Filter
@@ -31,8 +31,8 @@ Place = tuple[str, str]
 class RevisionLog:
     """The log of one revision: the lines of its containers, and Cloud Run's own messages."""
 
-    def __init__(self, files: Files, path: Path, revision: Key) -> None:
-        self._files = files
+    def __init__(self, lines: Files, path: Path, revision: Key) -> None:
+        self._files = lines
         self._path = path
         self._project = revision.project
 
@@ -106,13 +106,13 @@ class Logs:
             after: The `place` of the last entry of the previous page.
         """
         self.flush()
-        files = [file for project in projects for file in self._found(project, wanted)]
+        found = [file for project in projects for file in self._found(project, wanted)]
         read = _newest if newest else _oldest
-        return await asyncio.to_thread(read, files, wanted, count, after)
+        return await asyncio.to_thread(read, found, wanted, count, after)
 
     def _found(self, project: str, wanted: Filter) -> Iterator[_File]:
         """Yield the files that can hold a match: a filter may name a service or revision."""
-        home = self._folder / project
+        home = files.inside(self._folder, project)
         for path in home.glob(f"*/*/*{_WRITTEN}"):
             region, service = path.relative_to(home).parts[:2]
             labels = {
@@ -131,7 +131,8 @@ class Logs:
         self._files.flush()
 
     def _path(self, revision: Key, service: str, kind: str) -> Path:
-        return self._folder / revision.sibling(service).path / f"{revision.name}{kind}"
+        path = f"{revision.sibling(service).path}/{revision.name}{kind}"
+        return files.inside(self._folder, path)
 
 
 class _File(NamedTuple):
@@ -158,20 +159,20 @@ class _File(NamedTuple):
         return (stored,)
 
 
-def _oldest(files: list[_File], wanted: Filter, count: int, after: Place | None) -> list[Entry]:
+def _oldest(logs: list[_File], wanted: Filter, count: int, after: Place | None) -> list[Entry]:
     since = max(wanted.since, after[0]) if after else wanted.since
-    found = (entry for file in files for entry in file.entries(wanted, lambda: since))
+    found = (entry for log in logs for entry in log.entries(wanted, lambda: since))
     return heapq.nsmallest(count, (e for e in found if after is None or place(e) > after), place)
 
 
-def _newest(files: list[_File], wanted: Filter, count: int, after: Place | None) -> list[Entry]:
+def _newest(logs: list[_File], wanted: Filter, count: int, after: Place | None) -> list[Entry]:
     kept: list[tuple[Place, Entry]] = []  # a heap of the newest so far, with their oldest on top
 
     def since() -> str:
         return max(wanted.since, kept[0][0][0]) if len(kept) == count else wanted.since
 
-    for file in files:
-        for entry in file.entries(wanted, since):
+    for log in logs:
+        for entry in log.entries(wanted, since):
             at = place(entry)
             if after is not None and at >= after:
                 continue

@@ -13,6 +13,7 @@ from aiohttp import web
 from emulator.errors import invalid
 from emulator.logging import filters
 from emulator.logging.models import Logs, Place, place
+from emulator.names import check_project
 from emulator.wire import from_token, json_object, page_size, to_token
 
 _PAGE, _LARGEST_PAGE = 50, 1000
@@ -32,7 +33,7 @@ class Responses:
         for unknown in body.keys() - _KNOWN:
             raise invalid(f'Unknown name "{unknown}": Cannot find field.', unknown)
         projects = _projects(body)
-        wanted = filters.parse(body.get("filter") or "")
+        wanted = filters.parse(str(body.get("filter") or ""))
         newest_first = _newest_first(body.get("orderBy") or "timestamp asc")
         refusal = "page_size must be a positive number."
         size = min(page_size(body.get("pageSize"), _PAGE, refusal=refusal), _LARGEST_PAGE)
@@ -55,7 +56,7 @@ def _projects(body: dict[str, Any]) -> list[str]:
     for name in names:
         if not isinstance(name, str) or not name.startswith("projects/"):
             raise invalid(f"'{name}' is not supported: expected projects/PROJECT.", "resourceNames")
-    return [name.split("/")[1] for name in names]
+    return [check_project(name.removeprefix("projects/")) for name in names]
 
 
 def _newest_first(order: str) -> bool:

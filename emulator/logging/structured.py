@@ -6,10 +6,12 @@ Source: https://cloud.google.com/logging/docs/structured-logging (the special fi
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import Any
 
+import msgspec
+
 from emulator import clock
+from emulator.fields import is_deep
 from emulator.logging.matching import SEVERITIES, Entry
 
 # Special fields of a line of JSON: its name, the entry's field, and the type that it must have.
@@ -25,10 +27,10 @@ def content(text: str) -> Entry:
     """Return the fields of an entry that a line sets: its payload, and the special fields."""
     if text.startswith("{"):
         try:
-            payload = json.loads(text)
-        except ValueError:
+            payload = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
             payload = None
-        if isinstance(payload, dict):
+        if isinstance(payload, dict) and not is_deep(payload):
             return _structured(payload)
     return {"textPayload": text}
 

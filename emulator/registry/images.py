@@ -103,7 +103,7 @@ def _image(
     if "config" in parsed:
         try:
             config = json.loads(registry.blob(name, parsed["config"]["digest"]).read_bytes())
-        except ValueError:  # the config of an artifact may be anything
+        except (ValueError, RecursionError):  # the config of an artifact may be anything
             config = {}
     platform = _platform(config if isinstance(config, dict) else {})
     if not _fits(platform, platforms):

@@ -243,7 +243,7 @@ def _parsed(contents: bytes, media_type: str) -> dict[str, Any]:
     """Return the manifest's JSON, checked for the shape that this module relies on."""
     try:
         parsed = json.loads(contents)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OciError("MANIFEST_INVALID", f"not JSON: {error}") from None
     if not isinstance(parsed, dict):
         raise OciError("MANIFEST_INVALID", "not a JSON object")
@@ -252,12 +252,21 @@ def _parsed(contents: bytes, media_type: str) -> dict[str, Any]:
         raise OciError("MANIFEST_INVALID", "mediaType is not the Content-Type", detail)
     for field in ("layers", "manifests"):
         entries = parsed.get(field, [])
-        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        if not isinstance(entries, list) or not all(map(_is_descriptor, entries)):
             raise OciError("MANIFEST_INVALID", f"{field} is not a list of descriptors")
     for field in ("config", "subject"):
-        if not isinstance(parsed.get(field, {}), dict):
+        if not _is_descriptor(parsed.get(field, {})):
             raise OciError("MANIFEST_INVALID", f"{field} is not a descriptor")
     return parsed
+
+
+def _is_descriptor(entry: Any) -> bool:
+    """Whether the fields that others read have the types of the image specification."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("size", 0), int)
+        and isinstance(entry.get("platform") or {}, dict)
+    )
 
 
 def _digest_in(descriptor: dict[str, Any]) -> str:

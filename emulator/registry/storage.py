@@ -101,7 +101,8 @@ class Storage:
             yield folder.parent.relative_to(self._repositories).as_posix()
 
     def _place(self, name: str, kind: str, key: str) -> Path:
-        return self._repositories / name / kind / key.removeprefix("sha256:")
+        path = f"{name}/{kind}/{key.removeprefix('sha256:')}"
+        return files.inside(self._repositories, path)
 
     def _write(self, place: Path, contents: bytes) -> None:
         files.write(place, contents, beside=self.uploads / uuid.uuid4().hex)

@@ -16,13 +16,14 @@ _Test = Callable[[Mapping[str, str]], bool]
 _NAME = r"[A-Za-z0-9][\w./-]*"
 _SET = re.compile(rf"({_NAME})\s+(in|notin)\s+\(([^)]*)\)")
 _EQUAL = re.compile(rf"({_NAME})\s*(==|=|!=)\s*([\w.-]*)")
+# Commas inside brackets separate values, not requirements.
+_PART = re.compile(r"(?:\([^()]*\)|[^,])+")
 _EXISTS = re.compile(rf"(!?)\s*({_NAME})")
 
 
 def select(documents: list[Document], selector: str) -> list[Document]:
     """Return the documents whose labels match a selector such as `a=b,c!=d,e in (f,g),!h`."""
-    # Commas inside brackets separate values, not requirements.
-    parts = [part.strip() for part in re.split(r",(?![^(]*\))", selector) if part.strip()]
+    parts = [part.strip() for part in _PART.findall(selector) if part.strip()]
     tests = [_test(part) for part in parts]
     return [
         document

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from emulator.instances.launch import Launch
 from emulator.instances.pool import Instances
-from emulator.instances.start_failures import StartFailed, image_not_found, image_not_supported
+from emulator.instances.start_failures import (
+    StartFailed,
+    image_not_found,
+    image_not_supported,
+    internal_error,
+)
 from emulator.names import Key
 from emulator.registry.images import Image, ImageNotFound, WrongPlatform
 from emulator.run import conditions
@@ -17,6 +23,8 @@ from emulator.run.conditions import FALSE, TRUE, State
 from emulator.run.launches import launch
 
 Document = dict[str, Any]
+
+_log = logging.getLogger("emulator.run")
 
 _ALL = ("Ready", "ContainerHealthy", "ContainerReady", "ResourcesAvailable")
 
@@ -45,6 +53,10 @@ class Starter:
             await self._start(key, document)
         except StartFailed as failure:
             states = _failed(failure)
+        except Exception:
+            # Whatever it is, such as a manifest of an unexpected shape: the client gets an answer.
+            _log.exception("Starting %s failed", key.path)
+            states = _failed(internal_error())
         else:
             states = dict.fromkeys(_ALL, State(TRUE))
         for kind, state in states.items():

@@ -138,7 +138,7 @@ class Secrets:
         known = self._secrets.get((project_number(project), name))
         versions: list[Document] = known["versions"] if known else []
         number = str(len(versions)) if version == LATEST else version
-        if not number.isdigit() or not 1 <= int(number) <= len(versions):
+        if number not in map(str, range(1, len(versions) + 1)):
             # Google does not say which of the two is missing.
             where = f"projects/{project_number(project)}/secrets/{name}"
             raise ApiError(
@@ -192,8 +192,8 @@ class Secrets:
         self._secrets[document["project"], document["id"]] = document
 
     def _value_file(self, document: Document, number: int) -> Path:
-        folder: str = f"values/{document['project']}/{document['id']}"
-        return self._store.root / folder / str(number)
+        path = f"values/{document['project']}/{document['id']}/{number}"
+        return files.inside(self._store.root, path)
 
     def _write_value(self, document: Document, number: int, value: bytes) -> None:
         file = self._value_file(document, number)

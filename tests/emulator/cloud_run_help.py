@@ -60,9 +60,13 @@ class CloudRun:
         config: Document | None = None,
         architecture: str = "amd64",
         into: str = "images",
+        layer: bytes | None = None,
     ) -> str:
-        """Push an image over /v2/ and return its reference by digest."""
-        layer = tar_of(files or {"app/main.py": APP})
+        """Push an image over /v2/ and return its reference by digest.
+
+        `layer` is its tar file, instead of one of `files`.
+        """
+        layer = tar_of(files or {"app/main.py": APP}) if layer is None else layer
         settings = {
             "Cmd": ["python", "main.py"],
             "WorkingDir": "/app",

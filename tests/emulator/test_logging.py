@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
+import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from emulator.errors import ApiError
+from emulator.logging import filters, structured
 from tests.emulator.cloud_run_help import CloudRun, eventually, service
 
 REQUESTS = "projects/acme/logs/run.googleapis.com%2Frequests"
@@ -236,3 +245,85 @@ def test_a_log_is_bounded_and_keeps_the_newest_entries(fresh_cloud_run, connect)
     again = connect(fresh_cloud_run.url)
     query = {"pageSize": 1, "orderBy": "timestamp desc"}
     assert again.logs("logName:requests", **query).json()["entries"] == last
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"a":' * 100_000,
+        '{"a":' * 600 + "1" + "}" * 600,
+        '{"a":"\\ud800"}',
+        '{"a":1e999}',
+        '{"time":"0001-01-01T00:00:00+14:00"}',
+        f'{{"a":{"1" * 4000}}}',
+        "\0",
+    ],
+)
+def test_any_line_of_a_container_can_be_written_and_read(line):
+    entry = structured.content(line)
+    stored = msgspec.json.encode({"written": entry})
+    assert json.loads(json.dumps(msgspec.json.decode(stored))) == {"written": entry}
+
+
+def test_a_label_selector_of_many_commas_takes_no_time(cloud_run):
+    for selector in ("," * 8000, "(," * 4000, "a(b," * 2000):
+        began = time.monotonic()
+        cloud_run.http.get(f"{cloud_run.base}/services", params={"labelSelector": selector})
+        assert time.monotonic() - began < 0.5, selector[:8]
+
+
+def test_no_regular_expression_holds_up_other_requests(cloud_run, image):
+    ready = cloud_run.ready(service("patient", image, "patient-a"))
+    cloud_run.http.get(f"{ready['status']['url']}/log?{'a' * 3000}!")
+    eventually(lambda: len(found(cloud_run, "patient")) == 2)
+    with ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        asked = pool.submit(found, cloud_run, "patient", 'textPayload=~"^(a+)+$"')
+        while not asked.done():
+            before = time.monotonic()
+            assert requests.get(cloud_run.url, timeout=20).status_code == 200
+            assert time.monotonic() - before < 1
+        assert asked.result() == []
+        assert time.monotonic() - began < 2
+    assert len(found(cloud_run, "patient", r'textPayload=~"^a{9}\\w+!$"')) == 1
+    assert len(found(cloud_run, "patient", '-logName:requests textPayload!~"^a"')) == 1
+
+
+@pytest.mark.parametrize(
+    ("filter", "why"),
+    [
+        ("(" * 9000 + "severity=INFO" + ")" * 9000, "nested"),
+        ("NOT " * 4000 + "severity=INFO", "nested"),
+        ("-(" * 4000, "nested"),
+        ("(" * 100_000, "longer than 20000 characters"),
+        ("severity=INFO OR " * 2000, "longer than 20000 characters"),
+        ('textPayload=~"(?=a)"', "Unreadable regular expression"),
+        ('textPayload=~"(a)\\\\1"', "Unreadable regular expression"),
+        ('textPayload=~"(((a{100}){100}){100}){100}"', "Unreadable regular expression"),
+        ('timestamp>"0001-01-01T00:00:00+14:00"', "in filter"),
+    ],
+)
+def test_a_filter_that_costs_too_much_is_refused(cloud_run, filter, why):
+    began = time.monotonic()
+    answer = cloud_run.logs(filter)
+    assert (answer.status_code, why in answer.text) == (400, True), answer.text[:300]
+    assert time.monotonic() - began < 1
+
+
+def test_a_filter_as_deep_as_allowed_is_answered(cloud_run):
+    assert cloud_run.logs("(" * 49 + "severity=INFO" + ")" * 49).status_code == 200
+
+
+words = [
+    *("severity", "textPayload", "timestamp", "labels.a", "httpRequest.status", "a", "1", "1e999"),
+    *("nan", "é", "2026-01-01T00:00:00Z", ">=", "=~", "!~", " AND ", " OR ", "NOT "),
+    *'()-:*=."\\',
+]
+pieces = st.sampled_from(words)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.lists(pieces, max_size=14).map("".join))
+def test_any_filter_is_parsed_or_refused(text):
+    with contextlib.suppress(ApiError):
+        filters.parse(text).matches({"timestamp": "2026-01-01T00:00:00Z", "textPayload": "a"})

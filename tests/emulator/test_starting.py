@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import os
+import tarfile
 import time
+from typing import Any
 
-from tests.emulator.cloud_run_help import condition, container, eventually, is_alive, service
+import pytest
+
+from tests.conftest import LocalCloudRun
+from tests.emulator.cloud_run_help import (
+    condition,
+    container,
+    eventually,
+    is_alive,
+    service,
+    tar_of,
+)
 
 FAILED = "The user-provided container failed to start and listen on the port"
 
@@ -211,3 +223,70 @@ def test_a_failed_revision_gets_no_traffic_and_the_old_one_keeps_serving(cloud_r
     assert routes[0]["reason"] == "RevisionFailed"
     assert cloud_run.get("steady")["status"]["traffic"][0]["revisionName"] == "steady-a"
     assert cloud_run.http.get(url).json()["revision"] == "steady-a"
+
+
+def tar_entry(**fields: Any) -> bytes:
+    """Return a tar file of one empty file."""
+    member = tarfile.TarInfo("a")
+    for field, value in fields.items():
+        setattr(member, field, value)
+    return member.tobuf(tarfile.GNU_FORMAT) + b"\0" * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "why"),
+    [
+        ("whiteout", tar_of({"a/.wh...": b""}), "'a/.wh...' hides no file"),
+        ("link", tar_entry(type=tarfile.LNKTYPE), "the hard link 'a' names no file"),
+        ("negative", tar_entry(size=-512), "a size in it is negative"),
+        ("noise", b"noise" * 500, "cannot be unpacked"),
+        ("nothing", b"", "cannot be unpacked"),
+    ],
+    ids=["whiteout", "link", "negative", "noise", "nothing"],
+)
+def test_a_layer_that_cannot_be_unpacked_fails_the_revision(cloud_run, name, layer, why):
+    image = cloud_run.push(f"bad-{name}", layer=layer)
+    settled = failed(cloud_run, service(f"bad-{name}", image))
+    assert why in condition(settled)["message"]
+    revision = cloud_run.revision(settled["status"]["latestCreatedRevisionName"])
+    assert condition(revision)["reason"] == "ContainerImageImportFailed"
+    assert condition(revision, "ContainerReady")["status"] == "False"
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [("env", {"Env": 5}), ("command", {"Cmd": [None]}), ("arguments", {"Cmd": 5})],
+)
+def test_an_image_that_nothing_can_read_fails_the_revision(cloud_run, name, config):
+    image = cloud_run.push(f"odd-{name}", config=config)
+    settled = failed(cloud_run, service(f"odd-{name}", image))
+    revision = cloud_run.revision(settled["status"]["latestCreatedRevisionName"])
+    assert condition(revision)["reason"] == "Internal"
+
+
+def test_an_image_that_is_too_large_fails_and_the_option_is_named(tmp_path, connect):
+    limits = ("--max-image-bytes", "100000", "--max-image-files", "3")
+    cloud_run = LocalCloudRun(tmp_path / "state", *limits)
+    try:
+        client = connect(cloud_run.url)
+        large = client.push("large", files={"zeros": b"\0" * 200_000})
+        many = client.push("many", files={str(number): b"" for number in range(4)})
+        for name, image in (("large", large), ("many", many)):
+            message = condition(failed(client, service(name, image)))["message"]
+            assert "To allow more: ./ship up --max-image-" in message
+        client.ready(service("small", client.push("small")))
+        assert not [*(cloud_run.state / "instances/images/new").iterdir()]
+    finally:
+        cloud_run.stop()
+
+
+def test_a_working_folder_stays_in_the_image(local_cloud_run, cloud_run):
+    image = cloud_run.push("climbing", config={"WorkingDir": "/app/../../../../escaped"})
+    failed(cloud_run, service("climbing", image))
+    images = local_cloud_run.state / "instances/images"
+    found = [*local_cloud_run.state.parent.rglob("escaped")]
+    assert [path.parent.parent for path in found] == [images]
+
+
+def test_the_start_says_that_neighbors_reach_instances(fresh_cloud_run):
+    eventually(lambda: "reachable from your network" in fresh_cloud_run.log.read_text())
