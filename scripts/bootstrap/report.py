@@ -95,7 +95,7 @@ def result(
     if commands:
         notes += ["", "Set these GitHub variables (they are not secrets):", *commands]
     if variables.shared and not only_reads:
-        notes += ["", "docs/security.md lists what to switch on in GitHub's settings"]
+        notes += ["", "docs/security.md lists the GitHub settings to turn on"]
     rows = [[step.does, step.project, step.what] for step in todo]
     table = Table(columns=["DO", "PROJECT", "WHAT"], rows=rows, notes=notes)
     return Result(data=data, table=table)

@@ -277,13 +277,13 @@ def plan(
             role=IMPERSONATE,
             resource=of_account(pusher),
             member=provider.jobs(f"{repository.repository_id}/main"),
-            why="the build: it has no GitHub Environment, and becomes the pusher",
+            why="lets the build, which has no GitHub Environment, become the pusher",
         ),
         Binding(
             role=IMPERSONATE,
             resource=of_account(deployer),
             member=provider.jobs(f"{repository.repository_id}/environment/{env}"),
-            why=f"jobs in the GitHub Environment {env}: they become the deployer",
+            why=f"lets jobs in the GitHub Environment {env} become the deployer",
         ),
     ]
     push = [need for p in pipelines for need in push_needs(p)]
@@ -336,7 +336,7 @@ def push_needs(pipeline: Pipeline) -> list[Need]:
     registry = images(pipeline)
     return [
         Need(_PUSH, registry, ARTIFACT_WRITER, "pushes images"),
-        Need(_PULL, registry, ARTIFACT_WRITER, "reads them back"),
+        Need(_PULL, registry, ARTIFACT_WRITER, "reads images"),
     ]
 
 
@@ -364,7 +364,7 @@ def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
             Need("run.services.update", service, RUN_DEVELOPER, "deploys and moves traffic"),
         ]
         if pipeline.environment.access == "private":
-            needs.append(Need("run.routes.invoke", service, RUN_INVOKER, "makes the smoke checks"))
+            needs.append(Need("run.routes.invoke", service, RUN_INVOKER, "runs the smoke checks"))
     return needs
 
 
@@ -375,7 +375,7 @@ def earlier_needs(pipeline: Pipeline) -> list[Need]:
         pipeline: The service in the environment that `after` names.
     """
     project = Resource(kind="project", project=pipeline.environment.project)
-    why = f"sees that a digest has served in {pipeline.env}"
+    why = f"checks that a digest has served in {pipeline.env}"
     return [
         Need("run.services.get", project, RUN_VIEWER, why),
         Need("run.revisions.list", project, RUN_VIEWER, why),
