@@ -10,7 +10,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-# Until the handlers are set, Ctrl-C just ends the program: there is nothing to tidy up yet.
+# Until the handlers are set, Ctrl-C just ends the program: nothing needs cleanup yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 HOME = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HOME)
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         found, 130 interrupted.
     """
     _open_closed_streams()
-    # SIGTERM is handled as Ctrl-C: scratch folders are deleted, and the traffic stays as it is.
+    # SIGTERM acts like Ctrl-C: it deletes scratch folders and leaves traffic unchanged.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     if argv[:1] == ["help"]:
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
         print(f"\nship: interrupted{look}", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
-        # The reader of standard output has gone.
+        # The reader of standard output has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -107,7 +107,7 @@ def _fail(error: ShipError, call: Call, rest: list[str]) -> int:
 
 
 def _wants_json(rest: list[str]) -> bool:
-    """Whether the output is read by a program. The options may be wrong, so they are not parsed."""
+    """Whether a program reads the output. Does not parse the options, which may be wrong."""
     return "--format=json" in rest or ("--format", "json") in pairwise(rest)
 
 
@@ -139,13 +139,13 @@ def overview() -> str:
         "--env is local by default; demo, trial, rehearse, up, test, check and upgrade have none.",
         "Exit codes: 0 done; 1 failed, the traffic is unchanged; 2 bad usage or configuration,",
         "  nothing was sent; 3 refused, nothing changed; 4 differences found (plan, upgrade",
-        "  --check); 130 interrupted, the traffic stays as it is",
+        "  --check); 130 interrupted, the traffic is unchanged",
     ]
     return "\n".join(lines)
 
 
 def _first_line(verb: str) -> str:
-    """Return the first line of a verb's docstring. The file is not run: that would take long."""
+    """Return the first line of a verb's docstring, without an import, which would be slow."""
     file = HOME / "scripts" / f"{verb}.py"
     if not file.is_file():
         file = HOME / "scripts" / verb / "__init__.py"

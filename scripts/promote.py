@@ -1,7 +1,7 @@
 """Give the candidate its next share of the traffic.
 
-The share is the environment's next step, a percentage (--to 35), or everything (--all). The
-revision is smoke-checked first. No one watches it afterwards: keep an eye on it yourself.
+The share is the environment's next step, a percentage (--to 35), or all traffic (--all). The
+revision is smoke-checked first, but not afterwards: watch it yourself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Show which revisions are live, with commit and image, any hold, and what to type next.
+"""Show which revisions are live, with commit and image, any hold, and the next command.
 
 --watch keeps it up to date until Ctrl-C.
 """
@@ -131,7 +131,7 @@ def _since(state: State, name: str, revision: Object) -> str:
 
 
 def _next_command(state: State) -> str:
-    """Return what a release manager would type next."""
+    """Return the next command for a release manager."""
     if state.hold:
         return f"./ship resume {state.where}, once the cause of the hold is fixed"
     back = f"; ./ship rollback {state.where} to go back" if previous(state) else ""

@@ -1,4 +1,4 @@
-"""Serve the local Cloud Run in the foreground, until Ctrl-C.
+"""Run the local Cloud Run in the foreground, until Ctrl-C.
 
 The first line on standard output is the base URL of its API.
 """
@@ -18,7 +18,7 @@ from scripts.command.options import option
 
 class Options(options.Options, frozen=True, kw_only=True):
     port: Annotated[
-        int, option("--port", help="its port; 0 picks a free one (default: %(default)s)")
+        int, option("--port", help="the port; 0 picks a free one (default: %(default)s)")
     ] = 8787
     state: Annotated[
         Path | None,

@@ -1,6 +1,6 @@
-"""Starts Shipway's programs in a Python that has loaded other people's libraries before.
+"""Starts Shipway's programs in a Python that has already loaded the third-party libraries.
 
-Loading them takes most of the time of a command, and the tests type about two thousand commands.
+Loading them takes most of the time of a command, and the tests run about two thousand commands.
 So a process for each worker loads them once, and forks for each command. The fork runs the program
 as Python does, from its files, with the command's own arguments, folder, environment and streams.
 

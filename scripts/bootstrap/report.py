@@ -29,7 +29,7 @@ class Variables:
         self.own = access.environment_variables if access.by_jobs else {}
 
     def set(self, *, only_reads: bool) -> list[list[str]]:
-        """Set with `gh` what is not set yet.
+        """Set the missing variables with `gh`.
 
         Args:
             only_reads: only find out what is missing.
@@ -60,7 +60,7 @@ def result(
     *,
     only_reads: bool,
 ) -> Result:
-    """Return what was done, or would be.
+    """Return the result: the steps that were taken, or would be.
 
     Args:
         todo: the steps that were taken, or would be.

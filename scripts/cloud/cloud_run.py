@@ -280,7 +280,7 @@ class CloudRun:
         return wait(decided, f"revision {name} to become ready")
 
     def tag_url(self, tag: str, revision: str) -> str:
-        """Wait for a tag's URL in status: it is never built, and never another revision's.
+        """Wait for a tag's URL in the status, which is never guessed, nor another revision's.
 
         Raises:
             Failed: the tag does not come to point to that revision.

@@ -207,9 +207,9 @@ class Google:
         return self._credentials
 
     def _quota_project(self) -> str | None:
-        """Return the project whose quota a person's requests count against, if one is named.
+        """Return the project whose quota a user's requests count against, if one is named.
 
-        Some of Google's APIs require one from a person; service accounts have their own. Naming a
+        Some of Google's APIs require one from a user; service accounts have their own. Naming a
         project takes a permission in it, so only `bootstrap` names one by itself.
         Source: https://cloud.google.com/docs/quotas/quota-project
         """

@@ -204,7 +204,7 @@ class Registry:
             headers={"Content-Type": image.media_type},
         )
         there = len(image.layers) - layers
-        progress(f"pushed {_readable(sent)}; layers new: {layers}, there already: {there}")
+        progress(f"pushed {_readable(sent)}; layers: {layers} new, {there} already there")
         return image.digest
 
     def _manifest(self, repository: str, reference: str) -> tuple[str, str, dict[str, Any]] | None:

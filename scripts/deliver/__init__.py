@@ -2,7 +2,7 @@
 
 Shipway delivers committed files only. An environment that comes `after` another takes the image
 that serves there: the same digest, never rebuilt. With --digest, nothing is built anywhere.
-A late commit steps aside: where a newer one serves or is being released, nothing changes.
+If a newer commit serves or is the candidate, an older one steps aside: nothing changes.
 """
 
 from __future__ import annotations

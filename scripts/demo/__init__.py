@@ -1,4 +1,4 @@
-"""Deliver commits of the sample app to a local Cloud Run, and watch what users notice.
+"""Deliver commits of the sample app to a local Cloud Run, and show what users notice.
 
 Shows a good release, a broken one, one that never starts, a promotion, and a rollback with its
 hold, under a steady load of requests. Uses a scratch clone and a scratch local Cloud Run.

@@ -242,15 +242,15 @@ class Stage:
             self.cloud_run.wait()
 
 
-_COLOURS = ("blue", "magenta", "cyan", "yellow", "green")
+_COLORS = ("blue", "magenta", "cyan", "yellow", "green")
 
 
 def bar(shares: dict[str, float], total: int, width: int = 50) -> str:
-    """Return a bar in rich's markup: each revision in a colour that stays the same."""
+    """Return a bar in rich's markup: each revision in a color that stays the same."""
     parts = []
     names = []
     for name in sorted(shares):
-        colour = _COLOURS[sum(name.encode()) % len(_COLOURS)]
-        parts.append(f"[{colour}]{'█' * round(width * shares[name] / 100)}[/]")
-        names.append(f"[{colour}]{name} {shares[name]:.0f} %[/]")
+        color = _COLORS[sum(name.encode()) % len(_COLORS)]
+        parts.append(f"[{color}]{'█' * round(width * shares[name] / 100)}[/]")
+        names.append(f"[{color}]{name} {shares[name]:.0f} %[/]")
     return f"  {''.join(parts)}\n  {'  '.join(names)}  [dim]{total} requests[/]"

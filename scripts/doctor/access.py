@@ -55,7 +55,7 @@ def allowed(case: Case, plan: Federation | None) -> Iterator[Finding]:
         found = f"{who} lacks {need.permission} on {need.resource.path}: {need.why}"
         yield wrong("permissions", found, fix, "permission-denied")
     if not missing:
-        yield ok("permissions", f"{who} has all {len(needs)} that a delivery needs")
+        yield ok("permissions", f"{who} has all {len(needs)} permissions that a delivery needs")
 
 
 def needs_of(case: Case, plan: Federation | None) -> list[Need]:
@@ -156,7 +156,7 @@ def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
         found = f"{who} has no {binding.role} on {binding.resource.path}: {binding.why}"
         yield wrong("roles", found, _bootstrap(case))
     if not missing:
-        yield ok("roles", f"all {len(plan.bindings)} are granted")
+        yield ok("roles", f"all {len(plan.bindings)} roles are granted")
 
 
 def variables(case: Case, plan: Federation) -> Iterator[Finding]:
@@ -180,7 +180,7 @@ def variables(case: Case, plan: Federation) -> Iterator[Finding]:
     for command in missing:
         yield wrong("variables", "not set at GitHub", shlex.join(command))
     if not missing:
-        yield ok("variables", "all that the workflows read are set")
+        yield ok("variables", "all variables that the workflows read are set")
 
 
 def unplanned(case: Case, why: str) -> Iterator[Finding]:

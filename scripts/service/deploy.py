@@ -73,7 +73,7 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
         written = region.write(plan)
         url = ""
         if context.dry_run:
-            doing = "would be deployed" if written.planned else "is deployed already"
+            doing = "would be deployed" if written.planned else "is already deployed"
             step.done(f"{name} {doing}")
         else:
             step.say(f"waiting for {name} to become ready")

@@ -1,4 +1,4 @@
-"""Who may do what in Google Cloud for this repository: the only place that decides it.
+"""The roles and conditions for this repository in Google Cloud: the only place that defines them.
 
 The bootstrap creates it, the doctor checks it, docs/security.md shows it, and the tests attack it.
 Nothing here sends a request.
@@ -66,7 +66,7 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     repository_id: int
 
     def conditions(self) -> dict[str, str]:
-        """Return what a job's token must say, each part by its name; all parts must hold.
+        """Return the conditions on a job's token, by name; all of them must hold.
 
         A token names two files: `workflow_ref` is the one that the run started from, and
         `job_workflow_ref` is the one that the job is in. They differ if the first calls the second
@@ -332,7 +332,7 @@ def for_cloud_build(access: Federation, repository: Repository) -> Federation:
 
 
 def push_needs(pipeline: Pipeline) -> list[Need]:
-    """Return what building and pushing an image of one service needs."""
+    """Return the permissions for building and pushing an image of one service."""
     registry = images(pipeline)
     return [
         Need(_PUSH, registry, ARTIFACT_WRITER, "pushes images"),
@@ -341,11 +341,11 @@ def push_needs(pipeline: Pipeline) -> list[Need]:
 
 
 def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
-    """Return what releasing one service in its environment needs.
+    """Return the permissions for releasing one service in its environment.
 
     Args:
         pipeline: The service in the environment.
-        runs_as: The account that the service runs as; None leaves out what concerns it.
+        runs_as: The account that the service runs as; None leaves out the permission on it.
     """
     project = Resource(kind="project", project=pipeline.environment.project)
     needs = [
@@ -369,7 +369,7 @@ def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
 
 
 def earlier_needs(pipeline: Pipeline) -> list[Need]:
-    """Return what a release needs in the environment that a commit passes first.
+    """Return a release's permissions in the environment that a commit passes first.
 
     Args:
         pipeline: The service in the environment that `after` names.
@@ -383,7 +383,7 @@ def earlier_needs(pipeline: Pipeline) -> list[Need]:
 
 
 def runtime_needs(pipeline: Pipeline) -> list[Need]:
-    """Return what the account that a service runs as needs."""
+    """Return the permissions of the account that a service runs as."""
     why = "reads the secret when it starts"
     return [
         Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why)
@@ -392,7 +392,7 @@ def runtime_needs(pipeline: Pipeline) -> list[Need]:
 
 
 def agent_needs(pipeline: Pipeline) -> list[Need]:
-    """Return what Cloud Run's service agent needs: nothing for images in its own project."""
+    """Return the permissions of Cloud Run's service agent: none for images in its own project."""
     registry = images(pipeline)
     if registry.project == pipeline.environment.project:
         return []
@@ -405,7 +405,7 @@ def _agent(number: str) -> str:
 
 
 def _bindings(member: str, needs: Sequence[Need]) -> list[Binding]:
-    """Return the roles that give a member what it needs, one for each role and resource."""
+    """Return the roles that give a member its permissions, one for each role and resource."""
     reasons: dict[tuple[str, Resource], list[str]] = {}
     for need in needs:
         reasons.setdefault((need.role, need.resource), []).append(need.why)

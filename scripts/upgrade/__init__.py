@@ -1,11 +1,11 @@
-"""Take a newer version of Shipway into a fork, as one commit on a branch of its own.
+"""Take a newer version of Shipway into a fork, as one commit on a separate branch.
 
-Shipway's files are replaced, files that both sides change are merged, and the fork's files stay as
-they are (scripts/template/owners.toml lists which are which). Your branch and your work tree stay
-as they are, too: the result is the branch shipway-upgrade-VERSION, for you to look at and merge.
+Replaces Shipway's files, merges files that both sides change, and does not change the fork's files
+(scripts/template/owners.toml lists the owners). Your branch and your work tree do not change. The
+result is the branch shipway-upgrade-VERSION, for you to review and merge.
 
 examples:
-  ./ship upgrade --check             # is there a newer version, and what does it bring?
+  ./ship upgrade --check             # is there a newer version, and what changes?
   ./ship upgrade                     # the newest version
   ./ship upgrade --keep ship         # you changed that file: merge your change, now and later
 """
@@ -75,14 +75,14 @@ def run(options: Options, call: Call) -> int:
             return call.show(_news(fork, new), options.format)
         branch = _branch(new)
         if fork.repository.branch(branch):
-            notes = [f"the branch {branch} exists already; nothing changed",
+            notes = [f"the branch {branch} already exists; nothing changed",
                      f"To make it again: git branch -D {branch} && ./ship upgrade"]  # fmt: skip
             return call.show(_versions(fork, notes), options.format)
         return _upgrade(call, options, fork, new, folder)
 
 
 def _versions(fork: Fork, notes: list[str], code: int = 0, **data: str) -> Result:
-    """The version here and the newest one."""
+    """Return the current version and the newest one."""
     newest = [*fork.versions][-1]
     return Result(
         data={"version": fork.version, "newest": newest, **data},
@@ -92,7 +92,7 @@ def _versions(fork: Fork, notes: list[str], code: int = 0, **data: str) -> Resul
 
 
 def _news(fork: Fork, new: str) -> Result:
-    """What a newer version brings."""
+    """Return the changes in a newer version."""
     changes = fork.changes(new)
     notes = ["", *changes.splitlines(), "", "To take it: ./ship upgrade"]
     return _versions(fork, notes, _DIFFERENCES, changes=changes)
@@ -108,7 +108,7 @@ def _upgrade(call: Call, options: Options, fork: Fork, new: str, folder: Path) -
     old, theirs = repository.tree(base.commit), repository.tree(target)
 
     def owner(path: str) -> Owner:
-        # A file that the new version's list does not cover is one that Shipway had and gave up.
+        # A file that the new version's list does not cover was once Shipway's, and was removed.
         return "shared" if path in old and rules.name_for(path) is None else rules.of(path)
 
     made = plan.make(
@@ -147,13 +147,13 @@ def _branch(version: str) -> str:
 
 
 def _owners(fork: Fork, target: str) -> Owners:
-    """The owners in the new version, which knows its own files."""
+    """Return the owners in the new version, whose list covers its own files."""
     text = fork.repository.text(target, owners.PATH)
     return Owners(text) if text else owners.current()
 
 
 def _kept(recorded: Record | None, asked: tuple[str, ...], rules: Owners) -> set[str]:
-    """The files of Shipway's in which the fork keeps its changes."""
+    """Return Shipway's files in which the fork keeps its changes."""
     for path in asked:
         if rules.of(path) != "shipway":
             raise UsageError(
@@ -164,7 +164,7 @@ def _kept(recorded: Record | None, asked: tuple[str, ...], rules: Owners) -> set
 
 def _edited(made: Plan) -> Refused:
     return Refused(
-        f"this repository changed files of Shipway's ({len(made.edited)}): nothing was upgraded",
+        f"this repository changed {len(made.edited)} of Shipway's files: nothing was upgraded",
         "--keep FILE merges your change to a file, now and in later upgrades;"
         " --overwrite drops the changes to all others",
         evidence=[f"{'deleted' if file.is_deleted else 'changed'}: {file.path}"
@@ -179,7 +179,7 @@ def _merge(fork: Fork, new: str, made: Plan) -> dict[str, int]:
     for merge in made.merges:
         merged = fork.repository.merge(merge.base, merge.ours, merge.theirs, labels)
         if merged is None:
-            made.notes.append(f"{merge.path}: a binary file, so yours stays as it is")
+            made.notes.append(f"{merge.path}: a binary file, so yours is unchanged")
             made.put[merge.path] = merge.ours
             continue
         made.put[merge.path], count = merged
@@ -189,7 +189,7 @@ def _merge(fork: Fork, new: str, made: Plan) -> dict[str, int]:
 
 
 def _message(fork: Fork, new: str, made: Plan, conflicts: dict[str, int]) -> str:
-    """The message of the commit; it is the text of a pull request as well."""
+    """Return the message of the commit, which is the text of a pull request as well."""
     changes = re.sub(r"(?m)^#+ (.*)$", r"**\1**", fork.changes(new))
     lines = [f"Upgrade Shipway from {fork.version} to {new}", "", changes]
     if conflicts:
@@ -202,7 +202,7 @@ def _message(fork: Fork, new: str, made: Plan, conflicts: dict[str, int]) -> str
 def _result(
     fork: Fork, new: str, made: Plan, conflicts: dict[str, int], problem: list[str]
 ) -> Result:
-    """What was done, and what is left to do."""
+    """Return the result, and the steps that are left."""
     before = fork.repository.tree(fork.repository.head)
     merged = [merge.path for merge in made.merges]
     put = {path: file for path, file in made.put.items() if path not in merged}
@@ -238,5 +238,5 @@ def _result(
 
 
 def _files(paths: list[str]) -> str:
-    """The names of a few files, or the number of many."""
+    """Return the names of a few files, or the number of many."""
     return ", ".join(paths) if len(paths) <= _FEW else f"{len(paths)} files"

@@ -1,4 +1,4 @@
-"""A fork: which version of Shipway it has, where that came from, and which newer ones there are."""
+"""A fork: its version of Shipway, the source of that version, and the newer ones."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Fork:
         return cls(repository, recorded, found)
 
     def _version(self) -> str:
-        """The version that the files name. Version 0.1.0 named it in pyproject.toml."""
+        """Return the version that the files name. Version 0.1.0 named it in pyproject.toml."""
         if text := self.repository.text("HEAD", _VERSION):
             return text.strip()
         try:
@@ -110,7 +110,7 @@ class Fork:
         )  # fmt: skip
 
     def changes(self, new: str) -> str:
-        """Return what the versions up to a fetched one bring, as the changelog says."""
+        """Return the changelog's sections of the versions up to a fetched one."""
         text = self.repository.text(self.versions[new], changelog.PATH) or ""
         return changelog.between(text, self.version, new)
 
@@ -140,7 +140,7 @@ class Fork:
 
 
 def _checked(url: str, root: Path) -> str:
-    """The URL as it is recorded.
+    """Return the URL to record.
 
     Raises:
         UsageError: it is not one, or it contains a password (I9).
@@ -157,7 +157,7 @@ def _checked(url: str, root: Path) -> str:
 
 
 def _versions(repository: Repository, url: str) -> dict[str, str]:
-    """Version -> commit, the newest version last.
+    """Return version -> commit, the newest version last.
 
     Raises:
         UsageError: there is no version at the URL.

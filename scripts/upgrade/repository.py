@@ -1,7 +1,7 @@
-"""The fork's git repository: what an upgrade reads from it and writes into it.
+"""The fork's git repository, for an upgrade to read and write.
 
 Everything goes through git's plumbing and a scratch index, so that the branch, the index and the
-work tree of the user stay as they are.
+work tree of the user do not change.
 """
 
 from __future__ import annotations
@@ -212,4 +212,4 @@ class Repository:
         """
         done = self._run("update-ref", f"refs/heads/{name}", commit, _NONE)
         if done.returncode:
-            raise Refused(f"the branch {name} exists now: nothing was changed", "run it again")
+            raise Refused(f"the branch {name} exists by now: nothing was changed", "run it again")

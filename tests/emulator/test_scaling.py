@@ -31,7 +31,7 @@ def idle_cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
 
 @pytest.fixture
 def held(tmp_path: Path) -> Path:
-    """A folder that shows which requests are held; a file named go in it lets them be answered."""
+    """Return a folder that shows the held requests; a file named go in it releases them."""
     folder = tmp_path / "held"
     folder.mkdir()
     return folder

@@ -385,8 +385,8 @@ def test_a_secrets_policy_is_deleted_with_it(bare: Bare) -> None:
 def test_versions_are_disabled_and_destroyed(bare: Bare) -> None:
     secret = f"{bare.base}/secrets/key"
     bare("POST", f"{bare.base}/secrets?secretId=key", {"replication": {"automatic": {}}})
-    labelled = bare("PATCH", f"{secret}?updateMask=labels", {"labels": {"by": "ship"}})
-    assert bare("GET", secret) == labelled
+    labeled = bare("PATCH", f"{secret}?updateMask=labels", {"labels": {"by": "ship"}})
+    assert bare("GET", secret) == labeled
     bare("POST", f"{secret}:addVersion", {"payload": {"data": "c2VjcmV0"}})
     one = f"{secret}/versions/1"
     assert bare("POST", f"{one}:disable", {})["state"] == "DISABLED"
@@ -438,7 +438,7 @@ def test_quota(bare: Bare, faulty: Any) -> None:
     assert bare("GET", bare.base), "another API's quota is its own"
 
 
-def test_an_organisation_forbids_all_users(bare: Bare, faulty: Any) -> None:
+def test_an_organization_forbids_all_users(bare: Bare, faulty: Any) -> None:
     policy = {"policy": {"bindings": [{"role": "roles/run.invoker", "members": ["allUsers"]}]}}
     faulty("org-policy-domains")
     error = bare.refused("POST", f"{bare.base}:setIamPolicy", policy)

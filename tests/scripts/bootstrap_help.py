@@ -157,7 +157,7 @@ class Team:
         )
 
     def access(self, env: str) -> Federation:
-        """Return who may do what in an environment, as permissions.py says."""
+        """Return the access in an environment that permissions.py plans."""
         pipeline = pipelines.load(self.project.folder, NAME, env)
         after = pipeline.environment.after
         earlier = [pipelines.load(self.project.folder, NAME, after)] if after else []

@@ -54,7 +54,7 @@ def test_googles_schemas_hold(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_the_rules_of_the_house(file: Path) -> None:
+def test_our_own_rules_hold(file: Path) -> None:
     """An account of its own, images by digest, timeouts, logs, and no user input in a script."""
     document = yaml.safe_load(file.read_text())
     assert document["serviceAccount"].endswith("/$_SERVICE_ACCOUNT")

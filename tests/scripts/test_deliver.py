@@ -79,7 +79,7 @@ def test_a_release_that_fails_its_checks_gets_no_traffic(served: Project) -> Non
     assert served.revision(bad) not in {answer.revision for answer in answers}
 
 
-def test_a_first_release_that_fails_its_checks_is_nothing_to_go_back_to(project: Project) -> None:
+def test_a_first_release_that_fails_its_checks_is_no_rollback_target(project: Project) -> None:
     """I4: it serves from its start, as Cloud Run has nothing else; it is checked and reported."""
     bad = project.commit(health="broken")
     ended = project.ship("deliver")
@@ -253,7 +253,7 @@ def test_tags_and_labels_of_others_are_kept(served: Project) -> None:
     assert {"newest"} <= {target.get("tag") for target in after["status"]["traffic"]}
 
 
-def test_a_dry_run_writes_nothing_and_says_what_it_would(served: Project) -> None:
+def test_a_dry_run_writes_nothing_and_shows_the_changes(served: Project) -> None:
     """I10."""
     before = served.service()
     commit = served.commit()

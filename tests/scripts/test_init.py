@@ -81,7 +81,7 @@ class Fork:
         }
 
     def jobs(self) -> dict[str, Any]:
-        """deliver.yml's jobs: what each waits for, and its condition."""
+        """Return deliver.yml's jobs: the jobs that each one waits for, and its condition."""
         text = (self.folder / ".github/workflows/deliver.yml").read_text()
         made: dict[str, Any] = {}
         for name, job in yaml.safe_load(text)["jobs"].items():
@@ -95,7 +95,7 @@ class Fork:
         return made
 
     def check_cloud_build(self, jobs: dict[str, Any]) -> None:
-        """cloudbuild/deliver.yaml does the same, and is what Cloud Build takes."""
+        """Check that cloudbuild/deliver.yaml does the same, and that Cloud Build accepts it."""
         given = {"_SERVICE_ACCOUNT": "x@acme-ops.iam.gserviceaccount.com"}
         made = build.load(self.folder, "cloudbuild/deliver.yaml", {}, given).build
         steps = {step.id: step for step in made.steps if step.id not in ("history", "docker")}
@@ -140,7 +140,7 @@ def test_nothing_is_left_to_find_and_replace(fork: Fork) -> None:
     assert account == "orders-runtime@orders-production.iam.gserviceaccount.com"
     assert pipelines.load(fork.folder, "orders", "local").source == fork.folder / "app"
     assert "git remote add origin https://github.com/shopco/orders.git" in said
-    comment = "# the digest that served there, never a rebuild"
+    comment = "# takes the digest that served there, and never rebuilds"
     assert comment in (fork.folder / "pipelines/orders/production.yaml").read_text()
 
 

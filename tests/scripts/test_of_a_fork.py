@@ -1,4 +1,4 @@
-"""A fork of this very repository: what `test` and `check` look at, and its upgrade."""
+"""A fork of this repository: the files that `test` and `check` cover, and its upgrade."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Folder:
         )  # fmt: skip
 
     def chosen(self) -> str:
-        """What `./ship test` says that it runs; pytest itself only tells its version."""
+        """Return the tests that `./ship test` prints; pytest itself only prints its version."""
         return self.ship("test", "--version").stderr.splitlines()[0]
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """This repository as it is in the work tree, and a version after it."""
+    """Return this repository's work tree as a repository, with a later version."""
     made = Folder(tmp_path_factory.mktemp("template"))
     listed = subprocess.check_output(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
@@ -86,7 +86,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 @pytest.fixture(scope="module")
 def made_fork(template: Folder, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A copy of the template, made theirs with `./ship init`, with an app in a style of its own."""
+    """Return a copy of the template after `./ship init`, with an app in its own style."""
     made = Folder(tmp_path_factory.mktemp("fork"))
     archive = subprocess.run(
         ["git", "archive", f"v{version.current()}"],

@@ -1,4 +1,4 @@
-"""A late run of an older commit steps aside: nothing changes, and nothing is wrong."""
+"""A late run of an older commit steps aside: nothing changes, without an error."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def test_a_branch_beside_it_is_neither_older_nor_newer(two: Two) -> None:
     assert project.shares() == {project.revision(beside): 100}
 
 
-def test_a_clone_that_does_not_know_what_serves_goes_on_and_says_so(two: Two) -> None:
-    """A shallow clone, or a history that was written anew."""
+def test_a_clone_without_the_live_commit_continues_with_a_note(two: Two) -> None:
+    """A shallow clone, or a rewritten history."""
     project = two.project
     project.git("reset", "--quiet", "--hard", two.older)
     project.git("reflog", "expire", "--expire=now", "--all")

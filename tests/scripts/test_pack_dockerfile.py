@@ -1,4 +1,4 @@
-"""What the pack builder makes of each instruction, and what it refuses."""
+"""The pack builder's result for each instruction, and its refusals."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Fork:
 
 @pytest.fixture(scope="module")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Fork:
-    """One fork for all tests that do not change it."""
+    """Return one fork for all tests that do not change it."""
     return Fork(tmp_path_factory.mktemp("fork"))
 
 

@@ -1,4 +1,4 @@
-"""`./ship trial` says whether a commit would deliver, and leaves nothing behind."""
+"""`./ship trial` reports whether a commit can be delivered, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a stage, without copies: where each one is, and what identifies it.
+"""The files of a stage, without copies: the place and identity of each one.
 
 Modes, owners and times do not come from the working copy: two checkouts of a commit differ in umask
 and times, but their images must not.

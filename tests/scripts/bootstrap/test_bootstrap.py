@@ -304,7 +304,7 @@ FOR_CLOUD_BUILD = ["cloudbuild.builds.editor", "iam.serviceAccountUser",
 
 
 @pytest.mark.parametrize("trigger", [(), CLOUD_BUILD], ids=["github", "cloud-build"])
-def test_setting_up_does_not_take_an_owner(team: Team, trigger: tuple[str, ...]) -> None:
+def test_setting_up_does_not_need_an_owner(team: Team, trigger: tuple[str, ...]) -> None:
     """The roles that docs/security.md names are enough."""
     page = (ROOT / "docs" / "security.md").read_text()
     http = team.owner_of_projects()
@@ -322,7 +322,7 @@ def test_setting_up_does_not_take_an_owner(team: Team, trigger: tuple[str, ...])
     assert team.plan("staging", *trigger)["steps"] == []
 
 
-def test_a_persons_requests_name_a_quota_project(team: Team) -> None:
+def test_a_users_requests_name_a_quota_project(team: Team) -> None:
     """The one that their credentials name, else bootstrap's; other verbs name none of their own."""
     token = team.owner.token_of(f"serviceAccount:{ADMIN}")
     path = f"/v1/projects/{STAGING}/services/run.googleapis.com"
