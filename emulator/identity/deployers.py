@@ -1,4 +1,4 @@
-"""What a caller needs besides the permission to write a service.
+"""The checks of a caller who writes a service, after the permission to write it.
 
 Sources: https://cloud.google.com/run/docs/reference/iam/roles#additional-configuration and
 https://cloud.google.com/run/docs/securing/managing-access#invoker_check.

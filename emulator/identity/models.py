@@ -1,4 +1,4 @@
-"""Everything about identity, put together."""
+"""Identity: callers, policies and tokens, in one object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests belong to IAM, its token services, and the local issuer."""
+"""The routes of IAM, its token services, and the local issuer."""
 
 from __future__ import annotations
 

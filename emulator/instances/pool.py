@@ -19,7 +19,7 @@ from emulator.registry.images import ImageNotFound, WrongPlatform
 # Cloud Run sends SIGKILL 10 seconds after SIGTERM.
 # Source: https://cloud.google.com/run/docs/container-contract#instance-shutdown.
 GRACE = 10.0
-# Seconds until an instance stops that no URL reaches: soon, but a rollback finds it warm.
+# Seconds until an instance stops that no URL reaches: short, but a rollback finds it warm.
 _UNREACHABLE = 60.0
 _LOOK_AGAIN = 0.05
 

@@ -16,7 +16,7 @@ from emulator.instances.runtime import Instance
 # frequent probes cost nothing, and instances start sooner.
 _EAGER, _PATIENT, _EAGER_FOR = 0.025, 0.25, 10.0
 
-# Seconds after which an open connection has reached a process that listens.
+# If a connection is still open after this many seconds, a process listens.
 _STAYS_OPEN = 0.25
 
 

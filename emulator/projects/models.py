@@ -1,4 +1,4 @@
-"""Which projects exist, and which APIs are enabled in each.
+"""The projects, and the APIs that are enabled in each.
 
 A request may name any project: all its APIs are enabled, and every repository and service account
 that is named in it exists. A project that was created (`POST /_local/projects`) is as empty as a

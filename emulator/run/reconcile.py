@@ -1,4 +1,4 @@
-"""Makes what runs match what was written: gets revisions ready, then moves traffic to them.
+"""Reconciles services with their documents: gets revisions ready, then moves traffic to them.
 
 Each service has one worker, so that no step runs twice at once. Starting a revision is a task of
 its own, so that a slow start delays nothing else. The worker's last step, `_conclude`, does not

@@ -1,4 +1,4 @@
-"""Starts a revision for the first time, and says how that ended in the revision's conditions."""
+"""Starts a revision for the first time, and records the result in the revision's conditions."""
 
 from __future__ import annotations
 
