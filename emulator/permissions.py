@@ -71,7 +71,7 @@ class Asks(NamedTuple):
     """The requirements of a route.
 
     Attributes:
-        permission: The permission; "" where every caller may send the request.
+        permission: The permission; "" if every caller may send the request.
         on: The resource that the permission is needed on.
         resource: The resource's name in a refusal. `{NAME}` stands for a part of the path.
         checks: The check of the body, if it needs one.

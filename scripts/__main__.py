@@ -107,7 +107,7 @@ def _fail(error: ShipError, call: Call, rest: list[str]) -> int:
 
 
 def _wants_json(rest: list[str]) -> bool:
-    """Whether a program reads the output. Does not parse the options, which may be wrong."""
+    """Return whether a program reads the output. Does not parse the options, which may be wrong."""
     return "--format=json" in rest or ("--format", "json") in pairwise(rest)
 
 

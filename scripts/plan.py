@@ -53,7 +53,7 @@ def _files(options: Options, call: Call) -> Iterator[tuple[Context, Commit | Non
 def _differences(
     context: Context, region: CloudRun, commit: Commit | None
 ) -> list[Difference] | None:
-    """Compare the files with the live service; None where it does not exist."""
+    """Compare the files with the live service; None if it does not exist."""
     runs = region.service()
     if runs is None:
         return None

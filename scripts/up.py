@@ -46,6 +46,6 @@ def run(options: Options, call: Call) -> int:
     command = ["-m", "emulator", "--port", str(options.port), "--state", str(state)]
     command += ["--runtime", options.runtime]
     command += ["--iam", options.iam]
-    # The emulator is a program of its own, reached over HTTP only, as Cloud Run is.
+    # The emulator is a separate program, reached only over HTTP, like Cloud Run.
     os.chdir(HOME)
     os.execv(sys.executable, [sys.executable, *command])

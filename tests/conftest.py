@@ -22,7 +22,7 @@ SAMPLE = ROOT / "app"
 _PAGE = SAMPLE / "web/templates/index.html"
 needs_sample = pytest.mark.skipif(
     not _PAGE.is_file() or "answering now" not in _PAGE.read_text(),
-    reason="left out: app/ is a service of its own, no longer the sample",
+    reason="left out: app/ is no longer the sample",
 )
 
 
@@ -34,7 +34,7 @@ def share_packed(folder: Path) -> None:
 
 
 class LocalCloudRun:
-    """A local Cloud Run in a process of its own, on a free port, with its state in `state`.
+    """A local Cloud Run in its own process, on a free port, with its state in `state`.
 
     `arguments` are more command-line arguments.
     """

@@ -1,6 +1,6 @@
 """The rooms of scripts/ and emulator/, and their imports, read from the source.
 
-Imports inside functions and under TYPE_CHECKING count too: they couple two files all the same.
+Imports inside functions and under TYPE_CHECKING count too: they couple two files as well.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def rooms(graph: Graph) -> Graph:
 
 
 def circle(graph: Graph) -> list[str]:
-    """Return one circle, its first member repeated at the end; [] where there is none."""
+    """Return one circle, its first member repeated at the end; [] if there is none."""
     done: set[str] = set()
 
     def visit(node: str, path: list[str]) -> list[str]:

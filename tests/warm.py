@@ -115,7 +115,7 @@ def ship(
 
 
 def _server() -> socket.socket:
-    """The channel to this worker's server, which is started on the first call."""
+    """Return the channel to this worker's server, which the first call starts."""
     global _channel
     if _channel is None:
         _channel, theirs = socket.socketpair()

@@ -74,7 +74,7 @@ class Deployers:
         wanted: Document,
         current: Document,
     ) -> None:
-        """A caller who turns the check of a service's callers on or off may change its policy."""
+        """Check that a caller who turns the invoker check on or off may change the policy."""
         if is_open(wanted) == is_open(current):
             return
         if is_open(wanted) and self._faults.is_active(INVOKER):

@@ -88,7 +88,7 @@ class Instances:
             log.system("ERROR", probes.liveness_failure(launch, probe))
             await instance.stop(0.0)
             if (pool := self._pools.get(launch.revision)) and pool.serving:
-                with contextlib.suppress(StartFailed):  # the revision's log says why
+                with contextlib.suppress(StartFailed):  # the revision's log has the reason
                     await pool.warm()
 
     async def _retire(self, pool: Pool) -> None:

@@ -83,7 +83,7 @@ class _Prober:
         await self._http.close()
 
     async def succeeds(self, timeout: float) -> bool:
-        """Whether the instance answers within `timeout` seconds."""
+        """Return whether the instance answers within `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 return await (self._get() if self._probe.kind == "HTTP" else self._connect())

@@ -12,7 +12,7 @@ from emulator.router.proxy import BadInstance, InstanceGone, Proxy
 
 
 def is_websocket(request: web.BaseRequest) -> bool:
-    """Whether a request asks to become a WebSocket."""
+    """Return whether a request asks to become a WebSocket."""
     return request.headers.get("Upgrade", "").lower() == "websocket"
 
 

@@ -156,7 +156,7 @@ class Reconciler:
         return True
 
     def _routable(self, key: Key, targets: list[Document], latest: str, made: State) -> State:
-        """Return whether every target can get requests. If not, the routes stay as they are.
+        """Return whether every target can get requests. If not, the routes do not change.
 
         Args:
             key: The service.

@@ -39,7 +39,7 @@ class Starter:
         self._check_secrets = check_secrets
 
     async def started(self, key: Key, revision: Document) -> Document:
-        """Return a copy of `revision` whose conditions say that it is ready, or why it failed."""
+        """Return a copy of `revision` with the conditions of a ready or a failed revision."""
         document = copy.deepcopy(revision)
         try:
             await self._start(key, document)

@@ -139,7 +139,7 @@ class Secrets:
         versions: list[Document] = known["versions"] if known else []
         number = str(len(versions)) if version == LATEST else version
         if not number.isdigit() or not 1 <= int(number) <= len(versions):
-            # Google does not say which of the two is missing.
+            # Google does not report which of the two is missing.
             where = f"projects/{project_number(project)}/secrets/{name}"
             raise ApiError(
                 "NOT_FOUND",

@@ -118,7 +118,7 @@ def _declared(root: Path, env: str) -> list[Pipeline]:
     for pipeline in found:
         if pipeline.environment.credentials == "none":
             raise UsageError(
-                f"pipelines/{pipeline.service}/{env}.yaml says credentials: none, so there is"
+                f"pipelines/{pipeline.service}/{env}.yaml has credentials: none, so there is"
                 " nothing to set up",
                 "name an environment in Google Cloud: --env staging",
             )

@@ -133,7 +133,7 @@ class Google:
         return f"{self.endpoint or f'https://{api}.googleapis.com'}{path}"
 
     def token(self, url: str) -> str | None:
-        """Return the access token for a request to `url`; None where requests carry none.
+        """Return the access token for a request to `url`; None if requests carry none.
 
         It travels over TLS only, or stays on this machine (I9).
 
@@ -154,7 +154,7 @@ class Google:
         return str(credentials.token)
 
     def id_token(self, audience: str, url: str) -> str | None:
-        """Make an ID token for a private service; None where requests carry no credentials.
+        """Make an ID token for a private service; None if requests carry no credentials.
 
         Args:
             audience: the service's own URL, even for calls to a tag's URL.

@@ -12,7 +12,7 @@ class ImageReference(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     host: str
-    """"" where the text names none, as in "nginx:1.27"."""
+    """"" if the text names none, as in "nginx:1.27"."""
     path: str
     tag: str = ""
     digest: str = ""

@@ -16,7 +16,7 @@ from scripts.setup.permissions import Binding, Federation, Need, Provider, Resou
 
 
 def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
-    """Every service account exists."""
+    """Check that every service account exists."""
     missing = []
     for account in plan.accounts:
         try:
@@ -33,7 +33,7 @@ def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
 
 
 def allowed(case: Case, plan: Federation | None) -> Iterator[Finding]:
-    """These credentials have every permission that a delivery with them uses."""
+    """Check that these credentials have every permission that a delivery with them uses."""
     needs = needs_of(case, plan)
     missing: list[Need] = []
     for resource in dict.fromkeys(need.resource for need in needs):
@@ -84,7 +84,7 @@ def needs_of(case: Case, plan: Federation | None) -> list[Need]:
 
 
 def provider(case: Case, plan: Federation) -> Iterator[Finding]:
-    """The workload identity provider accepts this repository's jobs, and no others."""
+    """Check that the provider accepts this repository's jobs, and no others."""
     wanted = plan.provider
     if not plan.by_jobs:
         yield ok("provider", "not needed: builds in Cloud Build run as their account")
@@ -137,7 +137,7 @@ def _parts(condition: str) -> list[str]:
 
 
 def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
-    """Every planned role is granted."""
+    """Check that every planned role is granted."""
     policies: dict[Resource, dict[str, Any]] = {}
     missing: list[Binding] = []
     for binding in plan.bindings:
@@ -160,7 +160,7 @@ def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
 
 
 def variables(case: Case, plan: Federation) -> Iterator[Finding]:
-    """The GitHub variables that the workflows read are set, if `gh` can read them."""
+    """Check that the GitHub variables of the workflows are set, if `gh` can read them."""
     assert case.repository is not None
     if not plan.by_jobs:
         return

@@ -85,7 +85,7 @@ def find(root: Path, files: Files, *, name: str, env: str, project: str, region:
 
     Args:
         root: the repository.
-        files: the result of `tree.read`; the file of `local` says how to reach it.
+        files: the result of `tree.read`; the file of `local` names its endpoint.
         name: the service's name.
         env: the name that its environment gets.
         project: the project's ID.

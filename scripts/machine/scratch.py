@@ -129,7 +129,7 @@ def local_cloud_run(
 
 
 class LocalCloudRun:
-    """A local Cloud Run in a process of its own; `url` is its API's URL."""
+    """A local Cloud Run in its own process; `url` is its API's URL."""
 
     def __init__(self, folder: Path, runtime: str, iam: str) -> None:
         self.folder = folder

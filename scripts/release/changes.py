@@ -354,7 +354,7 @@ def deploy(state: State | None, desired: Object, revision: str, tag: str, actor:
     """Make the service to write for a deploy without traffic.
 
     Args:
-        state: the service as read; None where it does not exist yet.
+        state: the service as read; None if it does not exist yet.
         desired: the service that git declares (`manifest.render`).
         revision: the revision's name.
         tag: the revision's tag.

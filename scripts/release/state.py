@@ -228,7 +228,7 @@ def has_failed(resource: Object) -> bool:
 
 
 def condition(resource: Object, kind: str = "Ready") -> dict[str, str]:
-    """Return one condition: {"type", "status", "reason", "message"}, or {} where missing."""
+    """Return one condition: {"type", "status", "reason", "message"}, or {} if missing."""
     conditions = (resource.get("status") or {}).get("conditions") or []
     return next((c for c in conditions if c.get("type") == kind), {})
 

@@ -26,7 +26,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
         tag: its tag.
         url: the tag's URL; "" in a dry run.
         new: whether this deploy made it.
-        write: in a dry run, the service that would be written; None where nothing would change.
+        write: in a dry run, the service that would be written; None if nothing would change.
     """
 
     region: str

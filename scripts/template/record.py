@@ -74,7 +74,7 @@ def render(record: Record) -> str:
 
 
 def read(root: Path) -> Record | None:
-    """Return a repository's record; None where there is none."""
+    """Return a repository's record; None if there is none."""
     try:
         return parse((root / FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:

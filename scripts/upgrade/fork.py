@@ -80,7 +80,7 @@ class Fork:
         return str(project.get("version", "")) if project.get("name") == "shipway" else ""
 
     def newer(self, wanted: str | None) -> str | None:
-        """Return the version to upgrade to; None where the fork has it.
+        """Return the version to upgrade to; None if the fork has it.
 
         Args:
             wanted: the version that the user asked for; None for the newest.

@@ -72,7 +72,7 @@ def check(repository: Repository, folder: Path, commit: str) -> list[str]:
 
 
 def _environment(tree: Path) -> dict[str, str]:
-    """This process's environment; with this Python's packages where the commit needs the same."""
+    """Return the environment; with this Python's packages if the commit needs the same ones."""
     environment = dict(os.environ)
     installed = Path(sys.prefix) / "has-dev.txt"
     wanted = tree / "requirements" / "dev.txt"

@@ -25,7 +25,7 @@ PATIENCE = 20.0  # seconds; only a broken service ever takes so long
 def sample() -> None:
     """Skip these tests in a fork whose app/ is another service."""
     if not (APP / "web/pages.py").is_file():
-        pytest.skip("left out: app/ is a service of its own, no longer the sample")
+        pytest.skip("left out: app/ is no longer the sample")
 
 
 class Service:
@@ -119,7 +119,7 @@ class _MetadataHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def metadata() -> Iterator[Metadata]:
-    """A metadata server for one test."""
+    """Yield a metadata server for one test."""
     with Metadata() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

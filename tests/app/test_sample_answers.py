@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def on_cloud_run(metadata: Metadata) -> dict[str, str]:
-    """The environment that Cloud Run gives a container, and the commit that its image carries."""
+    """Return the environment that Cloud Run gives a container, with the image's commit."""
     return {
         "K_SERVICE": "guestbook",
         "K_REVISION": "guestbook-4be1f02",

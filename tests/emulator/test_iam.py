@@ -54,7 +54,7 @@ def client(owner: Owner) -> Iterator[CloudRun]:
 
 @pytest.fixture
 def user(owner: Owner, client: CloudRun) -> Iterator[requests.Session]:
-    """A user without roles. A test grants roles, which are revoked after it."""
+    """Yield a user without roles. A test grants roles, which are revoked after it."""
     with requests.Session() as http:
         http.headers["Authorization"] = f"Bearer {owner.token_of(USER)}"
         yield http

@@ -73,7 +73,7 @@ def bare(local_cloud_run: LocalCloudRun) -> Bare:
 
 @pytest.fixture
 def faulty(local_cloud_run: LocalCloudRun) -> Iterator[Any]:
-    """Starts faults, which end with the test."""
+    """Yield a function that starts faults, which end with the test."""
     begun: list[str] = []
 
     def begin(name: str, **settings: Any) -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the tests' own pipelines/ to break: a fork's own differs."""
+    """Return a copy of the tests' own pipelines/ to break: a fork's own differs."""
     shutil.copytree(ROOT / "tests/pipelines", tmp_path / "pipelines")
     return tmp_path
 
@@ -56,7 +56,7 @@ WRONG = [
      ".containers[0].ports[0].containerport: unknown key; did you mean 'containerPort'?"),
     ("service", "image: app", "image: nginx", "service.yaml:19: spec.template.spec.containers[0]"
      ".image: one container must have the image 'app', the placeholder"),
-    ("service", "name: app", "name: web", "service.yaml:7: metadata.name: says 'web', but the"
+    ("service", "name: app", "name: web", "service.yaml:7: metadata.name: is 'web', but the"
      " folder is pipelines/app/"),
     ("smoke", "/health #", "/healthz #", "smoke.yaml:7: [1].path: Google's front end answers"
      " /healthz itself"),

@@ -22,7 +22,7 @@ def team(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Team]:
 
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """A team that has delivered a commit of a private service everywhere."""
+    """Yield a team that has delivered a commit of a private service everywhere."""
     with team_of(tmp_path_factory.mktemp("settled")) as made:
         made.set_up("staging")
         made.set_up("production")

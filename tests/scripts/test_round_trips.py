@@ -28,7 +28,7 @@ def part(exchange: Exchange) -> str:
 
 @pytest.fixture
 def candidate(served: Project) -> Project:
-    """One revision serves, the next one is deployed without traffic."""
+    """Return a project where one revision serves, and the next one is deployed without traffic."""
     served.commit()
     served.done("build")
     served.done("deploy")

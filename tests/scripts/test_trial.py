@@ -57,7 +57,7 @@ def trials(project: Project, tmp_path: Path) -> Trials:
 
 
 def names(project: Project) -> tuple[str, str]:
-    """The revisions of the last commit and of the one before it."""
+    """Return the revisions of the last commit and of the one before it."""
     return tuple(project.revision(project.git("rev-parse", c)) for c in ("HEAD", "HEAD~1"))  # type: ignore[return-value]
 
 

@@ -275,7 +275,7 @@ def test_without_a_terminal_it_asks_for_yes(team: Team) -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["--env", "local"], "says credentials: none, so there is nothing to set up"),
+        (["--env", "local"], "has credentials: none, so there is nothing to set up"),
         (["--env", "stagin"], "did you mean 'staging'?"),
         (["--env", "staging"], "--repository OWNER/NAME"),
         (["--env", "staging", "--repository", "acme"], "--repository OWNER/NAME"),
