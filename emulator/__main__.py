@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from emulator.front_door import host_name
 from emulator.instances.engine import NoEngine
 from emulator.server import Emulator, PortInUse
 from emulator.store import StateInUse
@@ -31,6 +32,7 @@ def main() -> int:
             idle=arguments.idle,
             runtime=arguments.runtime,
             enforced=arguments.iam == "enforce",
+            hosts=arguments.allow_host,
         )
     except StateInUse:
         print(
@@ -76,7 +78,24 @@ def _arguments() -> argparse.Namespace:
         help="enforce: callers need a token and permissions; none: every caller may do everything "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        type=_host_name,
+        metavar="NAME",
+        help="a name of this machine that requests may be for, besides localhost and 127.0.0.1; "
+        "can be repeated",
+    )
     return parser.parse_args()
+
+
+def _host_name(text: str) -> str:
+    try:
+        return host_name(text)
+    except ValueError:
+        message = f"'{text}' is not a host name, such as host.docker.internal"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 async def _serve(emulator: Emulator, port: int) -> int:

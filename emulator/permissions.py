@@ -30,6 +30,8 @@ class On(Enum):
     """Nothing: every caller with a valid token may send the request."""
     NOTHING = auto()
     """Nothing: the request needs no token."""
+    THIS_MACHINE = auto()
+    """Nothing of Google's: the request needs the secret of this start (`emulator.front_door`)."""
 
 
 class Checks(Enum):
@@ -90,4 +92,5 @@ class Asks(NamedTuple):
 
 
 OPEN = Asks("", On.NOTHING)
+LOCAL = Asks("", On.THIS_MACHINE)
 CALLER = Asks("", On.CALLER)

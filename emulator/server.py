@@ -9,11 +9,12 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 from aiohttp import web
 
-from emulator import pages, recorder, routes, store
+from emulator import front_door, pages, recorder, routes, store
 from emulator.artifacts import urls as artifact_urls
 from emulator.artifacts.models import Artifacts
 from emulator.artifacts.repositories import Repositories
@@ -72,11 +73,19 @@ class Emulator:
         idle: The number of seconds without a request after which an instance stops.
         runtime: What runs instances, "process" or "docker".
         enforced: Whether callers need permissions.
+        hosts: Names of this machine that requests may be for, besides those of loopback.
     """
 
     def __init__(
-        self, folder: Path, *, idle: float, runtime: str = "process", enforced: bool = False
+        self,
+        folder: Path,
+        *,
+        idle: float,
+        runtime: str = "process",
+        enforced: bool = False,
+        hosts: Collection[str] = (),
     ) -> None:
+        self._hosts = front_door.Hosts(hosts)
         self._enforced = enforced
         self.folder = folder
         self._idle = idle
@@ -130,7 +139,12 @@ class Emulator:
         metrics = Metrics()
         self._batches = RequestBatches(logs.requests, metrics.requests)
         self._router = Router(
-            self._instances, self._ports, documents, identity.invoker.check, self._batches
+            self._instances,
+            self._ports,
+            documents,
+            identity.invoker.check,
+            self._batches,
+            self._hosts,
         )
         starter = Starter(
             self._instances,
@@ -145,10 +159,12 @@ class Emulator:
             logs_url=self._logs_url,
         )
         await self._reconciler.resume()
+        door = front_door.FrontDoor(self._hosts, self.folder)
         self.application = application = web.Application(
-            middlewares=[*recorder.middlewares(), clock(faults), _errors, guard.check],
+            middlewares=[door.check, *recorder.middlewares(), clock(faults), _errors, guard.check],
             client_max_size=16 * 1024**2,
         )
+        application.on_response_prepare.append(front_door.protect)
         routes.add(
             application,
             [

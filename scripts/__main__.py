@@ -9,17 +9,19 @@ import signal
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Until the handlers are set, Ctrl-C just ends the program: nothing needs cleanup yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 HOME = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HOME)
 
-from scripts.command import failure, verbs  # noqa: E402  (the line above makes it importable)
-from scripts.command.call import Call  # noqa: E402
-from scripts.command.github import json_text  # noqa: E402
+from scripts.command import terminal, verbs  # noqa: E402  (the line above makes it importable)
 from scripts.errors import Failed, ShipError, UsageError, did_you_mean  # noqa: E402
 from scripts.template import version  # noqa: E402
+
+if TYPE_CHECKING:
+    from scripts.command.call import Call
 
 _INTERRUPTED = 130
 
@@ -35,24 +37,24 @@ def main(argv: list[str]) -> int:
         found, 130 interrupted.
     """
     _open_closed_streams()
+    terminal.guard()
     # SIGTERM acts like Ctrl-C: it deletes scratch folders and leaves traffic unchanged.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     if argv[:1] == ["help"]:
         argv = [*argv[1:2], "--help"]
     if not argv or argv[0] in ("-h", "--help"):
-        print(overview(), flush=True)
-        return 0
+        return _print(overview())
     if argv[0] == "--version":
-        print(version.current(), flush=True)
-        return 0
+        return _print(version.current())
+    # Each import where it is needed: the help needs none of them.
+    from scripts.command.call import Call
+
     verb, *rest = argv
     call = Call(verb, root())
     try:
         return _run(call, rest)
     except ShipError as error:
-        if "--debug" in rest:
-            raise
         return _fail(error, call, rest)
     except KeyboardInterrupt:
         found = verbs.find(verb)
@@ -61,16 +63,13 @@ def main(argv: list[str]) -> int:
         print(f"\nship: interrupted{look}", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
-        # The reader of standard output has closed it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _discard_output()
     except Exception as error:
-        if "--debug" in rest:
-            raise
         bug = Failed(
             f"this should not happen: {type(error).__name__}: {error}",
             "--debug shows where; please report it",
         )
+        bug.__cause__ = error
         return _fail(bug, call, rest)
 
 
@@ -97,18 +96,37 @@ def _run(call: Call, rest: list[str]) -> int:
 
 def _fail(error: ShipError, call: Call, rest: list[str]) -> int:
     """Show an error; return the exit code."""
+    from scripts.command import failure
+    from scripts.command.github import json_text
+
+    if "--debug" in rest:
+        import traceback
+
+        traceback.print_exception(error)
     failure.show(error, call.record)
     if _wants_json(rest) and not call.has_shown:
-        try:
-            print(json_text(failure.document(error), indent=2), flush=True)
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print(json_text(failure.document(error), indent=2))
     return error.exit_code
 
 
 def _wants_json(rest: list[str]) -> bool:
     """Return whether a program reads the output. Does not parse the options, which may be wrong."""
     return "--format=json" in rest or ("--format", "json") in pairwise(rest)
+
+
+def _print(text: str) -> int:
+    """Print on standard output, whether or not it is still read; return the exit code 0."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        return _discard_output()
+    return 0
+
+
+def _discard_output() -> int:
+    """Forget standard output, whose reader has gone; return the exit code 0."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _open_closed_streams() -> None:
@@ -149,7 +167,9 @@ def _first_line(verb: str) -> str:
     file = HOME / "scripts" / f"{verb}.py"
     if not file.is_file():
         file = HOME / "scripts" / verb / "__init__.py"
-    documentation = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    # Not cleaned up: that would import inspect, which takes longer than all the rest.
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    documentation = ast.get_docstring(tree, clean=False) or ""
     return documentation.partition("\n")[0]
 
 

@@ -12,9 +12,10 @@ from typing import Annotated
 from scripts.cloud.logs import SEVERITIES, Entry, Log, revision_of, text_of
 from scripts.command import values
 from scripts.command.call import Call
-from scripts.command.github import json_text, loggable
+from scripts.command.github import json_text
 from scripts.command.options import ServiceOptions, option
 from scripts.command.results import Result, Table
+from scripts.command.visible import hanging
 from scripts.config.pipelines import seconds
 from scripts.service.context import Context
 
@@ -85,7 +86,7 @@ def _follow(log: Log, start: datetime, entries: list[Entry], format_: str) -> in
 
 def _print(entries: list[Entry], format_: str) -> None:
     for entry in entries:
-        line = json_text(entry) if format_ == "json" else loggable("  ".join(_row(entry)))
+        line = json_text(entry) if format_ == "json" else hanging("  ".join(_row(entry)), 4)
         print(line, flush=True)
 
 

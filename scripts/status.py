@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import Annotated, Any
 
+from scripts.command import terminal
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
 from scripts.command.results import Result, Table, plain_table, rich_table
+from scripts.command.visible import one_line
 from scripts.command.words import ago
 from scripts.config.image_reference import ImageReference
 from scripts.errors import ShipError
@@ -150,16 +151,15 @@ def _table(context: Context) -> Table:
 
 
 def _watch(context: Context) -> int:
-    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+    if not terminal.is_terminal(sys.stdout):
         return _watch_plainly(context)
     from rich.console import Group
-    from rich.live import Live
 
-    with Live(refresh_per_second=4) as live:
+    with terminal.live(terminal.console(sys.stdout)) as live:
         try:
             while True:
                 table = _table(context)
-                live.update(Group(*table.notes, "", rich_table(table)))
+                live.update(Group(*map(one_line, table.notes), "", rich_table(table)))
                 time.sleep(_EVERY_SECONDS)
         except KeyboardInterrupt:
             return 0

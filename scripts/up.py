@@ -39,6 +39,15 @@ class Options(options.Options, frozen=True, kw_only=True):
             " (default: %(default)s)",
         ),
     ] = "none"
+    allow_host: Annotated[
+        tuple[str, ...],
+        option(
+            "--allow-host",
+            metavar="NAME",
+            help="a name of this machine that requests may be for, besides localhost and"
+            " 127.0.0.1; can be repeated",
+        ),
+    ] = ()
 
 
 def run(options: Options, call: Call) -> int:
@@ -46,6 +55,7 @@ def run(options: Options, call: Call) -> int:
     command = ["-m", "emulator", "--port", str(options.port), "--state", str(state)]
     command += ["--runtime", options.runtime]
     command += ["--iam", options.iam]
+    command += [f"--allow-host={name}" for name in options.allow_host]
     # The emulator is a separate program, reached only over HTTP, like Cloud Run.
     os.chdir(HOME)
     os.execv(sys.executable, [sys.executable, *command])

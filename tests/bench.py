@@ -28,7 +28,7 @@ from scripts import HOME
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from tests import bench_image, bench_latency, bench_scale
 from tests.clients.test_gcloud import Gcloud
-from tests.conftest import LocalCloudRun
+from tests.conftest import FOR_GCLOUD, LocalCloudRun
 
 SERVICE = "/v1/projects/shipway-local/locations/us-central1/services/app"
 
@@ -38,7 +38,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.clone = folder / "clone"
-        self.cloud_run = LocalCloudRun(folder / "state")
+        self.cloud_run = LocalCloudRun(folder / "state", *FOR_GCLOUD)
         self.url = self.cloud_run.url
         subprocess.run(
             ["git", "clone", "--quiet", "--depth", "1", HOME.as_uri(), str(self.clone)], check=True

@@ -16,7 +16,7 @@ import requests
 
 from scripts import HOME
 from scripts.config.pipelines import ENDPOINT_VARIABLE
-from tests.conftest import LocalCloudRun
+from tests.conftest import FOR_GCLOUD, LocalCloudRun
 from tests.history import write_history, write_services
 
 REVISIONS, SERVICES = 1_000, 200
@@ -43,7 +43,7 @@ def measure(
     shutil.copytree(small.state, folder / "large")
     write_history(folder / "large", "app", REVISIONS - 2)
     write_services(folder / "large", "app", SERVICES - 1)
-    large = LocalCloudRun(folder / "large")
+    large = LocalCloudRun(folder / "large", *FOR_GCLOUD)
     try:
         for what, action in _actions(clone, small.url).items():
             times: dict[str, list[float]] = {small.url: [], large.url: []}

@@ -7,9 +7,12 @@ import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
+from emulator.front_door import SECRET_FILE, SECRET_HEADER
 from emulator.recorder import VARIABLE
 from tests import warm
 from tests.discovery import Watch
@@ -18,6 +21,8 @@ from tests.discovery import Watch
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).resolve().parent.parent
+# gcloud puts the region before the host of an endpoint, here localhost.
+FOR_GCLOUD = ("--allow-host=us-central1-localhost",)
 SAMPLE = ROOT / "app"
 _PAGE = SAMPLE / "web/templates/index.html"
 needs_sample = pytest.mark.skipif(
@@ -56,6 +61,18 @@ class LocalCloudRun:
             os.close(writing)
             self.url = output.readline().strip()
         assert self.url.startswith("http://"), self.log.read_text()
+
+    @property
+    def secret(self) -> dict[str, str]:
+        """The header that requests below `/_local/` need."""
+        return {SECRET_HEADER: (self.state / SECRET_FILE).read_text()}
+
+    def local(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request below `/_local/`, which must succeed; return its JSON."""
+        url = f"{self.url}/_local/{path}"
+        answer = requests.request(method, url, json=body, headers=self.secret, timeout=9)
+        assert answer.ok, answer.text
+        return answer.json()
 
     def stop(self, with_signal: int = signal.SIGTERM) -> None:
         """Stop it with a signal (SIGKILL for a crash) and wait until it is gone."""
@@ -106,7 +123,8 @@ def discovery(recorded: Watch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def local_cloud_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloudRun]:
     """Yield one local Cloud Run for all tests of a worker: use a service name of your own."""
-    cloud_run = LocalCloudRun(tmp_path_factory.mktemp("cloud-run") / "state")
+    state = tmp_path_factory.mktemp("cloud-run") / "state"
+    cloud_run = LocalCloudRun(state, *FOR_GCLOUD, "--allow-host=europe-west1-run.googleapis.com")
     yield cloud_run
     cloud_run.stop()
 

@@ -9,6 +9,7 @@ from typing import Any
 import requests
 
 from emulator.identity.policies import OWNER
+from tests.conftest import LocalCloudRun
 
 Document = dict[str, Any]
 
@@ -24,20 +25,20 @@ CONDITION = "assertion.repository_id == '4711' && assertion.repository_owner_id 
 class Owner:
     """The owner of every project of a local Cloud Run that enforces IAM."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, cloud_run: LocalCloudRun) -> None:
+        self._cloud_run = cloud_run
+        self.url = url = cloud_run.url
         self.http = requests.Session()
         self.http.headers["Authorization"] = f"Bearer {self.token_of(OWNER)}"
         number = self.http.get(f"{url}/v1/projects/{PROJECT}").json()["projectNumber"]
         self.pool = f"projects/{number}/locations/global/workloadIdentityPools/{POOL}"
         self.provider = f"{self.pool}/providers/{PROVIDER}"
-        self.issuer = f"{url}/_local/github"
+        self.issuer = f"{url}/_github"
 
     def token_of(self, member: str) -> str:
         """Return an access token of a user or service account."""
-        made = requests.post(f"{self.url}/_local/access-tokens", json={"member": member})
-        assert made.ok, made.text
-        return str(made.json()["access_token"])
+        made = self._cloud_run.local("POST", "access-tokens", {"member": member})
+        return str(made["access_token"])
 
     def trust_github(self, **changes: Any) -> None:
         """Create the pool and its provider, with `changes` to the provider."""
@@ -82,9 +83,8 @@ class Owner:
 
     def job(self, **claims: Any) -> dict[str, str]:
         """Return the environment variables of a GitHub Actions job with these claims."""
-        made = requests.post(f"{self.issuer}/jobs", json={**CLAIMS, **claims})
-        assert made.ok, made.text
-        variables: dict[str, str] = made.json()
+        made = self._cloud_run.local("POST", "github/jobs", {**CLAIMS, **claims})
+        variables: dict[str, str] = made
         return variables
 
     def github_token(self, *, audience: str | None = None, **claims: Any) -> str:

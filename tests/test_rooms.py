@@ -35,14 +35,19 @@ def files(top: str) -> dict[str, Path]:
 FILES = {**files("scripts"), **files("emulator")}
 
 
-def names(path: Path) -> Iterator[str]:
-    """Yield what a file imports, each name in full: "scripts.errors.ShipError", "os"."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield what code imports, each name in full: "scripts.errors.ShipError", "os"."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
+            assert node.level == 0, f"a relative import: {ast.unparse(node)}"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def names(path: Path) -> Iterator[str]:
+    """Yield what a file imports."""
+    yield from imported(ast.parse(path.read_text()))
 
 
 def module_of(name: str) -> str | None:
@@ -158,3 +163,22 @@ def test_the_command_line_knows_no_cloud() -> None:
     for module, to in IMPORTS.items():
         if room(module) == "scripts.command":
             assert {room(one) for one in to} <= allowed, module
+
+
+def test_text_reaches_a_terminal_through_one_filter() -> None:
+    """rich would take strings for markup, and these names of Python reach the bare streams."""
+    harmless = {"rich.table.Table", "rich.console.Group", "rich.spinner.Spinner"}
+    for module, path in FILES.items():
+        if not module.startswith("scripts.") or module == "scripts.command.terminal":
+            continue
+        tree = ast.parse(path.read_text())
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not used & {"__stdout__", "__stderr__", "buffer", "raw"}, module
+        for_types = {
+            name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for name in imported(node)
+        }
+        rich = {name for name in imported(tree) if name.split(".")[0] == "rich"}
+        assert rich <= harmless | for_types, module

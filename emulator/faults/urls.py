@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emulator.faults.models import Faults
 from emulator.faults.responses import Responses
-from emulator.permissions import OPEN
+from emulator.permissions import LOCAL
 from emulator.routes import Route
 
 _FAULTS = "/_local/faults"
@@ -14,7 +14,7 @@ def routes(faults: Faults) -> list[Route]:
     """Return the routes of faults."""
     answer = Responses(faults)
     return [
-        Route("GET", _FAULTS, answer.list_faults, OPEN),
-        Route("POST", _FAULTS, answer.start, OPEN),
-        Route("DELETE", f"{_FAULTS}/{{name}}", answer.end, OPEN),
+        Route("GET", _FAULTS, answer.list_faults, LOCAL),
+        Route("POST", _FAULTS, answer.start, LOCAL),
+        Route("DELETE", f"{_FAULTS}/{{name}}", answer.end, LOCAL),
     ]

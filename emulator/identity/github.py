@@ -16,7 +16,7 @@ from emulator.errors import ApiError, invalid
 from emulator.hashes import hex_of, number_of
 from emulator.identity.keys import ALGORITHM, SigningKey
 
-PATH = "/_local/github"
+PATH = "/_github"
 
 # GitHub's tokens are valid for five minutes.
 _SECONDS = 300

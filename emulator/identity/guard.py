@@ -54,7 +54,7 @@ class Guard:
         """Answer as `handler` does, or refuse as the API would."""
         # Without a token, a path that is not served looks like one that is.
         asks = routes.asked(request) or CALLER
-        if asks.on is On.NOTHING:
+        if asks.on in (On.NOTHING, On.THIS_MACHINE):
             return await handler(request)
         if asks.on is On.IMAGE:
             return await self._registry(asks.permission, request, handler)

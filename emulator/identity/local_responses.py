@@ -1,4 +1,8 @@
-"""The local OIDC issuer on the wire, and tokens for the user of this local Cloud Run."""
+"""The local OIDC issuer on the wire, and tokens for the user of this local Cloud Run.
+
+The issuer is below `/_github/`, where others reach it as they reach GitHub's. What only the user of
+this machine may do is below `/_local/`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from emulator.wire import json_object
 
 
 class LocalResponses:
-    """The handlers of identity's part of `/_local/`."""
+    """The handlers of the issuer, and of identity's part of `/_local/`."""
 
     def __init__(self, identity: Identity) -> None:
         self._issuer = identity.issuer

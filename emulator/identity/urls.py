@@ -8,7 +8,7 @@ from emulator.identity.models import Identity
 from emulator.identity.responses import Responses
 from emulator.identity.token_responses import TokenResponses
 from emulator.operations import Operations
-from emulator.permissions import OPEN, Asks, On
+from emulator.permissions import LOCAL, OPEN, Asks, On
 from emulator.routes import Route, policy_routes
 
 _PROJECT = "/v1/projects/{project:[^/:]+}"
@@ -108,6 +108,6 @@ def _local(answer: LocalResponses) -> list[Route]:
         Route("GET", f"{github.PATH}/.well-known/openid-configuration", answer.discovery, OPEN),
         Route("GET", f"{github.PATH}/.well-known/jwks", answer.jwks, OPEN),
         Route("GET", f"{github.PATH}/token", answer.job_token, OPEN),
-        Route("POST", f"{github.PATH}/jobs", answer.start_job, OPEN),
-        Route("POST", "/_local/access-tokens", answer.access_token, OPEN),
+        Route("POST", "/_local/github/jobs", answer.start_job, LOCAL),
+        Route("POST", "/_local/access-tokens", answer.access_token, LOCAL),
     ]

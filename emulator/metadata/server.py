@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
+from emulator.front_door import Hosts
 from emulator.names import project_number
 
 _ACCOUNTS = "instance/service-accounts/"
@@ -54,10 +55,10 @@ class MetadataServer:
 
     async def start(self) -> str:
         """Start answering; returns `127.0.0.1:PORT`, the value of GCE_METADATA_HOST."""
-        server = web.Server(self._answer, access_log=None)
-        self._runner = web.ServerRunner(server)
+        server = web.Server(Hosts().only(self._answer), access_log=None)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         return f"{host}:{port}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from emulator.operations import Operations
-from emulator.permissions import CALLER, OPEN, Asks, On
+from emulator.permissions import CALLER, LOCAL, Asks, On
 from emulator.projects.models import Projects
 from emulator.projects.responses import Responses, locations
 from emulator.routes import Route
@@ -30,7 +30,7 @@ def routes(
     )
     lists_locations = _on_project("run.locations.list")
     return [
-        Route("POST", "/_local/projects", answer.make, OPEN),
+        Route("POST", "/_local/projects", answer.make, LOCAL),
         Route("GET", f"/v1/projects/{_PROJECT}", answer.project, gets_project),
         Route("GET", f"/v3/projects/{_PROJECT}", answer.project_v3, gets_project),
         Route("GET", _SERVICES, answer.list_services, lists),

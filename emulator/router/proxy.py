@@ -93,7 +93,7 @@ class Proxy:
         sent = headers.for_instance(request)
         return await session.request(
             request.method,
-            URL(instance.url + request.raw_path, encoded=True),
+            _url(instance, request),
             headers=sent,
             data=_body(request) if has_body else None,
             allow_redirects=False,
@@ -110,7 +110,7 @@ class Proxy:
     ) -> _Opening:
         """Open a WebSocket to `instance` for `request`; a context manager."""
         return self._fresh.ws_connect(
-            URL(instance.url + request.raw_path, encoded=True),
+            _url(instance, request),
             headers=headers.for_instance(request, upgrade=True),
             protocols=protocols,
             autoping=False,
@@ -132,6 +132,13 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         max_line_size=_LONGEST_HEADER,
         max_field_size=_LONGEST_HEADER,
     )
+
+
+def _url(instance: Instance, request: web.BaseRequest) -> URL:
+    """Return the instance's URL for a request: its path unchanged, also out of a whole URL."""
+    target = request.raw_path
+    path = target if target.startswith("/") else request.rel_url.raw_path_qs
+    return URL(f"{instance.url}/{path.removeprefix('/')}", encoded=True)
 
 
 async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
+from emulator.front_door import Hosts
 from emulator.instances.pool import Instances
 from emulator.names import Key
 from emulator.ports import Ports
@@ -48,6 +49,7 @@ class Router:
         check: `check(service, url, headers)` returns headers that replace the request's; it raises
             NotAllowed for a caller who may not invoke the service.
         batches: Takes the requests that were served.
+        hosts: The names of this machine. Which pages may use a service is the service's affair.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Router:
         store: Store,
         check: Check,
         batches: RequestBatches,
+        hosts: Hosts,
     ) -> None:
+        self._hosts = hosts
         self._check = check
         self._instances = instances
         self._ports = ports
@@ -114,8 +118,11 @@ class Router:
         return self._check(service, self.url(service), headers)
 
     async def _listen(self, frontend: Frontend, service: Key, tag: str) -> _Listener:
+        observed = functools.partial(
+            self._batches.observed, functools.partial(frontend.answer, tag)
+        )
         server = web.Server(
-            functools.partial(self._batches.observed, functools.partial(frontend.answer, tag)),
+            self._hosts.only(observed),
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from scripts.command import github
-from scripts.command.github import loggable
+from scripts.command import github, terminal
 from scripts.command.record import Record
-from scripts.command.terminal import is_terminal
+from scripts.command.visible import hanging
 from scripts.errors import ShipError
+
+_RED = "31"
+_DIM = "2"
 
 
 def show(error: ShipError, record: Record) -> None:
@@ -19,16 +21,16 @@ def show(error: ShipError, record: Record) -> None:
         error: the error.
         record: what the verb saw before it.
     """
-    red, dim, off = ("\033[31m", "\033[2m", "\033[0m") if is_terminal(sys.stderr) else ("", "", "")
-    print(f"{red}ship:{off} {loggable(error.message)}", file=sys.stderr)
-    for line in (*error.evidence, *error.service_says):
-        print(f"{dim}  | {loggable(line)}{off}", file=sys.stderr)
+    terminal.write(sys.stderr, ("ship:", _RED), f" {hanging(error.message, 6)}")
+    for text in (*error.evidence, *error.service_says):
+        for line in text.split("\n"):
+            terminal.write(sys.stderr, (f"  | {line}", _DIM))
     if error.hint:
-        print(f"  -> {loggable(error.hint)}", file=sys.stderr)
+        terminal.write(sys.stderr, f"  -> {hanging(error.hint, 5)}")
     for line in error.more:
-        print(f"  {loggable(line)}", file=sys.stderr)
+        terminal.write(sys.stderr, f"  {hanging(line, 2)}")
     title = f"ship {record.verb} {record.where}".rstrip()
-    github.annotate(title, f"{error.message}\n{error.hint}" if error.hint else error.message)
+    terminal.annotate(title, f"{error.message}\n{error.hint}" if error.hint else error.message)
     if github.has_run_page():
         from scripts.command import run_page
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from scripts.command.visible import json_escaped, visible
 
 
 def in_job() -> bool:
@@ -22,26 +22,15 @@ def has_run_page() -> bool:
     return bool(os.environ.get("GITHUB_STEP_SUMMARY"))
 
 
-def annotate(title: str, message: str) -> None:
-    """In a job, show an error on the run's page; elsewhere do nothing."""
-    if in_job():
-        print(annotation(title, message), file=sys.stderr, flush=True)
-
-
 def annotation(title: str, message: str) -> str:
     """Return a workflow command that shows an error on the run's page.
 
     Source: https://docs.github.com/actions/reference/workflow-commands-for-github-actions; how to
     escape is in actions/toolkit, packages/core/src/command.ts.
     """
-    data = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    name = title.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    data = visible(message).replace("%", "%25").replace("\n", "%0A")
+    name = visible(title).replace("%", "%25").replace("\n", "%0A")
     return f"::error title={name.replace(':', '%3A').replace(',', '%2C')}::{data}"
-
-
-def loggable(text: str) -> str:
-    """Return text for the log: in a job, text in which the runner finds no command."""
-    return inert(text) if in_job() else text
 
 
 def inert(text: str) -> str:
@@ -54,8 +43,11 @@ def inert(text: str) -> str:
 
 
 def json_text(document: object, indent: int | None = None) -> str:
-    """Return a JSON document for standard output: in a job, one that contains no command."""
-    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    """Return a JSON document for standard output, as harmless there as all other text.
+
+    It means the same: what a terminal or a job's runner would obey is escaped in its strings.
+    """
+    text = json_escaped(json.dumps(document, indent=indent, ensure_ascii=False))
     return text.replace("##[", "#\\u0023[") if in_job() else text
 
 
@@ -70,6 +62,8 @@ def write_outputs(data: Mapping[str, Any]) -> None:
         key: str(value).lower() if isinstance(value, bool) else str(value)
         for key, value in plain.items()
     }
+    import secrets
+
     lines = []
     for key, text in values.items():
         # A delimiter that cannot be guessed, so that no value can end itself early.

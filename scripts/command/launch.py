@@ -29,8 +29,10 @@ def main(venv: Path, argv: list[str]) -> None:
     wanted = [HOME / "requirements" / f"{name}.txt" for name in verbs.lock_files(argv)]
     python = venv / "bin" / "python"
     if not python.exists() or not any(_installed(venv, lock_file) for lock_file in wanted):
+        from scripts.command import terminal
         from scripts.machine.venv import make
 
+        terminal.guard()
         make(venv, wanted[0])
     elif Path(sys.prefix) == venv:
         # The normal case: this Python is the environment's, so a second one need not start.

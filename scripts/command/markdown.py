@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from scripts.command.visible import visible
+
 _MOST_LINES = 200
 
 
@@ -20,7 +22,7 @@ def plain(text: str) -> str:
     the rendered page, so an invisible character separates an @ from what follows.
     Source: https://github.github.com/gfm/#entity-and-numeric-character-references
     """
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = " ".join(visible(text).split())
     shown = "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in line)
     return shown.replace("&#64;", "&#64;&#8288;")
 
@@ -39,11 +41,7 @@ def link(text: str, url: str) -> str:
 
 def block(lines: Sequence[str]) -> str:
     """Return lines as they are, in a fence that none of them can close."""
-    shown = [
-        "".join(c if c.isprintable() else " " for c in part)
-        for line in lines
-        for part in (line.splitlines() or [""])
-    ][:_MOST_LINES]
+    shown = [part for line in lines for part in visible(line).split("\n")][:_MOST_LINES]
     longest = max((len(run) for line in shown for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}text", *shown, fence])

@@ -22,6 +22,9 @@ from scripts.errors import UsageError
 
 T = TypeVar("T", bound="Options")
 
+# From Python 3.14 on argparse writes colours, which the filter of our streams would show as text.
+_PLAIN: dict[str, Any] = {"color": False} if sys.version_info >= (3, 14) else {}
+
 
 class _Option(msgspec.Struct, frozen=True, kw_only=True):
     """How an option is typed and explained; `flag` is None for a positional argument."""
@@ -174,6 +177,7 @@ def parse(verb: str, options: type[T], documentation: str | None, argv: list[str
         description=documentation,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        **_PLAIN,
     )
     parser.add_argument("--debug", action="store_true", help="show a traceback if it fails")
     taker = None

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from scripts.command.github import loggable
-from scripts.command.terminal import escape, is_terminal
+from scripts.command import terminal
+from scripts.command.terminal import styled
+from scripts.command.visible import one_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.status import Status
+    from rich.live import Live
+    from rich.spinner import Spinner
 
 
 class Step:
@@ -38,12 +39,9 @@ class Progress:
     """The progress of one call of a verb."""
 
     def __init__(self) -> None:
-        self._status: Status | None = None
-        self._console: Console | None = None
-        if is_terminal(sys.stderr):
-            from rich.console import Console
-
-            self._console = Console(stderr=True, highlight=False)
+        self._live: Live | None = None
+        self._spinner: Spinner | None = None
+        self._console = terminal.console(sys.stderr) if terminal.is_terminal(sys.stderr) else None
 
     @contextmanager
     def step(self, name: str, doing: str) -> Iterator[Step]:
@@ -55,9 +53,14 @@ class Progress:
         """
         step = Step(name, self)
         if self._console:
-            self._status = self._console.status("")
-            self._status.start()
+            from rich.spinner import Spinner
+
+            self._spinner = Spinner("dots", style="status.spinner")
             step.say(doing)
+            self._live = terminal.live(
+                self._console, self._spinner, per_second=12.5, transient=True
+            )
+            self._live.start()
         try:
             yield step
         except BaseException:
@@ -67,19 +70,20 @@ class Progress:
 
     def update(self, step: Step, text: str) -> None:
         """Replace a step's live line, or print one more line."""
-        if self._status:
-            self._status.update(f"[bold]{step.name:<8}[/] {escape(text)}")
+        if self._spinner:
+            self._spinner.update(text=styled((f"{step.name:<8}", "bold"), f" {one_line(text)}"))
         else:
             self.line(f"{step.name:<8} {text}")
 
     def _end(self, step: Step, mark: str, colour: str, outcome: str) -> None:
         took = f"{time.monotonic() - step.started:.1f} s"
-        if self._status:
-            self._status.stop()
-            self._status = None
+        if self._live:
+            self._live.stop()
+            self._live = self._spinner = None
         if self._console:
+            name = (f"{step.name:<8}", "bold")
             self._console.print(
-                f"[{colour}]{mark}[/] [bold]{step.name:<8}[/] {escape(outcome)} [dim]{took}[/]"
+                styled((mark, colour), " ", name, f" {one_line(outcome)} ", (took, "dim"))
             )
         elif outcome:
             self.line(f"{step.name:<8} {outcome} ({took})")
@@ -87,6 +91,6 @@ class Progress:
     def line(self, text: str) -> None:
         """Print one line for an event."""
         if self._console:
-            self._console.print(escape(text))
+            self._console.print(one_line(text))
         else:
-            print(loggable(text), file=sys.stderr, flush=True)
+            print(one_line(text), file=sys.stderr, flush=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from scripts.command import github
-from scripts.command.github import json_text, loggable
-from scripts.command.terminal import escape, is_terminal
+from scripts.command import github, terminal
+from scripts.command.github import json_text
+from scripts.command.visible import hanging, one_line
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 _WRAPPED = {"FOUND", "WHAT"}
 _STYLES = {"serving": "green", "candidate": "yellow", "wrong": "red", "skipped": "dim"}
 _GIVING_WAY = {"IMAGE", "LAST", "WHY", "MADE", "SINCE", "BY"}
+_OF_SEVERAL_LINES = {"TEXT"}
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows under column names, and lines that follow them."""
+    """Rows under column names, and lines that follow them. Their texts may be anybody's."""
 
     columns: list[str]
     rows: list[list[str]]
@@ -67,42 +68,51 @@ def show(result: Result, format_: str) -> int:
         )
     if result.code:
         errors = result.data.get("errors") or ["the command failed; the log shows why"]
-        github.annotate("ship", "\n".join(errors))
+        terminal.annotate("ship", "\n".join(errors))
     return result.code
 
 
 def _print(result: Result, format_: str) -> None:
     if format_ == "json":
         print(json_text(result.data, indent=2))
-    elif is_terminal(sys.stdout):
-        from rich.console import Console
-
-        console = Console(highlight=False)
+    elif terminal.is_terminal(sys.stdout):
+        console = terminal.console(sys.stdout)
         console.print(rich_table(result.table))
         for note in result.table.notes:
             # The terminal breaks lines itself: a command that is printed can be copied whole.
-            console.print(escape(note), soft_wrap=True)
+            console.print(hanging(note, 4), soft_wrap=True)
     else:
-        print(loggable(plain_table(result.table)))
+        print(plain_table(result.table))
 
 
 def plain_table(table: Table) -> str:
     """Return a table as aligned text."""
-    rows = [table.columns, *table.rows]
+    rows = [table.columns, *_cells(table)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, *table.notes])
+    return "\n".join([*lines, *(hanging(note, 4) for note in table.notes)])
+
+
+def _cells(table: Table) -> list[list[str]]:
+    """Return the rows as they may be shown: a cell is one line, unless its column is for text."""
+    return [
+        [
+            hanging(cell, 4) if column in _OF_SEVERAL_LINES else one_line(cell)
+            for column, cell in zip(table.columns, row, strict=True)
+        ]
+        for row in table.rows
+    ]
 
 
 def rich_table(table: Table) -> RichTable:
     """Return a table for a terminal."""
-    from rich.console import Console
     from rich.table import Table as RichTable
 
-    widths = _widths(table, Console().width)
+    rows = _cells(table)
+    widths = _widths([table.columns, *rows], terminal.console(sys.stdout).width)
     shown = RichTable(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
     for column, width in zip(table.columns, widths, strict=True):
         shown.add_column(
@@ -111,24 +121,23 @@ def rich_table(table: Table) -> RichTable:
             no_wrap=column not in _WRAPPED,
             max_width=width,
         )
-    for row in table.rows:
+    for row in rows:
         style = next((_STYLES[cell] for cell in row if cell in _STYLES), "")
-        shown.add_row(*(escape(cell) for cell in row), style=style)
+        shown.add_row(*row, style=style)
     return shown
 
 
-def _widths(table: Table, room: int) -> list[int | None]:
+def _widths(rows: list[list[str]], room: int) -> list[int | None]:
     """Return the largest width of each column; None for one that may be as wide as its contents.
 
     A name that is cut in two cannot be copied: on a narrow terminal only some columns give way.
     """
-    rows = [table.columns, *table.rows]
-    natural = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
-    giving = [i for i, column in enumerate(table.columns) if column in _GIVING_WAY]
+    natural = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    giving = [i for i, column in enumerate(rows[0]) if column in _GIVING_WAY]
     taken = sum(width for i, width in enumerate(natural) if i not in giving)
     left = room - taken - 2 * len(natural)
     widths: list[int | None] = [None] * len(natural)
-    # The narrowest first: what it does not need is left for the others.
+    # The narrowest first, so that the space it does not need is left for the others.
     for number, i in enumerate(sorted(giving, key=natural.__getitem__)):
         share = max(1, left // (len(giving) - number))
         widths[i] = min(natural[i], share)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentTypeError
 
+from scripts.command.visible import visible
 from scripts.config.pipelines import seconds
 from scripts.errors import UsageError
 
@@ -50,8 +51,8 @@ def hold_name(text: str) -> str:
 
 
 def reason(text: str) -> str:
-    """Return a reason: one printable line that the history has room for."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Return a reason: one visible line that the history has room for."""
+    line = " ".join(visible(text).split())
     if len(line) > _LONGEST_REASON:
         raise ArgumentTypeError(f"{len(line)} characters; at most {_LONGEST_REASON}")
     return line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,12 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 import requests
 
+from scripts.command import terminal
 from scripts.command.results import Table, plain_table, rich_table
+from scripts.command.terminal import styled
 from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.demo.load import Answer, Load, observed
@@ -24,6 +25,9 @@ from scripts.errors import UsageError
 from scripts.machine import scratch
 from scripts.machine.scratch import local_cloud_run
 from scripts.release import traffic
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _SETTLING_SECONDS = 0.1
 _STYLES = {"ship:": "bold red", "  |": "red", "  ->": "yellow"}
@@ -61,16 +65,14 @@ class Stage:
     def __init__(self, root: Path, folder: Path) -> None:
         self.clone = folder / "clone"
         self.state = folder / "cloud-run"
-        self.terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self.terminal = terminal.is_terminal(sys.stdout)
         self._root = root
         self._stack = ExitStack()
         self._load: Load | None = None
         self._console: Any = None
         self._changes: list[tuple[float, dict[str, int]]] = []
         if self.terminal:
-            from rich.console import Console
-
-            self._console = Console(highlight=False)
+            self._console = terminal.console(sys.stdout)
 
     def __enter__(self) -> Stage:
         self._clone()
@@ -182,7 +184,7 @@ class Stage:
             style = next((style for start, style in _STYLES.items() if line.startswith(start)), "")
             done = _DONE.fullmatch(line.rstrip())
             if self.terminal and done:
-                self._console.print(f"  [green]✓[/] {done[1]} [dim]{done[2]}[/]")
+                self._console.print(styled("  ", ("✓", "green"), f" {done[1]} ", (done[2], "dim")))
             else:
                 self._print(f"  {line.rstrip()}", style)
 
@@ -192,17 +194,15 @@ class Stage:
         if not self.terminal or self._load is None:
             yield
             return
-        from rich.live import Live
-
         load = self._load
 
         class Split:
-            def __rich__(self) -> str:
+            def __rich__(self) -> Text:
                 now = time.monotonic()
                 answers = load.answers(now - 1.0)
                 return bar(observed(answers), len(load.answers(started)))
 
-        with Live(Split(), console=self._console, refresh_per_second=8, transient=True):
+        with terminal.live(self._console, Split(), per_second=8, transient=True):
             yield
 
     def chapter(self, number: str, title: str) -> None:
@@ -224,7 +224,7 @@ class Stage:
 
     def _print(self, text: str, style: str = "") -> None:
         if self.terminal:
-            self._console.print(text, style=style or None, markup=False)
+            self._console.print(text, style=style or None)
         else:
             print(text, flush=True)
 
@@ -245,12 +245,12 @@ class Stage:
 _COLORS = ("blue", "magenta", "cyan", "yellow", "green")
 
 
-def bar(shares: dict[str, float], total: int, width: int = 50) -> str:
-    """Return a bar in rich's markup: each revision in a color that stays the same."""
-    parts = []
-    names = []
+def bar(shares: dict[str, float], total: int, width: int = 50) -> Text:
+    """Return a bar of the revisions that answer: each in a color that stays the same."""
+    parts: list[tuple[str, str]] = []
+    names: list[str | tuple[str, str]] = []
     for name in sorted(shares):
         color = _COLORS[sum(name.encode()) % len(_COLORS)]
-        parts.append(f"[{color}]{'█' * round(width * shares[name] / 100)}[/]")
-        names.append(f"[{color}]{name} {shares[name]:.0f} %[/]")
-    return f"  {''.join(parts)}\n  {'  '.join(names)}  [dim]{total} requests[/]"
+        parts.append(("█" * round(width * shares[name] / 100), color))
+        names += ["  ", (f"{name} {shares[name]:.0f} %", color)]
+    return styled("  ", *parts, "\n", *names, "  ", (f"{total} requests", "dim"))

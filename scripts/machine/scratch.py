@@ -159,6 +159,11 @@ class LocalCloudRun:
             evidence=log.read_text(errors="replace").splitlines()[-5:],
         )
 
+    @property
+    def secret(self) -> dict[str, str]:
+        """The header that its requests below `/_local/` need."""
+        return {"Shipway-Secret": (self.folder / "local-secret").read_text()}
+
     def wait(self) -> None:
         """Wait until it ends."""
         if self.process:

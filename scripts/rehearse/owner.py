@@ -10,18 +10,20 @@ import msgspec
 import requests
 
 from scripts.errors import Failed
+from scripts.machine.scratch import LocalCloudRun
 from scripts.setup.permissions import Account, Binding, Resource
 
 _OWNER = "user:owner@localhost"
 
 
 class Owner:
-    """The user with every permission at the local Cloud Run at `url`; `token` is its token."""
+    """The user with every permission at a local Cloud Run; `token` is its token."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, cloud_run: LocalCloudRun) -> None:
+        self.url = cloud_run.url
         self._http = requests.Session()
         self._http.trust_env = False
+        self._http.headers.update(cloud_run.secret)
         self.token = str(self.post("/_local/access-tokens", {"member": _OWNER})["access_token"])
         self._http.headers["Authorization"] = f"Bearer {self.token}"
 

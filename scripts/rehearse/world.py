@@ -65,8 +65,9 @@ class World:
             started = scratch.local_cloud_run(
                 self.folder / "cloud-run", runtime=runtime, iam="enforce"
             )
-            self.url = stack.enter_context(started).url
-            self.owner = stack.enter_context(Owner(self.url))
+            cloud_run = stack.enter_context(started)
+            self.url = cloud_run.url
+            self.owner = stack.enter_context(Owner(cloud_run))
             self._let_in()
             self._stack = stack.pop_all()
         return self

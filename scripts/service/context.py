@@ -98,6 +98,7 @@ class Context:
         wanted = self.pipeline.environment.confirm and asks
         if not wanted or not sys.stdin.isatty() or os.environ.get("CI"):
             return  # in CI no one answers, terminal or not
+        what = " ".join(what.split())  # a commit's subject forges no line below the question
         print(f"{what}\nGo ahead? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Refused("not confirmed: nothing changed", "--yes confirms in advance")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from tests.clients.test_gcloud import Gcloud
 from tests.conftest import LocalCloudRun
@@ -25,15 +24,14 @@ GLOBAL = ("--location", "global")
 class Setup(Gcloud):
     """gcloud and the project that it sets up."""
 
-    def __init__(self, url: str, folder: Path, *enabled: str) -> None:
+    def __init__(self, cloud_run: LocalCloudRun, folder: Path, *enabled: str) -> None:
         self.project = f"bare-{uuid.uuid4().hex[:8]}"
-        super().__init__(url, folder, self.project)
+        super().__init__(cloud_run.url, folder, self.project)
         for api in ("IAM", "ARTIFACTREGISTRY", "CLOUDBUILD"):
             override = f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}"
             self.environment[override] = self.environment["CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN"]
         body = {"projectId": self.project, "enabled": [f"{one}.googleapis.com" for one in enabled]}
-        made = requests.post(f"{url}/_local/projects", json=body, timeout=10)
-        self.number = made.json()["projectNumber"]
+        self.number = cloud_run.local("POST", "projects", body)["projectNumber"]
 
     def done(self, *arguments: str) -> str:
         ended = self.type(*arguments)
@@ -54,7 +52,7 @@ class Setup(Gcloud):
 
 
 def test_apis(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
-    gcloud = Setup(local_cloud_run.url, tmp_path / "gcloud")
+    gcloud = Setup(local_cloud_run, tmp_path / "gcloud")
     make = ("artifacts", "repositories", "create", "x", "--repository-format=docker", *LOCATION)
     said = gcloud.fails(*make)
     assert "Artifact Registry API has not been used in project" in said
@@ -72,7 +70,7 @@ def test_apis(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
 
 
 def test_repositories(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
-    gcloud = Setup(local_cloud_run.url, tmp_path / "gcloud", "artifactregistry", "iam")
+    gcloud = Setup(local_cloud_run, tmp_path / "gcloud", "artifactregistry", "iam")
     repositories = ("artifacts", "repositories")
     gcloud.done(
         *(*repositories, "create", "services", *LOCATION),
@@ -101,7 +99,7 @@ def test_repositories(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
 
 
 def test_federation(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
-    gcloud = Setup(local_cloud_run.url, tmp_path / "gcloud", "iam")
+    gcloud = Setup(local_cloud_run, tmp_path / "gcloud", "iam")
     pools = ("iam", "workload-identity-pools")
     gcloud.done(*pools, "create", "github", *GLOBAL, "--display-name", "GitHub")
     provider = ("acme-app", "--workload-identity-pool", "github", *GLOBAL)
@@ -138,7 +136,7 @@ def test_accounts_secrets_and_the_projects_policy(
     local_cloud_run: LocalCloudRun, tmp_path: Path
 ) -> None:
     apis = ("iam", "secretmanager", "cloudresourcemanager")
-    gcloud = Setup(local_cloud_run.url, tmp_path / "gcloud", *apis)
+    gcloud = Setup(local_cloud_run, tmp_path / "gcloud", *apis)
     runtime = gcloud.account("runtime")
     again = gcloud.fails("iam", "service-accounts", "create", "runtime")
     assert f"already exists within project projects/{gcloud.project}" in again
@@ -158,7 +156,7 @@ def test_accounts_secrets_and_the_projects_policy(
 
 
 def test_triggers(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
-    gcloud = Setup(local_cloud_run.url, tmp_path / "gcloud", "iam", "cloudbuild")
+    gcloud = Setup(local_cloud_run, tmp_path / "gcloud", "iam", "cloudbuild")
     account = gcloud.account("builder")
     triggers = ("builds", "triggers")
     region = ("--region", "us-central1")

@@ -27,7 +27,7 @@ SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[Owner]:
     cloud_run = LocalCloudRun(tmp_path / "state", "--iam", "enforce")
-    made = Owner(cloud_run.url)
+    made = Owner(cloud_run)
     made.trust_github()
     yield made
     made.http.close()

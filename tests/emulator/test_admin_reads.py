@@ -117,7 +117,8 @@ def test_errors_have_googles_shape(client):
     missing = client.http.get(f"{client.base}/services/missing")
     assert missing.status_code == 404
     assert missing.json()["error"]["status"] == "NOT_FOUND"
-    broken = client.http.post(f"{client.base}/services", data=b"{")
+    json = {"Content-Type": "application/json"}
+    broken = client.http.post(f"{client.base}/services", data=b"{", headers=json)
     assert broken.json()["error"]["status"] == "INVALID_ARGUMENT"
     unknown = client.http.get(f"{client.base}/services", params={"filter": "x"})
     assert unknown.status_code == 400

@@ -29,15 +29,15 @@ KNATIVE = f"apis/serving.knative.dev/v1/namespaces/{PROJECT}"
 
 
 @pytest.fixture(scope="module")
-def cloud_run_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloudRun]:
     made = LocalCloudRun(tmp_path_factory.mktemp("iam") / "state", "--iam", "enforce")
-    yield made.url
+    yield made
     made.stop()
 
 
 @pytest.fixture(scope="module")
-def owner(cloud_run_url: str) -> Iterator[Owner]:
-    made = Owner(cloud_run_url)
+def owner(enforcing: LocalCloudRun) -> Iterator[Owner]:
+    made = Owner(enforcing)
     yield made
     made.http.close()
 
@@ -342,7 +342,7 @@ def test_a_layer_is_not_mounted_from_a_repository_that_the_caller_may_not_read(
 
 def test_policies_and_tokens_survive_a_restart(tmp_path: Path) -> None:
     cloud_run = LocalCloudRun(tmp_path / "state", "--iam", "enforce")
-    owner = Owner(cloud_run.url)
+    owner = Owner(cloud_run)
     owner.trust_github()
     owner.grant(project(), "roles/run.viewer", f"serviceAccount:{DEPLOYER}")
     held = owner.token_of(f"serviceAccount:{DEPLOYER}")
@@ -385,21 +385,28 @@ def test_routes_ask_for_permissions_that_a_role_has(tmp_path: Path) -> None:
 def test_only_these_routes_need_no_permission(tmp_path: Path) -> None:
     asked = asked_by_routes(tmp_path / "state")
     free = {at: asks.on for at, asks in asked.items() if not asks.permission}
-    # Pages, tokens for something else, public keys, and what sets the local Cloud Run up.
+    # Pages, tokens for something else, and public keys.
     without_token = {path for (_, path), on in free.items() if on is On.NOTHING}
-    assert {path for path in without_token if not path.startswith("/_local/")} == {
+    assert without_token == {
         "/",
+        "/_github/.well-known/jwks",
+        "/_github/.well-known/openid-configuration",
+        "/_github/token",
         "/logs/{project}/{region}/{name}",
         "/oauth2/v3/certs",
         "/tokeninfo",
         "/v1/token",
         "/v2/token",
     }
+    with_secret = {path for (_, path), on in free.items() if on is On.THIS_MACHINE}
+    assert with_secret == {path for _, path in asked if path.startswith("/_local/")}
     with_token = {
         (method, path)
         for (method, path), on in free.items()
         # Testing permissions needs none; "*" answers that a method is not supported.
-        if on is not On.NOTHING and method != "*" and not path.endswith(":testIamPermissions")
+        if on not in (On.NOTHING, On.THIS_MACHINE)
+        and method != "*"
+        and not path.endswith(":testIamPermissions")
     }
     assert with_token == {
         ("GET", "/v2/"),

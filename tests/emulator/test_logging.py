@@ -184,7 +184,7 @@ def test_a_caller_that_disconnects_is_logged(cloud_run, image):
     url = cloud_run.ready(service("left", image))["status"]["url"]
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port)) as caller:
-        caller.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        caller.sendall(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert cloud_run.http.get(f"{url}/waiting").json() == {"waiting": True}
     mine = 'httpRequest.requestUrl:"/wait" -httpRequest.requestUrl:"/waiting"'
     (entry,) = eventually(lambda: found(cloud_run, "left", mine))

@@ -25,7 +25,7 @@ class Private:
     """A private service with a tag, and a caller who may invoke it."""
 
     def __init__(self, cloud_run: LocalCloudRun) -> None:
-        self.owner = Owner(cloud_run.url)
+        self.owner = Owner(cloud_run)
         self.client = CloudRun(cloud_run.url, PROJECT)
         self.client.http.headers.update(self.owner.http.headers)
         document = service(NAME, self.client.push(), f"{NAME}-1")

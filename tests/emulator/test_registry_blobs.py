@@ -139,7 +139,7 @@ def test_a_broken_upload_leaves_nothing(client: Client, root: Path) -> None:
     address = client.host.removeprefix("http://").split(":")
     with socket.create_connection((address[0], int(address[1]))) as connection:
         request = f"POST /v2/{client.name}/blobs/uploads/?digest={digest} HTTP/1.1\r\n"
-        connection.sendall(f"{request}Host: x\r\nContent-Length: 1000\r\n\r\n".encode())
+        connection.sendall(f"{request}Host: localhost\r\nContent-Length: 1000\r\n\r\n".encode())
         connection.sendall(b"x" * 500)
         until(lambda: len(files_below(root)) == 1)
     until(lambda: files_below(root) == [])
@@ -150,7 +150,7 @@ def test_a_broken_session_can_be_resumed(client: Client) -> None:
     location = start(client)
     address = client.host.removeprefix("http://").split(":")
     with socket.create_connection((address[0], int(address[1]))) as connection:
-        request = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+        request = f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
         connection.sendall(request.encode() + b"x" * 500)
     until(lambda: client("GET", location).headers["Range"] == "0-499")
     rest = client("PATCH", location, data=b"x" * 500, headers={"Content-Range": "500-999"})

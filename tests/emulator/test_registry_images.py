@@ -183,7 +183,7 @@ def test_a_kill_during_an_upload_leaves_nothing(fresh_cloud_run: LocalCloudRun) 
     root = fresh_cloud_run.state / "registry"
     address = urlsplit(fresh_cloud_run.url)
     with socket.create_connection((address.hostname, address.port)) as connection:
-        request = f"POST /v2/{NAME}/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\n"
+        request = f"POST /v2/{NAME}/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: localhost\r\n"
         connection.sendall(f"{request}Content-Length: {len(contents)}\r\n\r\n".encode())
         connection.sendall(contents[:15_000_000])
         until(lambda: any(f.stat().st_size > 4_000_000 for f in (root / "uploads").iterdir()))

@@ -30,16 +30,21 @@ ALL = [
 class Bare:
     """A project that was created, with some APIs enabled."""
 
-    def __init__(self, url: str, *enabled: str) -> None:
-        self.url = url
+    def __init__(self, cloud_run: LocalCloudRun, *enabled: str) -> None:
+        self.cloud_run = cloud_run
         self.id = f"bare-{uuid.uuid4().hex[:8]}"
-        made = self("POST", "/_local/projects", {"projectId": self.id, "enabled": [*enabled]})
+        made = cloud_run.local("POST", "projects", {"projectId": self.id, "enabled": [*enabled]})
         self.number = made["projectNumber"]
         self.base = f"/v1/projects/{self.id}"
         self.pools = f"{self.base}/locations/global/workloadIdentityPools"
 
+    @property
+    def url(self) -> str:
+        return self.cloud_run.url
+
     def ask(self, method: str, path: str, body: Any = None) -> requests.Response:
-        return requests.request(method, self.url + path, json=body, timeout=20)
+        headers = self.cloud_run.secret if path.startswith("/_local/") else {}
+        return requests.request(method, self.url + path, json=body, headers=headers, timeout=20)
 
     def __call__(self, method: str, path: str, body: Any = None) -> Document:
         answer = self.ask(method, path, body)
@@ -68,7 +73,7 @@ class Bare:
 
 @pytest.fixture
 def bare(local_cloud_run: LocalCloudRun) -> Bare:
-    return Bare(local_cloud_run.url, *ALL)
+    return Bare(local_cloud_run, *ALL)
 
 
 @pytest.fixture
@@ -77,13 +82,12 @@ def faulty(local_cloud_run: LocalCloudRun) -> Iterator[Any]:
     begun: list[str] = []
 
     def begin(name: str, **settings: Any) -> None:
-        body = {"name": name, **settings}
-        assert requests.post(f"{local_cloud_run.url}/_local/faults", json=body, timeout=9).ok
+        local_cloud_run.local("POST", "faults", {"name": name, **settings})
         begun.append(name)
 
     yield begin
     for name in begun:
-        assert requests.delete(f"{local_cloud_run.url}/_local/faults/{name}", timeout=9).ok
+        local_cloud_run.local("DELETE", f"faults/{name}")
 
 
 # Service Usage
@@ -92,7 +96,7 @@ def faulty(local_cloud_run: LocalCloudRun) -> Iterator[Any]:
 def test_the_error_of_a_disabled_api_has_the_link_to_enable_it(
     local_cloud_run: LocalCloudRun,
 ) -> None:
-    bare = Bare(local_cloud_run.url)
+    bare = Bare(local_cloud_run)
     for api, path in (
         ("run", f"{bare.base}/locations/us-central1/services"),
         ("run", f"/apis/serving.knative.dev/v1/namespaces/{bare.id}/services"),
@@ -114,13 +118,13 @@ def test_the_error_of_a_disabled_api_has_the_link_to_enable_it(
     assert (pushed.status_code, code_of(pushed)) == (403, "DENIED")
     assert "Artifact Registry API has not been used" in pushed.text
     # Another project than the one in the path may pay.
-    payer = Bare(bare.url, "cloudresourcemanager.googleapis.com")
+    payer = Bare(bare.cloud_run, "cloudresourcemanager.googleapis.com")
     headers = {"X-Goog-User-Project": payer.id}
     assert requests.get(bare.url + bare.base, headers=headers, timeout=9).ok
 
 
 def test_operations_enable_apis(local_cloud_run: LocalCloudRun) -> None:
-    bare = Bare(local_cloud_run.url)
+    bare = Bare(local_cloud_run)
     services = f"{bare.base}/services"
     run = f"{services}/run.googleapis.com"
     assert bare("GET", run)["state"] == "DISABLED"
@@ -403,7 +407,7 @@ def test_versions_are_disabled_and_destroyed(bare: Bare) -> None:
 
 
 def test_triggers(local_cloud_run: LocalCloudRun) -> None:
-    bare = Bare(local_cloud_run.url, "cloudbuild.googleapis.com")
+    bare = Bare(local_cloud_run, "cloudbuild.googleapis.com")
     triggers = f"{bare.base}/locations/us-central1/triggers"
     body = {
         "name": "deliver",
@@ -449,7 +453,7 @@ def test_an_organization_forbids_all_users(bare: Bare, faulty: Any) -> None:
 
 
 def test_no_billing_account(local_cloud_run: LocalCloudRun, faulty: Any) -> None:
-    bare = Bare(local_cloud_run.url)
+    bare = Bare(local_cloud_run)
     faulty("no-billing")
     error = bare.refused("POST", f"{bare.base}/services/run.googleapis.com:enable", {})
     assert error["status"] == "FAILED_PRECONDITION"
@@ -469,7 +473,7 @@ def test_the_faults_of_the_token_exchange_and_the_clock(bare: Bare, faulty: Any)
 
 
 def test_acknowledged_writes_survive_a_kill(fresh_cloud_run: LocalCloudRun) -> None:
-    bare = Bare(fresh_cloud_run.url, *ALL)
+    bare = Bare(fresh_cloud_run, *ALL)
     email = bare.account("deployer")
     bare.done("POST", f"{bare.pools}?workloadIdentityPoolId=github", {})
     where = f"{bare.base}/locations/us-central1/repositories"
@@ -477,7 +481,6 @@ def test_acknowledged_writes_survive_a_kill(fresh_cloud_run: LocalCloudRun) -> N
     bare("POST", f"{bare.base}/secrets?secretId=key", {"replication": {"automatic": {}}})
     fresh_cloud_run.stop(signal.SIGKILL)
     fresh_cloud_run.start()
-    bare.url = fresh_cloud_run.url
     assert bare("GET", f"/v1/{started['name']}")["done"] is True
     assert bare("GET", f"{bare.base}/serviceAccounts/{email}")
     assert bare("GET", f"{bare.pools}/github")["state"] == "ACTIVE"
@@ -491,9 +494,8 @@ def test_acknowledged_writes_survive_a_kill(fresh_cloud_run: LocalCloudRun) -> N
 def test_an_empty_project_under_enforced_iam(tmp_path: Path) -> None:
     """An account has to exist to be impersonated; GitHub's own issuer is the local one."""
     cloud_run = LocalCloudRun(tmp_path / "state", "--iam", "enforce")
-    made = {"projectId": PROJECT, "enabled": ALL}
-    assert requests.post(f"{cloud_run.url}/_local/projects", json=made, timeout=9).ok
-    owner = Owner(cloud_run.url)
+    cloud_run.local("POST", "projects", {"projectId": PROJECT, "enabled": ALL})
+    owner = Owner(cloud_run)
     owner.trust_github(oidc={"issuerUri": "https://token.actions.githubusercontent.com"})
 
     def exchange(**claims: str) -> requests.Response:

@@ -55,14 +55,12 @@ class Team:
         self.write("staging", STAGING, cloud_run, access)
         self.write("production", PRODUCTION, cloud_run, access, "after: staging")
         self.project.commit()
-        self.owner = Owner(cloud_run.url)
+        self.owner = Owner(cloud_run)
         self.owner.trust_github()
         self.owner.let_github_impersonate(ADMIN)
         for name in (OPS, STAGING, PRODUCTION):
-            self.owner.post(
-                f"{cloud_run.url}/_local/projects",
-                {"projectId": name, "owner": f"serviceAccount:{ADMIN}"},
-            )
+            body = {"projectId": name, "owner": f"serviceAccount:{ADMIN}"}
+            cloud_run.local("POST", "projects", body)
         self.admin = self.owner.credentials(folder / "admin.json", self.owner.job(), ADMIN)
         self.bin = folder / "bin"
         self.bin.mkdir()

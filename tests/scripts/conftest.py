@@ -40,16 +40,21 @@ def health():
     return settings["code"], body()
 
 
+def respond(path):
+    return health() if path == "/health" else (200, body())
+
+
 def answer(connection):
     with connection, connection.makefile("rb") as lines:
         while line := lines.readline():
             while lines.readline().strip():
                 pass
-            code, text = health() if line.startswith(b"GET /health ") else (200, body())
+            code, text = respond(line.split()[1].decode())
+            data = text.encode()
             connection.sendall((
                 f"HTTP/1.1 {code} Answer\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(text)}\r\n\r\n{text}"
-            ).encode())
+                f"Content-Length: {len(data)}\r\n\r\n"
+            ).encode() + data)
 
 
 server = socket.create_server(("0.0.0.0", int(os.environ["PORT"])), backlog=128)
@@ -226,6 +231,15 @@ def served(project: Project) -> Project:
     """Return a repository whose first commit is delivered."""
     project.done("deliver")
     return project
+
+
+@pytest.fixture
+def candidate(served: Project) -> Project:
+    """One revision serves, the next one is deployed without traffic."""
+    served.commit()
+    served.done("build")
+    served.done("deploy")
+    return served
 
 
 @pytest.fixture(scope="session")

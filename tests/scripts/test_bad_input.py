@@ -87,6 +87,22 @@ def test_a_refusal_and_a_failure_as_json(served: Project) -> None:
     assert any("field status is 'broken'" in line for line in found["evidence"])
 
 
+@pytest.mark.parametrize("words", [["deliver", "--dry-run"], ["build", "--dry-run"], ["plan"]])
+def test_a_commit_is_no_option_of_git(project: Project, words: list[str]) -> None:
+    """`git show --output=FILE` would write a file."""
+    before = sorted(project.folder.iterdir())
+    ended = project.ship(*words, "--commit=--output=stolen")
+    assert ended.returncode == 2
+    assert "--commit --output=stolen: no such commit here" in ended.stderr
+    assert sorted(project.folder.iterdir()) == before
+
+
+def test_a_result_stays_one_document_if_an_error_follows(project: Project, tmp_path: Path) -> None:
+    ended = project.ship("status", "--format=json", GITHUB_OUTPUT=str(tmp_path / "no" / "such"))
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["service"] == project.name
+
+
 def test_a_bad_duration(project: Project) -> None:
     ended = project.ship("deliver", "--bake", "soon")
     assert ended.returncode == 2
@@ -341,8 +357,9 @@ def test_a_holds_name_has_no_shell_syntax(project: Project, name: str) -> None:
 
 def test_a_reason_is_one_line_of_reasonable_length(served: Project) -> None:
     assert served.ship("hold", "--reason", "x" * 301).returncode == 2
-    served.done("hold", "--reason", "red \x1b[31m alert\nsecond line")
-    assert served.done("status")["regions"][0]["hold"]["why"] == "red [31m alert second line"
+    served.done("hold", "--reason", "red \x1b[31m alert\nsecond line 👩‍💻")
+    why = served.done("status")["regions"][0]["hold"]["why"]
+    assert why == r"red \x1b[31m alert second line 👩‍💻"
 
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a [x]\n" + "".join(

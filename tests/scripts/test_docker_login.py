@@ -122,7 +122,7 @@ def test_a_broken_docker_configuration(users: Path, text: str) -> None:
 def owner(tmp_path: Path) -> Iterator[Owner]:
     """Return the owner of a local Cloud Run that enforces IAM."""
     cloud_run = LocalCloudRun(tmp_path / "enforcing", "--iam", "enforce")
-    made = Owner(cloud_run.url)
+    made = Owner(cloud_run)
     yield made
     made.http.close()
     cloud_run.stop()

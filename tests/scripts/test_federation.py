@@ -32,8 +32,9 @@ DELIVER, DELIVER_TO = f"{FILES}/deliver.yml@{MAIN}", f"{FILES}/deliver-to.yml@{M
 class Door:
     """A local token service with the pool, its providers, and the accounts of two environments."""
 
-    def __init__(self, url: str) -> None:
-        self.owner = Owner(url)
+    def __init__(self, cloud_run: LocalCloudRun) -> None:
+        self.owner = Owner(cloud_run)
+        url = cloud_run.url
         self.plans = {e: planned(e, self.owner.issuer) for e in ("staging", "production")}
         self.provider = self.plans["staging"].provider
         base = f"{url}/v1/projects/{self.provider.project}/locations/global/workloadIdentityPools"
@@ -98,7 +99,7 @@ class Door:
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     cloud_run = LocalCloudRun(tmp_path_factory.mktemp("door") / "state", "--iam", "enforce")
-    made = Door(cloud_run.url)
+    made = Door(cloud_run)
     yield made
     made.owner.http.close()
     cloud_run.stop()

@@ -14,15 +14,6 @@ from tests.scripts.conftest import Project
 
 
 @pytest.fixture
-def candidate(served: Project) -> Project:
-    """Return a project where one revision serves, and the next one is deployed without traffic."""
-    served.commit()
-    served.done("build")
-    served.done("deploy")
-    return served
-
-
-@pytest.fixture
 def second(served: Project) -> Project:
     """Return a project with two delivered commits."""
     served.commit()

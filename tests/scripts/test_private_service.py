@@ -70,7 +70,7 @@ class Workflow:
         staging = STAGING.format(project=PROJECT, endpoint=cloud_run.url, account=RUNTIME)
         (self.project.pipeline / "staging.yaml").write_text(staging)
         self.project.commit()
-        self.owner = Owner(cloud_run.url)
+        self.owner = Owner(cloud_run)
         self.owner.trust_github()
         self.owner.let_github_impersonate(DEPLOYER)
         for resource, role in ROLES:

@@ -26,15 +26,6 @@ def part(exchange: Exchange) -> str:
     return exchange.path.partition("?")[0].rpartition("/")[2]
 
 
-@pytest.fixture
-def candidate(served: Project) -> Project:
-    """Return a project where one revision serves, and the next one is deployed without traffic."""
-    served.commit()
-    served.done("build")
-    served.done("deploy")
-    return served
-
-
 @pytest.mark.parametrize(
     "verb", [["promote"], ["promote", "--all"], ["rollback"], ["rollback", "--no-hold"]]
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.command import verbs
 from tests.conftest import ROOT
 
 # No pip settings of this machine: the tests need a machine without a network.
@@ -68,13 +69,7 @@ def test_help_is_enough_to_begin(unchanged: Path) -> None:
         assert word in ended.stdout
 
 
-VERBS = """
-    build deploy smoke rollout deliver promote rollback hold resume status history logs
-    demo trial rehearse up test check bootstrap doctor
-"""
-
-
-@pytest.mark.parametrize("verb", VERBS.split())
+@pytest.mark.parametrize("verb", [verb.name for verb in verbs.VERBS])
 def test_each_verb_has_help(unchanged: Path, verb: str) -> None:
     ended = ship(unchanged, verb, "--help", SHIPWAY_VENV=sys.prefix)
     assert ended.returncode == 0, ended.stderr
@@ -161,6 +156,43 @@ def test_the_version_and_help_for_a_verb(clone: Path) -> None:
     assert by_word.returncode == 0
     assert by_word.stdout == by_option.stdout
     assert "usage: ship deliver" in by_word.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "heavy"),
+    [
+        (["--help"], {"msgspec", "yaml", "requests", "argparse", "subprocess", "inspect"}),
+        (["--version"], {"msgspec", "yaml", "requests", "argparse", "subprocess", "inspect"}),
+        (["status"], {"rich", "google.auth", "difflib"}),
+    ],
+)
+def test_only_what_a_command_needs_is_imported(
+    clone: Path, words: list[str], heavy: set[str]
+) -> None:
+    """Start-up is a feature: each of these would take longer than all the rest."""
+    ended = ship(clone, *words, SHIPWAY_VENV=sys.prefix, PYTHONPROFILEIMPORTTIME="1")
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "scripts.command.verbs" in imported
+    assert not imported & heavy
+
+
+def test_the_reader_of_the_help_may_go_away() -> None:
+    """As `./ship --help | head -1` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        ended = subprocess.run(
+            [sys.executable, str(ROOT / "scripts"), "--help"], stdout=output,
+            stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_name_of_a_folder_is_only_text(clone: Path) -> None:
+    folder = clone.rename(clone.with_name("clone\x1b[2J\u202e"))
+    ended = ship(folder, "status", PYTHON=sys.executable)
+    assert "\x1b" not in ended.stderr
+    assert r"clone\x1b[2J\u202e" in ended.stderr
 
 
 def test_an_environment_whose_python_is_gone_is_made_again(clone: Path) -> None:

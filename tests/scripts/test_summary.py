@@ -244,11 +244,17 @@ def test_no_text_is_a_command_of_the_runner(text: str, made: str) -> None:
     [
         ("a", "b", "::error title=a::b"),
         ("a:b,c", "1:2,3", "::error title=a%3Ab%2Cc::1:2,3"),
-        ("50 %\n", "50 %\r\n::x", "::error title=50 %25%0A::50 %25%0D%0A::x"),
+        ("50 %\n", "50 %\r\n::x", "::error title=50 %25%0A::50 %25%0A::x"),
+        ("a\rb", "\x1b[2J\r", "::error title=a\\rb::\\x1b[2J\\r"),
     ],
 )
 def test_a_workflow_command_is_escaped_as_github_says(title: str, message: str, made: str) -> None:
     assert github.annotation(title, message) == made
+
+
+def test_a_joined_emoji_stays_one_and_a_control_is_shown() -> None:
+    assert html(markdown.plain("👩‍💻 \x1b[2J\u202e")) == "<p>👩‍💻 \\x1b[2J\\u202e</p>\n"
+    assert "\\x1b[2J" in html(markdown.block(["\x1b[2J"]))
 
 
 @pytest.mark.parametrize("lines", [["```"], ["`````", "```"], ["~~~", "    x"], ["a\rb```\n````"]])

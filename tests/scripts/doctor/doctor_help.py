@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from tests.conftest import LocalCloudRun
 from tests.scripts.bootstrap_help import ADMIN, NAME, OPS, STAGING, Team
 
@@ -34,10 +32,8 @@ class Patient(Team):
     def __init__(self, folder: Path, cloud_run: LocalCloudRun, access: str = "private") -> None:
         super().__init__(folder, cloud_run, access)
         self.write("bare", BARE, cloud_run, access)
-        self.owner.post(
-            f"{cloud_run.url}/_local/projects",
-            {"projectId": BARE, "owner": f"serviceAccount:{ADMIN}"},
-        )
+        cloud_run.local("POST", "projects", {"projectId": BARE, "owner": f"serviceAccount:{ADMIN}"})
+        self._local = cloud_run.local
         self.variables = self.set_up("staging")["variables"]
         self.http = self.owner_of_projects()
         self.url = cloud_run.url
@@ -109,12 +105,11 @@ class Patient(Team):
     @contextmanager
     def fault(self, name: str, **settings: Any) -> Iterator[None]:
         """Start a fault of the local Cloud Run, for the block."""
-        body = {"name": name, **settings}
-        assert requests.post(f"{self.url}/_local/faults", json=body, timeout=9).ok
+        self._local("POST", "faults", {"name": name, **settings})
         try:
             yield
         finally:
-            assert requests.delete(f"{self.url}/_local/faults/{name}", timeout=9).ok
+            self._local("DELETE", f"faults/{name}")
 
     def bootstrap_fixes_it(self) -> None:
         """Run bootstrap, as the fix says; then nothing is wrong."""
