@@ -68,9 +68,10 @@ def run(options: Options, call: Call) -> int:
 
 def _notes(context: Context, acted: Acted) -> list[str]:
     if acted.errors:
-        return [f"To go on: ./ship promote {context.where}"]
+        return [f"To continue: ./ship promote {context.where}"]
     if all(is_finished(move.after, move.after.candidate or "") for move in acted.moves):
-        return [f"done. To go back: ./ship rollback {context.where}"]
+        return [f"done. To roll back: ./ship rollback {context.where}"]
     return [
-        f"To go on: ./ship promote {context.where}. To go back: ./ship rollback {context.where}"
+        f"To continue: ./ship promote {context.where}."
+        f" To roll back: ./ship rollback {context.where}"
     ]

@@ -135,10 +135,10 @@ def _next_command(state: State) -> str:
     """Return the next command for a release manager."""
     if state.hold:
         return f"./ship resume {state.where}, once the cause of the hold is fixed"
-    back = f"; ./ship rollback {state.where} to go back" if previous(state) else ""
+    back = f"; ./ship rollback {state.where} to roll back" if previous(state) else ""
     candidate = state.candidate
     if candidate in state.ready and not is_finished(state, candidate):
-        return f"./ship promote {state.where} to go on{back}"
+        return f"./ship promote {state.where} to continue{back}"
     return f"./ship deliver {state.where} to release a commit{back}"
 
 

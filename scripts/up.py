@@ -44,8 +44,8 @@ class Options(options.Options, frozen=True, kw_only=True):
         option(
             "--allow-host",
             metavar="NAME",
-            help="a name of this machine that requests may be for, besides localhost and"
-            " 127.0.0.1; can be repeated",
+            help="another name of this machine that requests may use, in addition to localhost"
+            " and 127.0.0.1; may be repeated",
         ),
     ] = ()
 

@@ -132,7 +132,7 @@ def _serve(channel: socket.socket) -> str:
     """Fork for each command; return in the fork, with the program that it is to run."""
     for name in _LIBRARIES:
         importlib.import_module(name)
-    gc.freeze()  # else collecting garbage would copy all of it in each fork
+    gc.freeze()  # otherwise, garbage collection would copy all of it in each fork
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
     while True:

@@ -58,7 +58,9 @@ def run(options: Options, call: Call) -> int:
             return call.show(overtaken(context, commit, aside), options.format)
     notes = [f"{commit.short} {commit.subject}"]
     if not all(is_finished(move.after, deployed[0].revision) for move in done.moves):
-        notes.append(f"the environment's steps end here. To go on: ./ship promote {context.where}")
+        notes.append(
+            f"the environment's steps end here. To continue: ./ship promote {context.where}"
+        )
     result = report(context, done, notes)
     data = {
         "outcome": "delivered",

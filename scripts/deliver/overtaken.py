@@ -60,7 +60,7 @@ def overtaken(context: Context, commit: Commit, aside: StepsAside) -> Result:
     to = f" --to {own}" if own in aside.state.ready else ""
     note = (
         f"{commit.short} steps aside: {newer[:7]} is newer and {doing} in {context.pipeline.env}."
-        f" To go back on purpose: ./ship rollback {context.where}{to}"
+        f" To roll back on purpose: ./ship rollback {context.where}{to}"
     )
     states = [(region, state) for region in context.regions if (state := region.read())]
     moves = [Move(region=region.region, before=state, after=state) for region, state in states]

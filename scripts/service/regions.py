@@ -140,7 +140,7 @@ def unchanged(
         moved_back: whether the release had traffic that was moved back.
     """
     if all(state.shares == {revision: 100} for state in states.values()):
-        live = f"{revision} still serves: there is no other revision to go back to"
+        live = f"{revision} still serves: there is no other revision to roll back to"
     elif moved_back:
         live = f"traffic was moved back: {serving(states)}"
     else:

@@ -100,7 +100,7 @@ def _onto(root: Path, head: Commit, asked: str | None, progress: Progress) -> Co
     if found in (None, head.sha):
         found = git.parent(root, head.sha)
     if found is None:
-        progress.line(f"note: no commit before {head.short} is known: it is tried alone")
+        progress.line(f"note: no commit before {head.short} is known, so it is tried alone")
         return None
     return git.commit(root, found)
 

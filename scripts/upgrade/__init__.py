@@ -94,7 +94,7 @@ def _versions(fork: Fork, notes: list[str], code: int = 0, **data: str) -> Resul
 def _news(fork: Fork, new: str) -> Result:
     """Return the changes in a newer version."""
     changes = fork.changes(new)
-    notes = ["", *changes.splitlines(), "", "To take it: ./ship upgrade"]
+    notes = ["", *changes.splitlines(), "", "To upgrade: ./ship upgrade"]
     return _versions(fork, notes, _DIFFERENCES, changes=changes)
 
 
@@ -195,7 +195,7 @@ def _message(fork: Fork, new: str, made: Plan, conflicts: dict[str, int]) -> str
     if conflicts:
         lines += ["", "Conflicts are marked in these files:", *(f"- {path}" for path in conflicts)]
     if made.notes:
-        lines += ["", "To look at:", *(f"- {note}" for note in made.notes)]
+        lines += ["", "To review:", *(f"- {note}" for note in made.notes)]
     return "\n".join(lines).strip() + "\n"
 
 
@@ -223,8 +223,8 @@ def _result(
         *(f"note: {note}" for note in made.notes),
         *(f"  | {line}" for line in problem),
         *errors,
-        f"The branch {branch} has the new version. To look at it: git switch {branch}",
-        f"What it brings, and what you must do: {changelog.PATH}",
+        f"The branch {branch} has the new version. To review it: git switch {branch}",
+        f"Its changes, and what you must do: {changelog.PATH}",
     ]
     data = {
         "from": fork.version, "version": new, "branch": branch, "conflicts": [*conflicts],

@@ -212,4 +212,7 @@ class Repository:
         """
         done = self._run("update-ref", f"refs/heads/{name}", commit, _NONE)
         if done.returncode:
-            raise Refused(f"the branch {name} exists by now: nothing was changed", "run it again")
+            raise Refused(
+                f"the branch {name} was created in the meantime: nothing was changed",
+                "run it again",
+            )

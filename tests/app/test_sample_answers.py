@@ -78,7 +78,7 @@ def test_the_page_names_the_revision_without_script(start: Start, metadata: Meta
 
 
 def test_the_page_is_one_response_that_its_policy_allows(start: Start) -> None:
-    """During a rollout the next request may reach another revision: nothing may come from there."""
+    """During a rollout, the next request may reach another revision, so the page loads nothing."""
     response = requests.get(f"{start().url}/", timeout=10)
     policy = response.headers["Content-Security-Policy"]
     assert "unsafe" not in policy

@@ -129,7 +129,7 @@ def test_a_missing_permission_is_named_and_its_role_suffices(
         assert message(user.request(method, f"{owner.url}/{path}", json={})) == refusal
     owner.grant(project(), f"roles/{role}", USER)
     allowed = user.request(method, f"{owner.url}/{path}", json={})
-    # What an empty request meets once it is allowed; a service needs leave to run as its account.
+    # The status of an empty request once it is allowed; a service needs permission for its account.
     outcome = {
         "run.services.create": 403, "run.services.update": 403, "run.services.delete": 404,
         "run.revisions.delete": 400, "run.services.setIamPolicy": 400,

@@ -517,7 +517,7 @@ def test_an_empty_project_under_enforced_iam(tmp_path: Path) -> None:
     owner.post(f"{cloud_run.url}/v1/projects/{PROJECT}/serviceAccounts", {"accountId": "deployer"})
     owner.let_github_impersonate(DEPLOYER)
     assert requests.post(act, json={"scope": ["x"]}, headers=headers, timeout=9).ok
-    # The account of a token, for everyone who has it.
+    # The account of a token, for everyone who has the token.
     info = f"{cloud_run.url}/tokeninfo"
     told = requests.post(info, data={"access_token": owner.token_of("user:a@b.example")}, timeout=9)
     assert told.json()["email"] == "user:a@b.example".partition(":")[2]

@@ -16,7 +16,7 @@ import requests
 from tests import warm
 from tests.conftest import ROOT, LocalCloudRun
 
-# Bare sockets: http.server takes longer to import than all the rest of it to start.
+# Plain sockets: the import of http.server would take longer than the rest of the start.
 SERVER = r"""
 import json, os, signal, socket, sys, threading
 

@@ -25,7 +25,7 @@ def project(tmp_path: Path) -> Path:
 
 
 WRONG = [
-    # file, what it says, what it says instead, the error
+    # file, text, replacement, the error
     ("local", "steps: [10, 50, 100]", "stepz: [10]", "local.yaml:12: rollout.stepz: unknown key;"
      " did you mean 'steps'?"),
     ("local", "50, 100]", "50, 1000]", "local.yaml:12: rollout.steps[2]: expected a whole number"

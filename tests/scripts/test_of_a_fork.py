@@ -145,7 +145,7 @@ def test_in_shipways_own_repository_all_tests_run(template: Folder) -> None:
 
 
 def test_a_forks_own_workflow_keeps_the_rules(fork: Folder) -> None:
-    """The real run of `./ship test`: of a fork with an action of its own, and one without a pin."""
+    """The real run of `./ship test`, in a fork with its own action and an action without a pin."""
     (fork.path / "app/Dockerfile").write_text("FROM python\n")  # hadolint would find something
     for name in ("deliver.yml", "rollback.yml"):
         (fork.path / ".github/workflows" / name).unlink()
@@ -295,7 +295,7 @@ def test_without_a_token_the_weekly_workflow_opens_one_issue(
     title = f"Shipway {NEXT} is out"
     assert asked.startswith(f'issue list --state all --search in:title "{title}" ')
     assert made == f"issue create --title {title} --body-file -"
-    assert "To take it: ./ship upgrade" in weekly.issues.read_text()
+    assert "To upgrade: ./ship upgrade" in weekly.issues.read_text()
     assert BRANCH not in weekly.origin.git("branch")
     weekly.run("Open an issue")
     assert len(weekly.called.read_text().splitlines()) == 1, "a week later it is not opened again"

@@ -43,7 +43,7 @@ def test_an_older_commit_steps_aside(two: Two, how: list[str]) -> None:
     assert ended.returncode == 0, ended.stderr
     assert (
         f"{two.older[:7]} steps aside: {two.newer[:7]} is newer and serves 100 % in local."
-        f" To go back on purpose: ./ship rollback {project.name}"
+        f" To roll back on purpose: ./ship rollback {project.name}"
     ) in ended.stdout
     assert version(project) == before
     assert not has_image(project, two.older)
@@ -64,7 +64,7 @@ def test_a_workflow_gets_the_outcome(two: Two) -> None:
 
 
 def test_the_printed_command_goes_back_on_purpose(two: Two) -> None:
-    """The command that it prints goes to that commit, where it has a revision."""
+    """The printed command names that commit's revision, if it has one."""
     project = two.project
     first = project.git("rev-parse", "HEAD~2")
     said = project.ship("deliver", "--commit", first).stdout

@@ -114,7 +114,7 @@ def test_a_difference_is_named_by_its_path(
     inside[path[-1]] = value
     found = differences(FILES, runs)
     assert expected in [(one.path, one.runs, one.files) for one in found]
-    assert "hunter2" not in repr(found)  # I9: what git does not hold may be a secret
+    assert "hunter2" not in repr(found)  # I9: a value that is not in git may be a secret
 
 
 def test_a_missing_service_would_be_created(project: Project) -> None:

@@ -51,7 +51,7 @@ overlay:
       spec:
         serviceAccountName: {account}
 """
-# What each part of `deliver` takes, and no more: (on what, the role).
+# The roles for each part of `deliver`, and no others: (resource, role).
 ROLES = [
     (project(), "roles/run.developer"),
     (project(), "roles/run.invoker"),
@@ -200,7 +200,7 @@ def test_a_github_variable_that_is_empty(workflow: Workflow, verb: str) -> None:
 
 
 def test_a_token_that_a_service_echoes_is_in_no_outcome() -> None:
-    """I9: evidence is what a service answers, and a service may answer with its headers."""
+    """I9: the evidence is a service's response, which may contain the request's headers."""
 
     class Echo(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -120,7 +120,7 @@ def test_promote_prints_both_regions_and_the_one_behind_catches_up(candidate: Pr
     assert ended.returncode == 1, ended.stderr
     assert "nothing changed" not in ended.stdout + ended.stderr
     assert "FAILED in europe-west1: gave up after 8 attempts" in ended.stdout
-    assert f"To go on: ./ship promote {candidate.name}" in ended.stdout
+    assert f"To continue: ./ship promote {candidate.name}" in ended.stdout
     candidate.done("promote")
     assert shares(candidate) == [{old: 90, new: 10}] * 2
     candidate.done("promote", "--all")

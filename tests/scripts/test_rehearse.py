@@ -62,7 +62,7 @@ TEST = "def test_it():\n    assert True\n"
 
 
 class Fork:
-    """A fork with a small service of its own, and the real workflows."""
+    """A fork with its own small service, and the real workflows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

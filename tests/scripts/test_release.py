@@ -153,7 +153,7 @@ def test_a_share_is_never_taken_away_by_a_step() -> None:
 
 
 def test_a_revision_of_shipway_is_known_good_only_after_its_checks() -> None:
-    """I4: a first revision serves before its checks; failing them, it is nothing to go back to."""
+    """I4: a first revision serves before its checks; if they fail, no rollback goes to it."""
     now = served(("app-2", 50), ("app-9", 50))
     change = changes.step(now, "app-9", 100, ACTOR, verb="rollout")
     assert change.known_good == ["app-9", "app-2"], "others' revision has served well"
@@ -223,7 +223,7 @@ def test_a_displaced_release_neither_gets_traffic_nor_moves_it_back() -> None:
 
 
 def test_a_displaced_release_that_fails_gives_up_its_own_share_only() -> None:
-    """I5: what the newer release has stays."""
+    """I5: the newer release keeps its share."""
     now = served(("app-2", 70), ("app-8", 20), ("app-9", 10), candidate="app-9")
     change = changes.withdraw(now, "app-8", "app-2", ACTOR)
     assert change.targets

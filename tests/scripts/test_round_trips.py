@@ -11,7 +11,7 @@ from scripts.config.pipelines import ENDPOINT_VARIABLE
 from tests.relay import Exchange, Relay
 from tests.scripts.conftest import Project
 
-DELAY = 0.2  # seconds: what was written is in force by the time the answer is back
+DELAY = 0.2  # seconds: a write is in force by the time of its response
 
 
 def shape(project: Project, relay: Relay) -> list[str]:

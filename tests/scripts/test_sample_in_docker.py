@@ -190,13 +190,13 @@ def test_it_holds_only_files_that_run(delivered: Delivered) -> None:
 
 
 def test_what_runs_is_compiled_and_python_takes_it(delivered: Delivered) -> None:
-    """Times are made equal when the image is built: a compiled file must not go by them."""
+    """The image's build makes all times equal, so a compiled file must not depend on them."""
     look = (
         "import flask, gunicorn, sys; from pathlib import Path;"
         "print([open(m.__cached__, 'rb').read(8)[4] for m in (flask, gunicorn)])"
     )
     assert delivered.within("python", "-c", look) == "[3, 3]"
-    # And what it loads of Python's own library, whose compiled files the official image leaves out.
+    # And the modules of Python's own library, whose compiled files the official image leaves out.
     look = (
         "import gunicorn.app.wsgiapp, gunicorn.glogging, gunicorn.workers.gthread, os, sys, web;"
         "made = {m.__spec__.cached for m in sys.modules.values() if m.__spec__} - {None};"

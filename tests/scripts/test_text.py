@@ -102,7 +102,7 @@ class Screen:
         self._read = b""
 
     def until(self, word: bytes | None = None) -> None:
-        """Read until a word is shown, or else to the end."""
+        """Read until a word is shown, or to the end."""
         while word is None or word not in self._read:
             if not select.select([self._master], [], [], 60)[0]:
                 self.process.kill()

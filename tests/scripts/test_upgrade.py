@@ -245,7 +245,7 @@ def test_the_next_upgrade_continues_from_the_record(copy: Fork) -> None:
 def test_a_copy_with_another_first_commit_is_found_by_its_version(
     tmp_path: Path, copy: Fork
 ) -> None:
-    """A fork of the version that knew no upgrade: without the folder that says who owns what."""
+    """A fork of the version without `upgrade`, which has no list of owners."""
     shutil.rmtree(copy.folder / "scripts/template")
     copy.write(**{"pyproject.toml": '[project]\nname = "shipway"\nversion = "1.0.0"\n'})
     shutil.rmtree(copy.folder / ".git")
@@ -425,7 +425,7 @@ def test_a_work_tree_that_was_killed_while_it_was_made_is_no_obstacle(fork: Fork
 def test_a_branch_that_was_made_in_the_meantime_stays(fork: Fork, tmp_path: Path) -> None:
     repository = upgrade_repository.Repository(fork.folder, tmp_path)
     fork.git("branch", BRANCH, "HEAD~1")
-    with pytest.raises(Refused, match=f"the branch {BRANCH} exists by now"):
+    with pytest.raises(Refused, match=f"the branch {BRANCH} was created in the meantime"):
         repository.make_branch(BRANCH, repository.head)
     assert fork.git("rev-parse", BRANCH) == fork.git("rev-parse", "HEAD~1")
 

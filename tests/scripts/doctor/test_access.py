@@ -182,7 +182,7 @@ def test_a_delivery_uses_no_other_permission(
 
 
 def test_production_needs_to_read_staging(patient: Patient) -> None:
-    """Its deployer reads there whether a digest has served."""
+    """Its deployer checks in staging whether a digest has served."""
     deployer = patient.set_up("production")["variables"]["DEPLOYER"]
     patient.owner.provider = patient.variables["WORKLOAD_IDENTITY_PROVIDER"]
     job = patient.owner.job(environment="production")
