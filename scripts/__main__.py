@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     """
     _open_closed_streams()
     terminal.guard()
-    # SIGTERM acts like Ctrl-C: it deletes scratch folders and leaves traffic unchanged.
+    # SIGTERM acts like Ctrl-C: it deletes scratch folders, and the current traffic stays in force.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     if argv[:1] == ["help"]:
@@ -154,10 +154,11 @@ def overview() -> str:
     lines += [
         "",
         "./ship help VERB lists a verb's options; ./ship --version prints the version.",
-        "--env is local by default; demo, trial, rehearse, up, test, check and upgrade have none.",
+        "--env is local by default, but production for init, and bootstrap always needs it; demo,",
+        "  trial, rehearse, up, test, check and upgrade do not have it.",
         "Exit codes: 0 done; 1 failed, the traffic is unchanged; 2 bad usage or configuration,",
         "  nothing was sent; 3 refused, nothing changed; 4 differences found (plan, upgrade",
-        "  --check); 130 interrupted, the traffic is unchanged",
+        "  --check); 130 interrupted, the current traffic stays in force",
     ]
     return "\n".join(lines)
 

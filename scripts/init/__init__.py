@@ -53,11 +53,19 @@ class Options(options.Options, frozen=True, kw_only=True):
     ] = ()
     environments: Annotated[
         str | None,
-        option("--environments", metavar="A,B", help="in the order in which a commit passes them"),
+        option(
+            "--environments",
+            metavar="A,B",
+            help="the environments, in the order in which a commit passes them",
+        ),
     ] = None
     region: Annotated[
         str | None,
-        option("--region", metavar="R[,R]", help="in the order in which they get a release"),
+        option(
+            "--region",
+            metavar="R[,R]",
+            help="the regions, in the order of their releases",
+        ),
     ] = None
     registry: Annotated[
         str | None,
