@@ -67,7 +67,7 @@ def security(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed beside other tools in the same run."""
+    """Compare speed with other tools in the same run."""
     _install(session)
     session.run("python", "-m", "tests.bench", *session.posargs)
 

@@ -1,4 +1,4 @@
-"""gunicorn on Cloud Run. Each setting says why it is there.
+"""gunicorn on Cloud Run. A comment gives the reason for each setting.
 
 Google's advice: https://cloud.google.com/run/docs/tips/python#optimize_gunicorn
 The container contract: https://cloud.google.com/run/docs/container-contract
@@ -17,7 +17,7 @@ logs.configure()
 
 
 class JsonLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
-    """Sends gunicorn's messages to the root logger, without what they quote of a request."""
+    """Sends gunicorn's messages to the root logger, without quoted parts of a request."""
 
     def setup(self, cfg: Config) -> None:
         """Set the log level from `cfg`, then drop gunicorn's plain-text handlers."""

@@ -27,7 +27,7 @@ def at(seconds: float) -> str:
 
 
 def moment(text: str) -> datetime:
-    """Return the time that an RFC 3339 text means; raises ValueError, also without a zone."""
+    """Parse an RFC 3339 text, which must have a zone; raises ValueError."""
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
         raise ValueError("a time without a time zone")

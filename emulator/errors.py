@@ -91,7 +91,7 @@ class NotAllowed(Exception):
     """A request to a service that its caller may not send.
 
     Attributes:
-        bad_token: Whether its token is no valid ID token for the service; otherwise the caller
+        bad_token: Whether its token is not a valid ID token for the service; otherwise the caller
             lacks the permission.
     """
 

@@ -1,4 +1,4 @@
-"""Files that a crash leaves as they were before or as they are after."""
+"""Atomic writes of files: a crash leaves the old or the new contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hashes: what stands for a text or for contents."""
+"""Hashes of texts and contents."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Long-running operations of every API but Cloud Run's.
 
-The work is finished before the first answer, which says that it is not: a client has to wait for
+The work is finished before the first answer, which reports it as running: a client has to wait for
 the operation, as at Google's. Source: https://google.aip.dev/151.
 """
 

@@ -1,4 +1,4 @@
-"""Pages for people: a list of services, and the log of a revision."""
+"""Pages for a browser: a list of services, and the log of a revision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emulator.routes import Route
 from emulator.run import conditions
 from emulator.run.resources import Resources
 
-# People look for the last lines of a log.
+# Users look for the last lines of a log.
 _LINES = 1000
 
 

@@ -1,4 +1,4 @@
-"""What a request asks of its caller: a permission, on what, and checks of the body.
+"""The requirements of a request: a permission, the resource it is on, and checks of the body.
 
 Sources: the "IAM permissions" of each method in Google's references, such as
 https://cloud.google.com/run/docs/reference/iam/permissions and
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class On(Enum):
-    """What a permission is needed on."""
+    """The resource that a permission is needed on."""
 
     PROJECT = auto()
     SERVICE = auto()
@@ -35,7 +35,7 @@ class On(Enum):
 
 
 class Checks(Enum):
-    """What the guard checks in a request's body, once the caller has the permission."""
+    """The checks of a request's body, once the caller has the permission."""
 
     POLICY = auto()
     """A new policy: its members exist, and the resource takes its roles."""
@@ -70,11 +70,11 @@ _APIS = {
 
 
 class Asks(NamedTuple):
-    """What a route asks of its caller.
+    """The requirements of a route.
 
     Attributes:
-        permission: The permission; "" where every caller may send the request.
-        on: What the permission is needed on.
+        permission: The permission; "" if every caller may send the request.
+        on: The resource that the permission is needed on.
         resource: The resource's name in a refusal. `{NAME}` stands for a part of the path.
         checks: The check of the body, if it needs one.
     """

@@ -1,4 +1,4 @@
-"""IAM policies on their way in: what every API checks before it stores one.
+"""The check of a new IAM policy that every API makes before it stores one.
 
 Source: https://cloud.google.com/iam/docs/reference/rest/v1/Policy.
 """

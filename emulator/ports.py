@@ -66,7 +66,7 @@ class Ports:
 
 
 def is_free(port: int) -> bool:
-    """Whether a process can listen on `port` now, on every address."""
+    """Return whether a process can listen on `port` now, on every address."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

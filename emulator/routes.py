@@ -1,6 +1,6 @@
-"""A request that an API answers and, beside it, the permission that it asks for.
+"""The routes of the APIs, each with the permission that it requires.
 
-Each room's `urls` lists its routes. `emulator.identity.guard` checks what they ask for before their
+Each room's `urls` lists its routes. `emulator.identity.guard` checks the permissions before the
 handlers run.
 """
 
@@ -20,7 +20,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Route:
-    """A request that is answered: method (`*` for the rest), path, and what its caller needs."""
+    """A route: method (`*` for the rest), path, handler, and the permission that it requires."""
 
     method: str
     path: str
@@ -61,12 +61,12 @@ def _checked(handler: Handler) -> Handler:
 
 
 def asked(request: web.Request) -> Asks | None:
-    """Return what the route of a request asks for; None for a path that is not served."""
+    """Return the requirements of a request's route; None for a path that is not served."""
     return request.app[_ASKED].get(request.match_info.route)
 
 
 def every(application: web.Application) -> dict[web.AbstractRoute, Asks]:
-    """Return what each route of an application asks for."""
+    """Return the requirements of each route of an application."""
     return application[_ASKED]
 
 

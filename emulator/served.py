@@ -15,7 +15,7 @@ class Served(msgspec.Struct, array_like=True, gc=False):
     Attributes:
         received: When it came, in seconds since the epoch.
         seconds: How long it took until the answer was complete.
-        request_size: Bytes of the body; None where the request does not say.
+        request_size: Bytes of the body; None if the request does not say.
         response_size: Bytes of the answer, with its headers.
     """
 

@@ -1,4 +1,4 @@
-"""What requests and answers of several APIs have in common: JSON bodies and pages."""
+"""JSON bodies and pages, as several APIs read and write them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Until the handlers are set, Ctrl-C just ends the program: there is nothing to tidy up yet.
+# Until the handlers are set, Ctrl-C just ends the program: nothing needs cleanup yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 HOME = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HOME)
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     """
     _open_closed_streams()
     terminal.guard()
-    # SIGTERM is handled as Ctrl-C: scratch folders are deleted, and the traffic stays as it is.
+    # SIGTERM acts like Ctrl-C: it deletes scratch folders, and the current traffic stays in force.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     if argv[:1] == ["help"]:
@@ -110,7 +110,7 @@ def _fail(error: ShipError, call: Call, rest: list[str]) -> int:
 
 
 def _wants_json(rest: list[str]) -> bool:
-    """Whether the output is read by a program. The options may be wrong, so they are not parsed."""
+    """Return whether a program reads the output. Does not parse the options, which may be wrong."""
     return "--format=json" in rest or ("--format", "json") in pairwise(rest)
 
 
@@ -154,16 +154,17 @@ def overview() -> str:
     lines += [
         "",
         "./ship help VERB lists a verb's options; ./ship --version prints the version.",
-        "--env is local by default; demo, trial, rehearse, up, test, check and upgrade have none.",
+        "--env is local by default, but production for init, and bootstrap always needs it; demo,",
+        "  trial, rehearse, up, test, check and upgrade do not have it.",
         "Exit codes: 0 done; 1 failed, the traffic is unchanged; 2 bad usage or configuration,",
         "  nothing was sent; 3 refused, nothing changed; 4 differences found (plan, upgrade",
-        "  --check); 130 interrupted, the traffic stays as it is",
+        "  --check); 130 interrupted, the current traffic stays in force",
     ]
     return "\n".join(lines)
 
 
 def _first_line(verb: str) -> str:
-    """Return the first line of a verb's docstring. The file is not run: that would take long."""
+    """Return the first line of a verb's docstring, without an import, which would be slow."""
     file = HOME / "scripts" / f"{verb}.py"
     if not file.is_file():
         file = HOME / "scripts" / verb / "__init__.py"

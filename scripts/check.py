@@ -1,8 +1,8 @@
 """Check pipelines/, and style and types of Shipway's files, as CI does.
 
-In a fork, style and types are checked only where Shipway's files are not those of the version in
-.shipway.toml. To run other sessions of noxfile.py, name them. They run in ship's own environment:
-none is made for them.
+In a fork, style and types are checked only if Shipway's files differ from the version in
+.shipway.toml. To run other sessions of noxfile.py, name them. They run in ship's own virtual
+environment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def run(options: Options, call: Call) -> int:
             return 0
         sessions = ("lint", "types")
     command = [sys.executable, "-m", "nox", "--no-venv", "--sessions", *sessions]
-    # What a session starts by name is found in the same environment.
+    # Sessions find their programs in the same environment.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return subprocess.run(
         command, cwd=HOME, env={**os.environ, "PATH": path}, check=False

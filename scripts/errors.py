@@ -36,7 +36,7 @@ class ShipError(Exception):
 
 
 class Failed(ShipError):
-    """The command failed, and the service serves what it served before."""
+    """The command failed; traffic is unchanged."""
 
 
 class UsageError(ShipError):
@@ -47,7 +47,7 @@ class UsageError(ShipError):
 
 
 class Refused(ShipError):
-    """Refused because of a hold, a lost race or a missing approval: nothing changed."""
+    """Refused because of a hold, a conflict or a missing approval: nothing changed."""
 
     kind = "refused"
     exit_code = 3

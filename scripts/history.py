@@ -88,7 +88,7 @@ def _last(event: dict[str, Any] | None) -> str:
 
 
 def changes(context: Context, limit: int) -> Result:
-    """List the changes in the service's own memory, newest first."""
+    """List the changes that are stored on the service, newest first."""
     found: list[tuple[str, Event]] = []
     for region in context.regions:
         log = region.state().log

@@ -1,7 +1,7 @@
 """Show how the files differ from the live service; change nothing.
 
-Compares labels, annotations and the template, by path. Traffic is left out: releases decide it.
-Reads the files on disk; with --commit, a commit's files, and compares its image, too.
+Compares labels, annotations and the template, by path, but not traffic, which releases decide.
+Reads the files on disk. With --commit, reads the commit's files and compares its image as well.
 Exit code 0: no difference. 4: differences found.
 """
 
@@ -53,7 +53,7 @@ def _files(options: Options, call: Call) -> Iterator[tuple[Context, Commit | Non
 def _differences(
     context: Context, region: CloudRun, commit: Commit | None
 ) -> list[Difference] | None:
-    """Compare the files with the live service; None where it does not exist."""
+    """Compare the files with the live service; None if it does not exist."""
     runs = region.service()
     if runs is None:
         return None

@@ -1,7 +1,7 @@
 """Give the candidate its next share of the traffic.
 
-The share is the environment's next step, a percentage (--to 35), or everything (--all). The
-revision is smoke-checked first. No one watches it afterwards: keep an eye on it yourself.
+The share is the environment's next step, a percentage (--to 35), or all traffic (--all). The
+revision is smoke-checked first, but not afterwards: watch it yourself.
 """
 
 from __future__ import annotations
@@ -68,9 +68,10 @@ def run(options: Options, call: Call) -> int:
 
 def _notes(context: Context, acted: Acted) -> list[str]:
     if acted.errors:
-        return [f"To go on: ./ship promote {context.where}"]
+        return [f"To continue: ./ship promote {context.where}"]
     if all(is_finished(move.after, move.after.candidate or "") for move in acted.moves):
-        return [f"done. To go back: ./ship rollback {context.where}"]
+        return [f"done. To roll back: ./ship rollback {context.where}"]
     return [
-        f"To go on: ./ship promote {context.where}. To go back: ./ship rollback {context.where}"
+        f"To continue: ./ship promote {context.where}."
+        f" To roll back: ./ship rollback {context.where}"
     ]

@@ -1,7 +1,7 @@
-"""Take all traffic back to the last known good revision, and put the service on hold.
+"""Move all traffic to the last known good revision, and put the service on hold.
 
-Finds the revision by itself, or takes --to. One write, no build, no image pull. Traffic cannot
-increase again until someone types `resume`.
+--to chooses another revision. One write, no build, no image pull. Traffic cannot increase again
+until someone releases the hold with `resume`.
 """
 
 from __future__ import annotations

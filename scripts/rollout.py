@@ -1,7 +1,7 @@
 """Shift traffic to the candidate, step by step, and watch each step.
 
-During each step and after it, the revision is smoke-checked again at its own URL. A failure takes
-its traffic away in one write. The answers that users get are not measured yet.
+During each step and after it, the revision is smoke-checked again at its own URL. If a check fails,
+one write moves its traffic back. Users' requests are not measured yet.
 """
 
 from __future__ import annotations

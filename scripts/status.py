@@ -1,4 +1,4 @@
-"""Show which revisions are live, with commit and image, any hold, and what to type next.
+"""Show which revisions are live, with commit and image, any hold, and the next command.
 
 --watch keeps it up to date until Ctrl-C.
 """
@@ -132,13 +132,13 @@ def _since(state: State, name: str, revision: Object) -> str:
 
 
 def _next_command(state: State) -> str:
-    """Return what a release manager would type next."""
+    """Return the next command for a release manager."""
     if state.hold:
         return f"./ship resume {state.where}, once the cause of the hold is fixed"
-    back = f"; ./ship rollback {state.where} to go back" if previous(state) else ""
+    back = f"; ./ship rollback {state.where} to roll back" if previous(state) else ""
     candidate = state.candidate
     if candidate in state.ready and not is_finished(state, candidate):
-        return f"./ship promote {state.where} to go on{back}"
+        return f"./ship promote {state.where} to continue{back}"
     return f"./ship deliver {state.where} to release a commit{back}"
 
 

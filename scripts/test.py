@@ -1,8 +1,8 @@
-"""Run the tests that matter here: all of them, or in a fork those of the fork.
+"""Run the whole test suite, or in a fork the tests of the fork.
 
-In a fork these are tests/app and the rules of its workflows. Shipway's own suite runs as well where
-Shipway's files are not those of the version in .shipway.toml, and always in Shipway's own
-repository. Other arguments go to pytest; if they name files or folders, exactly those run.
+In a fork, these are tests/app and the rules of its workflows. Shipway's own suite runs as well if
+Shipway's files differ from the version in .shipway.toml, and always in Shipway's own repository.
+Other arguments go to pytest. If they name files or folders, only those run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _is_path(argument: str) -> bool:
 
 
 def _choose() -> tuple[list[str], str]:
-    """Return what pytest runs (nothing: the whole suite), and why."""
+    """Return the tests to run (none: the whole suite), and the reason."""
     recorded = record.read(HOME)
     if recorded is None:
         return [], f"the whole suite: without {record.FILE} this is Shipway's own repository"

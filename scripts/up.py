@@ -1,4 +1,4 @@
-"""Serve the local Cloud Run in the foreground, until Ctrl-C.
+"""Run the local Cloud Run in the foreground, until Ctrl-C.
 
 The first line on standard output is the base URL of its API.
 """
@@ -18,7 +18,7 @@ from scripts.command.options import option
 
 class Options(options.Options, frozen=True, kw_only=True):
     port: Annotated[
-        int, option("--port", help="its port; 0 picks a free one (default: %(default)s)")
+        int, option("--port", help="the port; 0 picks a free one (default: %(default)s)")
     ] = 8787
     state: Annotated[
         Path | None,
@@ -58,8 +58,8 @@ class Options(options.Options, frozen=True, kw_only=True):
         option(
             "--allow-host",
             metavar="NAME",
-            help="a name of this machine that requests may be for, besides localhost and"
-            " 127.0.0.1; can be repeated",
+            help="another name of this machine that requests may use, in addition to localhost"
+            " and 127.0.0.1; may be repeated",
         ),
     ] = ()
 
@@ -72,6 +72,6 @@ def run(options: Options, call: Call) -> int:
     command += ["--max-image-bytes", str(options.max_image_bytes)]
     command += ["--max-image-files", str(options.max_image_files)]
     command += [f"--allow-host={name}" for name in options.allow_host]
-    # The emulator is a program of its own, reached over HTTP only, as Cloud Run is.
+    # The emulator is a separate program, reached only over HTTP, like Cloud Run.
     os.chdir(HOME)
     os.execv(sys.executable, [sys.executable, *command])

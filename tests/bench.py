@@ -1,7 +1,7 @@
-"""How fast Shipway is, measured side by side with others in one run (`nox -s bench`).
+"""Measure Shipway's speed side by side with other tools in one run (`nox -s bench`).
 
-Figures are ratios or limits, each printed with what it was measured with; nothing here is a test.
-What is not installed (gcloud, wrk, docker, docker-registry) is said and left out.
+Figures are ratios or limits, each printed with its conditions; nothing here is a test.
+A part whose program (gcloud, wrk, docker, docker-registry) is missing is reported and skipped.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Bench:
         self.ship("deliver")
 
     def commit(self) -> str:
-        """One more commit that changes only code."""
+        """Make a commit that changes only code."""
         with (self.clone / "app/web/pages.py").open("a") as page:
             page.write(f"# {time.time()}\n")
         identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
@@ -76,24 +76,24 @@ class Bench:
         self._gcloud.run(*arguments)
 
     def service(self) -> Any:
-        """The service as the API answers it."""
+        """Return the service as the API answers it."""
         return requests.get(self.url + SERVICE, timeout=10).json()
 
 
 def seconds(action: Callable[[], None]) -> float:
-    """How long an action takes."""
+    """Return how long an action takes."""
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
 
 
 def say(what: str, figure: str, limit: str, ok: bool) -> None:
-    """One line of the report."""
+    """Print one line of the report."""
     print(f"{'ok  ' if ok else 'OVER'}  {what:<58} {figure:<34} {limit}", flush=True)
 
 
 def against_gcloud(bench: Bench, rounds: int = 7) -> None:
-    """status and rollback beside gcloud's describe and update-traffic, in turns."""
+    """Compare status and rollback with gcloud's describe and update-traffic, in turns."""
     if not shutil.which("gcloud"):
         print("left out: gcloud is not installed")
         return
@@ -125,14 +125,14 @@ def against_gcloud(bench: Bench, rounds: int = 7) -> None:
 
 
 def far_away(bench: Bench, folder: Path) -> None:
-    """rollback beside gcloud's update-traffic, where every answer takes longer."""
+    """Compare rollback with gcloud's update-traffic, where every answer takes longer."""
     serving = _serving(bench)
     others = {t["revisionName"] for t in bench.service()["status"]["traffic"]} - {serving}
     bench_latency.measure(bench.url, folder, (serving, others.pop()), bench.ship, seconds, say)
 
 
 def router(bench: Bench) -> None:
-    """Requests a second through the router, and what it adds to one."""
+    """Measure requests per second through the router, and the time that it adds to one."""
     if not shutil.which("wrk"):
         print("left out: wrk is not installed")
         return
@@ -161,13 +161,13 @@ def _wrk(url: str, connections: int, duration: int) -> str:
 
 
 def _median(output: str) -> float:
-    """wrk's median latency in milliseconds."""
+    """Return wrk's median latency in milliseconds."""
     value, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", output).groups()
     return float(value) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
 
 
 def _instance(bench: Bench) -> str:
-    """The address of the instance that serves: the port that its own log names."""
+    """Return the address of the instance that serves: the port that its own log names."""
     body = {
         "resourceNames": ["projects/shipway-local"],
         "filter": f'resource.labels.revision_name="{_serving(bench)}" AND NOT logName:requests',
@@ -186,7 +186,7 @@ def _serving(bench: Bench) -> str:
 
 
 def delivery(bench: Bench, rounds: int = 3) -> None:
-    """From `ship deliver` to 100 % when only code changed, without bake time."""
+    """Measure from `ship deliver` to 100 % when only code changed, without bake time."""
     took = []
     for _ in range(rounds):
         bench.commit()
@@ -206,7 +206,7 @@ http: {{addr: "127.0.0.1:{port}"}}
 
 
 def layer_push(bench: Bench, folder: Path, rounds: int = 5) -> None:
-    """Pushing a layer, as clients do it, beside Debian's docker-registry, in turns."""
+    """Compare a layer's push, as clients do it, with Debian's docker-registry, in turns."""
     if not shutil.which("docker-registry"):
         print("left out: docker-registry is not installed")
         return
@@ -224,7 +224,7 @@ def layer_push(bench: Bench, folder: Path, rounds: int = 5) -> None:
         _until_answers(f"http://127.0.0.1:{port}/v2/")
         mine, debian = [], []
         for number in range(rounds):
-            layer = layers[number % 2][number:]  # never one that is there already
+            layer = layers[number % 2][number:]  # never one that the registry already has
             digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
             mine.append(seconds(lambda: _push(bench.url, layer, digest)))  # noqa: B023 - called now
             debian.append(
@@ -251,7 +251,7 @@ def _until_answers(url: str) -> None:
 
 
 def _push(registry: str, layer: bytes, digest: str) -> None:
-    """POST, PATCH with the whole layer, PUT with its digest: what docker and skopeo send."""
+    """Send POST, PATCH with the whole layer, PUT with its digest, as docker and skopeo do."""
     with requests.Session() as session:
         opened = session.post(f"{registry}/v2/bench/layers/app/blobs/uploads/", timeout=60)
         where = urljoin(registry, opened.headers["Location"])

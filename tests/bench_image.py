@@ -1,4 +1,4 @@
-"""The sample's image beside that of the usual tutorial, for tests/bench.py: same app, same engine.
+"""Compare the sample's image with that of a usual tutorial, for tests/bench.py, on one engine.
 
 The tutorial is what a search finds: FROM python:3.13-slim, pip install -r, COPY . ., python app.py
 with Flask's own server, built with --no-cache.
@@ -114,7 +114,7 @@ def _compare(say: Say, what: str, pair: list[float], unit: str, scale: float, li
 
 
 def _in_turns(action: Callable[[str], float], images: list[str], rounds: int) -> list[float]:
-    """The median of each image, measured in turns."""
+    """Return the median of each image, measured in turns."""
     taken: list[list[float]] = [[], []]
     for _ in range(rounds):
         for values, image in zip(taken, images, strict=True):
@@ -167,7 +167,7 @@ class Both:
         self.meter.close()
 
     def change(self) -> None:
-        """The same change of the code in both."""
+        """Make the same change of the code in both."""
         self._number += 1
         for folder in (self._clone / "app", self._tutorial):
             with (folder / "web/pages.py").open("a") as page:
@@ -180,16 +180,16 @@ class Both:
         self.theirs = f"{self._host}/shipway-local/services/tutorial:v{self._number}"
 
     def build_ours(self) -> None:
-        """Build and push the newest commit, as a person or a workflow does."""
+        """Build and push the newest commit, as a user or a workflow does."""
         self._ship("build", "--builder", "docker", endpoint=self.meter.url)
 
     def build_tutorial(self) -> None:
-        """Build and push as the tutorials for Arm laptops say."""
+        """Build and push as the tutorials for Arm laptops do."""
         _docker("buildx", "build", "--no-cache", "--platform", "linux/amd64", "--provenance=false",
                 "--push", "--tag", self.theirs, str(self._tutorial))  # fmt: skip
 
     def forget(self) -> None:
-        """Remove from the engine what was built here: images, and their layers in its cache."""
+        """Remove the images that were built here, and their layers in the engine's cache."""
         named = _docker(
             "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"{self._host}/*/*/*"
         )
@@ -205,19 +205,19 @@ class Both:
         return re.findall(r"^ID:\s+(\S+)", _docker("buildx", "du", "--verbose"), re.MULTILINE)
 
     def size(self, image: str) -> float:
-        """The bytes of the image's layers, as they are stored and pulled."""
+        """Return the bytes of the image's layers, as stored and pulled."""
         name, _, tag = image.partition("/")[2].rpartition(":")
         url = f"{self._cloud_run.url}/v2/{name}/manifests/{tag}"
         manifest: Any = requests.get(url, headers={"Accept": ", ".join(KINDS)}, timeout=10).json()
         return float(sum(layer["size"] for layer in manifest["layers"]))
 
     def start(self, image: str) -> float:
-        """From the start of a container to its first 200, in seconds."""
+        """Return the time from the start of a container to its first 200, in seconds."""
         with self._container(image) as answers:
             return answers()
 
     def rate(self, image: str) -> float:
-        """Requests a second."""
+        """Return requests per second."""
         with self._container(image) as answers:
             answers()
             url = f"http://127.0.0.1:{self._port}/version"
@@ -229,7 +229,7 @@ class Both:
 
     @contextlib.contextmanager
     def _container(self, image: str) -> Iterator[Callable[[], float]]:
-        """A container that was not started yet; what is yielded starts it."""
+        """Create a container; yield a function that starts it."""
         made = _docker("create", "--publish=127.0.0.1::8080", "--env=PORT=8080", *LIMITS, image)
         try:
             yield functools.partial(self._started, made)

@@ -22,7 +22,7 @@ def measure(
     say: Callable[[str, str, str, bool], None],
     rounds: int = 7,
 ) -> None:
-    """`ship rollback` beside `gcloud run services update-traffic`, in turns.
+    """Compare `ship rollback` with `gcloud run services update-traffic`, in turns.
 
     Args:
         server: the local Cloud Run's base URL.

@@ -1,4 +1,4 @@
-"""How much slower a long history and many services make the local Cloud Run, for tests/bench.py."""
+"""Measure the local Cloud Run with a long history and many services, for tests/bench.py."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _actions(clone: Path, small: str) -> dict[str, Callable[[str, int], None]]:
 
 
 def _memory(pid: int) -> float | None:
-    """Megabytes of a process in memory, where the system says so in Linux's way."""
+    """Return the megabytes of a process in memory, where the system reports them as Linux does."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:

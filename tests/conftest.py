@@ -27,19 +27,19 @@ SAMPLE = ROOT / "app"
 _PAGE = SAMPLE / "web/templates/index.html"
 needs_sample = pytest.mark.skipif(
     not _PAGE.is_file() or "answering now" not in _PAGE.read_text(),
-    reason="left out: app/ is a service of its own, no longer the sample",
+    reason="left out: app/ is no longer the sample",
 )
 
 
 def share_packed(folder: Path) -> None:
-    """Let a copy of this project use what was packed here: else pip runs again for it."""
+    """Let a copy of this project use the packed layers of this one, which saves a run of pip."""
     (cache := ROOT / ".shipway/cache").mkdir(parents=True, exist_ok=True)
     (folder / ".shipway").mkdir(exist_ok=True)
     (folder / ".shipway/cache").symlink_to(cache)
 
 
 class LocalCloudRun:
-    """A local Cloud Run in a process of its own, on a free port, with its state in `state`.
+    """A local Cloud Run in its own process, on a free port, with its state in `state`.
 
     `arguments` are more command-line arguments.
     """
@@ -83,14 +83,14 @@ class LocalCloudRun:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """Three workers for two cores: while one waits for a deadline, another works."""
+    """Use three workers for two cores: while one waits for a deadline, another works."""
     cores = yield
     return cores + max(1, cores // 2)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What uses Docker's engine takes turns: there is one, and one test empties its cache.
+    """Run tests of Docker's engine one at a time: there is one, and one test empties its cache.
 
     A group runs on one worker, so groups begin first: else the others would wait for it in the end.
     """
@@ -103,7 +103,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
-    """What every local Cloud Run that a worker's tests start is asked, and what it answers."""
+    """Record the requests and answers of every local Cloud Run that a worker's tests start."""
     file = tmp_path_factory.mktemp("recorded") / "exchanges.jsonl"
     os.environ[VARIABLE] = str(file)
     watch = Watch(file)
@@ -122,7 +122,7 @@ def discovery(recorded: Watch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def local_cloud_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloudRun]:
-    """One local Cloud Run for all tests of a worker: use a service name of your own."""
+    """Yield one local Cloud Run for all tests of a worker: use a service name of your own."""
     state = tmp_path_factory.mktemp("cloud-run") / "state"
     cloud_run = LocalCloudRun(state, *FOR_GCLOUD, "--allow-host=europe-west1-run.googleapis.com")
     yield cloud_run
@@ -131,7 +131,7 @@ def local_cloud_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalC
 
 @pytest.fixture
 def fresh_cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
-    """A local Cloud Run for one test alone, to be killed, restarted or looked into."""
+    """Yield a local Cloud Run for one test alone, to kill, restart or inspect."""
     cloud_run = LocalCloudRun(tmp_path / "state")
     yield cloud_run
     cloud_run.stop()

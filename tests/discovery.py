@@ -1,7 +1,7 @@
-"""What the APIs are asked and what they answer, checked against Google's own discovery documents.
+"""Check the requests and responses of the APIs against Google's own discovery documents.
 
 google-api-python-client ships the documents. `emulator.recorder` writes requests and responses down
-while the tests run; here each is held against the method that its path and HTTP method name. The
+while the tests run. Here each is compared with the method that its path and HTTP method name. The
 requests of Shipway's own commands are checked (other clients answer for theirs), and all responses.
 """
 
@@ -55,7 +55,7 @@ class Method(NamedTuple):
     verb: str
     path: re.Pattern[str]
     literal: int
-    """How many characters of the path are not parameters: the more, the more special it is."""
+    """How many characters of the path are not parameters: the more, the more specific it is."""
     parameters: Object
     request: str | None
     response: str | None
@@ -100,7 +100,7 @@ def _methods() -> list[Method]:
 
 @functools.lru_cache(maxsize=4096)
 def methods(verb: str, path: str) -> tuple[Method, ...]:
-    """The methods that a request means: the most special one of each API that has any."""
+    """Return the methods that a request may call: the most specific one of each API."""
     found: dict[str, Method] = {}
     for method in _methods():
         if method.verb == verb and method.path.fullmatch(path):
@@ -111,7 +111,7 @@ def methods(verb: str, path: str) -> tuple[Method, ...]:
 
 
 def violations(record: Object) -> list[str]:
-    """What is wrong with one recorded exchange: a sentence each, none when all is right."""
+    """Return a sentence for each violation in one recorded exchange."""
     what = f"{record['method']} {record['path']} ({record['status']})"
     candidates = methods(record["method"], record["path"])
     if not candidates:
@@ -146,7 +146,7 @@ def _against(method: Method, record: Object) -> list[str]:
 
 
 def _error(record: Object) -> Iterator[str]:
-    """What is wrong with an error's body.
+    """Return the violations in an error's body.
 
     Source: https://cloud.google.com/apis/design/errors; for sts.v1, RFC 6749 section 5.2.
     """
@@ -174,7 +174,7 @@ def _error(record: Object) -> Iterator[str]:
 
 
 def _text(kind: Object, value: str, where: str) -> list[str]:
-    """A parameter's value: text on the wire, whatever its type."""
+    """Return a parameter's value as text on the wire."""
     if kind["type"] == "integer" and not re.fullmatch(r"-?\d+", value):
         return [f"{where} is {value!r}, no integer"]
     if kind["type"] == "boolean" and value not in ("true", "false"):
@@ -185,7 +185,7 @@ def _text(kind: Object, value: str, where: str) -> list[str]:
 
 
 def problems_of(api: str, schema: str, value: Any) -> list[str]:
-    """What of a document Google's schema does not allow, such as "Build" of "cloudbuild.v1"."""
+    """Return a document's violations of Google's schema, such as "Build" of "cloudbuild.v1"."""
     return _schema(api, schema, value, schema)
 
 
@@ -257,7 +257,7 @@ class Watch:
         self.exchanges = 0
 
     def news(self) -> list[str]:
-        """What is wrong with what was recorded since the last call."""
+        """Return the violations that were recorded since the last call."""
         if not self._file.exists() or self._file.stat().st_size == self._read:
             return []
         with self._file.open("rb") as file:
@@ -265,5 +265,5 @@ class Watch:
             lines = [line for line in file if line.endswith(b"\n")]
         self._read += sum(map(len, lines))
         self.exchanges += len(lines)
-        # The same mistake once, however often it was made.
+        # Report the same violation once.
         return list(dict.fromkeys(p for line in lines for p in violations(json.loads(line))))

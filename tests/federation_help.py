@@ -56,7 +56,7 @@ def pipeline(env: str, access: str = "public") -> Pipeline:
 
 
 def planned(env: str, issuer: str = permissions.ISSUER, access: str = "public") -> Federation:
-    """Return who may do what in one environment of the example."""
+    """Return the planned access of one environment of the example."""
     made = pipeline(env, access)
     after = made.environment.after
     earlier = [pipeline(after, access)] if after else []

@@ -1,4 +1,4 @@
-"""A long past for a service: revisions and services by the hundred, written into the state folder.
+"""A long history for a service: hundreds of revisions and services, written into the state folder.
 
 Made through the API, a thousand revisions would take minutes: each is started once.
 """

@@ -36,7 +36,7 @@ class Relay:
 
     Attributes:
         url: the base URL for clients.
-        exchanges: what went through, in the order of the answers.
+        exchanges: the exchanges, in the order of the answers.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Relay:
 
     @property
     def in_turn(self) -> int:
-        """The round trips of the longest chain in which each began after the one before ended."""
+        """Return the number of round trips in the longest chain without overlaps."""
         depths: list[tuple[float, int]] = []
         for one in sorted(self.exchanges, key=lambda exchange: exchange.began):
             before = [depth for ended, depth in depths if ended <= one.began]

@@ -1,4 +1,4 @@
-"""Write the parts of docs/security.md that permissions.py decides (`nox -s schema`)."""
+"""Write the parts of docs/security.md that follow from permissions.py (`nox -s schema`)."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ PAGE = ROOT / "docs" / "security.md"
 
 _STOPS = {
     "owner": "someone who took over the name of the owner or of the repository",
-    "repository": "every other repository, also forks",
+    "repository": "every other repository, including forks",
     "branch": "every other branch, tags, pull requests",
     "event": "events that a stranger causes on main: `pull_request_target`, comments, other runs",
-    "workflow": "runs of other workflow files, also if they call deliver-to.yml",
+    "workflow": "runs of other workflow files, even if they call deliver-to.yml",
     "job": "jobs in any other file that deliver.yml calls, here or in another repository",
 }
 
 
 def condition() -> str:
     """Return the table of the attribute condition, one row for each part."""
-    rows = ["| The token must say | It stops |", "| --- | --- |"]
+    rows = ["| The token must match | It stops |", "| --- | --- |"]
     for name, text in REPOSITORY.conditions().items():
-        # A list of files reads better without their common beginning.
+        # Shorten each file by the part that they have in common.
         shown = re.sub(r"assertion\.repository \+ '(/[^']*)'", r"'…\1'", text)
         rows.append(f"| `{shown}` | {_STOPS[name]} |")
     return "\n".join(rows)
 
 
 def identities() -> str:
-    """Return the table of who may do what, for a private service in production."""
+    """Return the table of identities and roles, for a private service in production."""
     plan = planned("production", access="private")
     known = {account.member: f"`{account.id}`" for account in plan.accounts}
     rows = ["| Who | Role | On | For |", "| --- | --- | --- | --- |"]

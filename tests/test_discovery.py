@@ -1,4 +1,4 @@
-"""What holds every exchange against Google's discovery documents catches what it should."""
+"""The check of every exchange against Google's discovery documents finds violations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_FOUND = {"error": {"code": 404, "status": "NOT_FOUND", "message": "no"}}
 
 
 def exchange(**changes: Any) -> dict[str, Any]:
-    """A right exchange of our own, but for `changes`."""
+    """Return a correct exchange with `changes`."""
     return {
         "method": "PUT",
         "path": f"{SERVICES}/app",

@@ -1,4 +1,4 @@
-"""Who owns which file, and which version this is."""
+"""The owners of files, and the version of this repository."""
 
 from __future__ import annotations
 

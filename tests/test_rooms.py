@@ -1,6 +1,6 @@
-"""The rooms of scripts/ and emulator/: who imports whom, read from the source.
+"""The rooms of scripts/ and emulator/, and their imports, read from the source.
 
-Imports inside functions and under TYPE_CHECKING count too: they couple two files all the same.
+Imports inside functions and under TYPE_CHECKING count too: they couple two files as well.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from scripts.command import verbs
 from tests.conftest import ROOT
 
-# What decides may compute, and nothing else: no files, network, processes, clock or chance.
+# Decisions are pure computation: no files, network, processes, clock or randomness.
 PURE = {
     "__future__", "collections", "copy", "dataclasses", "decimal", "enum", "functools", "itertools",
     "json", "math", "msgspec", "re", "typing",
@@ -83,7 +83,7 @@ def rooms(graph: Graph) -> Graph:
 
 
 def circle(graph: Graph) -> list[str]:
-    """Return one circle, its first member repeated at the end; [] where there is none."""
+    """Return one circle, its first member repeated at the end; [] if there is none."""
     done: set[str] = set()
 
     def visit(node: str, path: list[str]) -> list[str]:
@@ -120,7 +120,7 @@ def test_scripts_and_emulator_never_import_each_other(top: str, other: str) -> N
         assert not tops & {other, "app", "tests"}, module
 
 
-def test_what_decides_is_pure() -> None:
+def test_decisions_are_pure() -> None:
     """release/ imports config/, the errors, and nothing that reads or writes."""
     for module, path in FILES.items():
         if room(module) != "scripts.release":

@@ -1,4 +1,4 @@
-"""docs/security.md says what scripts/setup/permissions.py does."""
+"""docs/security.md matches scripts/setup/permissions.py."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Workflows, shell scripts and Dockerfiles: linters find nothing, and our own rules hold.
 
 Each check is also run on a file with the fault that it should find. A fork may use other actions,
-pinned by commit, and delete workflows; its own scripts and Dockerfiles are not looked at.
+pinned by commit, and delete workflows; its own scripts and Dockerfiles are not checked.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ jobs:
 """
 
 
-def test_each_tool_finds_what_it_is_there_for(tmp_path: Path) -> None:
+def test_each_tool_finds_its_kind_of_fault(tmp_path: Path) -> None:
     workflow = tmp_path / ".github" / "workflows" / "try.yml"
     workflow.parent.mkdir(parents=True)
     checks: dict[str, Any] = {
@@ -302,7 +302,7 @@ def test_the_condition_names_the_files_that_ask_for_an_identity() -> None:
 
 
 def test_only_the_build_asks_for_an_identity_without_an_environment() -> None:
-    """GitHub asks for the approval of an environment: a job that deploys must be in one."""
+    """GitHub asks for the approval of an environment: a job that deploys must have one."""
     without = []
     for file in WORKFLOWS:
         for id_, job in jobs_that_ask(yaml.safe_load(file.read_text())).items():

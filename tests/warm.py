@@ -1,6 +1,6 @@
-"""Starts Shipway's programs in a Python that has loaded other people's libraries before.
+"""Starts Shipway's programs in a Python that has already loaded the third-party libraries.
 
-Loading them takes most of the time of a command, and the tests type about two thousand commands.
+Loading them takes most of the time of a command, and the tests run about two thousand commands.
 So a process for each worker loads them once, and forks for each command. The fork runs the program
 as Python does, from its files, with the command's own arguments, folder, environment and streams.
 
@@ -115,7 +115,7 @@ def ship(
 
 
 def _server() -> socket.socket:
-    """The channel to this worker's server, which is started on the first call."""
+    """Return the channel to this worker's server, which the first call starts."""
     global _channel
     if _channel is None:
         _channel, theirs = socket.socketpair()
@@ -132,7 +132,7 @@ def _serve(channel: socket.socket) -> str:
     """Fork for each command; return in the fork, with the program that it is to run."""
     for name in _LIBRARIES:
         importlib.import_module(name)
-    gc.freeze()  # else collecting garbage would copy all of it in each fork
+    gc.freeze()  # otherwise, garbage collection would copy all of it in each fork
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
     while True:

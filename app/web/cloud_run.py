@@ -1,4 +1,4 @@
-"""What a container knows about itself, from its environment and Cloud Run's metadata server.
+"""The container's identity, from its environment and Cloud Run's metadata server.
 
 https://cloud.google.com/run/docs/container-contract#env-vars and #metadata-server
 """

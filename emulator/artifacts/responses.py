@@ -72,7 +72,7 @@ class Responses:
     def _started(self, at: Repository, document: Document | None) -> web.Response:
         parent = f"projects/{at.project}/locations/{at.location}/"
         kind = "google.protobuf.Empty" if document is None else f"{_V1}.Repository"
-        # The prefix tells these operations from Cloud Run's, which have the same path.
+        # The prefix distinguishes these operations from Cloud Run's, which have the same path.
         started = self._operations.start(parent, kind, document or {}, _METADATA, "ar-")
         return web.json_response(started)
 

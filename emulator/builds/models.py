@@ -18,7 +18,7 @@ _FIXED = {"createTime", "id", "resourceName"}
 
 
 class Triggers:
-    """The triggers of every project and region. A project goes by its ID or its number."""
+    """The triggers of every project and region. A project is named by its ID or its number."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""Which requests belong to Cloud Build.
+"""The routes of Cloud Build's triggers.
 
 Source: https://cloud.google.com/build/docs/iam-roles-permissions#permissions.
 """

@@ -53,7 +53,7 @@ class Faults:
         return [*self._active.values()]
 
     def is_active(self, name: str) -> bool:
-        """Whether a fault is active."""
+        """Return whether a fault is active."""
         return name in self._active
 
     def skew(self) -> float:

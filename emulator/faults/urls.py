@@ -1,4 +1,4 @@
-"""Which requests start and end faults."""
+"""The routes that start and end faults."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Access:
             ) from None
 
     def may(self, principal: Principal, permission: str, chain: Iterable[Document]) -> bool:
-        """Whether a policy of a resource or of its ancestors grants a permission.
+        """Return whether a policy of a resource or of its ancestors grants a permission.
 
         Args:
             principal: The caller.
@@ -82,7 +82,7 @@ class Access:
         return not self.enforced or policies.grants(chain, principal, permission)
 
     def may_on_image(self, principal: Principal, permission: str, image: str) -> bool:
-        """Whether a caller has a permission on the repository of `PROJECT/REPOSITORY/IMAGE`."""
+        """Return whether a caller has a permission on the repository of an image."""
         project, _, rest = image.partition("/")
         if project == _SAMPLES and permission == PULL:
             return True

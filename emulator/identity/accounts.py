@@ -91,7 +91,7 @@ class Accounts:
         del self._known[email]
 
     def exists(self, email: str) -> bool:
-        """Whether an account exists.
+        """Return whether an account exists.
 
         In a project that was created, an account has to be created, too, except the default one.
         Elsewhere every account exists.

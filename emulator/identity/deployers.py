@@ -1,4 +1,4 @@
-"""What a caller needs besides the permission to write a service.
+"""The checks of a caller who writes a service, after the permission to write it.
 
 Sources: https://cloud.google.com/run/docs/reference/iam/roles#additional-configuration and
 https://cloud.google.com/run/docs/securing/managing-access#invoker_check.
@@ -74,7 +74,7 @@ class Deployers:
         wanted: Document,
         current: Document,
     ) -> None:
-        """A caller who turns the check of a service's callers on or off may change its policy."""
+        """Check that a caller who turns the invoker check on or off may change the policy."""
         if is_open(wanted) == is_open(current):
             return
         if is_open(wanted) and self._faults.is_active(INVOKER):

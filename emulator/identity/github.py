@@ -31,7 +31,7 @@ _CLAIMS = (
 
 
 class Issuer:
-    """The issuer at `url`. A job is what may ask for tokens, with the claims that they carry."""
+    """The issuer at `url`. Jobs ask for tokens; each job has the claims that its tokens carry."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.url = f"{url}{PATH}"

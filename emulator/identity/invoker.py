@@ -69,7 +69,7 @@ class Invoker:
 
 
 def is_open(service: Document) -> bool:
-    """Whether a service, as stored or as sent, has the check turned off."""
+    """Return whether a service, as stored or as sent, has the check turned off."""
     metadata = service.get("metadata")
     annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
     return isinstance(annotations, dict) and annotations.get(_DISABLED) == "true"

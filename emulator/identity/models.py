@@ -1,4 +1,4 @@
-"""Everything about identity, put together."""
+"""Identity: callers, policies and tokens, in one object."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Identity:
         self.policies.forget(policies.repository(project, name))
 
     def may_read_secret(self, secret: str, email: str) -> bool:
-        """Whether a service account may read a secret, `projects/PROJECT/secrets/NAME`."""
+        """Return whether a service account may read a secret, `projects/PROJECT/secrets/NAME`."""
         _, project, _, name = secret.split("/")
         chain = self.access.of_secret(project, name)
         account = service_account(email)

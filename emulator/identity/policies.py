@@ -99,7 +99,7 @@ def secret(project_name: str, name: str) -> str:
 
 
 def grants(policies: Iterable[Document], principal: Principal, permission: str) -> bool:
-    """Whether one of the policies grants a principal a permission."""
+    """Return whether one of the policies grants a principal a permission."""
     return any(
         permission in ROLES.get(binding["role"], ())
         and any(principal.is_member(member) for member in binding.get("members", ()))

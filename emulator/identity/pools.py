@@ -36,7 +36,7 @@ class Pools:
         self._is_made = is_made
 
     def may_be_named(self, project: str, pool: str) -> bool:
-        """Whether a policy may name identities of a pool."""
+        """Return whether a policy may name identities of a pool."""
         found = self._store.read(_file(pool_name(project, pool))) if _ID.fullmatch(pool) else None
         return not self._is_made(project) or bool(found and found["state"] == _ACTIVE)
 
@@ -174,7 +174,7 @@ class Pools:
 
 
 def is_provider_name(name: str) -> bool:
-    """Whether a full name is a provider's; otherwise it is a pool's."""
+    """Return whether a full name is a provider's; otherwise it is a pool's."""
     return "/providers/" in name
 
 

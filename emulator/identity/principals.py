@@ -36,7 +36,7 @@ class Principal:
         return email if kind in ("user", "serviceAccount") else None
 
     def is_member(self, member: str) -> bool:
-        """Whether a policy's member stands for this principal.
+        """Return whether a policy's member stands for this principal.
 
         As Google documents, allAuthenticatedUsers does not include federated identities.
         """

@@ -1,4 +1,4 @@
-"""The predefined roles, with those of their permissions that requests here ask for.
+"""The predefined roles, with those of their permissions that the local APIs check.
 
 Source: https://cloud.google.com/iam/docs/roles-permissions (run, artifactregistry, iam, logging,
 resourcemanager, secretmanager). A role that is not listed grants nothing.

@@ -1,6 +1,6 @@
 """Rules for policies: members exist, the resource takes the roles, the domains are allowed.
 
-The messages are Google's, as users of gcloud and Terraform quote them. An organisation's policy is
+The messages are Google's, as users of gcloud and Terraform quote them. An organization's policy is
 one of `emulator.faults`.
 """
 

@@ -22,7 +22,7 @@ class Services(Protocol):
         """Return the IAM policy of a service; an empty one if none was set."""
 
     def project_id(self, name: str) -> str:
-        """Return the ID of a project that goes by its number, and any other name unchanged."""
+        """Return the ID of a project that is named by its number, and any other name unchanged."""
 
     def region_of(self, host: str, project: str) -> str:
         """Return the region of a request that was sent to `host`, and whose path names none."""

@@ -1,4 +1,4 @@
-"""Which requests belong to IAM, its token services, and the local issuer."""
+"""The routes of IAM, its token services, and the local issuer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def routes(identity: Identity, operations: Operations) -> list[Route]:
 
 
 def _tokens(answer: TokenResponses) -> list[Route]:
-    """The first four need no token: they return public keys, or check what they are sent."""
+    """Return the routes of tokens. The first four return public keys or check their input."""
     access = Asks("iam.serviceAccounts.getAccessToken", On.ACCOUNT)
     identity = Asks("iam.serviceAccounts.getOpenIdToken", On.ACCOUNT)
     return [
@@ -67,7 +67,7 @@ def _accounts(answer: Responses) -> list[Route]:
 
 
 def _federation(answer: Responses) -> list[Route]:
-    """Pools and providers: every permission is needed on the project."""
+    """Return the routes of pools and providers: every permission is needed on the project."""
     found: list[Route] = []
     for several, one, kind, list_all, create in (
         (_POOLS, _POOL, "Pools", answer.list_pools, answer.create_pool),
@@ -103,7 +103,7 @@ def _policies(answer: Responses) -> list[Route]:
 
 
 def _local(answer: LocalResponses) -> list[Route]:
-    """The local issuer, and tokens for the user of this local Cloud Run."""
+    """Return the routes of the local issuer, and of tokens for the user of this local Cloud Run."""
     return [
         Route("GET", f"{github.PATH}/.well-known/openid-configuration", answer.discovery, OPEN),
         Route("GET", f"{github.PATH}/.well-known/jwks", answer.jwks, OPEN),

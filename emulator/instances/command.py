@@ -28,7 +28,7 @@ _HOST_PATH = ("/usr/bin", "/bin")
 
 
 class NoCommand(Exception):
-    """The image and the manifest name no command that can run; the text says what is missing."""
+    """The image and the manifest name no command that can run; the text names the missing part."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def command(launch: Launch, image: Image, root: Path, python: Path) -> Command:
 
 
 def _argv(launch: Launch, settings: Mapping[str, list[str] | None]) -> list[str]:
-    """As in Kubernetes, `command` replaces Entrypoint and drops Cmd, and `args` replaces Cmd."""
+    """Return the words, as in Kubernetes: `command` replaces Entrypoint and Cmd, `args` Cmd."""
     if launch.command:
         argv = [*launch.command, *(launch.args or ())]
     elif launch.args:

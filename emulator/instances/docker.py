@@ -225,7 +225,7 @@ async def _end_leftovers(engine: Engine, state: str) -> None:
 
 
 def _out_of_memory(limit: int) -> str:
-    """Return Cloud Run's line. The kernel does not tell how much memory was asked for."""
+    """Return Cloud Run's line. The kernel does not report the requested memory."""
     mib = limit // 1024**2
     return (
         f"Memory limit of {mib} MiB exceeded with {mib} MiB used. Consider increasing the memory "

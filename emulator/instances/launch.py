@@ -1,4 +1,4 @@
-"""What an instance is started with, independent of the Admin API's format."""
+"""The settings to start an instance with, independent of the Admin API's format."""
 
 from __future__ import annotations
 

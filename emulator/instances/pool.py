@@ -20,7 +20,7 @@ from emulator.registry.images import ImageNotFound, WrongPlatform
 # Cloud Run sends SIGKILL 10 seconds after SIGTERM.
 # Source: https://cloud.google.com/run/docs/container-contract#instance-shutdown.
 GRACE = 10.0
-# Seconds until an instance stops that no URL reaches: soon, but a rollback finds it warm.
+# Seconds until an instance stops that no URL reaches: short, but a rollback finds it warm.
 _UNREACHABLE = 60.0
 _LOOK_AGAIN = 0.05
 
@@ -97,7 +97,7 @@ class Instances:
             log.system("ERROR", probes.liveness_failure(launch, probe))
             await instance.stop(0.0)
             if (pool := self._pools.get(launch.revision)) and pool.serving:
-                with contextlib.suppress(StartFailed):  # the revision's log says why
+                with contextlib.suppress(StartFailed):  # the revision's log has the reason
                     await pool.warm()
 
     async def _retire(self, pool: Pool) -> None:

@@ -16,7 +16,7 @@ from emulator.instances.runtime import Instance
 # frequent probes cost nothing, and instances start sooner.
 _EAGER, _PATIENT, _EAGER_FOR = 0.025, 0.25, 10.0
 
-# Seconds after which an open connection has reached a process that listens.
+# If a connection is still open after this many seconds, a process listens.
 _STAYS_OPEN = 0.25
 
 
@@ -83,7 +83,7 @@ class _Prober:
         await self._http.close()
 
     async def succeeds(self, timeout: float) -> bool:
-        """Whether the instance answers within `timeout` seconds."""
+        """Return whether the instance answers within `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 return await (self._get() if self._probe.kind == "HTTP" else self._connect())

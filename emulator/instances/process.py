@@ -110,8 +110,8 @@ class ProcessRuntime:
         try:
             if (root / "etc/os-release").exists() or (root / "usr/lib/os-release").exists():
                 raise NoCommand(
-                    "This image has an operating system of its own, which a process of this machine"
-                    " cannot use. To serve it: ./ship up --runtime docker"
+                    "This image has its own operating system, which a process here cannot"
+                    " use. To serve it: ./ship up --runtime docker"
                 )
             python = await asyncio.to_thread(bare_python, self._python)
             to_run = command(launch, image, root, python)

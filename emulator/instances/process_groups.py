@@ -59,7 +59,7 @@ def started_at(pid: int) -> str:
 
 
 def _is_ours(group: int, workplace: Path) -> bool:
-    """Whether a process group without its leader has a member that works in `workplace`."""
+    """Return whether a process group without its leader has a member that works in `workplace`."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError):
             if int(stat.read_text().rpartition(")")[2].split()[2]) != group:

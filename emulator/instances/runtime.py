@@ -1,4 +1,4 @@
-"""What the process runtime and the docker runtime have in common."""
+"""The common parts of the process runtime and the docker runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the local Cloud Run says of a revision that never starts: reason, message and conditions.
+"""The failures of revisions that never start: reason, message and conditions.
 
 The texts are Cloud Run's own, as its users quote them, except for `image_not_pulled`,
 `image_not_unpacked`, `internal_error` and `secret_not_text`, which are Shipway's. The reason
@@ -18,8 +18,8 @@ class StartFailed(Exception):
     Attributes:
         reason: The reason that the revision's conditions give.
         message: The message that the revision's conditions give.
-        failed: The condition of the revision, besides Ready, that becomes False.
-        passed: The conditions of the revision that become True all the same.
+        failed: The condition of the revision, in addition to Ready, that becomes False.
+        passed: The conditions of the revision that become True in spite of it.
     """
 
     def __init__(

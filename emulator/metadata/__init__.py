@@ -1,1 +1,1 @@
-"""The metadata server, which tells an instance its place, its account, and its tokens."""
+"""The metadata server, which gives an instance its place, its account, and its tokens."""

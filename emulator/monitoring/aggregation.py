@@ -82,7 +82,7 @@ def _aligner(metric: str, how: Aggregation) -> Callable[[Distribution], Value]:
         return (lambda found: found) if metric == LATENCIES else (lambda found: found.count)
     if metric == COUNT and name == "ALIGN_RATE":
         return lambda found: found.count / how.period
-    raise invalid(f"{name} does not go with {metric}", "aggregation.perSeriesAligner")
+    raise invalid(f"{name} cannot be used with {metric}", "aggregation.perSeriesAligner")
 
 
 def _reduced(made: list[Line], how: Aggregation) -> list[Line]:
@@ -126,4 +126,4 @@ def _reduce(reducer: str, values: Sequence[Value]) -> Value:
         }
         if reducer in functions:
             return functions[reducer](numbers)
-    raise invalid(f"{reducer} does not go with these values", "aggregation.crossSeriesReducer")
+    raise invalid(f"{reducer} cannot be used with these values", "aggregation.crossSeriesReducer")

@@ -23,7 +23,7 @@ TITLES = {
     "storage.googleapis.com": "Cloud Storage API",
     "sts.googleapis.com": "Security Token Service API",
 }
-"""The title of each API. Google has hundreds more, which do not exist here."""
+"""The title of each API. Google has hundreds more, which do not exist locally."""
 
 
 def disabled(api: str, number: str) -> ApiError:

@@ -1,4 +1,4 @@
-"""Which projects exist, and which APIs are enabled in each.
+"""The projects, and the APIs that are enabled in each.
 
 A request may name any project: all its APIs are enabled, and every repository and service account
 that is named in it exists. A project that was created (`POST /_local/projects`) is as empty as a
@@ -68,7 +68,7 @@ class Projects:
         return document
 
     def is_made(self, project: str) -> bool:
-        """Whether a project (its ID or number) was created: its resources do not just exist."""
+        """Return whether a project (its ID or number) was created, so that it begins empty."""
         return bool(self._document(project)["made"])
 
     def id_of(self, project: str) -> str:
@@ -81,7 +81,7 @@ class Projects:
         return str(self._document(project)["createTime"])
 
     def is_enabled(self, project: str, api: str) -> bool:
-        """Whether an API is enabled in a project."""
+        """Return whether an API is enabled in a project."""
         return api == _ALWAYS or api in self._document(project)["enabled"]
 
     def check_enabled(self, project: str, api: str) -> None:

@@ -1,4 +1,4 @@
-"""Which requests belong to Resource Manager and Service Usage."""
+"""The routes of Resource Manager and Service Usage."""
 
 from __future__ import annotations
 

@@ -106,7 +106,9 @@ class BlobResponses:
         if expected is not None and upload.size - before != expected:
             await asyncio.to_thread(self._registry.cancel_upload, upload)
             detail = {"announced": expected, "received": upload.size - before}
-            raise OciError("SIZE_INVALID", "the chunk is not as long as Content-Range says", detail)
+            raise OciError(
+                "SIZE_INVALID", "the chunk does not have the length in Content-Range", detail
+            )
 
     async def _finish(self, upload: Upload, digest: str) -> web.Response:
         await asyncio.to_thread(self._registry.complete_upload, upload, digest)

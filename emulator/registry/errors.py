@@ -44,7 +44,7 @@ class RangeInvalid(OciError):
     def __init__(self, upload_id: str, size: int, asked: str) -> None:
         super().__init__(
             "BLOB_UPLOAD_INVALID",
-            f"the upload stands at byte {size}, the chunk says {asked}",
+            f"the upload is at byte {size}, the chunk starts at {asked}",
             {"upload": upload_id, "size": size},
             status=416,
         )

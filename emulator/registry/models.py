@@ -32,7 +32,7 @@ class Manifest:
 
 
 class Rules(Protocol):
-    """What Artifact Registry's repositories forbid in the registry."""
+    """The rules of Artifact Registry's repositories for the registry."""
 
     def check_name(self, name: str) -> None:
         """Raise OciError NAME_UNKNOWN for an image in a repository that does not exist."""

@@ -47,7 +47,7 @@ def answering(handler: Handler, registry: Registry) -> Handler:
 
 
 def upload_headers(request: web.Request, upload_id: str, size: int) -> dict[str, str]:
-    """Return the headers that say where to continue an upload of `size` bytes so far."""
+    """Return the headers for continuing an upload of `size` bytes so far."""
     return {
         "Location": f"/v2/{request.match_info['name']}/blobs/uploads/{upload_id}",
         # The range is inclusive and cannot express "empty". The reference implementation answers

@@ -20,7 +20,7 @@ _MANIFEST = "/v2/{name:.+}/manifests/{reference}"
 _PULL = Asks("artifactregistry.repositories.downloadArtifacts", On.IMAGE)
 _PUSH = Asks("artifactregistry.repositories.uploadArtifacts", On.IMAGE)
 _DELETE = Asks("artifactregistry.repositories.deleteArtifacts", On.IMAGE)
-# These answers say nothing about any repository: they need a token but no permission.
+# These answers reveal nothing about any repository: they need a token but no permission.
 _NO_IMAGE = Asks("", On.IMAGE)
 
 

@@ -101,7 +101,7 @@ class Frontend:
 
 
 async def _see_off(instance: Instance) -> None:
-    """Stop an instance that no longer listens; usually it is about to exit."""
+    """Stop an instance that no longer listens, usually because it is about to exit."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(instance.exited.wait(), _LAST_WORDS)
     if not instance.exited.is_set():

@@ -12,7 +12,7 @@ from emulator.router.proxy import BadInstance, InstanceGone, Proxy
 
 
 def is_websocket(request: web.BaseRequest) -> bool:
-    """Whether a request asks to become a WebSocket."""
+    """Return whether a request asks to become a WebSocket."""
     return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
@@ -21,7 +21,7 @@ async def forward(
 ) -> web.StreamResponse:
     """Connect the caller with `instance` for at most `timeout` seconds.
 
-    An instance that refuses the WebSocket is answered for with its own status.
+    If the instance refuses the WebSocket, the caller gets its status.
 
     Raises:
         InstanceGone: The instance could not be reached.

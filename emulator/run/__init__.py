@@ -7,5 +7,5 @@ completed by `defaults` and `documents`, and stored by `resources`.
 
 After a write: `reconcile` moves the traffic, and `starting` starts a new revision. The texts of its
 failures are in `emulator/instances/start_failures.py`. Both use `launches`, `scale`, `quantities`,
-`traffic` and `conditions`; `limits` says which revisions and tags are too many.
+`traffic` and `conditions`; `limits` finds surplus revisions and tags.
 """

@@ -10,7 +10,7 @@ TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 
 class State(NamedTuple):
-    """The state of a condition: `status` is True, False or Unknown; the rest says why."""
+    """The state of a condition: `status` is True, False or Unknown; the rest is the reason."""
 
     status: str
     reason: str = ""

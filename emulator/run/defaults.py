@@ -7,7 +7,7 @@ from typing import Any
 
 from emulator.names import default_service_account
 
-# Google's own clients write these on every call. They say who called, not what should run.
+# Google's own clients write these on every call. They name the client, not the desired state.
 _CALLER = ("run.googleapis.com/client-name", "run.googleapis.com/client-version")
 
 

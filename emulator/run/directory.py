@@ -1,4 +1,4 @@
-"""Services and revisions for other rooms: `emulator.identity.services` says what they need."""
+"""Services and revisions for other rooms, as `emulator.identity.services` defines them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Directory:
         return self._resources.policy(service)
 
     def project_id(self, name: str) -> str:
-        """Return the ID of a project that goes by its number, and any other name unchanged."""
+        """Return the ID of a project that is named by its number, and any other name unchanged."""
         return self._resources.project_id(name)
 
     def region_of(self, host: str, project: str) -> str:

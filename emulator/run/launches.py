@@ -1,4 +1,4 @@
-"""Turns a Revision's document into a Launch: all that is needed to start an instance."""
+"""Turns a Revision's document into a Launch, which holds everything to start an instance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes what runs match what was written: gets revisions ready, then moves traffic to them.
+"""Reconciles services with their documents: gets revisions ready, then moves traffic to them.
 
 Each service has one worker, so that no step runs twice at once. Starting a revision is a task of
 its own, so that a slow start delays nothing else. The worker's last step, `_conclude`, does not
@@ -156,7 +156,7 @@ class Reconciler:
         return True
 
     def _routable(self, key: Key, targets: list[Document], latest: str, made: State) -> State:
-        """Return whether every target can get requests. If not, the routes stay as they are.
+        """Return whether every target can get requests. If not, the routes do not change.
 
         Args:
             key: The service.

@@ -1,4 +1,4 @@
-"""How many instances a revision has, and how many requests each of them takes."""
+"""The number of instances of a revision, and the number of requests that each one takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts a revision for the first time, and says how that ended in the revision's conditions."""
+"""Starts a revision for the first time, and records the result in the revision's conditions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Starter:
         self._check_secrets = check_secrets
 
     async def started(self, key: Key, revision: Document) -> Document:
-        """Return a copy of `revision` whose conditions say that it is ready, or why it failed."""
+        """Return a copy of `revision` with the conditions of a ready or a failed revision."""
         document = copy.deepcopy(revision)
         try:
             await self._start(key, document)

@@ -139,7 +139,7 @@ class Secrets:
         versions: list[Document] = known["versions"] if known else []
         number = str(len(versions)) if version == LATEST else version
         if number not in map(str, range(1, len(versions) + 1)):
-            # Google does not say which of the two is missing.
+            # Google does not report which of the two is missing.
             where = f"projects/{project_number(project)}/secrets/{name}"
             raise ApiError(
                 "NOT_FOUND",

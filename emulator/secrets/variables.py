@@ -33,7 +33,7 @@ def check(secrets: Secrets, may_access: MayAccess, launch: Launch) -> None:
 class WithSecrets:
     """A runtime that gives each instance the current values of its secrets when it starts.
 
-    `may_access(secret, service_account)` says whether the account may read the secret.
+    `may_access(secret, service_account)` returns whether the account may read the secret.
     """
 
     def __init__(self, runtime: Runtime, secrets: Secrets, may_access: MayAccess) -> None:

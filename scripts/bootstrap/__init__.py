@@ -3,10 +3,10 @@
 Uses your own credentials. Reads what exists, shows what is missing, asks, and creates only that:
 APIs, the repository for images, federation with this GitHub repository, service accounts, roles,
 secrets without a value, and the service itself (running Google's sample until the first
-delivery). Leaves everything else alone. If it is interrupted, run it again.
+delivery). Changes nothing else. If it is interrupted, run it again.
 
 --explain prints the plan as gcloud commands that someone else can run.
-docs/security.md lists who may do what afterwards.
+docs/security.md lists the resulting identities and roles.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _declared(root: Path, env: str) -> list[Pipeline]:
     for pipeline in found:
         if pipeline.environment.credentials == "none":
             raise UsageError(
-                f"pipelines/{pipeline.service}/{env}.yaml says credentials: none, so there is"
+                f"pipelines/{pipeline.service}/{env}.yaml has credentials: none, so there is"
                 " nothing to set up",
                 "name an environment in Google Cloud: --env staging",
             )
@@ -132,14 +132,14 @@ def _access(google: Google, repository: Repository, declared: list[Pipeline]) ->
 
 
 def _ask(todo: list[Step]) -> None:
-    """Show the plan and ask once.
+    """Show the plan and ask for confirmation.
 
     Raises:
-        Refused: the answer is not yes, or there is no terminal to ask at.
+        Refused: the answer is not yes, or there is no terminal.
     """
     if not sys.stdin.isatty():
         raise Refused(
-            f"{len(todo)} changes need a confirmation, and there is no terminal to ask at",
+            f"{len(todo)} changes need a confirmation, and there is no terminal",
             "--dry-run shows them, --yes makes them",
         )
     for step in todo:
@@ -163,5 +163,5 @@ def _take(google: Google, todo: list[Step], env: str, progress: Progress) -> Non
             raise Failed(
                 f"{step.does} {step.what} in {step.project}: {error.message}",
                 error.hint or f"fix it and continue: ./ship bootstrap --env {env}",
-                evidence=[*error.evidence, f"{done} of {len(todo)} changes are made"],
+                evidence=[*error.evidence, f"{done} of {len(todo)} changes were made"],
             ) from None

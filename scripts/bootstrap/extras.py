@@ -1,4 +1,4 @@
-"""Find what exists besides the plan: roles to remove, and settings to improve. Sends nothing."""
+"""Find roles to remove and settings to improve, outside the plan. Sends nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def surplus(access: Federation, found: Found) -> list[Step]:
 
     These are the other roles of the pusher and the deployer, and the other members that may
     impersonate one of them. The accounts that services run as belong to the team: their other
-    roles are not looked at.
+    roles are not checked.
     """
     ours = {access.pusher.email: access.pusher, access.deployer.email: access.deployer}
     members = {account.member for account in ours.values()}

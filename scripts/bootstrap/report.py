@@ -29,7 +29,7 @@ class Variables:
         self.own = access.environment_variables if access.by_jobs else {}
 
     def set(self, *, only_reads: bool) -> list[list[str]]:
-        """Set with `gh` what is not set yet.
+        """Set the missing variables with `gh`.
 
         Args:
             only_reads: only find out what is missing.
@@ -60,7 +60,7 @@ def result(
     *,
     only_reads: bool,
 ) -> Result:
-    """Return what was done, or would be.
+    """Return the result: the steps that were taken, or would be.
 
     Args:
         todo: the steps that were taken, or would be.
@@ -95,7 +95,7 @@ def result(
     if commands:
         notes += ["", "Set these GitHub variables (they are not secrets):", *commands]
     if variables.shared and not only_reads:
-        notes += ["", "docs/security.md lists what to switch on in GitHub's settings"]
+        notes += ["", "docs/security.md lists the GitHub settings to turn on"]
     rows = [[step.does, step.project, step.what] for step in todo]
     table = Table(columns=["DO", "PROJECT", "WHAT"], rows=rows, notes=notes)
     return Result(data=data, table=table)

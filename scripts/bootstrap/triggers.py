@@ -1,4 +1,4 @@
-"""Plan the triggers of Cloud Build: one delivers main, three per environment are run by people.
+"""Plan the triggers of Cloud Build: one delivers main, three per environment are run by hand.
 
 Source: https://cloud.google.com/build/docs/api/reference/rest/v1/projects.locations.triggers
 """

@@ -39,9 +39,9 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     """One run of the read-plan-write loop.
 
     Attributes:
-        before: the service as read for the plan; None where it did not exist.
-        planned: the service to write; None where nothing had to change.
-        answer: the service as the API answered the write; None where nothing was written.
+        before: the service as read for the plan; None if it did not exist.
+        planned: the service to write; None if nothing had to change.
+        answer: the service as the API answered the write; None if nothing was written.
     """
 
     before: State | None
@@ -79,14 +79,14 @@ class CloudRun:
         self._parent = f"/v1/projects/{self.project}/locations/{region}"
 
     def service(self) -> Object | None:
-        """Read the Knative Service; None where it does not exist."""
+        """Read the Knative Service; None if it does not exist."""
         try:
             return self.google.get("run", f"{self._parent}/services/{self.name}")
         except NotFound:
             return None
 
     def revision(self, name: str) -> Object | None:
-        """Read a Knative Revision; None where it does not exist."""
+        """Read a Knative Revision; None if it does not exist."""
         try:
             return self.google.get("run", f"{self._parent}/revisions/{name}")
         except NotFound:
@@ -111,7 +111,7 @@ class CloudRun:
     def read(
         self, revisions: Collection[str] = (), *, every_revision: bool = False
     ) -> State | None:
-        """Read the service and its revisions, at the same time; None where it does not exist.
+        """Read the service and its revisions, at the same time; None if it does not exist.
 
         A service has up to 1,000 revisions. The newest ones are read. Those that serve, the
         candidate and the known good ones are always among them, where they exist; older ones cost
@@ -174,13 +174,13 @@ class CloudRun:
         The resourceVersion in the service guards each write (I3).
 
         Args:
-            plan: takes the service as read, None where it does not exist; returns the service to
-                write, None where nothing has to change.
+            plan: takes the service as read, None if it does not exist; returns the service to
+                write, None if nothing has to change.
             revisions: names of the revisions that the plan asks about.
             seen: the service as the caller has just read it, for the first attempt.
 
         Raises:
-            Refused: what the plan refuses, or too many lost races.
+            Refused: what the plan refuses, or there were too many conflicts.
         """
         state = seen or self.read(revisions)
         for _ in range(_ATTEMPTS):
@@ -225,7 +225,7 @@ class CloudRun:
             The service before and after. They are the same object where nothing had to change.
 
         Raises:
-            Refused: what the plan refuses, or too many lost races.
+            Refused: what the plan refuses, or there were too many conflicts.
             Failed: the service does not exist, or Cloud Run does not move the traffic.
         """
 
@@ -280,7 +280,7 @@ class CloudRun:
         return wait(decided, f"revision {name} to become ready")
 
     def tag_url(self, tag: str, revision: str) -> str:
-        """Wait for a tag's URL in status: it is never built, and never another revision's.
+        """Wait for a tag's URL in the status, which is never guessed, nor another revision's.
 
         Raises:
             Failed: the tag does not come to point to that revision.
@@ -297,7 +297,7 @@ class CloudRun:
         return wait(listed, f"the URL of tag {tag}", seconds=60)
 
     def last_log_lines(self, revision: str, count: int = 10) -> list[str]:
-        """Read the container's last log lines, oldest first; one line says why there are none.
+        """Read the container's last log lines, oldest first, or one line with the reason for none.
 
         Source: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list
         """

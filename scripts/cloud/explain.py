@@ -1,4 +1,4 @@
-"""Add to an error what it means, if that is known, and point to the doctor."""
+"""Add the explanation of a known error to it, and point to the doctor."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from scripts.cloud.google import ApiError, Conflict, Google, NotFound
 from scripts.config import pipelines
 from scripts.errors import ShipError
 
-# Errors that concern an account: which one has to be asked.
+# The errors whose explanation names the account, which takes a request to find out.
 _ABOUT_AN_ACCOUNT = ("permission-denied", "token-exchange")
 
 
 def point(error: ShipError, root: Path, service: str | None, env: str) -> None:
     """Add to an error what it means, how to fix it, and the command that finds out more.
 
-    An error that is not known and did not come from Google stays as it is.
+    An unknown error that did not come from Google is not changed.
 
     Args:
         error: the error, which is changed.
@@ -41,7 +41,7 @@ def point(error: ShipError, root: Path, service: str | None, env: str) -> None:
     elif found.name in _ABOUT_AN_ACCOUNT and (account := _account(pipeline)):
         found = known_errors.explain_error(error, **context, account=account)
     if found:
-        error.more.append(f"That is: {found.means}")
+        error.more.append(f"This means: {found.means}")
         if found.fix not in (error.hint or ""):
             error.more.append(f"-> {found.fix}")
     error.more.append(f"-> ./ship doctor {pipeline.where} checks everything that a delivery needs")

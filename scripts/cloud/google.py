@@ -133,7 +133,7 @@ class Google:
         return f"{self.endpoint or f'https://{api}.googleapis.com'}{path}"
 
     def token(self, url: str) -> str | None:
-        """Return the access token for a request to `url`; None where requests carry none.
+        """Return the access token for a request to `url`; None if requests carry none.
 
         It travels over TLS only, or stays on this machine (I9).
 
@@ -154,7 +154,7 @@ class Google:
         return str(credentials.token)
 
     def id_token(self, audience: str, url: str) -> str | None:
-        """Make an ID token for a private service; None where requests carry no credentials.
+        """Make an ID token for a private service; None if requests carry no credentials.
 
         Args:
             audience: the service's own URL, even for calls to a tag's URL.
@@ -207,9 +207,9 @@ class Google:
         return self._credentials
 
     def _quota_project(self) -> str | None:
-        """Return the project whose quota a person's requests count against, if one is named.
+        """Return the project whose quota a user's requests count against, if one is named.
 
-        Some of Google's APIs require one from a person; service accounts have their own. Naming a
+        Some of Google's APIs require one from a user; service accounts have their own. Naming a
         project takes a permission in it, so only `bootstrap` names one by itself.
         Source: https://cloud.google.com/docs/quotas/quota-project
         """

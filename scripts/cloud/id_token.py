@@ -61,7 +61,7 @@ def _federated(
 ) -> str:
     """Ask IAM Credentials: `fetch_id_token` does not support federated credentials.
 
-    The request carries the federated token, not the account's. So it takes no role besides
+    The request carries the federated token, not the account's. So it needs no role except
     roles/iam.workloadIdentityUser, which allows the impersonation.
     """
     info = credentials.info

@@ -121,17 +121,17 @@ TABLE = [
     Known(
         name="org-policy",
         pattern=r"do not belong to a permitted customer|iam\.allowedPolicyMemberDomains",
-        means="your organisation's policy iam.allowedPolicyMemberDomains forbids allUsers",
+        means="your organization's policy iam.allowedPolicyMemberDomains forbids allUsers",
         fix="set access: private in pipelines/{service}/{env}.yaml, or ask the administrator of the"
-        " organisation for an exception",
+        " organization for an exception",
     ),
     Known(
         name="org-policy-invoker",
         pattern=r"run\.managed\.requireInvokerIam",
-        means="your organisation's policy run.managed.requireInvokerIam forbids services that are"
+        means="your organization's policy run.managed.requireInvokerIam forbids services that are"
         " open to everyone",
         fix="set access: private in pipelines/{service}/{env}.yaml, or ask the administrator of the"
-        " organisation for an exception",
+        " organization for an exception",
     ),
     Known(
         name="no-repository",

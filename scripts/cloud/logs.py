@@ -21,7 +21,7 @@ SEVERITIES = (
     *("ERROR", "CRITICAL", "ALERT", "EMERGENCY"),
 )
 _LARGEST_PAGE = 1000
-# Entries arrive late and out of order: a request's arrives with the answer, stamped with its start.
+# Entries arrive late and out of order: a request's entry has the start time, but comes at the end.
 _LATE = timedelta(seconds=10)
 
 

@@ -96,7 +96,7 @@ class Registry:
         self._token = token
 
     def resolve(self, repository: str, reference: str) -> Resolved | None:
-        """Look up a tag or digest; None where the registry has no such image.
+        """Look up a tag or digest; None if the registry has no such image.
 
         Raises:
             Unreachable: the registry does not answer.
@@ -204,7 +204,7 @@ class Registry:
             headers={"Content-Type": image.media_type},
         )
         there = len(image.layers) - layers
-        progress(f"pushed {_readable(sent)}; layers new: {layers}, there already: {there}")
+        progress(f"pushed {_readable(sent)}; layers: {layers} new, {there} already there")
         return image.digest
 
     def _manifest(self, repository: str, reference: str) -> tuple[str, str, dict[str, Any]] | None:
@@ -245,7 +245,7 @@ class Registry:
             started = self._send("POST", uploads, params=mount)
             if started.status_code == 201:
                 return False
-            # Start a broken upload anew: its session may not know how much arrived.
+            # Restart a broken upload, because its session may not know how much arrived.
             try:
                 self._upload(started, digest, contents)
             except _Again as again:
@@ -306,7 +306,7 @@ class Registry:
 
 
 class _Again(Exception):
-    """An upload that may be started anew; `failed` is the error after the last attempt."""
+    """An upload that may be restarted; `failed` is the error after the last attempt."""
 
     def __init__(self, failed: Failed | UsageError) -> None:
         super().__init__(failed.message)

@@ -132,7 +132,7 @@ class Environment(_Strict, frozen=True):
 
 
 class Expect(_Strict, frozen=True):
-    """What an answer must be like; all of it must hold."""
+    """The expected response; all conditions must hold."""
 
     status: Annotated[int, Meta(ge=100, le=599)] = 200
     headers: Annotated[dict[str, str], Meta(description="header: its exact value")] = {}
@@ -143,7 +143,7 @@ class Expect(_Strict, frozen=True):
 
 
 class Check(_Strict, frozen=True):
-    """One smoke check: a request, and what its answer must be like."""
+    """One smoke check: a request, and the expected response."""
 
     path: Annotated[str, Meta(pattern=r"^/", description="a path from the root, such as /health")]
     name: str | None = None

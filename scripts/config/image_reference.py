@@ -12,7 +12,7 @@ class ImageReference(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     host: str
-    """"" where the text names none, as in "nginx:1.27"."""
+    """"" if the text names none, as in "nginx:1.27"."""
     path: str
     tag: str = ""
     digest: str = ""
@@ -20,7 +20,7 @@ class ImageReference(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, text: str) -> ImageReference:
-        """Read a reference. Any text is accepted: other people deploy images, too.
+        """Read a reference. Any text is accepted, because other tools deploy images as well.
 
         Args:
             text: such as HOST/PROJECT/REPOSITORY/SERVICE@sha256:….
@@ -53,7 +53,7 @@ class ImageReference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def short_digest(self) -> str:
-        """The part that people compare: "sha256:0123456789ab"; everything without a digest."""
+        """The short digest: "sha256:0123456789ab"; the whole reference if it has none."""
         return self.digest[:19] or str(self)
 
     @property

@@ -192,7 +192,7 @@ def _manifest(root: Path, name: str) -> dict[str, Any]:
     declared = service.metadata.name if service.metadata else None
     if declared != name:
         raise file.error(
-            ["metadata", "name"], f"says '{declared}', but the folder is pipelines/{name}/"
+            ["metadata", "name"], f"is '{declared}', but the folder is pipelines/{name}/"
         )
     if not matches(name, ServiceName):
         raise file.error(["metadata", "name"], f"not valid: expected {description(ServiceName)}")

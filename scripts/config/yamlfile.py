@@ -62,7 +62,7 @@ class YamlFile:
         return f"{self.name}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {problem}"
 
     def _refuse_what_explodes(self, root: yaml.Node) -> None:
-        """Refuse aliases that make a small file endless, or nearly so."""
+        """Refuse aliases that expand a small file to a huge or endless one."""
         seen = 0
         todo = [root]
         while todo:
@@ -201,7 +201,7 @@ def _fits(value: Any, type_: Any) -> bool:
 
 
 def _plain_type(type_: Any) -> Any:
-    """Strip `Annotated[...]` and `... | None` off a type."""
+    """Return a type without `Annotated[...]` and `... | None`."""
     while True:
         arguments = get_args(type_)
         if hasattr(type_, "__metadata__"):

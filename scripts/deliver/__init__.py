@@ -2,7 +2,7 @@
 
 Shipway delivers committed files only. An environment that comes `after` another takes the image
 that serves there: the same digest, never rebuilt. With --digest, nothing is built anywhere.
-A late commit steps aside: where a newer one serves or is being released, nothing changes.
+If a newer commit serves or is the candidate, an older one steps aside: nothing changes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def run(options: Options, call: Call) -> int:
             return call.show(overtaken(context, commit, aside), options.format)
     notes = [f"{commit.short} {commit.subject}"]
     if not all(is_finished(move.after, deployed[0].revision) for move in done.moves):
-        notes.append(f"the environment's steps end here. To go on: ./ship promote {context.where}")
+        notes.append(
+            f"the environment's steps end here. To continue: ./ship promote {context.where}"
+        )
     result = report(context, done, notes)
     data = {
         "outcome": "delivered",

@@ -1,6 +1,6 @@
 """A late commit steps aside for a newer one, by the clone's history.
 
-Where the clone does not know a commit, a delivery goes on: a shallow clone must not stop releases.
+If the clone lacks a commit, the delivery continues: a shallow clone must not stop releases.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NewerCommits:
         self._known: dict[str, bool | None] = {}
 
     def includes(self, commit: str) -> bool:
-        """Return whether a commit (full SHA) is newer; False where the clone does not know it."""
+        """Return whether a commit (full SHA) is newer; False if the clone lacks it."""
         return bool(self._ask(commit))
 
     def _ask(self, commit: str) -> bool | None:
@@ -60,7 +60,7 @@ def overtaken(context: Context, commit: Commit, aside: StepsAside) -> Result:
     to = f" --to {own}" if own in aside.state.ready else ""
     note = (
         f"{commit.short} steps aside: {newer[:7]} is newer and {doing} in {context.pipeline.env}."
-        f" To go back on purpose: ./ship rollback {context.where}{to}"
+        f" To roll back on purpose: ./ship rollback {context.where}{to}"
     )
     states = [(region, state) for region in context.regions if (state := region.read())]
     moves = [Move(region=region.region, before=state, after=state) for region, state in states]

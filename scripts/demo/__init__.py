@@ -1,4 +1,4 @@
-"""Deliver commits of the sample app to a local Cloud Run, and watch what users notice.
+"""Deliver commits of the sample app to a local Cloud Run, and show what users notice.
 
 Shows a good release, a broken one, one that never starts, a promotion, and a rollback with its
 hold, under a steady load of requests. Uses a scratch clone and a scratch local Cloud Run.
@@ -82,7 +82,7 @@ class Story:
         self._show_split(ended)
 
     def broken_release(self) -> None:
-        """The revision starts, but its health check is wrong: no user gets it."""
+        """Release a revision that starts, but whose health check is wrong: no user gets it."""
         self.stage.chapter("3", "A broken release: its health check answers wrongly")
         self.stage.commit("Break health", "web/pages.py", '"status": "ok"', '"status": "broken"')
         ended = self.stage.ship("deliver", "--bake", self.bake)
@@ -90,7 +90,7 @@ class Story:
         self._no_user_reached(ended)
 
     def release_that_never_listens(self) -> None:
-        """The revision listens on another port than $PORT."""
+        """Release a revision that listens on another port than $PORT."""
         self.stage.chapter("4", "A release that never listens on $PORT")
         self.stage.revert("web/pages.py")
         self.stage.commit("Choose the port", "gunicorn.conf.py", _PORT, "127.0.0.1:0")
@@ -112,7 +112,7 @@ class Story:
         self._tell(ended, "rollback", "back, and on hold", code=0)
 
     def held_release(self) -> None:
-        """The hold stops the next release until it is released."""
+        """Show that the hold stops the next release until it is released."""
         self.stage.chapter("6", "The next release meets the hold")
         self.stage.commit("Fix it", "web/templates/index.html", "answers you", "answers now")
         self._tell(self.stage.ship("deliver"), "deliver on hold", "refused", code=3)

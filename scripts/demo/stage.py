@@ -242,15 +242,15 @@ class Stage:
             self.cloud_run.wait()
 
 
-_COLOURS = ("blue", "magenta", "cyan", "yellow", "green")
+_COLORS = ("blue", "magenta", "cyan", "yellow", "green")
 
 
 def bar(shares: dict[str, float], total: int, width: int = 50) -> Text:
-    """Return a bar of who answers: each revision in a color that stays the same."""
+    """Return a bar of the revisions that answer: each in a color that stays the same."""
     parts: list[tuple[str, str]] = []
     names: list[str | tuple[str, str]] = []
     for name in sorted(shares):
-        colour = _COLOURS[sum(name.encode()) % len(_COLOURS)]
-        parts.append(("█" * round(width * shares[name] / 100), colour))
-        names += ["  ", (f"{name} {shares[name]:.0f} %", colour)]
+        color = _COLORS[sum(name.encode()) % len(_COLORS)]
+        parts.append(("█" * round(width * shares[name] / 100), color))
+        names += ["  ", (f"{name} {shares[name]:.0f} %", color)]
     return styled("  ", *parts, "\n", *names, "  ", (f"{total} requests", "dim"))

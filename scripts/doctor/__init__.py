@@ -1,11 +1,11 @@
 """Check everything that a delivery needs.
 
-That is files, git, Docker, network, clock, credentials, APIs, registry, image, service, secrets,
-permissions, accounts, provider and roles. Each line is ok, or the problem and the command that
-fixes it. "skipped" is not a problem: these credentials may not read that.
+Checks files, git, Docker, network, clock, credentials, APIs, registry, image, service, secrets,
+permissions, accounts, provider and roles. Each line is ok, or names a problem and the command that
+fixes it. "skipped" is not a problem: your credentials may not read that.
 
-It only reads. To find out whether Cloud Run would accept a write, it sends one that is only
-validated (dryRun). The exit code is 0 if nothing is wrong, else 1.
+The doctor only reads. To test whether Cloud Run would accept a write, it sends one that Cloud Run
+only validates (dryRun). The exit code is 0 if nothing is wrong, else 1.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from scripts.setup.permissions import Binding, Federation, Need, Provider, Resou
 
 
 def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
-    """Every service account exists."""
+    """Check that every service account exists."""
     missing = []
     for account in plan.accounts:
         try:
@@ -33,7 +33,7 @@ def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
 
 
 def allowed(case: Case, plan: Federation | None) -> Iterator[Finding]:
-    """These credentials have every permission that a delivery with them uses."""
+    """Check that these credentials have every permission that a delivery with them uses."""
     needs = needs_of(case, plan)
     missing: list[Need] = []
     for resource in dict.fromkeys(need.resource for need in needs):
@@ -55,7 +55,7 @@ def allowed(case: Case, plan: Federation | None) -> Iterator[Finding]:
         found = f"{who} lacks {need.permission} on {need.resource.path}: {need.why}"
         yield wrong("permissions", found, fix, "permission-denied")
     if not missing:
-        yield ok("permissions", f"{who} has all {len(needs)} that a delivery needs")
+        yield ok("permissions", f"{who} has all {len(needs)} permissions that a delivery needs")
 
 
 def needs_of(case: Case, plan: Federation | None) -> list[Need]:
@@ -84,7 +84,7 @@ def needs_of(case: Case, plan: Federation | None) -> list[Need]:
 
 
 def provider(case: Case, plan: Federation) -> Iterator[Finding]:
-    """The workload identity provider accepts this repository's jobs, and no others."""
+    """Check that the provider accepts this repository's jobs, and no others."""
     wanted = plan.provider
     if not plan.by_jobs:
         yield ok("provider", "not needed: builds in Cloud Build run as their account")
@@ -137,7 +137,7 @@ def _parts(condition: str) -> list[str]:
 
 
 def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
-    """Every planned role is granted."""
+    """Check that every planned role is granted."""
     policies: dict[Resource, dict[str, Any]] = {}
     missing: list[Binding] = []
     for binding in plan.bindings:
@@ -156,11 +156,11 @@ def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
         found = f"{who} has no {binding.role} on {binding.resource.path}: {binding.why}"
         yield wrong("roles", found, _bootstrap(case))
     if not missing:
-        yield ok("roles", f"all {len(plan.bindings)} are granted")
+        yield ok("roles", f"all {len(plan.bindings)} roles are granted")
 
 
 def variables(case: Case, plan: Federation) -> Iterator[Finding]:
-    """The GitHub variables that the workflows read are set, if `gh` can read them."""
+    """Check that the GitHub variables of the workflows are set, if `gh` can read them."""
     assert case.repository is not None
     if not plan.by_jobs:
         return
@@ -180,7 +180,7 @@ def variables(case: Case, plan: Federation) -> Iterator[Finding]:
     for command in missing:
         yield wrong("variables", "not set at GitHub", shlex.join(command))
     if not missing:
-        yield ok("variables", "all that the workflows read are set")
+        yield ok("variables", "all variables that the workflows read are set")
 
 
 def unplanned(case: Case, why: str) -> Iterator[Finding]:

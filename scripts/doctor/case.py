@@ -1,4 +1,4 @@
-"""What the checks share: the files, the caller, the plan of access."""
+"""The context of the checks: the files, the caller, the planned access."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.setup.permissions import Binding, Federation, Repository, Resource
 
 
 class Named(NamedTuple):
-    """The repository at GitHub, as far as the command line names it."""
+    """The parts of the GitHub repository that the command line names."""
 
     repository: str | None = None
     owner_id: int | None = None

@@ -20,7 +20,7 @@ from scripts.setup.permissions import Federation, Resource
 
 
 def projects(case: Case) -> Iterator[Finding]:
-    """The projects exist. Also notes their numbers, which the plan of access needs."""
+    """Check that the projects exist. Also note their numbers, which the plan of access needs."""
     for project in case.projects:
         try:
             number = setup.number(case.google, project)
@@ -38,7 +38,7 @@ def projects(case: Case) -> Iterator[Finding]:
 
 
 def apis(case: Case, plan: Federation) -> Iterator[Finding]:
-    """Every API that a delivery uses is enabled."""
+    """Check that every API that a delivery uses is enabled."""
     for project, wanted_ in wanted.apis(plan, case.pipelines).items():
         names = [f"projects/{project}/services/{name}" for name in wanted_]
         path = f"/v1/projects/{project}/services:batchGet"
@@ -61,7 +61,7 @@ def apis(case: Case, plan: Federation) -> Iterator[Finding]:
 
 
 def registry(case: Case) -> Iterator[Finding]:
-    """The repository for images exists, and is for Docker images."""
+    """Check that the repository for images exists, and is for Docker images."""
     images = case.images
     try:
         found = case.read(images)
@@ -88,7 +88,7 @@ def registry(case: Case) -> Iterator[Finding]:
 
 
 def image(case: Case, context: Context) -> Iterator[Finding]:
-    """The image of the newest commit, if it has one, is for the environment's platform."""
+    """Check that the newest commit's image, if it exists, is for the environment's platform."""
     images = CommitImages(context.pipeline, context.google, context.root)
     try:
         commit = git.commit(case.root)
@@ -113,7 +113,7 @@ def image(case: Case, context: Context) -> Iterator[Finding]:
 
 
 def services(case: Case) -> Iterator[Finding]:
-    """The service exists in each region, and its newest revision started."""
+    """Check that the service exists in each region, and that its newest revision started."""
     for resource in case.services:
         region = resource.location
         try:
@@ -152,7 +152,7 @@ def _state(case: Case, region: str, service: dict[str, Any]) -> Finding:
 
 
 def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterator[Finding]:
-    """A public service may be opened: asks Cloud Run with a write that is only validated."""
+    """Check that a public service may be opened, with a write that Cloud Run only validates."""
     metadata = service["metadata"]
     annotations = metadata.get("annotations") or {}
     is_open = annotations.get(manifest.INVOKER_CHECK) == "true"
@@ -170,7 +170,7 @@ def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterato
 
 
 def secrets(case: Case) -> Iterator[Finding]:
-    """Every secret that the manifest names exists and has a value."""
+    """Check that every secret that the manifest names exists and has a value."""
     named = permissions.secrets(case.pipeline)
     for secret in named:
         name, project = secret.name, secret.project

@@ -17,7 +17,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         check: the name of the check, one word.
-        state: "skipped" if the check could not run, and that is not a fault.
+        state: "skipped" if the check could not run, which is not a problem.
         found: the current state, or the problem.
         fix: the command or change that fixes the problem; "" without one.
         known: the name of the error in `known_errors.TABLE`, if it is one.
@@ -54,8 +54,7 @@ def of_error(
         check: the name of the check.
         error: the error that the check met.
         context: as for `known_errors.explain`, and project number -> ID.
-        looking: whether a delivery does not read this: then it is not a fault that these
-            credentials may not.
+        looking: whether only the doctor reads this. A missing permission is then not a problem.
     """
     explanation = known_errors.explain_error(error, **context)
     if explanation:

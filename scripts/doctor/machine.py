@@ -24,7 +24,7 @@ _TIMEOUT = 10
 
 
 def files(case: Case) -> Iterator[Finding]:
-    """The files, which were read before, are complete and committed."""
+    """Check that the files, which were read before, are complete and committed."""
     pipeline = case.pipeline
     where = f"pipelines/{pipeline.service}"
     yield ok("files", f"{where}/service.yaml, smoke.yaml, {pipeline.env}.yaml are well formed")
@@ -52,7 +52,7 @@ def files(case: Case) -> Iterator[Finding]:
 
 
 def network(case: Case) -> Iterator[Finding]:
-    """Google answers, and this machine's clock agrees with Google's."""
+    """Check that Google answers, and that this machine's clock agrees with Google's."""
     google = case.google
     host = case.pipeline.endpoint or f"https://{case.environment.registry.partition('/')[0]}"
     # One address per host: the local Cloud Run has only one.
@@ -85,7 +85,7 @@ def network(case: Case) -> Iterator[Finding]:
 
 
 def credentials(case: Case) -> Iterator[Finding]:
-    """Credentials exist and are valid. Also notes the account that they belong to."""
+    """Check that credentials exist and are valid. Also note the account that they belong to."""
     if not case.takes_credentials:
         yield ok("credentials", f"{case.pipeline.env} needs none")
         return
@@ -98,7 +98,7 @@ def credentials(case: Case) -> Iterator[Finding]:
 
 
 def docker(case: Case) -> Iterator[Finding]:
-    """Docker's engine and buildx work, if the environment's images are built with Docker."""
+    """Check Docker's engine and buildx, if they build the environment's images."""
     if case.environment.after:
         yield ok("docker", f"not needed: the image comes from {case.environment.after}")
         return

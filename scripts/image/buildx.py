@@ -105,7 +105,7 @@ class Builder:
             # https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file
             digest = json.loads(metadata.read_bytes()).get("containerimage.digest")
         if not isinstance(digest, str):
-            raise Failed(f"docker buildx did not say which digest it pushed to {reference}")
+            raise Failed(f"docker buildx did not report the digest that it pushed to {reference}")
         return digest
 
     def _pushed(self) -> list[str]:
@@ -119,7 +119,7 @@ class Builder:
         return ["--output", output, "--provenance", "mode=max", "--sbom", "true"]
 
     def _cached(self, where: ImageReference, commit: str, earlier: Sequence[str]) -> list[str]:
-        """Return the options that say which layers to reuse, and where to keep this build's.
+        """Return the options for reusing earlier layers and for storing this build's.
 
         https://docs.docker.com/build/cache/backends/
         """
@@ -130,8 +130,8 @@ class Builder:
         ]
         if self.is_engine:
             return [*start, "--cache-to", "type=inline"]
-        # A manifest of a kind that every registry accepts. An earlier build that was stopped may
-        # have pushed one already: that must not stop a delivery.
+        # A manifest type that every registry accepts. A build that was stopped may have pushed
+        # one already, which must not stop a delivery.
         kept = f"type=registry,ref={where.by_tag(commit)},mode=max"
         kept += ",image-manifest=true,oci-mediatypes=true,ignore-error=true"
         return [*start, "--cache-to", kept]

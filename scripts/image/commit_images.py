@@ -224,7 +224,7 @@ class CommitImages:
                     progress=say,
                 )
             except Failed:
-                # Two may build one commit at once. Where tags are immutable, the later push fails.
+                # Two builds of one commit may run at once. If tags are immutable, one push fails.
                 if (there := self.find(commit)) is None:
                     raise
                 say("someone else has pushed it in the meantime")

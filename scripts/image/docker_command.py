@@ -72,7 +72,7 @@ def failure(
     environment: Mapping[str, str],
     reference: ImageReference | None = None,
 ) -> ShipError:
-    """Return the error that docker's last lines tell of."""
+    """Return the error for the last lines of docker's output."""
     lines = output[-_LINES:]
     text = "\n".join(lines)
     if re.search(r"Cannot connect to the Docker daemon|daemon running\?|docker\.sock", text):
@@ -94,7 +94,7 @@ def failure(
 
 
 def engine_answers() -> bool:
-    """Whether a Docker engine answers, with buildx beside it."""
+    """Return whether a Docker engine answers and buildx is installed."""
     if shutil.which("docker") is None:
         return False
     try:

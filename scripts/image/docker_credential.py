@@ -26,7 +26,7 @@ _NOT_FOUND = "credentials not found in native keychain"
 
 
 def answer(server: str) -> tuple[str, str] | None:
-    """Return user name and password for a registry; None where there is no login.
+    """Return user name and password for a registry; None if there is no login.
 
     Args:
         server: its host, as Docker names it; Docker Hub's is https://index.docker.io/v1/.

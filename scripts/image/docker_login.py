@@ -22,7 +22,7 @@ _HELPER = "shipway"  # Docker runs docker-credential-shipway
 def environment(host: str, token: str | None) -> Iterator[dict[str, str]]:
     """Make the environment variables with which docker is logged in to a registry.
 
-    Everything else stays as the user has it: contexts, builders, plugins, other logins.
+    Keeps the user's other settings: contexts, builders, plugins, other logins.
 
     Args:
         host: the registry's host, as in an image reference.
@@ -51,7 +51,7 @@ def environment(host: str, token: str | None) -> Iterator[dict[str, str]]:
         yield {
             **os.environ,
             "DOCKER_CONFIG": name,
-            # Builders that the user creates or selects in the meantime stay theirs.
+            # Keep builders that the user creates or selects in the meantime.
             "BUILDX_CONFIG": os.environ.get("BUILDX_CONFIG") or str(users / "buildx"),
             "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             credential.HOST: host,

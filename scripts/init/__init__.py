@@ -3,8 +3,8 @@
 Asks for what the options do not give, shows the difference, asks for confirmation, and writes
 pipelines/ in one step. Run it again to change an answer. The service's code stays in app/.
 
---from-service reads a running service from Cloud Run and writes the files that describe it. After
-that, ./ship plan shows no change.
+--from-service reads a running service from Cloud Run and writes the files that describe it.
+Afterwards, ./ship plan shows no change.
 """
 
 from __future__ import annotations
@@ -53,11 +53,19 @@ class Options(options.Options, frozen=True, kw_only=True):
     ] = ()
     environments: Annotated[
         str | None,
-        option("--environments", metavar="A,B", help="in the order in which a commit passes them"),
+        option(
+            "--environments",
+            metavar="A,B",
+            help="the environments, in the order in which a commit passes them",
+        ),
     ] = None
     region: Annotated[
         str | None,
-        option("--region", metavar="R[,R]", help="in the order in which they get a release"),
+        option(
+            "--region",
+            metavar="R[,R]",
+            help="the regions, in the order of their releases",
+        ),
     ] = None
     registry: Annotated[
         str | None,
@@ -107,7 +115,7 @@ def run(options: Options, call: Call) -> int:
         for value in planned.hidden:
             lines = [line.replace(value, "(hidden)") for line in lines]
         if not lines:
-            print("nothing to change: the files have these values already")
+            print("nothing to change: the files already have these values")
             return 0
         tree.stage(root, scratch, before, planned.files)
         print("\n".join(lines), flush=True)
@@ -154,7 +162,7 @@ def _renamed(options: Options, root: Path, files: Files) -> _Planned:
         repository=repository,
     )  # fmt: skip
     if service != current.service and (root / "pipelines" / service).exists():
-        raise UsageError(f"pipelines/{service}/ exists already: it is another service")
+        raise UsageError(f"pipelines/{service}/ already exists: it is another service")
     made, renamed = current.with_answers(answers)
     notes = _next(root, source, repository, next(iter(projects), None))
     return _Planned(files=made, renamed=renamed, notes=notes)
@@ -223,7 +231,7 @@ def _project(current: Fork, env: str, given: str | None) -> str:
 
 
 def _regions(current: Fork, given: str | None) -> list[str] | None:
-    """Return the regions of every environment; None if they differ and shall stay."""
+    """Return the regions of every environment; None if they differ and must stay."""
     if not given and not current.regions and current.projects:
         return None
     default = ",".join(current.regions) if current.regions else None
@@ -231,7 +239,7 @@ def _regions(current: Fork, given: str | None) -> list[str] | None:
 
 
 def _repository(given: str | None, root: Path) -> str | None:
-    """Return OWNER/NAME on GitHub; None if it is unknown and there is no terminal to ask at."""
+    """Return OWNER/NAME on GitHub; None if it is unknown and there is no terminal."""
     default = git.github_name(root)
     if given is None and default is None and not sys.stdin.isatty():
         return None

@@ -27,8 +27,8 @@ _SECRET = re.compile(r"PASS|SECRET|TOKEN|PRIVATE|CREDENTIAL|API_?KEY", re.IGNORE
 
 _HEAD = """\
 # The Cloud Run manifest of this service, adopted from {project}, {region}.
-# The image 'app' is a placeholder for the commit's own. Each environment's file holds what differs
-# there. Releases decide about traffic and revision names.
+# The image 'app' is a placeholder for the commit's own. Differences between environments are in
+# their own files. Releases decide traffic and revision names; files do not.
 """
 _SMOKE = """\
 # The checks that a revision must pass at its own URL before it gets traffic, and after each step.
@@ -48,7 +48,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
         env: the name of its environment.
         project: its project's ID.
         region: its region.
-        open_to_all: whether its IAM policy lets everyone invoke it.
+        open_to_all: whether its IAM policy allows everyone to invoke it.
     """
 
     service: Object
@@ -85,7 +85,7 @@ def find(root: Path, files: Files, *, name: str, env: str, project: str, region:
 
     Args:
         root: the repository.
-        files: the result of `tree.read`; the file of `local` says how to reach it.
+        files: the result of `tree.read`; the file of `local` names its endpoint.
         name: the service's name.
         env: the name that its environment gets.
         project: the project's ID.
@@ -199,7 +199,7 @@ def _environment(current: str | None, running: Running, account: str | None, fil
         if running.region not in regions:
             text = environments.with_regions(text, [running.region])
         return yamledit.replace(text, ["access"], access)
-    note = "but its IAM policy lets everyone in" if running.open_to_all else ""
+    note = "but its IAM policy allows everyone" if running.open_to_all else ""
     if running.env == LOCAL:
         text = _local(files, running.region)
         text = yamledit.replace(text, ["project"], yamledit.scalar(running.project))

@@ -43,7 +43,7 @@ def new(
         lines.append(after_line(after))
     lines.append(f"access: {access}{f' # {access_note}' if access_note else ''}")
     if confirm:
-        lines.append("confirm: true # a change from a terminal asks once")
+        lines.append("confirm: true # a change from a terminal asks first")
     lines += ["rollout:", f"  steps: {_steps(rollout)}"]
     if rollout.bake != Rollout().bake:
         lines.append(f"  bake: {rollout.bake}")
@@ -53,7 +53,9 @@ def new(
 
 def after_line(before: str) -> str:
     """Return the line that names the environment that a commit must serve in first."""
-    return f"after: {yamledit.scalar(before)} # the digest that served there"
+    return (
+        f"after: {yamledit.scalar(before)} # takes the digest that served there, and never rebuilds"
+    )
 
 
 def with_account(text: str, account: str) -> str:
@@ -78,10 +80,10 @@ project: shipway-local
 regions: [{region}]
 registry: {region}-docker.pkg.dev/shipway-local/services
 access: public
-endpoint: http://127.0.0.1:8787 # replaces Google's APIs and the registry
+endpoint: http://127.0.0.1:8787 # stands in for Google's APIs and the registry
 credentials: none
-builder: pack # no Docker needed; --builder docker uses it
-platform: host # this machine's own: packed dependencies are this machine's
+builder: pack # needs no Docker; --builder docker uses it
+platform: host # this machine's own, because it installs the dependencies
 rollout:
   steps: {steps}
   bake: 0s

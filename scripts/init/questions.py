@@ -52,7 +52,7 @@ def ask(
 
 
 def confirm(question: str) -> None:
-    """Ask once, if there is a terminal.
+    """Ask for confirmation, if there is a terminal.
 
     Raises:
         Refused: the answer is not yes.

@@ -121,7 +121,7 @@ def put(root: Path, folder: Path, before: Files, after: Files) -> None:
         Refused: a file changed since it was read.
     """
     if read(root) != before:
-        raise Refused("the files changed meanwhile: nothing was written", "run it again")
+        raise Refused("the files changed in the meantime: nothing was written", "run it again")
     exchange(folder / "pipelines", root / "pipelines", folder / "aside")
     for path, text in after.items():
         if not path.startswith("pipelines/") and before.get(path) != text:

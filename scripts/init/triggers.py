@@ -46,7 +46,7 @@ def follow(files: Files, after: After) -> Files:
 
 
 def moved(files: Files, before: str, now: str) -> Files:
-    """Return the files after the folder that is built has moved: Dependabot's file names it."""
+    """Return the files with the new folder to build in Dependabot's file."""
     if DEPENDABOT not in files:
         return files
     old, new = f"    directory: /{before}\n", f"    directory: /{now}\n"
@@ -54,7 +54,7 @@ def moved(files: Files, before: str, now: str) -> Files:
 
 
 def of_a_fork(files: Files) -> Files:
-    """Return the files without the updates of Shipway's own packages: an upgrade brings those."""
+    """Return the files without updates of Shipway's own packages, which an upgrade brings."""
     if DEPENDABOT not in files or not yamledit.get(files[DEPENDABOT], ["updates"]):
         return files
     head, blocks, tail = yamledit.entries(files[DEPENDABOT], ["updates"])

@@ -1,4 +1,4 @@
-"""Read what git knows: commits, their files, the remote, and uncommitted changes."""
+"""Read from git: commits, their files, the remote, and uncommitted changes."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def is_newer(root: Path, commit: str, than: str) -> bool | None:
 
 
 def merge_base(root: Path, one: str, other: str) -> str | None:
-    """Return the commit where two references parted; None if this clone has none."""
+    """Return the last common commit of two references; None if this clone has none."""
     done = _run(root, "merge-base", one, other)
     return None if done.returncode else done.stdout.decode().split()[0]
 
@@ -205,7 +205,7 @@ def checkout(root: Path, commit: Commit) -> Iterator[Path]:
 
 
 def actor() -> str:
-    """Return who acts: the person behind the workflow run, or the user at this terminal."""
+    """Return who acts: the user behind the workflow run, or the user at this terminal."""
     for variable in ("SHIPWAY_ACTOR", "GITHUB_ACTOR"):
         if os.environ.get(variable):
             return os.environ[variable]

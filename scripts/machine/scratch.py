@@ -26,7 +26,7 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
     Raises:
         UsageError: it fails.
     """
-    # These commits are no person's work: they use no one's name, hooks or signing key.
+    # These commits must not use the user's name, hooks or signing key.
     settings = ["user.name=shipway", "user.email=shipway@localhost", "commit.gpgsign=false",
                 "core.hooksPath=/dev/null", "advice.detachedHead=false"]  # fmt: skip
     flags = [word for setting in settings for word in ("-c", setting)]
@@ -78,7 +78,7 @@ def ship(
                 cwd=cwd,
                 env={name: value for name, value in variables.items() if env.get(name) != ""},
                 stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace",
-                # A process group of its own: it is stopped with all that it starts.
+                # A separate process group, so that it is stopped with everything that it starts.
                 start_new_session=True,
             )  # fmt: skip
         yield process
@@ -89,7 +89,7 @@ def ship(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Stop a process and all that it started: with SIGTERM, and then with SIGKILL."""
+    """Stop a process and everything that it started: with SIGTERM, and then with SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -129,7 +129,7 @@ def local_cloud_run(
 
 
 class LocalCloudRun:
-    """A local Cloud Run in a process of its own; `url` is its API's URL."""
+    """A local Cloud Run in its own process; `url` is its API's URL."""
 
     def __init__(self, folder: Path, runtime: str, iam: str) -> None:
         self.folder = folder

@@ -1,6 +1,6 @@
 """Make the virtual environment that `ship` runs in. Standard library only: nothing else exists yet.
 
-Two calls at once take turns. A later call does not mistake the rest of a killed one for finished.
+Two calls at once take turns. A later call detects an environment that a killed one left unfinished.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Run a workflow of GitHub or Cloud Build on this machine, against a scratch local Cloud Run.
 
-It runs the real file with its jobs, conditions and outputs. Tokens come from a local issuer, images
-go into a local registry. WORKFLOW is deliver (the default), ci, promote, rollback or resume, run
-with act; or a file such as cloudbuild/deliver.yaml, run step by step.
+Runs the real file with its jobs, conditions and outputs. Tokens come from a local issuer, images go
+into a local registry. WORKFLOW is deliver (the default), ci, promote, rollback or resume, which
+run with act, or a file such as cloudbuild/deliver.yaml, which runs step by step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run a workflow with act on this machine, and print what it does while it does it.
+"""Run a workflow with act on this machine, and print its progress.
 
 act: https://nektosact.com. Its `-self-hosted` platform runs each step here, without a container.
 """

@@ -37,7 +37,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|fal
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides who a job can be."""
+    """The facts that decide a job's identity."""
 
     id: str
     """In the workflow that the run starts from."""
@@ -149,7 +149,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
 def _job(
     id_: str, file: str, key: str, job: Document, inputs: Mapping[str, str], *, tokens: bool
 ) -> Job:
-    """Return what decides who a job can be, with these inputs of its file."""
+    """Return the facts that decide a job's identity, with these inputs of its file."""
     named = job.get("environment")
     environment = named.get("name") if isinstance(named, dict) else named
     return Job(

@@ -28,7 +28,7 @@ _LOG_KEPT = 30
 
 
 class StepsAside(Exception):
-    """A release stops, and nothing is wrong: a newer commit serves or is being released.
+    """A release stops without a failure: a newer commit serves or is being released.
 
     Args:
         state: the service as read.
@@ -42,7 +42,7 @@ class StepsAside(Exception):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One write: the new traffic and the new memory."""
+    """One write: the new traffic and release state."""
 
     event: Event
     targets: list[Target] | None = None
@@ -87,7 +87,7 @@ def refuse_held(state: State, override: str | None) -> None:
 
 
 def refuse_displaced(state: State, candidate: str) -> None:
-    """Refuse to go on with a release that another release or a rollback has replaced.
+    """Refuse to continue a release that another release or a rollback has replaced.
 
     Raises:
         Refused: `candidate` is no longer the candidate.
@@ -121,7 +121,7 @@ def require_candidate(state: State) -> str:
     """
     if state.candidate is None:
         raise Refused(
-            f"no release of {state.name} is under way",
+            f"no release of {state.name} is in progress",
             f"To start one: ./ship deliver {state.where}",
         )
     return state.candidate
@@ -191,7 +191,7 @@ def _first(revision: str, known_good: list[str], before: str | None) -> list[str
 def claim(state: State, revision: str, actor: Actor) -> Change:
     """Make a revision the candidate; the rollout of an earlier candidate stops at its next step.
 
-    Call it for a Ready revision only: a commit that does not start ends no one's rollout.
+    Call it only for a Ready revision: a commit that does not start must not end a rollout.
 
     Raises:
         StepsAside: a newer commit serves or is being released.
@@ -225,7 +225,7 @@ def choose_percent(states: list[State], steps: list[int], to: int | None) -> int
     ]
     if not current:
         raise Refused(
-            f"nothing to promote: no release of {states[0].name} is under way",
+            f"nothing to promote: no release of {states[0].name} is in progress",
             f"To start one: ./ship deliver {states[0].where}",
         )
     if to is None:
@@ -259,7 +259,7 @@ def choose_target(state: State, to: str | None) -> str:
         return to
     last = next((event for event in reversed(state.log) if event.percent is not None), None)
     if last and last.verb == "rollback" and state.shares == {last.revision: 100}:
-        return last.revision  # someone rolled back already: typed twice, it goes back once (I6)
+        return last.revision  # already rolled back: running it twice goes back once (I6)
     target = previous(state)
     if target is None:
         raise Refused(
@@ -298,7 +298,7 @@ def roll_back(state: State, target: str, actor: Actor, *, hold: bool, verb: str)
 
 
 def withdraw(state: State, revision: str, stable: str, actor: Actor) -> Change:
-    """Take a failed release's traffic away (I5).
+    """Move a failed release's traffic back (I5).
 
     All traffic goes back to `stable` while the release is the candidate. Where a newer release has
     replaced it, only its own share goes back.
@@ -354,7 +354,7 @@ def deploy(state: State | None, desired: Object, revision: str, tag: str, actor:
     """Make the service to write for a deploy without traffic.
 
     Args:
-        state: the service as read; None where it does not exist yet.
+        state: the service as read; None if it does not exist yet.
         desired: the service that git declares (`manifest.render`).
         revision: the revision's name.
         tag: the revision's tag.

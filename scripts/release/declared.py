@@ -25,7 +25,7 @@ from scripts.release.manifest import (
     serving_container,
 )
 
-# Written by the system or by a client: they say what happened, not what should run.
+# Written by the system or by a client: they record events, not the desired state.
 _ADDED = re.compile(
     r"serving\.knative\.dev/.*|client\.knative\.dev/.*|cloud\.googleapis\.com/location"
     r"|run\.googleapis\.com/(client-name|client-version|ingress-status|operation-id|urls"

@@ -153,6 +153,6 @@ def serving_container(spec: Object) -> Object:
 
 
 def commit_of(revision: Object) -> str:
-    """Return the commit that a revision was built from; "" where it has no label."""
+    """Return the commit that a revision was built from; "" if it has no label."""
     labels = revision.get("metadata", {}).get("labels") or {}
     return str(labels.get(COMMIT_LABEL, ""))

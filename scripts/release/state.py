@@ -1,6 +1,6 @@
-"""A service as it was read, with what Shipway remembers about it. Pure.
+"""A service as it was read, with the state of its releases. Pure.
 
-Shipway keeps its memory on the service itself, in annotations `shipway/…`. They change in the same
+Shipway stores this state on the service itself, in annotations `shipway/…`. They change in the same
 write as the traffic that they describe.
 """
 
@@ -46,7 +46,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """A service as it was read, with what Shipway remembers about it."""
+    """A service as it was read, with the state of its releases."""
 
     where: str
     """What to type after a verb to mean this service: "app --env staging"."""
@@ -206,7 +206,7 @@ def revisions_that_matter(service: Object) -> set[str]:
 
 
 def _decode(text: str | None, type_: Any, default: Any) -> Any:
-    """Decode an annotation's JSON. A hold that cannot be read still holds, as "unreadable"."""
+    """Decode an annotation's JSON. A hold that cannot be parsed stays in force, as "unreadable"."""
     if not text:
         return default
     try:
@@ -223,12 +223,12 @@ def is_ready(resource: Object) -> bool:
 
 
 def has_failed(resource: Object) -> bool:
-    """Return whether a service's or revision's Ready condition is False: it has given up."""
+    """Return whether a service's or revision's Ready condition is False, which is final."""
     return condition(resource).get("status") == "False"
 
 
 def condition(resource: Object, kind: str = "Ready") -> dict[str, str]:
-    """Return one condition: {"type", "status", "reason", "message"}, or {} where missing."""
+    """Return one condition: {"type", "status", "reason", "message"}, or {} if missing."""
     conditions = (resource.get("status") or {}).get("conditions") or []
     return next((c for c in conditions if c.get("type") == kind), {})
 
@@ -250,7 +250,7 @@ def previous(state: State) -> str | None:
 
 
 def describe(state: State, name: str, revision: Object, back: str | None) -> str:
-    """Describe what a revision is to a release manager, in a word or two.
+    """Describe a revision's role for a release manager, in a word or two.
 
     Args:
         state: the service as read.

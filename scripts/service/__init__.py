@@ -1,1 +1,1 @@
-"""One service in its regions: what the releasing verbs share."""
+"""One service in its regions, for the verbs that release."""

@@ -125,7 +125,7 @@ def _once(
 
 
 def _problem(answer: requests.Response, check: Check, commit: str) -> str:
-    """Return what is not as expected; "" where everything is."""
+    """Return what is not as expected; "" if everything is."""
     expect = check.expect
     if answer.status_code != expect.status:
         return f"status {answer.status_code}, expected {expect.status}"
@@ -149,7 +149,7 @@ def _problem(answer: requests.Response, check: Check, commit: str) -> str:
 
 
 def _field(body: Any, path: str) -> Any:
-    """Return a field of a JSON document by its dotted path; None where it is missing."""
+    """Return a field of a JSON document by its dotted path; None if it is missing."""
     for step in path.split("."):
         if isinstance(body, list) and step.isdigit() and int(step) < len(body):
             body = body[int(step)]

@@ -1,4 +1,4 @@
-"""What a verb about a service works with: its files, its regions, the actor, the confirmation."""
+"""The context of a verb about one service: its files, its regions, the actor, the confirmation."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Context:
         return Actor(by=git.actor(), at=now(), why=self.record.reason or "")
 
     def confirm(self, what: str) -> None:
-        """Ask once before a change, where the environment requires it and someone can answer.
+        """Ask for confirmation if the environment requires it and someone can answer.
 
         Raises:
             Refused: the answer is not yes.

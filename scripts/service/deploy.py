@@ -26,7 +26,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
         tag: its tag.
         url: the tag's URL; "" in a dry run.
         new: whether this deploy made it.
-        write: in a dry run, the service that would be written; None where nothing would change.
+        write: in a dry run, the service that would be written; None if nothing would change.
     """
 
     region: str
@@ -73,7 +73,7 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
         written = region.write(plan)
         url = ""
         if context.dry_run:
-            doing = "would be deployed" if written.planned else "is deployed already"
+            doing = "would be deployed" if written.planned else "is already deployed"
             step.done(f"{name} {doing}")
         else:
             step.say(f"waiting for {name} to become ready")

@@ -1,4 +1,4 @@
-"""Acting in every region of a service: do it, and report what happened in each."""
+"""Act in every region of a service, and report what happened in each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lines(self) -> list[str]:
-        """What to print about the regions where it was not done."""
+        """Lines to print about the regions where it was not done."""
         lines = []
         for region, error in self.errors.items():
             lines.append(f"FAILED in {region}: {error.message}")
@@ -76,8 +76,8 @@ def in_every_region(
     Args:
         context: the call.
         act: what to do in one region; returns the service before and after.
-        stop_at_failure: whether a failure in one region leaves the later ones untouched. For what
-            gives a release more traffic.
+        stop_at_failure: whether a failure in one region leaves the later ones untouched, as a
+            change that gives a release more traffic does.
 
     Raises:
         ShipError: it could be done in no region; the message has what went wrong in each.
@@ -131,16 +131,16 @@ def serving(states: Mapping[str, State]) -> str:
 def unchanged(
     error: ShipError, states: Mapping[str, State], revision: str, *, moved_back: bool = False
 ) -> Failed:
-    """Add to a failure what the service serves now: what it served before (I5).
+    """Add to a failure that traffic is unchanged, or was moved back (I5).
 
     Args:
         error: what went wrong.
         states: the service in each region.
         revision: the release that failed. A service's first revision serves from its start.
-        moved_back: whether the release had traffic that was taken away again.
+        moved_back: whether the release had traffic that was moved back.
     """
     if all(state.shares == {revision: 100} for state in states.values()):
-        live = f"{revision} still serves: there is no other revision to go back to"
+        live = f"{revision} still serves: there is no other revision to roll back to"
     elif moved_back:
         live = f"traffic was moved back: {serving(states)}"
     else:

@@ -34,8 +34,8 @@ def rollout(context: Context, revision: str, bake: str | None) -> Acted:
         The service before the first step and after the last one, in each region.
 
     Raises:
-        StepsAside: a newer commit serves or is being released; traffic stays as it is.
-        Refused: there is a hold, or another release took over; traffic stays as it is.
+        StepsAside: a newer commit serves or is being released; traffic is unchanged.
+        Refused: there is a hold, or another release took over; traffic is unchanged.
         Failed: a check failed; all traffic was moved back.
     """
     rules = context.pipeline.environment.rollout
@@ -71,7 +71,7 @@ class _Rollout:
                 self._check(after)
         except Refused as refusal:
             live = serving(self._states())
-            raise Refused(f"{refusal.message}; traffic stays: {live}", refusal.hint) from None
+            raise Refused(f"{refusal.message}; live now: {live}", refusal.hint) from None
         except ShipError as error:
             raise self._moved_back(error) from None
         return self._acted(after)
@@ -158,7 +158,7 @@ class _Rollout:
                 raise failure(self._context, done)
 
     def _moved_back(self, error: ShipError) -> ShipError:
-        """Take the release's traffic away in every region; return the error that reports it."""
+        """Move the release's traffic back in every region; return the error that reports it."""
         context, revision = self._context, self._revision
 
         def withdraw(region: CloudRun) -> tuple[State, State]:

@@ -1,1 +1,1 @@
-"""What a project needs: who may do what, and the steps that set it up."""
+"""Roles and permissions, and the steps that set a project up."""

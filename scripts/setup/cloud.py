@@ -16,7 +16,7 @@ from scripts.setup.wanted import Document, Thing
 
 _RACES = 5
 _OPERATION_SECONDS = 300.0
-# How long a new account or a newly enabled API takes at most to be known everywhere.
+# The longest time that a new account or a newly enabled API takes to be known everywhere.
 _SETTLING_SECONDS = 120.0
 
 
@@ -52,7 +52,7 @@ def numbers(google: Google, projects: Sequence[str]) -> dict[str, str]:
 def look(
     google: Google, access: Federation, pipelines: Sequence[Pipeline], more: Sequence[Thing] = ()
 ) -> Found:
-    """Read the current state of everything that the plan is about.
+    """Read the current state of everything in the plan.
 
     Resources behind an API that is not enabled count as missing.
 

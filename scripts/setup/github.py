@@ -48,7 +48,7 @@ def repository(
 
 def _numbers(name: str) -> Any:
     hint = (
-        "--repository-id N --owner-id N give them: the fields id and owner.id of"
+        "give them: --repository-id N --owner-id N, the fields id and owner.id of"
         f" https://api.github.com/repos/{name}"
     )
     if not has_gh():

@@ -1,4 +1,4 @@
-"""Who may do what in Google Cloud for this repository: the only place that decides it.
+"""The roles and conditions for this repository in Google Cloud: the only place that defines them.
 
 The bootstrap creates it, the doctor checks it, docs/security.md shows it, and the tests attack it.
 Nothing here sends a request.
@@ -66,7 +66,7 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     repository_id: int
 
     def conditions(self) -> dict[str, str]:
-        """Return what a job's token must say, each part by its name; all parts must hold.
+        """Return the conditions on a job's token, by name; all of them must hold.
 
         A token names two files: `workflow_ref` is the one that the run started from, and
         `job_workflow_ref` is the one that the job is in. They differ if the first calls the second
@@ -277,13 +277,13 @@ def plan(
             role=IMPERSONATE,
             resource=of_account(pusher),
             member=provider.jobs(f"{repository.repository_id}/main"),
-            why="the build: it has no GitHub Environment, and becomes the pusher",
+            why="lets the build, which has no GitHub Environment, become the pusher",
         ),
         Binding(
             role=IMPERSONATE,
             resource=of_account(deployer),
             member=provider.jobs(f"{repository.repository_id}/environment/{env}"),
-            why=f"jobs in the GitHub Environment {env}: they become the deployer",
+            why=f"lets jobs in the GitHub Environment {env} become the deployer",
         ),
     ]
     push = [need for p in pipelines for need in push_needs(p)]
@@ -332,20 +332,20 @@ def for_cloud_build(access: Federation, repository: Repository) -> Federation:
 
 
 def push_needs(pipeline: Pipeline) -> list[Need]:
-    """Return what building and pushing an image of one service needs."""
+    """Return the permissions for building and pushing an image of one service."""
     registry = images(pipeline)
     return [
         Need(_PUSH, registry, ARTIFACT_WRITER, "pushes images"),
-        Need(_PULL, registry, ARTIFACT_WRITER, "reads them back"),
+        Need(_PULL, registry, ARTIFACT_WRITER, "reads images"),
     ]
 
 
 def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
-    """Return what releasing one service in its environment needs.
+    """Return the permissions for releasing one service in its environment.
 
     Args:
         pipeline: The service in the environment.
-        runs_as: The account that the service runs as; None leaves out what concerns it.
+        runs_as: The account that the service runs as; None leaves out the permission on it.
     """
     project = Resource(kind="project", project=pipeline.environment.project)
     needs = [
@@ -364,18 +364,18 @@ def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
             Need("run.services.update", service, RUN_DEVELOPER, "deploys and moves traffic"),
         ]
         if pipeline.environment.access == "private":
-            needs.append(Need("run.routes.invoke", service, RUN_INVOKER, "makes the smoke checks"))
+            needs.append(Need("run.routes.invoke", service, RUN_INVOKER, "runs the smoke checks"))
     return needs
 
 
 def earlier_needs(pipeline: Pipeline) -> list[Need]:
-    """Return what a release needs in the environment that a commit passes first.
+    """Return a release's permissions in the environment that a commit passes first.
 
     Args:
         pipeline: The service in the environment that `after` names.
     """
     project = Resource(kind="project", project=pipeline.environment.project)
-    why = f"sees that a digest has served in {pipeline.env}"
+    why = f"checks that a digest has served in {pipeline.env}"
     return [
         Need("run.services.get", project, RUN_VIEWER, why),
         Need("run.revisions.list", project, RUN_VIEWER, why),
@@ -383,7 +383,7 @@ def earlier_needs(pipeline: Pipeline) -> list[Need]:
 
 
 def runtime_needs(pipeline: Pipeline) -> list[Need]:
-    """Return what the account that a service runs as needs."""
+    """Return the permissions of the account that a service runs as."""
     why = "reads the secret when it starts"
     return [
         Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why)
@@ -392,7 +392,7 @@ def runtime_needs(pipeline: Pipeline) -> list[Need]:
 
 
 def agent_needs(pipeline: Pipeline) -> list[Need]:
-    """Return what Cloud Run's service agent needs: nothing for images in its own project."""
+    """Return the permissions of Cloud Run's service agent: none for images in its own project."""
     registry = images(pipeline)
     if registry.project == pipeline.environment.project:
         return []
@@ -405,7 +405,7 @@ def _agent(number: str) -> str:
 
 
 def _bindings(member: str, needs: Sequence[Need]) -> list[Binding]:
-    """Return the roles that give a member what it needs, one for each role and resource."""
+    """Return the roles that give a member its permissions, one for each role and resource."""
     reasons: dict[tuple[str, Resource], list[str]] = {}
     for need in needs:
         reasons.setdefault((need.role, need.resource), []).append(need.why)

@@ -1,4 +1,4 @@
-"""Plan what to do, from what must exist and what exists. Sends nothing."""
+"""Plan the steps from the wanted and the existing state. Sends nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.setup.wanted import Document, Thing, Write
 
 
 class Found(msgspec.Struct, kw_only=True):
-    """What exists.
+    """The existing state.
 
     Attributes:
         enabled: project ID -> the enabled APIs, among those that are needed.
@@ -29,14 +29,14 @@ class Found(msgspec.Struct, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to do. Either `write` or `binding` says what is sent.
+    """One thing to do. Either `write` or `binding` is sent.
 
     Attributes:
         does: the kind of step.
         what: the object of the step, as tables show it.
         project: the ID of the project that changes.
         gcloud: the commands that do the same.
-        why: what it is needed for; "" if `what` says it.
+        why: the reason; "" if `what` is clear enough.
         thing: the resource that is created, changed or restored.
         write: the request to send.
         binding: the role to grant or remove.

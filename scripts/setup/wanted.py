@@ -50,7 +50,7 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
         path: where it is read.
         create: the request that creates it.
         gcloud: the commands that create it.
-        settings: what an existing one must say; the keys are an update's mask.
+        settings: the values that an existing one must have; the keys are an update's mask.
         extensible: whether Google may add fields to the settings.
         changed: the commands that correct the settings.
         undelete: the commands that restore it after a deletion.

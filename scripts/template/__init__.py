@@ -1,1 +1,1 @@
-"""The template that this repository was made from: who owns which file, which version this is."""
+"""The template that this repository was made from: its version, and the owners of its files."""

@@ -16,7 +16,7 @@ class Owners:
     """The three lists of owners.toml.
 
     Args:
-        text: what the file says.
+        text: the contents of the file.
     """
 
     def __init__(self, text: str) -> None:

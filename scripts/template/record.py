@@ -1,4 +1,4 @@
-"""The file .shipway.toml: what a fork knows of the Shipway that it was made from.
+"""The file .shipway.toml: the version of Shipway that a fork was made from, and its source.
 
 `ship init` and `ship upgrade` write it. The template's own repository has none.
 """
@@ -30,7 +30,7 @@ _COMMENTS = {
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What .shipway.toml says.
+    """The contents of .shipway.toml.
 
     Attributes:
         version: the version, such as "0.2.0".
@@ -74,7 +74,7 @@ def render(record: Record) -> str:
 
 
 def read(root: Path) -> Record | None:
-    """Return a repository's record; None where there is none."""
+    """Return a repository's record; None if there is none."""
     try:
         return parse((root / FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -82,7 +82,7 @@ def read(root: Path) -> Record | None:
 
 
 def start(root: Path) -> None:
-    """Write the first record of a repository; one that exists stays as it is."""
+    """Write the first record of a repository; keep an existing one."""
     if not (root / FILE).exists():
         files = fingerprint(_index(root), current())
         text = render(Record(version=version.current(), files=files))
@@ -94,7 +94,7 @@ def fingerprint(files: Iterable[tuple[str, str, str]], owners: Owners) -> str:
 
     Args:
         files: mode, blob id and path of each file in the repository.
-        owners: who owns which.
+        owners: the owners of the files.
     """
     lines = sorted(
         f"{path}\0{mode} {blob}\n" for mode, blob, path in files if _is_code(path, owners)

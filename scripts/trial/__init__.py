@@ -1,7 +1,7 @@
-"""Try out whether the last commit would deliver, on a scratch local Cloud Run.
+"""Check that the last commit can be delivered, on a scratch local Cloud Run.
 
 Delivers the commit that it is based on, then the commit itself through its whole rollout, and rolls
-it back. If the base cannot be delivered, the commit is tried alone. Nothing is left afterwards.
+it back. If the base cannot be delivered, tries the commit alone. Deletes everything afterwards.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Options(options.Options, frozen=True, kw_only=True):
         option(
             "--onto",
             metavar="COMMIT",
-            help="the commit to deliver first (default: where this one left origin/main,"
+            help="the commit to deliver first (default: the merge base with origin/main,"
             " or its first parent)",
         ),
     ] = None
@@ -71,7 +71,7 @@ def run(options: Options, call: Call) -> int:
         try:
             stopped = trial.play(onto)
         finally:
-            # A second Ctrl-C must not stop the cleaning up.
+            # A second Ctrl-C must not stop the cleanup.
             _ignore_signals()
             trial.close()
     call.show(_result(head, onto, builder, trial.rows, stopped), options.format)
@@ -100,7 +100,7 @@ def _onto(root: Path, head: Commit, asked: str | None, progress: Progress) -> Co
     if found in (None, head.sha):
         found = git.parent(root, head.sha)
     if found is None:
-        progress.line(f"note: no commit before {head.short} is known: it is tried alone")
+        progress.line(f"note: no commit before {head.short} is known, so it is tried alone")
         return None
     return git.commit(root, found)
 

@@ -1,11 +1,11 @@
-"""Take a newer version of Shipway into a fork, as one commit on a branch of its own.
+"""Take a newer version of Shipway into a fork, as one commit on a separate branch.
 
-Shipway's files are replaced, files that both sides change are merged, and the fork's files stay as
-they are (scripts/template/owners.toml lists which are which). Your branch and your work tree stay
-as they are, too: the result is the branch shipway-upgrade-VERSION, for you to look at and merge.
+Replaces Shipway's files, merges files that both sides change, and does not change the fork's files
+(scripts/template/owners.toml lists the owners). Your branch and your work tree do not change. The
+result is the branch shipway-upgrade-VERSION, for you to review and merge.
 
 examples:
-  ./ship upgrade --check             # is there a newer version, and what does it bring?
+  ./ship upgrade --check             # is there a newer version, and what changes?
   ./ship upgrade                     # the newest version
   ./ship upgrade --keep ship         # you changed that file: merge your change, now and later
 """
@@ -78,7 +78,7 @@ def run(options: Options, call: Call) -> int:
         branch = _branch(new)
         if deletions := _deletions(fork, branch):
             again = " && ".join([*deletions, _command(fork)])
-            notes = [f"the branch {branch} exists already; nothing changed",
+            notes = [f"the branch {branch} already exists; nothing changed",
                      f"To make it again: {again}"]  # fmt: skip
             return call.show(_versions(fork, notes), options.format)
         return _upgrade(call, options, fork, new, folder)
@@ -98,7 +98,7 @@ def _deletions(fork: Fork, branch: str) -> list[str]:
 
 
 def _versions(fork: Fork, notes: list[str], code: int = 0, **data: str) -> Result:
-    """The version here and the newest one."""
+    """Return the current version and the newest one."""
     newest = [*fork.versions][-1]
     return Result(
         data={"version": fork.version, "newest": newest, **data},
@@ -114,9 +114,9 @@ def _command(fork: Fork) -> str:
 
 
 def _news(fork: Fork, new: str) -> Result:
-    """What a newer version brings."""
+    """Return the changes in a newer version."""
     changes = fork.changes(new)
-    notes = ["", *changes.splitlines(), "", f"To take it: {_command(fork)}"]
+    notes = ["", *changes.splitlines(), "", f"To upgrade: {_command(fork)}"]
     return _versions(fork, notes, _DIFFERENCES, changes=changes)
 
 
@@ -133,7 +133,7 @@ def _upgrade(call: Call, options: Options, fork: Fork, new: str, folder: Path) -
     moved = repository.moved(base.commit, target)
 
     def owner(path: str) -> Owner:
-        # A file that the new version's list does not cover is one that Shipway had and gave up.
+        # A file that the new version's list does not cover was once Shipway's, and was removed.
         return "shared" if path in old and rules.name_for(path) is None else rules.of(path)
 
     made = plan.make(
@@ -175,7 +175,7 @@ def _branch(version: str) -> str:
 
 
 def _owners(fork: Fork, target: str) -> Owners:
-    """The owners in the new version, which knows its own files."""
+    """Return the owners in the new version, whose list covers its own files."""
     text = fork.repository.text(target, owners.PATH)
     return Owners(text) if text else owners.current()
 
@@ -183,7 +183,7 @@ def _owners(fork: Fork, target: str) -> Owners:
 def _kept(
     recorded: Record | None, asked: tuple[str, ...], rules: Owners, files: Collection[str]
 ) -> set[str]:
-    """The files of Shipway's in which the fork keeps its changes."""
+    """Return Shipway's files in which the fork keeps its changes."""
     for path in asked:
         if path not in files:
             raise UsageError(
@@ -206,7 +206,7 @@ def _blocked(made: Plan) -> Refused:
 
 def _edited(made: Plan) -> Refused:
     return Refused(
-        f"this repository changed files of Shipway's ({len(made.edited)}): nothing was upgraded",
+        f"this repository changed {len(made.edited)} of Shipway's files: nothing was upgraded",
         "--keep FILE merges your change to a file, now and in later upgrades;"
         " --overwrite drops the changes to all others",
         evidence=[f"{_how(file)}: {file.path}" for file in made.edited],
@@ -226,7 +226,7 @@ def _merge(fork: Fork, new: str, made: Plan) -> dict[str, int]:
     for merge in made.merges:
         merged = fork.repository.merge(merge.base, merge.ours, merge.theirs, labels)
         if merged is None:
-            made.notes.append(f"{merge.path}: a binary file, so yours stays as it is")
+            made.notes.append(f"{merge.path}: a binary file, so yours is unchanged")
             made.put[merge.path] = merge.ours
             continue
         made.put[merge.path], count = merged
@@ -236,20 +236,20 @@ def _merge(fork: Fork, new: str, made: Plan) -> dict[str, int]:
 
 
 def _message(fork: Fork, new: str, made: Plan, conflicts: dict[str, int]) -> str:
-    """The message of the commit; it is the text of a pull request as well."""
+    """Return the message of the commit, which is the text of a pull request as well."""
     changes = re.sub(r"(?m)^#+ (.*)$", r"**\1**", fork.changes(new))
     lines = [f"Upgrade Shipway from {fork.version} to {new}", "", changes]
     if conflicts:
         lines += ["", "Conflicts are marked in these files:", *(f"- {path}" for path in conflicts)]
     if made.notes:
-        lines += ["", "To look at:", *(f"- {note}" for note in made.notes)]
+        lines += ["", "To review:", *(f"- {note}" for note in made.notes)]
     return "\n".join(lines).strip() + "\n"
 
 
 def _result(
     fork: Fork, new: str, made: Plan, conflicts: dict[str, int], problem: list[str]
 ) -> Result:
-    """What was done, and what is left to do."""
+    """Return the result, and the steps that are left."""
     before = fork.repository.tree(fork.repository.head)
     merged = [merge.path for merge in made.merges]
     put = {path: file for path, file in made.put.items() if path not in merged}
@@ -270,8 +270,8 @@ def _result(
         *(f"note: {note}" for note in made.notes),
         *(f"  | {line}" for line in problem),
         *errors,
-        f"The branch {branch} has the new version. To look at it: git switch {branch}",
-        f"What it brings, and what you must do: {changelog.PATH}",
+        f"The branch {branch} has the new version. To review it: git switch {branch}",
+        f"Its changes, and what you must do: {changelog.PATH}",
     ]
     data = {
         "from": fork.version, "version": new, "branch": branch, "conflicts": [*conflicts],
@@ -285,5 +285,5 @@ def _result(
 
 
 def _files(paths: list[str]) -> str:
-    """The names of a few files, or the number of many."""
+    """Return the names of a few files, or the number of many."""
     return ", ".join(paths) if len(paths) <= _FEW else f"{len(paths)} files"

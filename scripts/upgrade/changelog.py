@@ -1,4 +1,4 @@
-"""The versions of Shipway, and what CHANGELOG.md says about them. Pure."""
+"""The versions of Shipway, and their sections in CHANGELOG.md. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def between(text: str, old: str, new: str) -> str:
     """Return the sections of the versions after `old`, up to and with `new`, newest first.
 
     Args:
-        text: what CHANGELOG.md says.
+        text: the text of CHANGELOG.md.
         old: a version, such as "0.1.0".
         new: a version.
     """

@@ -1,4 +1,4 @@
-"""A fork: which version of Shipway it has, where that came from, and which newer ones there are."""
+"""A fork: its version of Shipway, the source of that version, and the newer ones."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Fork:
         return cls(repository, recorded, found)
 
     def _version(self) -> str:
-        """The version that the files name. Version 0.1.0 named it in pyproject.toml."""
+        """Return the version that the files name. Version 0.1.0 named it in pyproject.toml."""
         if text := self.repository.text("HEAD", _VERSION):
             return text.strip()
         try:
@@ -81,7 +81,7 @@ class Fork:
         return str(project.get("version", "")) if project.get("name") == "shipway" else ""
 
     def newer(self, wanted: str | None) -> str | None:
-        """Return the version to upgrade to; None where the fork has it.
+        """Return the version to upgrade to; None if the fork has it.
 
         Args:
             wanted: the version that the user asked for; None for the newest.
@@ -111,7 +111,7 @@ class Fork:
         )  # fmt: skip
 
     def changes(self, new: str) -> str:
-        """Return what the versions up to a fetched one bring, as the changelog says."""
+        """Return the changelog's sections of the versions up to a fetched one."""
         text = self.repository.text(self.versions[new], changelog.PATH) or ""
         return changelog.between(text, self.version, new)
 
@@ -141,7 +141,7 @@ class Fork:
 
 
 def _checked(url: str, root: Path) -> str:
-    """The URL as it is recorded.
+    """Return the URL to record.
 
     Raises:
         UsageError: it is not one, or it contains a password (I9).
@@ -158,7 +158,7 @@ def _checked(url: str, root: Path) -> str:
 
 
 def _versions(repository: Repository, url: str) -> dict[str, str]:
-    """Version -> commit, the newest version last.
+    """Return version -> commit, the newest version last.
 
     Raises:
         Failed: the repository cannot be read.

@@ -1,4 +1,4 @@
-"""What an upgrade does with each file. Pure: three trees go in, what to write comes out."""
+"""Decide what an upgrade does with each file. Pure: from three trees to the files to write."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         path: where the result goes.
-        base: the file in the version that the fork was made from; None where it is not there.
+        base: the file in the version that the fork was made from; None if it is missing.
         ours: the fork's.
         theirs: the new version's.
     """
@@ -55,14 +55,14 @@ class Edited(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """What an upgrade does.
+    """The plan of an upgrade.
 
     Attributes:
         put: path -> the file to write, or None to delete it.
         merges: the files to merge.
         edited: Shipway's files that the fork changed and did not decide about.
         blocked: the fork's file -> the new version's, where one needs a folder at the other's path.
-        notes: what to tell the fork's maintainer.
+        notes: lines for the fork's maintainer.
     """
 
     put: dict[str, File | None]
@@ -157,7 +157,7 @@ def _merge(
         target = moved.get(path, "")
         new = theirs.get(target)
         if new is None:
-            plan.notes.append(f"{path}: the new version deletes it; yours is changed, so it stays")
+            plan.notes.append(f"{path}: the new version deletes it; you changed it, so it stays")
             return
         if target in ours:
             plan.notes.append(
@@ -170,4 +170,4 @@ def _merge(
     if here.is_regular and new.is_regular:
         plan.merges.append(Merge(path=target, base=before, ours=here, theirs=new))
     else:
-        plan.notes.append(f"{target}: not a text file, so yours stays as it is")
+        plan.notes.append(f"{target}: not a text file, so yours is unchanged")

@@ -1,7 +1,7 @@
-"""The fork's git repository: what an upgrade reads from it and writes into it.
+"""The fork's git repository, for an upgrade to read and write.
 
 Everything goes through git's plumbing and a scratch index, so that the branch, the index and the
-work tree of the user stay as they are.
+work tree of the user do not change.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Repository:
         if prefix:
             raise UsageError(
                 f"{root} is a folder of a larger repository: an upgrade needs Shipway at the top",
-                f"run it in a repository of its own; this one starts {prefix.count('/')} up",
+                f"run it in a separate repository; this one starts {prefix.count('/')} folders up",
             )
         self.head = self._try("rev-parse", "--verify", "--quiet", "HEAD^{commit}") or ""
         if not self.head:
@@ -89,7 +89,7 @@ class Repository:
         return files
 
     def text(self, commit: str, path: str) -> str | None:
-        """Return a file of a commit; None where there is none."""
+        """Return a file of a commit; None if there is none."""
         done = self._run("cat-file", "blob", f"{commit}:{path}")
         return None if done.returncode else done.stdout.decode("utf-8", "replace")
 
@@ -98,7 +98,7 @@ class Repository:
         return self._try("cat-file", "-e", f"{sha}^{{commit}}") is not None
 
     def merge_base(self, one: str, other: str) -> str | None:
-        """Return the last commit that two commits have in common; None where there is none."""
+        """Return the last commit that two commits have in common; None if there is none."""
         found = self._try("merge-base", one, other)
         return found.splitlines()[0] if found else None
 
@@ -157,7 +157,7 @@ class Repository:
         """Merge a file three ways.
 
         Args:
-            base: the file that both sides started from; None where there was none.
+            base: the file that both sides started from; None if there was none.
             ours: the fork's.
             theirs: the new version's.
             labels: what conflict markers call ours, base and theirs.
@@ -238,7 +238,7 @@ class Repository:
         done = self._run("update-ref", f"refs/heads/{name}", commit, _NONE)
         if done.returncode:
             raise Refused(
-                f"the branch {name} exists now: nothing was changed",
+                f"the branch {name} was created in the meantime: nothing was changed",
                 "run it again",
                 evidence=done.stderr.decode(errors="replace").strip().splitlines(),
             )

@@ -1,4 +1,4 @@
-"""The folder in .shipway/ that an upgrade works in. What a killed one left there is removed."""
+"""The folder in .shipway/ that an upgrade works in. Removes the remains of a killed upgrade."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def alone(root: Path) -> Iterator[Path]:
     """Keep other upgrades of this repository out; yield an empty scratch folder.
 
     Raises:
-        Refused: another upgrade is under way.
+        Refused: another upgrade is running.
     """
     state = root / ".shipway"
     state.mkdir(exist_ok=True)
@@ -32,7 +32,7 @@ def alone(root: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise Refused("another ./ship upgrade is under way here: nothing changed") from None
+            raise Refused("another ./ship upgrade is running here: nothing changed") from None
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
@@ -72,7 +72,7 @@ def check(repository: Repository, folder: Path, commit: str) -> list[str]:
 
 
 def _environment(tree: Path) -> dict[str, str]:
-    """This process's environment; with this Python's packages where the commit needs the same."""
+    """Return the environment; with this Python's packages if the commit needs the same ones."""
     environment = dict(os.environ)
     installed = Path(sys.prefix) / "has-dev.txt"
     wanted = tree / "requirements" / "dev.txt"

@@ -23,9 +23,9 @@ PATIENCE = 20.0  # seconds; only a broken service ever takes so long
 
 @pytest.fixture(autouse=True)
 def sample() -> None:
-    """Leaves these tests out in a fork whose app/ is a service of its own."""
+    """Skip these tests in a fork whose app/ is another service."""
     if not (APP / "web/pages.py").is_file():
-        pytest.skip("left out: app/ is a service of its own, no longer the sample")
+        pytest.skip("left out: app/ is no longer the sample")
 
 
 class Service:
@@ -37,7 +37,7 @@ class Service:
             self.process = subprocess.Popen(
                 [sys.executable, "start.py", "--config", "gunicorn.conf.py", application],
                 cwd=APP,
-                # Nothing else of the environment: what the service needs is listed here.
+                # No other variables: everything that the service needs is listed here.
                 env={"PORT": "0", "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1", **env},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -45,13 +45,13 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Its base URL, as soon as its log tells the port."""
+        """Return its base URL, as soon as its log shows the port."""
         found = re.search(r"http://0\.0\.0\.0:(\d+)", self.wait_for("Listening at"))
         assert found
         return f"http://127.0.0.1:{found[1]}"
 
     def wait_for(self, text: str) -> str:
-        """The log once it contains `text`; an assertion error with the log if it never does."""
+        """Return the log once it contains `text`; fail with the log if it never does."""
         deadline = time.monotonic() + PATIENCE
         while text not in (log := self.log.read_text()):
             alive = self.process.poll() is None
@@ -60,7 +60,7 @@ class Service:
         return log
 
     def entries(self) -> list[dict[str, Any]]:
-        """The log, each line parsed: a line that is not JSON fails the test."""
+        """Return the log, each line parsed: a line that is not JSON fails the test."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def terminate(self) -> None:
@@ -74,7 +74,7 @@ class Service:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Starts services: `application` from tmp_path or app/, the environment as keywords."""
+    """Return a function that starts services: `application` from tmp_path or app/, variables."""
     started: list[Service] = []
 
     def start(application: str = "web:create_app()", **env: str) -> Service:
@@ -89,7 +89,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 
 
 class Metadata(ThreadingHTTPServer):
-    """Cloud Run's metadata server: what it was asked, and its answers."""
+    """Cloud Run's metadata server: the requests that it got, and its answers."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _MetadataHandler)
@@ -107,7 +107,7 @@ class _MetadataHandler(BaseHTTPRequestHandler):
             "project/project-id": "acme-prod",
             "instance/region": "projects/1234/regions/europe-west1",
         }
-        # As the real one does: without this header it gives nothing away.
+        # As the real one does: without this header it refuses.
         allowed = self.headers["Metadata-Flavor"] == "Google" and path in known
         self.send_response(200 if allowed else 403)
         self.end_headers()
@@ -119,7 +119,7 @@ class _MetadataHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def metadata() -> Iterator[Metadata]:
-    """A metadata server for one test."""
+    """Yield a metadata server for one test."""
     with Metadata() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

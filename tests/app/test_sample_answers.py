@@ -1,4 +1,4 @@
-"""What the sample service answers."""
+"""The responses of the sample service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def on_cloud_run(metadata: Metadata) -> dict[str, str]:
-    """The environment that Cloud Run gives a container, and the commit that its image carries."""
+    """Return the environment that Cloud Run gives a container, with the image's commit."""
     return {
         "K_SERVICE": "guestbook",
         "K_REVISION": "guestbook-4be1f02",
@@ -31,7 +31,7 @@ def on_cloud_run(metadata: Metadata) -> dict[str, str]:
 def test_version_says_who_answered(start: Start, metadata: Metadata) -> None:
     service = start(**on_cloud_run(metadata))
     service.wait_for("Booting worker")
-    assert metadata.asked == []  # a start asks the network nothing
+    assert metadata.asked == []  # a start sends no request
     for _ in range(3):
         response = requests.get(f"{service.url}/version", timeout=10)
         assert response.json() == {
@@ -46,9 +46,7 @@ def test_version_says_who_answered(start: Start, metadata: Metadata) -> None:
     assert metadata.asked == ["instance/region"]
 
 
-def test_outside_cloud_run_it_answers_without_asking_anybody(
-    start: Start, metadata: Metadata
-) -> None:
+def test_outside_cloud_run_it_answers_without_a_request(start: Start, metadata: Metadata) -> None:
     service = start(GCE_METADATA_HOST=metadata.host)
     answer = requests.get(f"{service.url}/version", timeout=10).json()
     assert answer == {
@@ -80,7 +78,7 @@ def test_the_page_names_the_revision_without_script(start: Start, metadata: Meta
 
 
 def test_the_page_is_one_response_that_its_policy_allows(start: Start) -> None:
-    """During a rollout the next request may reach another revision: nothing may come from there."""
+    """During a rollout, the next request may reach another revision, so the page loads nothing."""
     response = requests.get(f"{start().url}/", timeout=10)
     policy = response.headers["Content-Security-Policy"]
     assert "unsafe" not in policy

@@ -1,4 +1,4 @@
-"""What goes into the image: the files that run, and nothing else."""
+"""The contents of the image: the files that run, and nothing else."""
 
 from __future__ import annotations
 

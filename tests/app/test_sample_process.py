@@ -102,7 +102,7 @@ def test_outside_cloud_run_there_is_no_trace(
     assert metadata.asked == []
 
 
-def test_a_project_that_nobody_tells_costs_the_trace_alone(start: Start, tmp_path: Path) -> None:
+def test_an_unknown_project_costs_only_the_trace(start: Start, tmp_path: Path) -> None:
     service = extended(start, tmp_path, K_SERVICE="shop", GCE_METADATA_HOST="127.0.0.1:1")
     requests.get(
         f"{service.url}/notes", headers={"X-Cloud-Trace-Context": f"{TRACE}/1;o=1"}, timeout=10
@@ -128,7 +128,7 @@ def test_gunicorns_own_log_is_json_too(start: Start) -> None:
     assert all({"severity", "message", "time"} <= entry.keys() for entry in entries)
 
 
-def test_a_header_that_is_no_header_is_refused_and_not_logged(start: Start) -> None:
+def test_an_invalid_header_is_refused_and_not_logged(start: Start) -> None:
     service = start()
     url = urlsplit(service.url)
     with socket.create_connection((url.hostname, url.port), timeout=10) as connection:
@@ -151,7 +151,9 @@ def test_an_exception_outside_flask_is_logged_without_the_query(
     assert "s3cret" not in service.log.read_text()
 
 
-def test_a_service_that_cannot_start_says_why_in_one_entry(start: Start, tmp_path: Path) -> None:
+def test_a_service_that_cannot_start_logs_the_reason_in_one_entry(
+    start: Start, tmp_path: Path
+) -> None:
     (tmp_path / "broken.py").write_text("raise LookupError('no such setting: DATABASE_URL')\n")
     service = start("broken:app")
     assert service.wait() != 0

@@ -109,7 +109,7 @@ def test_deploy_a_new_service_and_then_a_tagged_revision_without_traffic(
 
     gcloud.run(
         *("deploy", "web", "--image", image, "--no-traffic", "--tag", "next"),
-        *("--set-env-vars", "COLOUR=blue"),
+        *("--set-env-vars", "COLOR=blue"),
     )
     described = gcloud.json("services", "describe", "web")
     second = described["status"]["latestReadyRevisionName"]
@@ -237,7 +237,7 @@ def test_revisions_and_services_are_listed_and_deleted(gcloud: Gcloud, there: Cl
     assert there.http.get(f"{there.base}/services/web").status_code == 404
 
 
-def test_a_failed_deployment_says_why_and_changes_no_traffic(
+def test_a_failed_deployment_shows_the_reason_and_changes_no_traffic(
     gcloud: Gcloud, there: CloudRun
 ) -> None:
     image = there.push()

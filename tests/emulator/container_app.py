@@ -147,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         if child:
             meal = f"x = b'x' * ({size} << 20)"
             subprocess.run([sys.executable, "-c", meal], check=False)
-            # Time for who watches to end this process, too.
+            # Time for the runtime to end this process as well.
             threading.Event().wait(10)
             return self.answer({})
         return self.answer(len(b"x" * (int(size) << 20)))

@@ -37,14 +37,14 @@ def test_a_new_service_becomes_ready_with_all_traffic_on_its_revision(cloud_run,
 
 
 def test_a_revision_names_its_service_and_its_image(cloud_run, image):
-    document = service("labelled", image, "labelled-a")
+    document = service("labeled", image, "labeled-a")
     document["spec"]["template"]["metadata"]["labels"] = {"commit-sha": "abc"}
     document["spec"]["template"]["metadata"]["annotations"] = {"note": "mine"}
     ready = cloud_run.ready(document)
-    revision = cloud_run.revision("labelled-a")
+    revision = cloud_run.revision("labeled-a")
     labels = revision["metadata"]["labels"]
-    assert labels["serving.knative.dev/service"] == "labelled"
-    assert labels["serving.knative.dev/configuration"] == "labelled"
+    assert labels["serving.knative.dev/service"] == "labeled"
+    assert labels["serving.knative.dev/configuration"] == "labeled"
     assert labels["serving.knative.dev/configurationGeneration"] == "1"
     assert labels["serving.knative.dev/serviceUid"] == ready["metadata"]["uid"]
     assert labels["cloud.googleapis.com/location"] == "us-central1"
@@ -65,7 +65,7 @@ def test_a_template_without_a_name_gets_one_and_an_unchanged_one_makes_no_revisi
     again = cloud_run.ready(service("named", image))
     assert again["status"]["latestCreatedRevisionName"] == name
     assert again["metadata"]["generation"] == 1
-    changed = cloud_run.ready(service("named", image, COLOUR="red"))
+    changed = cloud_run.ready(service("named", image, COLOR="red"))
     assert re.fullmatch(r"named-00002-[a-z]{3}", changed["status"]["latestCreatedRevisionName"])
     assert changed["metadata"]["generation"] == 2
 
@@ -101,7 +101,7 @@ def test_exactly_one_of_several_concurrent_writers_wins(cloud_run, image):
 
 def test_a_used_revision_name_with_different_content_is_refused(cloud_run, image):
     cloud_run.ready(service("taken", image, "taken-a"))
-    refused = cloud_run.replace(service("taken", image, "taken-a", COLOUR="red"))
+    refused = cloud_run.replace(service("taken", image, "taken-a", COLOR="red"))
     assert refused.status_code == 409
     assert error_of(refused)["status"] == "ALREADY_EXISTS"
     assert error_of(refused)["message"] == (

@@ -8,7 +8,7 @@ import sys
 from tests.conftest import ROOT
 
 FOLDERS = {path.parent.name: path.parent for path in (ROOT / "emulator").glob("*/__init__.py")}
-# Rooms that are no API: they run instances and pass requests on to them.
+# Rooms that are not APIs: they run instances and pass requests on to them.
 OTHERS = {"instances", "metadata", "router"}
 
 

@@ -75,7 +75,7 @@ class Engine:
         """Return the containers of this local Cloud Run, or of one revision."""
         label = f"dev.shipway.state={self.state.resolve()}"
         found = docker("ps", "--all", "--quiet", "--filter", f"label={label}").split()
-        # One of them may be gone by now: the rest is shown all the same.
+        # One of them may be gone by now: docker still shows the rest.
         shown = subprocess.run(["docker", "inspect", *found], capture_output=True, check=False)
         return [
             item

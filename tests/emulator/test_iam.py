@@ -44,7 +44,7 @@ def owner(enforcing: LocalCloudRun) -> Iterator[Owner]:
 
 @pytest.fixture(scope="module")
 def client(owner: Owner) -> Iterator[CloudRun]:
-    """The owner's client, with an existing service `app`."""
+    """Return the owner's client, with an existing service `app`."""
     made = CloudRun(owner.url, PROJECT)
     made.http.headers.update(owner.http.headers)
     made.ready(service("app", made.push(), "app-1"))
@@ -54,7 +54,7 @@ def client(owner: Owner) -> Iterator[CloudRun]:
 
 @pytest.fixture
 def user(owner: Owner, client: CloudRun) -> Iterator[requests.Session]:
-    """A user without roles. A test grants roles, which are revoked after it."""
+    """Yield a user without roles. A test grants roles, which are revoked after it."""
     with requests.Session() as http:
         http.headers["Authorization"] = f"Bearer {owner.token_of(USER)}"
         yield http
@@ -129,7 +129,7 @@ def test_a_missing_permission_is_named_and_its_role_suffices(
         assert message(user.request(method, f"{owner.url}/{path}", json={})) == refusal
     owner.grant(project(), f"roles/{role}", USER)
     allowed = user.request(method, f"{owner.url}/{path}", json={})
-    # What an empty request meets once it is allowed; a service needs leave to run as its account.
+    # The status of an empty request once it is allowed; a service needs permission for its account.
     outcome = {
         "run.services.create": 403, "run.services.update": 403, "run.services.delete": 404,
         "run.revisions.delete": 400, "run.services.setIamPolicy": 400,
@@ -236,7 +236,7 @@ def test_impersonating_an_account_needs_a_role_on_it(
     assert message(user.post(url, json=body)) == (
         f"Permission 'iam.serviceAccounts.{permission}' denied on resource (or it may not exist)."
     )
-    # The role of owner is not enough, neither at Google.
+    # The role of owner is not enough, as at Google.
     assert owner.http.post(url, json=body).status_code == 403
     owner.grant(account(RUNTIME), f"roles/iam.{role}", USER)
     assert user.post(url, json=body).status_code == 200
@@ -359,7 +359,7 @@ def test_policies_and_tokens_survive_a_restart(tmp_path: Path) -> None:
 
 
 def asked_by_routes(state: Path) -> dict[tuple[str, str], Asks]:
-    """What each route of the local Cloud Run asks for, by method and path."""
+    """Return the requirements of each route of the local Cloud Run, by method and path."""
 
     async def read() -> dict[tuple[str, str], Asks]:
         emulator = Emulator(state, idle=1.0, enforced=True)

@@ -21,7 +21,7 @@ from tests.emulator.cloud_run_help import condition, eventually, is_alive, servi
 
 @pytest.fixture
 def idle_cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
-    """A local Cloud Run that stops an instance after a fifth of a second without a request."""
+    """Yield a local Cloud Run that stops an instance after 0.2 s without a request."""
     cloud_run = LocalCloudRun(tmp_path / "state", "--idle", "0.2")
     yield cloud_run
     cloud_run.stop()

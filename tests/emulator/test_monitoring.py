@@ -245,7 +245,7 @@ def test_raw_points_headers_and_pages(cloud_run, began):
     ("query", "part"),
     [
         ({"filter": 'resource.type="cloud_run_revision"'}, "single metric type"),
-        ({"filter": f'metric.type="{COUNT}" AND metric.labels.colour="red"'}, "colour"),
+        ({"filter": f'metric.type="{COUNT}" AND metric.labels.color="red"'}, "color"),
         ({"filter": f'metric.type="{COUNT}" OR resource.type="x"'}, "OR"),
         ({"interval.endTime": "now"}, "interval.endTime"),
         ({"interval.endTime": None}, "interval.endTime"),
@@ -255,7 +255,7 @@ def test_raw_points_headers_and_pages(cloud_run, began):
         ({**DELTA, "aggregation.perSeriesAligner": "ALIGN_PERCENTILE_95"}, "PERCENTILE"),
         ({**DELTA, "aggregation.crossSeriesReducer": "REDUCE_STDDEV"}, "STDDEV"),
         ({"aggregation.crossSeriesReducer": "REDUCE_SUM"}, "perSeriesAligner"),
-        ({"colour": "red"}, "colour"),
+        ({"color": "red"}, "color"),
     ],
 )
 def test_an_unsupported_query_is_refused_and_the_part_is_named(cloud_run, began, query, part):

@@ -23,7 +23,7 @@ from tests.emulator.cloud_run_help import container, eventually, is_alive, servi
 
 @pytest.fixture
 def idle_cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
-    """A local Cloud Run that stops an instance after a fifth of a second without a request."""
+    """Yield a local Cloud Run that stops an instance after 0.2 s without a request."""
     cloud_run = LocalCloudRun(tmp_path / "state", "--idle", "0.2")
     yield cloud_run
     cloud_run.stop()
@@ -31,7 +31,7 @@ def idle_cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
 
 @pytest.fixture
 def held(tmp_path: Path) -> Path:
-    """A folder that shows which requests are held; a file named go in it lets them be answered."""
+    """Return a folder that shows the held requests; a file named go in it releases them."""
     folder = tmp_path / "held"
     folder.mkdir()
     return folder

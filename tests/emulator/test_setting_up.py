@@ -78,7 +78,7 @@ def bare(local_cloud_run: LocalCloudRun) -> Bare:
 
 @pytest.fixture
 def faulty(local_cloud_run: LocalCloudRun) -> Iterator[Any]:
-    """Starts faults, which end with the test."""
+    """Yield a function that starts faults, which end with the test."""
     begun: list[str] = []
 
     def begin(name: str, **settings: Any) -> None:
@@ -389,8 +389,8 @@ def test_a_secrets_policy_is_deleted_with_it(bare: Bare) -> None:
 def test_versions_are_disabled_and_destroyed(bare: Bare) -> None:
     secret = f"{bare.base}/secrets/key"
     bare("POST", f"{bare.base}/secrets?secretId=key", {"replication": {"automatic": {}}})
-    labelled = bare("PATCH", f"{secret}?updateMask=labels", {"labels": {"by": "ship"}})
-    assert bare("GET", secret) == labelled
+    labeled = bare("PATCH", f"{secret}?updateMask=labels", {"labels": {"by": "ship"}})
+    assert bare("GET", secret) == labeled
     bare("POST", f"{secret}:addVersion", {"payload": {"data": "c2VjcmV0"}})
     one = f"{secret}/versions/1"
     assert bare("POST", f"{one}:disable", {})["state"] == "DISABLED"
@@ -442,7 +442,7 @@ def test_quota(bare: Bare, faulty: Any) -> None:
     assert bare("GET", bare.base), "another API's quota is its own"
 
 
-def test_an_organisation_forbids_all_users(bare: Bare, faulty: Any) -> None:
+def test_an_organization_forbids_all_users(bare: Bare, faulty: Any) -> None:
     policy = {"policy": {"bindings": [{"role": "roles/run.invoker", "members": ["allUsers"]}]}}
     faulty("org-policy-domains")
     error = bare.refused("POST", f"{bare.base}:setIamPolicy", policy)
@@ -517,7 +517,7 @@ def test_an_empty_project_under_enforced_iam(tmp_path: Path) -> None:
     owner.post(f"{cloud_run.url}/v1/projects/{PROJECT}/serviceAccounts", {"accountId": "deployer"})
     owner.let_github_impersonate(DEPLOYER)
     assert requests.post(act, json={"scope": ["x"]}, headers=headers, timeout=9).ok
-    # The account of a token, for everyone who has it.
+    # The account of a token, for everyone who has the token.
     info = f"{cloud_run.url}/tokeninfo"
     told = requests.post(info, data={"access_token": owner.token_of("user:a@b.example")}, timeout=9)
     assert told.json()["email"] == "user:a@b.example".partition(":")[2]

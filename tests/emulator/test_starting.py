@@ -31,13 +31,13 @@ def failed(cloud_run, document):
 
 
 def test_an_instance_gets_the_settings_of_image_manifest_and_cloud_run(cloud_run, image):
-    document = service("equipped", image, "equipped-a", COLOUR="red")
+    document = service("equipped", image, "equipped-a", COLOR="red")
     ready = cloud_run.ready(document)
     seen = cloud_run.http.get(ready["status"]["url"]).json()
     env, cwd = seen["env"], seen["cwd"]
     assert cwd.startswith(str(os.path.realpath(env["FROM_IMAGE"].partition(":")[0])))
     assert env["FROM_IMAGE"] == f"{cwd}:/nowhere"
-    assert env["COLOUR"] == "red"
+    assert env["COLOR"] == "red"
     assert (env["K_SERVICE"], env["K_REVISION"], env["K_CONFIGURATION"]) == (
         "equipped",
         "equipped-a",
@@ -47,7 +47,7 @@ def test_an_instance_gets_the_settings_of_image_manifest_and_cloud_run(cloud_run
     assert "/usr/local/bin" not in env["PATH"].split(":")
     assert not any("site-packages" in path and "instances" not in path for path in seen["python"])
     leaked = set(env) - {
-        *("COLOUR", "FROM_IMAGE", "GCE_METADATA_HOST", "HOME", "LANG", "LC_CTYPE", "PATH", "PORT"),
+        *("COLOR", "FROM_IMAGE", "GCE_METADATA_HOST", "HOME", "LANG", "LC_CTYPE", "PATH", "PORT"),
         *("K_SERVICE", "K_REVISION", "K_CONFIGURATION", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"),
         *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     }

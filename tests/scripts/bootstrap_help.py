@@ -155,7 +155,7 @@ class Team:
         )
 
     def access(self, env: str) -> Federation:
-        """Return who may do what in an environment, as permissions.py says."""
+        """Return the access in an environment that permissions.py plans."""
         pipeline = pipelines.load(self.project.folder, NAME, env)
         after = pipeline.environment.after
         earlier = [pipelines.load(self.project.folder, NAME, after)] if after else []
@@ -165,7 +165,7 @@ class Team:
 
 @contextmanager
 def team_of(folder: Path, access: str = "private") -> Iterator[Team]:
-    """A team with a local Cloud Run that enforces IAM."""
+    """Run a team with a local Cloud Run that enforces IAM."""
     cloud_run = LocalCloudRun(folder / "state", "--iam", "enforce")
     made = Team(folder, cloud_run, access)
     yield made
@@ -175,6 +175,6 @@ def team_of(folder: Path, access: str = "private") -> Iterator[Team]:
 
 
 def without_gh() -> str:
-    """The search path without the folders that hold gh."""
+    """Return the search path without the folders that hold gh."""
     folders = os.environ["PATH"].split(os.pathsep)
     return os.pathsep.join(f for f in folders if not Path(f, "gh").exists())

@@ -1,4 +1,4 @@
-"""A team's repository with a service of its own, and the command line as they type it."""
+"""A team's repository with its own service, and the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import requests
 from tests import warm
 from tests.conftest import ROOT, LocalCloudRun
 
-# Bare sockets: http.server takes longer to import than all the rest of it to start.
+# Plain sockets: the import of http.server would take longer than the rest of the start.
 SERVER = r"""
 import json, os, signal, socket, sys, threading
 
@@ -156,7 +156,7 @@ class Project:
         return f"{self.name}-{commit[:7]}"
 
     def ship(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Type a command in the repository."""
+        """Run a command in the repository."""
         given = {**os.environ, "SHIPWAY_ACTOR": "tester", **env}
         try:
             return warm.ship(*arguments, cwd=self.folder, env=given)
@@ -166,7 +166,7 @@ class Project:
             raise AssertionError(f"{arguments} hangs:\n{told}\n{self.service()}\n{log}") from None
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
-        """Start a command in a Python of its own: to watch it, to signal it, to see it in `ps`."""
+        """Start a command in a new Python: to watch it, to signal it, to see it in `ps`."""
         return subprocess.Popen(
             [sys.executable, str(ROOT / "scripts"), *arguments],
             cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "tester", **env},
@@ -174,7 +174,7 @@ class Project:
         )  # fmt: skip
 
     def done(self, *arguments: str, **env: str) -> Any:
-        """Type a command that must succeed; return its JSON document."""
+        """Run a command that must succeed; return its JSON document."""
         ended = self.ship(*arguments, "--format", "json", **env)
         assert ended.returncode == 0, ended.stderr
         return json.loads(ended.stdout)
@@ -187,7 +187,7 @@ class Project:
         )
 
     def service(self) -> Any:
-        """The service as the API answers it, to look at what is really there."""
+        """Return the service as the API answers it, to check the actual state."""
         return requests.get(self.service_path, timeout=10).json()
 
     def put(self, service: Any) -> Any:
@@ -206,7 +206,7 @@ class Project:
         return [item["metadata"]["name"] for item in answer.get("items", [])]
 
     def shares(self) -> dict[str, int]:
-        """Revision -> percent, as Cloud Run says it is in force."""
+        """Return revision -> percent, as Cloud Run reports it in force."""
         return {
             target["revisionName"]: target["percent"]
             for target in self.service()["status"]["traffic"]
@@ -214,13 +214,13 @@ class Project:
         }
 
     def answers(self) -> Any:
-        """What a user gets: the JSON of the service's own URL."""
+        """Return a user's response: the JSON of the service's own URL."""
         return requests.get(self.service()["status"]["url"] + "/version", timeout=10).json()
 
 
 @pytest.fixture
 def project(tmp_path: Path, local_cloud_run: LocalCloudRun) -> Project:
-    """A repository with one commit of a service that no other test uses."""
+    """Yield a repository with one commit of a service that no other test uses."""
     made = Project(tmp_path / "repository", local_cloud_run, f"svc-{uuid.uuid4().hex[:8]}")
     made.commit()
     return made
@@ -228,7 +228,7 @@ def project(tmp_path: Path, local_cloud_run: LocalCloudRun) -> Project:
 
 @pytest.fixture
 def served(project: Project) -> Project:
-    """A repository whose first commit is delivered."""
+    """Return a repository whose first commit is delivered."""
     project.done("deliver")
     return project
 
@@ -244,7 +244,7 @@ def candidate(served: Project) -> Project:
 
 @pytest.fixture(scope="session")
 def pypi(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips the test where pip reaches no package index."""
+    """Skip the test if pip reaches no package index."""
     folder = tmp_path_factory.mktemp("pypi")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--retries", "0", "--no-deps"]
     asked = [*pip, "--dest", str(folder), "h11==0.16.0"]

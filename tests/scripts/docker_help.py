@@ -11,7 +11,7 @@ import pytest
 
 @functools.cache
 def missing() -> str | None:
-    """Why there is no Docker to test with, or None where there is."""
+    """Return the reason why no Docker is available for tests, or None if one is."""
     if shutil.which("docker") is None:
         return "docker is not installed"
     for command, reason in (

@@ -1,4 +1,4 @@
-"""A small application of the sample's shape, and what is in an image packed of it."""
+"""A small application like the sample, and the contents of an image packed from it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CMD ["python", "main.py"]
 
 
 def write_wheel(folder: Path, name: str = "demo", version: str = "1.0") -> None:
-    """A wheel with a package, some code to compile and a script."""
+    """Write a wheel with a package, some code to compile and a script."""
     folder.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
     files = {
@@ -53,7 +53,7 @@ def write_wheel(folder: Path, name: str = "demo", version: str = "1.0") -> None:
 
 
 def write_app(context: Path, dockerfile: str = DOCKERFILE) -> Path:
-    """The application's folder."""
+    """Write the application's folder."""
     context.mkdir(parents=True, exist_ok=True)
     write_wheel(context / "wheels")
     (context / "requirements.txt").write_text("demo==1.0\n")
@@ -89,7 +89,7 @@ def config_of(image: PackedImage) -> dict[str, Any]:
 
 
 def members(image: PackedImage) -> dict[str, tarfile.TarInfo]:
-    """What all layers together hold, later ones over earlier ones."""
+    """Return the members of all layers together, later ones over earlier ones."""
     found = {}
     for layer in image.layers:
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(layer.path.read_bytes()))) as tar:

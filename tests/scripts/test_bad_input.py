@@ -1,4 +1,4 @@
-"""What goes wrong is one clear error, the right exit code, and nothing changed."""
+"""Each failure is one clear error with the right exit code, and nothing changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.scripts.conftest import Project
 
 
 def error(ended: subprocess.CompletedProcess[str], code: int) -> str:
-    """The error that a command ended with: one line, what to do, no traceback."""
+    """Return the error that a command ended with: one line and a hint, without a traceback."""
     assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stderr.count("ship: ") == 1, ended.stderr
@@ -41,7 +41,7 @@ def test_an_unknown_option_and_a_missing_value(project: Project) -> None:
     assert project.ship("promote", "--to").returncode == 2
 
 
-def test_a_percentage_as_people_paste_it(project: Project) -> None:
+def test_a_percentage_with_a_percent_sign(project: Project) -> None:
     ended = project.ship("promote", "--to= 50 %")
     assert "percentage" not in ended.stderr
     assert "For its first release: ./ship deliver" in ended.stderr
@@ -237,7 +237,7 @@ def _retag(project: Project, old: str, new: str) -> None:
     assert answer.status_code == 201, answer.text
 
 
-def test_an_environment_that_comes_after_another_takes_only_what_served_there(
+def test_an_environment_that_comes_after_another_takes_only_an_image_that_served_there(
     project: Project,
 ) -> None:
     local = (project.pipeline / "local.yaml").read_text()
@@ -265,7 +265,7 @@ def test_without_a_terminal_nobody_is_asked(served: Project, verb: str) -> None:
 
 
 def test_in_ci_a_terminal_is_not_asked(served: Project) -> None:
-    """Some runners give a job a terminal, and no one sits there."""
+    """Some runners give a job a terminal, where no one can answer."""
     import pty
 
     path = served.pipeline / "local.yaml"
@@ -328,7 +328,7 @@ def test_up_enforces_iam_when_told_to(tmp_path: Path) -> None:
     assert answer.status_code == 401
 
 
-def test_a_traceback_is_for_those_who_ask(project: Project) -> None:
+def test_a_traceback_is_shown_only_on_request(project: Project) -> None:
     ended = project.ship("promote", "--debug")
     assert "Traceback" in ended.stderr
 
@@ -336,13 +336,13 @@ def test_a_traceback_is_for_those_who_ask(project: Project) -> None:
 @pytest.mark.parametrize(
     "endpoint", ["garbage", "http://", "ftp://x", "http://127.0.0.1:abc", "http://127.0.0.1:1/x"]
 )
-def test_an_endpoint_that_is_none(project: Project, endpoint: str) -> None:
+def test_an_invalid_endpoint(project: Project, endpoint: str) -> None:
     shown = error(project.ship("status", SHIPWAY_ENDPOINT=endpoint), 2)
     assert f"SHIPWAY_ENDPOINT={endpoint}: not an address" in shown
 
 
-def test_an_endpoint_that_is_somebody_else(served: Project) -> None:
-    """A 404 of another server is not taken for a service that is not there."""
+def test_an_endpoint_of_another_server(served: Project) -> None:
+    """A 404 of another server does not count as a missing service."""
     url = served.service()["status"]["url"]
     (served.folder / served.name / "settings.json").write_text("{}")
     ended = served.ship("status", SHIPWAY_ENDPOINT=url)
@@ -351,7 +351,7 @@ def test_an_endpoint_that_is_somebody_else(served: Project) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x; rm -rf /", "Ünder", "-x"])
-def test_a_hold_s_name_is_nothing_that_a_shell_would_read(project: Project, name: str) -> None:
+def test_a_holds_name_has_no_shell_syntax(project: Project, name: str) -> None:
     assert project.ship("hold", f"--name={name}").returncode == 2
 
 

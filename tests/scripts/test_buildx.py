@@ -90,7 +90,7 @@ def test_a_build_that_fails_shows_its_last_lines(context: Path) -> None:
 def fake_docker(
     folder: Path, script: str, monkeypatch: pytest.MonkeyPatch, driver: str = "docker"
 ) -> None:
-    """A program called docker, found first; `script` is what it does when it builds."""
+    """Write a program called docker, found first, which runs `script` when it builds."""
     folder.mkdir()
     program = folder / "docker"
     program.write_text(
@@ -111,7 +111,7 @@ DEAD = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is i
 
 
 def test_no_engine_answers(context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """buildx inspect says so, and exits with 0."""
+    """buildx inspect reports it, and exits with 0."""
     fake_docker(tmp_path / "bin", "", monkeypatch)
     (tmp_path / "bin/docker").write_text(f'#!/bin/sh\necho "Driver:"\necho "Error: {DEAD}"\n')
     with pytest.raises(UsageError, match="no Docker engine answers") as caught:
@@ -165,7 +165,7 @@ def arguments_of(
     driver: str,
     earlier: Sequence[str] = (),
 ) -> str:
-    """The arguments that docker is given with a driver."""
+    """Return the arguments that docker gets with a driver."""
     log = tmp_path / "arguments"
     fake_docker(tmp_path / "bin", RECORDS.format(log=log), monkeypatch, driver)
     assert build(context, "h.example/p/r/x", earlier=earlier) == "sha256:1"
@@ -196,7 +196,7 @@ def test_buildkit_keeps_all_stages_and_attests(
 def test_the_time_of_an_image_does_not_change_with_the_commit(
     context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """BuildKit would make the folder of WORKDIR, and all that follows, anew for each commit."""
+    """BuildKit would build the folder of WORKDIR and all later layers again for each commit."""
     said = arguments_of(context, tmp_path, monkeypatch, "docker-container")
     assert "--build-arg SOURCE_DATE_EPOCH=315532800 " in said
     assert "--cache-from" not in said
@@ -212,10 +212,10 @@ def test_nothing_secret_on_the_command_line(
     assert "ya29" not in arguments
 
 
-def test_docker_says_no_digest(
+def test_docker_reports_no_digest(
     context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = 'while [ $# -gt 1 ]; do [ "$1" = --metadata-file ] && echo "{}" >"$2"; shift; done'
     fake_docker(tmp_path / "bin", script, monkeypatch)
-    with pytest.raises(Failed, match=r"did not say which digest it pushed to h\.example/x:c"):
+    with pytest.raises(Failed, match=r"did not report the digest that it pushed to h\.example/x:c"):
         build(context, "h.example/x")

@@ -180,7 +180,7 @@ def test_steps_wait_for_what_they_name_and_run_side_by_side(tmp_path: Path) -> N
     assert {end.status for end in ends.values()} == {"SUCCESS"}, lines.printed
 
 
-def test_a_failure_ends_the_build_and_what_runs_beside_it(tmp_path: Path) -> None:
+def test_a_failure_ends_the_build_and_its_parallel_steps(tmp_path: Path) -> None:
     document = {
         "steps": [
             sh("sleep 60 & wait", id="slow"),

@@ -1,4 +1,4 @@
-"""Both triggers do the same: GitHub's workflows and Cloud Build's files.
+"""GitHub's workflows and Cloud Build's files do the same.
 
 Cloud Build's files run step by step, GitHub's with act; both on a scratch Cloud Run that enforces
 IAM.
@@ -54,8 +54,8 @@ def test_googles_schemas_hold(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_the_rules_of_the_house(file: Path) -> None:
-    """An account of its own, images by digest, timeouts, logs, and no user input in a script."""
+def test_our_own_rules_hold(file: Path) -> None:
+    """Its own account, images by digest, timeouts, logs, and no user input in a script."""
     document = yaml.safe_load(file.read_text())
     assert document["serviceAccount"].endswith("/$_SERVICE_ACCOUNT")
     assert "_SERVICE_ACCOUNT" not in document.get("substitutions", {})

@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the tests' own pipelines/ to break: a fork's own differs."""
+    """Return a copy of the tests' own pipelines/ to break: a fork's own differs."""
     shutil.copytree(ROOT / "tests/pipelines", tmp_path / "pipelines")
     return tmp_path
 
 
 WRONG = [
-    # file, what it says, what it says instead, the error
+    # file, text, replacement, the error
     ("local", "steps: [10, 50, 100]", "stepz: [10]", "local.yaml:12: rollout.stepz: unknown key;"
      " did you mean 'steps'?"),
     ("local", "50, 100]", "50, 1000]", "local.yaml:12: rollout.steps[2]: expected a whole number"
@@ -56,7 +56,7 @@ WRONG = [
      ".containers[0].ports[0].containerport: unknown key; did you mean 'containerPort'?"),
     ("service", "image: app", "image: nginx", "service.yaml:19: spec.template.spec.containers[0]"
      ".image: one container must have the image 'app', the placeholder"),
-    ("service", "name: app", "name: web", "service.yaml:7: metadata.name: says 'web', but the"
+    ("service", "name: app", "name: web", "service.yaml:7: metadata.name: is 'web', but the"
      " folder is pipelines/app/"),
     ("smoke", "/health #", "/healthz #", "smoke.yaml:7: [1].path: Google's front end answers"
      " /healthz itself"),

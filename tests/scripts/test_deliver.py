@@ -63,7 +63,7 @@ def test_a_second_release_goes_through_the_steps_and_loses_no_request(served: Pr
 
 
 def test_a_release_that_fails_its_checks_gets_no_traffic(served: Project) -> None:
-    """I4, I5: stopped before its first user, with the answer as evidence and what to do."""
+    """I4, I5: stopped before its first user, with the response as evidence, and a hint."""
     before = served.shares()
     bad = served.commit(health="broken")
     with Load(served.service()["status"]["url"], rate=100) as load:
@@ -79,12 +79,12 @@ def test_a_release_that_fails_its_checks_gets_no_traffic(served: Project) -> Non
     assert served.revision(bad) not in {answer.revision for answer in answers}
 
 
-def test_a_first_release_that_fails_its_checks_is_nothing_to_go_back_to(project: Project) -> None:
+def test_a_first_release_that_fails_its_checks_is_no_rollback_target(project: Project) -> None:
     """I4: it serves from its start, as Cloud Run has nothing else; it is checked and reported."""
     bad = project.commit(health="broken")
     ended = project.ship("deliver")
     assert ended.returncode == 1
-    assert "there is no other revision to go back to" in ended.stderr
+    assert "there is no other revision to roll back to" in ended.stderr
     assert project.shares() == {project.revision(bad): 100}
     good = project.commit(health="ok")
     project.done("deliver")
@@ -134,7 +134,7 @@ def test_a_release_that_never_listens_is_given_up(served: Project) -> None:
 
 
 def test_a_failure_in_the_middle_moves_everything_back(served: Project) -> None:
-    """I5: the checks of a later step fail; one write restores what served before."""
+    """I5: the checks of a later step fail; one write restores the traffic."""
     before = served.shares()
     served.serve_with(
         "answers = [(200, body())]  # well until it has answered its health check once\n"
@@ -233,7 +233,7 @@ def test_killed_at_any_moment_a_delivery_leaves_a_whole_plan(served: Project) ->
 
 
 def test_tags_and_labels_of_others_are_kept(served: Project) -> None:
-    """I8: tags, labels and annotations; and I1: their 'latest' is pinned to what it means now."""
+    """I8: tags, labels and annotations; I1: their 'latest' is pinned to the current revision."""
     first = served.shares()
     service = served.service()
     service["metadata"].setdefault("labels", {})["cost-center"] = "7"
@@ -253,7 +253,7 @@ def test_tags_and_labels_of_others_are_kept(served: Project) -> None:
     assert {"newest"} <= {target.get("tag") for target in after["status"]["traffic"]}
 
 
-def test_a_dry_run_writes_nothing_and_says_what_it_would(served: Project) -> None:
+def test_a_dry_run_writes_nothing_and_shows_the_changes(served: Project) -> None:
     """I10."""
     before = served.service()
     commit = served.commit()

@@ -17,7 +17,7 @@ pytestmark = [needs_sample, pytest.mark.xdist_group("demo")]
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of this project as it is in the working tree, with one commit of its own."""
+    """Return a clone of this project's work tree, with one commit."""
     folder = tmp_path_factory.mktemp("demo") / "clone"
     subprocess.run(["git", "clone", "--quiet", "--depth=1", ROOT.as_uri(), folder], check=True)
     files = subprocess.check_output(
@@ -43,7 +43,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(clone: Path) -> str:
-    """The demo's output without a terminal."""
+    """Return the demo's output without a terminal."""
     ended = subprocess.run(
         [str(clone / "ship"), "demo", "--bake", "4s"], cwd=clone,
         env={**os.environ, "SHIPWAY_VENV": sys.prefix, "TMPDIR": str(clone.parent)},

@@ -12,7 +12,7 @@ UNKNOWN = f"sha256:{'0' * 64}"
 
 
 def tagged(project: Project, commit: str) -> bool:
-    """Whether the registry has an image of this commit."""
+    """Return whether the registry has an image of this commit."""
     path = f"shipway-local/services/{project.name}/manifests/{commit}"
     return requests.get(f"{project.cloud_run.url}/v2/{path}", timeout=10).ok
 

@@ -24,7 +24,7 @@ TOKEN = "ya29.of-this-build"
 
 @pytest.fixture
 def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's own Docker configuration."""
+    """Return the user's own Docker configuration."""
     folder = tmp_path / "docker"
     (folder / "contexts/meta").mkdir(parents=True)
     (folder / "cli-plugins").mkdir()
@@ -40,7 +40,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked(environment: dict[str, str], server: str, verb: str = "get") -> dict[str, str] | str:
-    """What Docker gets for a registry from the helper that its configuration names."""
+    """Return the helper's answer to Docker for a registry."""
     done = subprocess.run(
         ["docker-credential-shipway", verb],
         env=environment,
@@ -104,12 +104,12 @@ def test_no_secret_is_written(users: Path) -> None:
 @pytest.mark.parametrize(("verb", "server"), [("get", "quay.io"), ("list", ""), ("store", HOST)])
 def test_there_is_no_other_login(users: Path, verb: str, server: str) -> None:
     with docker_login.environment(HOST, TOKEN) as environment:
-        # What Docker takes for "go on without one".
+        # Docker reads this as "continue without a login".
         assert asked(environment, server, verb) == "credentials not found in native keychain"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"auths": []}'])
-def test_a_configuration_that_is_none(users: Path, text: str) -> None:
+def test_a_broken_docker_configuration(users: Path, text: str) -> None:
     (users / "config.json").write_text(text)
     with (
         pytest.raises(UsageError, match=r"config\.json: not a Docker configuration"),
@@ -120,7 +120,7 @@ def test_a_configuration_that_is_none(users: Path, text: str) -> None:
 
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[Owner]:
-    """The owner of a local Cloud Run that enforces IAM."""
+    """Return the owner of a local Cloud Run that enforces IAM."""
     cloud_run = LocalCloudRun(tmp_path / "enforcing", "--iam", "enforce")
     made = Owner(cloud_run)
     yield made

@@ -1,4 +1,4 @@
-"""Who gets in: the condition and bindings of permissions.py, tested on the local token service.
+"""Which jobs get an identity: permissions.py's condition and bindings, on the local token service.
 
 Each refusal is tested twice: with the whole condition, and with a provider that lacks the part that
 should refuse the token. The second provider accepts it, which proves that this part refuses it.
@@ -314,7 +314,7 @@ def test_each_need_names_a_role_that_gives_its_permission() -> None:
     assert {(need.role, need.resource) for need in needs} <= given
 
 
-def test_no_identity_can_change_who_may_do_what() -> None:
+def test_no_identity_can_change_access() -> None:
     """Nor act as an account other than the service's; roles on a whole project only read."""
     for env in ("staging", "production"):
         plan = planned(env)

@@ -180,7 +180,7 @@ def test_room_is_made_with_the_registrys_own_command(pushed: Pushed) -> None:
 def test_an_index_with_attestations_is_taken(
     pushed: Pushed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What BuildKit pushes: an index of the image and of what is attested of it."""
+    """As BuildKit pushes it: an index of the image and its attestations."""
     amd64 = pushed.with_config("amd64", architecture="amd64", os="linux")
     manifest = pushed.manifest("amd64")
     kinds = ["https://slsa.dev/provenance/v1", "https://spdx.dev/Document"]

@@ -81,7 +81,7 @@ class Fork:
         }
 
     def jobs(self) -> dict[str, Any]:
-        """deliver.yml's jobs: what each waits for, and its condition."""
+        """Return deliver.yml's jobs: the jobs that each one waits for, and its condition."""
         text = (self.folder / ".github/workflows/deliver.yml").read_text()
         made: dict[str, Any] = {}
         for name, job in yaml.safe_load(text)["jobs"].items():
@@ -95,7 +95,7 @@ class Fork:
         return made
 
     def check_cloud_build(self, jobs: dict[str, Any]) -> None:
-        """cloudbuild/deliver.yaml does the same, and is what Cloud Build takes."""
+        """Check that cloudbuild/deliver.yaml does the same, and that Cloud Build accepts it."""
         given = {"_SERVICE_ACCOUNT": "x@acme-ops.iam.gserviceaccount.com"}
         made = build.load(self.folder, "cloudbuild/deliver.yaml", {}, given).build
         steps = {step.id: step for step in made.steps if step.id not in ("history", "docker")}

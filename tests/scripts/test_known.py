@@ -1,4 +1,4 @@
-"""Each known error is recognised by its text and explained, with a fix.
+"""Each known error is recognized by its text and explained, with a fix.
 
 Each text is as Google, GitHub or Docker writes it, with numbers and names changed.
 """

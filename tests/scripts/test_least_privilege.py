@@ -22,7 +22,7 @@ def team(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Team]:
 
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """A team that has delivered a commit of a private service everywhere."""
+    """Yield a team that has delivered a commit of a private service everywhere."""
     with team_of(tmp_path_factory.mktemp("settled")) as made:
         made.set_up("staging")
         made.set_up("production")
@@ -48,7 +48,7 @@ def test_a_commit_goes_to_production_and_back(team: Team) -> None:
 
 
 NEEDED = [
-    # The role, whose it is, and the error without it.
+    # The role, its member, and the error without it.
     (permissions.IMPERSONATE, "push", "iam.serviceAccounts.getAccessToken"),
     (permissions.IMPERSONATE, "deploy", "iam.serviceAccounts.getAccessToken"),
     (permissions.ARTIFACT_WRITER, "push", "artifactregistry.repositories"),
@@ -144,7 +144,7 @@ def test_a_deployer_touches_nothing_else(settled: Team) -> None:
         for method, url, body in asked:
             answer = http.request(method, url, json=body)
             assert answer.status_code == 403, (method, url, answer.text)
-    # Opening the service to everyone changes who may do what, too.
+    # Opening the service to everyone is a change of policy as well.
     http.headers["Authorization"] = f"Bearer {owner.token_of(plan.deployer.member)}"
     mine["metadata"]["annotations"]["run.googleapis.com/invoker-iam-disabled"] = "true"
     mine.pop("status")

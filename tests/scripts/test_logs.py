@@ -1,4 +1,4 @@
-"""`ship logs`: what a service's containers wrote and were asked."""
+"""`ship logs`: the output of a service's containers, and their requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.scripts.conftest import Project
 
 
 def texts(project: Project, *arguments: str) -> list[str]:
-    """What the entries say: their text, or the path that was asked for."""
+    """Return the text of the entries, or the path of the request."""
     entries = project.done("logs", *arguments)["entries"]
     return [e.get("textPayload") or e["httpRequest"]["requestUrl"] for e in entries]
 
@@ -77,7 +77,7 @@ def test_bad_usage(project: Project) -> None:
 
 @contextmanager
 def following(project: Project, *arguments: str) -> Iterator[queue.Queue[str]]:
-    """`ship logs --follow`, its lines as they come; ended with Ctrl-C."""
+    """Run `ship logs --follow`; yield its lines as they come; end it with Ctrl-C."""
     process = project.start("logs", "--follow", *arguments)
     lines: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None

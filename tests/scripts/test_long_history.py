@@ -39,7 +39,7 @@ class Aged:
 
 @pytest.fixture
 def aged(tmp_path: Path, fresh_cloud_run: LocalCloudRun) -> Aged:
-    """`status` says the same before and after."""
+    """Return an aged project, and check that `status` shows the same before and after."""
     return Aged(Project(tmp_path / "repository", fresh_cloud_run, "svc-aged"), fresh_cloud_run)
 
 

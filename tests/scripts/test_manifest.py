@@ -60,7 +60,7 @@ def test_lists_of_named_things_merge_by_name() -> None:
     }
 
 
-def test_null_takes_a_key_away() -> None:
+def test_null_removes_a_key() -> None:
     assert manifest.overlay({"a": 1, "b": {"c": 2, "d": 3}}, {"a": None, "b": {"c": None}}) == {
         "b": {"d": 3}
     }
@@ -76,7 +76,7 @@ def _shuffled(value: Any, chance: random.Random) -> Any:
 
 @given(st.randoms(use_true_random=False), st.sampled_from(["local", "staging", "production"]))
 def test_the_same_input_renders_the_same_bytes(chance: random.Random, env: str) -> None:
-    """Whatever order the keys of the files stand in."""
+    """The order of the keys in the files does not matter."""
     pipeline = pipelines.load(ROOT / "tests", "app", env)
     other = pipelines.Pipeline(
         service=pipeline.service,
@@ -96,7 +96,7 @@ def test_the_same_input_renders_the_same_bytes(chance: random.Random, env: str) 
 
 
 def test_the_rendered_service() -> None:
-    """I2: the image by digest, the commit as a label; I1: no word of traffic."""
+    """I2: the image by digest, the commit as a label; I1: no traffic."""
     pipeline = pipelines.load(ROOT / "tests", "app", "production")
     image = ImageReference.parse("host/project/services/app@sha256:00")
     made = manifest.render(pipeline, commit=COMMIT, image=image, revision="app-0123456")

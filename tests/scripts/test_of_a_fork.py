@@ -1,4 +1,4 @@
-"""A fork of this very repository: what `test` and `check` look at, and its upgrade."""
+"""A fork of this repository: the files that `test` and `check` cover, and its upgrade."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Folder:
         )  # fmt: skip
 
     def chosen(self) -> str:
-        """What `./ship test` says that it runs; pytest itself only tells its version."""
+        """Return the tests that `./ship test` prints; pytest itself only prints its version."""
         return self.ship("test", "--version").stderr.splitlines()[0]
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """This repository as it is in the work tree, and a version after it."""
+    """Return this repository's work tree as a repository, with a later version."""
     made = Folder(tmp_path_factory.mktemp("template"))
     listed = subprocess.check_output(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
@@ -86,7 +86,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 @pytest.fixture(scope="module")
 def made_fork(template: Folder, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A copy of the template, made theirs with `./ship init`, with an app in a style of its own."""
+    """Return a copy of the template after `./ship init`, with an app in its own style."""
     made = Folder(tmp_path_factory.mktemp("fork"))
     archive = subprocess.run(
         ["git", "archive", f"v{version.current()}"],
@@ -145,7 +145,7 @@ def test_in_shipways_own_repository_all_tests_run(template: Folder) -> None:
 
 
 def test_a_forks_own_workflow_keeps_the_rules(fork: Folder) -> None:
-    """The real run of `./ship test`: of a fork with an action of its own, and one without a pin."""
+    """The real run of `./ship test`, in a fork with its own action and an action without a pin."""
     (fork.path / "app/Dockerfile").write_text("FROM python\n")  # hadolint would find something
     for name in ("deliver.yml", "rollback.yml"):
         (fork.path / ".github/workflows" / name).unlink()
@@ -305,7 +305,7 @@ def test_without_a_token_the_weekly_workflow_opens_one_issue(
     title = f"Shipway {NEXT} is out"
     assert asked.startswith(f'issue list --state all --search in:title "{title}" ')
     assert made == f"issue create --title {title} --body-file -"
-    assert "To take it: ./ship upgrade" in weekly.issues.read_text()
+    assert "To upgrade: ./ship upgrade" in weekly.issues.read_text()
     assert BRANCH not in weekly.origin.git("branch")
     weekly.run("Open an issue")
     assert len(weekly.called.read_text().splitlines()) == 1, "a week later it is not opened again"

@@ -15,14 +15,14 @@ from tests.scripts.conftest import Project
 
 @pytest.fixture
 def second(served: Project) -> Project:
-    """Two commits are delivered."""
+    """Return a project with two delivered commits."""
     served.commit()
     served.done("deliver")
     return served
 
 
 def names(project: Project) -> list[str]:
-    """The revisions of the commits, newest first."""
+    """Return the revisions of the commits, newest first."""
     return [project.revision(sha) for sha in project.git("log", "--format=%H").splitlines()]
 
 
@@ -123,14 +123,14 @@ def test_promote_under_a_hold_is_refused_unless_it_names_the_hold(candidate: Pro
 
 
 def test_a_hold_set_in_the_middle_stops_the_next_step(candidate: Project) -> None:
-    """I7: also for a rollout that is already under way."""
+    """I7: also for a rollout that is already in progress."""
     new, old = names(candidate)
     process = _rolling_out(candidate, "2s")
     candidate.done("hold", "--name", "look")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
     assert "is on hold: look" in errors
-    assert f"traffic stays: {old} 90 %, {new} 10 %" in errors
+    assert f"live now: {old} 90 %, {new} 10 %" in errors
     assert candidate.shares() == {old: 90, new: 10}
 
 
@@ -148,7 +148,7 @@ def test_an_interrupted_rollout_leaves_the_step_in_force_and_goes_on_later(
     assert candidate.shares() == {new: 100}
 
 
-def test_a_rollback_stops_the_rollout_that_is_under_way(candidate: Project) -> None:
+def test_a_rollback_stops_the_rollout_in_progress(candidate: Project) -> None:
     _, old = names(candidate)
     process = _rolling_out(candidate, "2s")
     candidate.done("rollback", "--no-hold")
@@ -159,7 +159,7 @@ def test_a_rollback_stops_the_rollout_that_is_under_way(candidate: Project) -> N
 
 
 def _rolling_out(project: Project, bake: str) -> subprocess.Popen[str]:
-    """A rollout that is watching its first step."""
+    """Start a rollout, and yield it while it watches its first step."""
     process = project.start("rollout", "--bake", bake)
     assert process.stderr
     while "watched for" not in process.stderr.readline():
@@ -193,7 +193,7 @@ def test_rollback_to_a_named_revision(second: Project) -> None:
     assert second.shares() == {old: 100}
 
 
-def test_rollback_to_what_never_served_is_checked_first(second: Project) -> None:
+def test_rollback_to_a_revision_that_never_served_is_checked_first(second: Project) -> None:
     """I4: a revision that is not known to be good must pass its checks; here it does not."""
     before = second.shares()
     bad = second.commit(health="broken")
@@ -269,7 +269,7 @@ def test_status_watch_follows(candidate: Project) -> None:
     assert process.returncode == 0
 
 
-def test_history_tells_who_did_what_and_why(second: Project) -> None:
+def test_history_shows_who_did_what_and_why(second: Project) -> None:
     second.done("rollback", "--reason", "customers see errors")
     changes = second.done("history", "--changes")["changes"]
     assert changes[0]["verb"] == "rollback"

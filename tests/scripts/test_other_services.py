@@ -15,7 +15,7 @@ NODE = shutil.which("node", path="/usr/bin:/bin")  # where the process runtime l
 
 
 def of(project: Project, source: Path) -> Project:
-    """The project, delivering the files of `source` from the next commit on."""
+    """Return the project, which delivers the files of `source` from the next commit on."""
     (project.folder / project.name / "server.py").unlink()
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(source, project.folder / project.name, dirs_exist_ok=True, ignore=ignore)

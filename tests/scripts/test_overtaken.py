@@ -1,4 +1,4 @@
-"""A late run of an older commit steps aside: nothing changes, and nothing is wrong."""
+"""A late run of an older commit steps aside: nothing changes, without an error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_older_commit_steps_aside(two: Two, how: list[str]) -> None:
     assert ended.returncode == 0, ended.stderr
     assert (
         f"{two.older[:7]} steps aside: {two.newer[:7]} is newer and serves 100 % in local."
-        f" To go back on purpose: ./ship rollback {project.name}"
+        f" To roll back on purpose: ./ship rollback {project.name}"
     ) in ended.stdout
     assert version(project) == before
     assert not has_image(project, two.older)
@@ -64,7 +64,7 @@ def test_a_workflow_gets_the_outcome(two: Two) -> None:
 
 
 def test_the_printed_command_goes_back_on_purpose(two: Two) -> None:
-    """The command that it prints goes to that commit, where it has a revision."""
+    """The printed command names that commit's revision, if it has one."""
     project = two.project
     first = project.git("rev-parse", "HEAD~2")
     said = project.ship("deliver", "--commit", first).stdout
@@ -119,8 +119,8 @@ def test_a_branch_beside_it_is_neither_older_nor_newer(two: Two) -> None:
     assert project.shares() == {project.revision(beside): 100}
 
 
-def test_a_clone_that_does_not_know_what_serves_goes_on_and_says_so(two: Two) -> None:
-    """A shallow clone, or a history that was written anew."""
+def test_a_clone_without_the_live_commit_continues_with_a_note(two: Two) -> None:
+    """A shallow clone, or a rewritten history."""
     project = two.project
     project.git("reset", "--quiet", "--hard", two.older)
     project.git("reflog", "expire", "--expire=now", "--all")

@@ -1,4 +1,4 @@
-"""Packing an image without Docker: what is in it, and that it is the same every time."""
+"""Packing an image without Docker: its contents, which are the same every time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_config_says_what_the_dockerfile_says(app: Path, cache: Path) -> None:
+def test_config_matches_the_dockerfile(app: Path, cache: Path) -> None:
     image = packed(app, cache, labels={"org.opencontainers.image.revision": "a" * 40})
     config = config_of(image)
     assert f"{config['os']}/{config['architecture']}" == host_platform() == image.platform
@@ -51,7 +51,7 @@ def test_config_says_what_the_dockerfile_says(app: Path, cache: Path) -> None:
     assert len(filled) == len(image.layers) == 2
 
 
-def test_manifest_describes_what_is_there(app: Path, cache: Path) -> None:
+def test_the_manifest_describes_config_and_layers(app: Path, cache: Path) -> None:
     image = packed(app, cache)
     manifest = json.loads(image.manifest)
     assert image.digest == f"sha256:{hashlib.sha256(image.manifest).hexdigest()}"
@@ -155,7 +155,7 @@ def test_many_builds_at_once(app: Path, cache: Path) -> None:
 
 
 def test_killed_builds_leave_a_good_cache(app: Path, cache: Path) -> None:
-    """Killed at four moments of its life, the next build gives what it always gives."""
+    """After a kill at any of four moments, the next build gives the same image as always."""
     program = (
         "import sys; from pathlib import Path; from tests.scripts.pack_help import packed;"
         "packed(Path(sys.argv[1]), Path(sys.argv[2]), progress=lambda _: print('pip', flush=True))"

@@ -1,4 +1,4 @@
-"""What the pack builder makes of each instruction, and what it refuses."""
+"""The pack builder's result for each instruction, and its refusals."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_refused_with_file_and_line(tmp_path: Path, line: str, message: str) -> 
 
 
 def test_files_of_the_base_image_may_be_removed(tmp_path: Path) -> None:
-    """It is not in a packed image; what the stage itself put there would have to go."""
+    """They are not in a packed image. A layer cannot remove the stage's own files."""
     lines = 'FROM x\nCOPY main.py /srv/\nRUN {}\nCMD ["a"]'
     plain = build(tmp_path / "a", lines.format("rm -rf /usr/bin/pip* \\\n /usr/lib/*/pip"))
     assert list(members(plain)) == ["srv", "srv/main.py"]
@@ -168,7 +168,7 @@ def test_files_of_the_base_image_may_be_removed(tmp_path: Path) -> None:
 
 
 def test_compiling_changes_nothing(tmp_path: Path) -> None:
-    """There is no library of a base image to compile; the command that the sample's image needs."""
+    """A packed image has no library of a base image to compile. The sample's image does this."""
     line = "rm -rf /usr/bin/pip* && python -m compileall -qq /usr/lib/python3*"
     made = build(tmp_path, f'FROM x\nCOPY main.py /srv/\nRUN {line}\nCMD ["a"]')
     assert list(members(made)) == ["srv", "srv/main.py"]

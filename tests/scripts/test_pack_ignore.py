@@ -1,4 +1,4 @@
-"""What `.dockerignore` leaves out of the build context."""
+"""The files that `.dockerignore` leaves out of the build context."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_walk_lets_in_by_name(tmp_path: Path) -> None:
     assert found == ["keep/deep/in.txt", "web", "web/a.py"]
 
 
-def test_does_not_look_into_what_stays_out(tmp_path: Path) -> None:
+def test_excluded_folders_are_not_read(tmp_path: Path) -> None:
     assert not Ignore(["*", "!web/**/x"]).may_include_below("node_modules")
     assert Ignore(["*", "!web/**/x"]).may_include_below("web/a")
     assert Ignore(["*", "!**/x"]).may_include_below("node_modules")

@@ -1,4 +1,4 @@
-"""`./ship plan`: what a deploy of the files would change, and nothing where it would not."""
+"""`./ship plan` lists the changes that a deploy of the files would make, and no others."""
 
 from __future__ import annotations
 
@@ -114,17 +114,17 @@ def test_a_difference_is_named_by_its_path(
     inside[path[-1]] = value
     found = differences(FILES, runs)
     assert expected in [(one.path, one.runs, one.files) for one in found]
-    assert "hunter2" not in repr(found)  # I9: what git does not hold may be a secret
+    assert "hunter2" not in repr(found)  # I9: a value that is not in git may be a secret
 
 
-def test_a_service_that_is_not_there_would_be_made(project: Project) -> None:
+def test_a_missing_service_would_be_created(project: Project) -> None:
     ended = project.ship("plan")
     assert ended.returncode == 4, ended.stderr
     assert f"{project.name} does not exist in us-central1: a deploy creates it" in ended.stdout
 
 
 def test_from_no_change_to_a_change_and_back(served: Project) -> None:
-    """I10: it only reads, and says what the next deploy then does."""
+    """I10: it only reads, and lists what the next deploy then changes."""
     ended = served.ship("plan")
     assert (ended.returncode, "no change" in ended.stdout) == (0, True), ended.stdout
     manifest = served.pipeline / "service.yaml"

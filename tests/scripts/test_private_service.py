@@ -1,4 +1,4 @@
-"""A private service delivered by a deployer with just the roles it takes, on an enforced Cloud Run.
+"""A private service, delivered by a deployer with only the required roles, under enforced IAM.
 
 The credentials are a workflow's: a federated file that google-github-actions/auth would write.
 """
@@ -51,7 +51,7 @@ overlay:
       spec:
         serviceAccountName: {account}
 """
-# What each part of `deliver` takes, and no more: (on what, the role).
+# The roles for each part of `deliver`, and no others: (resource, role).
 ROLES = [
     (project(), "roles/run.developer"),
     (project(), "roles/run.invoker"),
@@ -83,7 +83,7 @@ class Workflow:
         )
 
     def ship_in_sight(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The same, with the command line that the system shows of it."""
+        """Run it the same way, and return the command line that the system shows."""
         given = {"GOOGLE_APPLICATION_CREDENTIALS": str(self.file)}
         with self.project.start(*arguments, "--env", "staging", **given) as process:
             written = process.communicate(timeout=60)
@@ -162,7 +162,7 @@ def test_without_one_of_its_roles_it_is_refused_by_name(
     assert permission in ended.stderr, ended.stderr
 
 
-def test_to_open_a_service_takes_more(workflow: Workflow) -> None:
+def test_opening_a_service_needs_more_permissions(workflow: Workflow) -> None:
     """Permission to deploy does not include opening a service to everyone."""
     assert workflow.ship("deliver").returncode == 0
     file = workflow.project.pipeline / "staging.yaml"
@@ -177,7 +177,7 @@ def test_to_open_a_service_takes_more(workflow: Workflow) -> None:
     assert requests.get(workflow.url()).status_code == 200
 
 
-def test_credentials_that_cannot_have_an_id_token_say_so(workflow: Workflow) -> None:
+def test_credentials_that_cannot_have_an_id_token_are_reported(workflow: Workflow) -> None:
     """Federated, but as no account: Cloud Run's API takes that, a private service does not."""
     owner = workflow.owner
     subject = f"principalSet://iam.googleapis.com/{owner.pool}/*"
@@ -200,7 +200,7 @@ def test_a_github_variable_that_is_empty(workflow: Workflow, verb: str) -> None:
 
 
 def test_a_token_that_a_service_echoes_is_in_no_outcome() -> None:
-    """I9: evidence is what a service answers, and a service may answer with its headers."""
+    """I9: the evidence is a service's response, which may contain the request's headers."""
 
     class Echo(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -225,7 +225,7 @@ def test_a_token_that_a_service_echoes_is_in_no_outcome() -> None:
 
 
 def test_no_verb_shows_a_token(workflow: Workflow, tmp_path: Path) -> None:
-    """I9: not when it works, not when it fails, not with --debug; not on a command line either."""
+    """I9: neither after success nor failure, nor with --debug, nor on a command line."""
     with command_lines() as seen:
         outputs = [workflow.ship_in_sight(*words) for words in (
             ["deliver"], ["status"], ["history"], ["smoke", "--debug"], ["hold", "--reason", "x"],
@@ -259,7 +259,7 @@ def test_no_verb_shows_a_token(workflow: Workflow, tmp_path: Path) -> None:
 
 
 class command_lines:
-    """The command lines of every process that starts below this one, as the system shows them."""
+    """Collect the command lines of every process that starts below this one."""
 
     def __enter__(self) -> set[bytes]:
         self.seen: set[bytes] = set()
@@ -281,7 +281,7 @@ class command_lines:
 
 
 def _is_below(process: int) -> bool:
-    """Whether a process was started by this one, or by one that this one started."""
+    """Return whether a process is a descendant of this one."""
     while process > 1:
         # Behind the name, which is in brackets and may hold anything: state, parent, …
         parent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]

@@ -16,7 +16,7 @@ REGIONS = ["us-central1", "europe-west1"]
 
 @pytest.fixture
 def both(project: Project) -> Project:
-    """A first release in two regions."""
+    """Return a project with a first release in two regions."""
     path = project.pipeline / "local.yaml"
     path.write_text(path.read_text().replace("[us-central1]", f"[{', '.join(REGIONS)}]"))
     project.commit()
@@ -26,7 +26,7 @@ def both(project: Project) -> Project:
 
 @pytest.fixture
 def candidate(both: Project) -> Project:
-    """A second commit is deployed without traffic in two regions."""
+    """Return a project with a second commit, deployed without traffic in two regions."""
     both.commit()
     both.done("build")
     both.done("deploy")
@@ -34,13 +34,13 @@ def candidate(both: Project) -> Project:
 
 
 def names(project: Project) -> tuple[str, str]:
-    """The revisions of the first commit that serves and of the newest one."""
+    """Return the revisions of the first commit, which serves, and of the newest one."""
     newest, before = project.git("log", "--format=%H", "-2").split()
     return project.revision(before), project.revision(newest)
 
 
 def refusing(project: Project, *regions: str, status: tuple[int, str] = (409, "ABORTED")) -> Relay:
-    """A relay on which every write in these regions is refused."""
+    """Yield a relay that refuses every write in these regions."""
 
     def refuse(method: str, path: str) -> tuple[int, str] | None:
         written = method == "PUT" and any(f"/locations/{region}/" in path for region in regions)
@@ -50,7 +50,7 @@ def refusing(project: Project, *regions: str, status: tuple[int, str] = (409, "A
 
 
 def shares(project: Project) -> list[Any]:
-    """Each region's shares, as status shows them."""
+    """Return each region's shares, as status shows them."""
     return [
         {row["revision"]: row["percent"] for row in region["revisions"] if row["percent"]}
         for region in project.done("status")["regions"]
@@ -120,7 +120,7 @@ def test_promote_prints_both_regions_and_the_one_behind_catches_up(candidate: Pr
     assert ended.returncode == 1, ended.stderr
     assert "nothing changed" not in ended.stdout + ended.stderr
     assert "FAILED in europe-west1: gave up after 8 attempts" in ended.stdout
-    assert f"To go on: ./ship promote {candidate.name}" in ended.stdout
+    assert f"To continue: ./ship promote {candidate.name}" in ended.stdout
     candidate.done("promote")
     assert shares(candidate) == [{old: 90, new: 10}] * 2
     candidate.done("promote", "--all")

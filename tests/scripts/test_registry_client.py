@@ -42,7 +42,7 @@ def registry(local_cloud_run: LocalCloudRun, http_session: requests.Session) -> 
     return Registry(local_cloud_run.url, http_session)
 
 
-def test_nothing_there(registry: Registry) -> None:
+def test_an_image_that_does_not_exist(registry: Registry) -> None:
     assert registry.resolve("acme/client/none", "v1") is None
 
 
@@ -50,7 +50,7 @@ def test_push_and_resolve(registry: Registry, image: PackedImage) -> None:
     said: list[str] = []
     assert registry.push("acme/client/one", "v1", image, said.append) == image.digest
     size = sum(layer.size for layer in image.layers)
-    assert said == [f"pushed {size / 1000:.1f} kB; layers new: 2, there already: 0"]
+    assert said == [f"pushed {size / 1000:.1f} kB; layers: 2 new, 0 already there"]
     for reference in ("v1", image.digest):
         found = registry.resolve("acme/client/one", reference)
         assert found is not None
@@ -61,22 +61,20 @@ def test_push_and_resolve(registry: Registry, image: PackedImage) -> None:
         assert found.labels["dev.shipway.builder"] == "pack"
 
 
-def test_pushes_only_what_is_not_there(
-    registry: Registry, image: PackedImage, tmp_path: Path
-) -> None:
+def test_pushes_only_missing_parts(registry: Registry, image: PackedImage, tmp_path: Path) -> None:
     registry.push("acme/client/two", "v1", image, lambda _: None)
     (tmp_path / "app/main.py").write_text("print('changed')\n")
     changed = packed(tmp_path / "app", tmp_path / "cache")
     said: list[str] = []
     registry.push("acme/client/two", "v2", changed, said.append)
-    assert said == [f"pushed {changed.layers[1].size} B; layers new: 1, there already: 1"]
+    assert said == [f"pushed {changed.layers[1].size} B; layers: 1 new, 1 already there"]
 
 
 def test_mounts_from_a_sibling(registry: Registry, image: PackedImage) -> None:
     registry.push("acme/client/from", "v1", image, lambda _: None)
     said: list[str] = []
     registry.push("acme/client/to", "v1", image, said.append, mount_from="acme/client/from")
-    assert said == ["pushed 0 B; layers new: 0, there already: 2"]
+    assert said == ["pushed 0 B; layers: 0 new, 2 already there"]
     assert registry.resolve("acme/client/to", "v1") is not None
 
 
@@ -121,7 +119,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 @contextmanager
 def answering(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[str]:
-    """A registry that answers each (method, path, headers) as the test wants."""
+    """Run a registry that answers each (method, path, headers) as the test wants."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -187,7 +185,7 @@ def test_an_upload_that_fails_is_begun_anew(
     assert len(posts) == 3 + 2
 
 
-def test_gives_up_with_what_the_registry_said(
+def test_gives_up_with_the_registrys_error(
     http_session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
@@ -221,7 +219,7 @@ def test_no_server_answers(http_session: requests.Session) -> None:
 
 
 class Recording(requests.Session):
-    """Sends nothing; keeps what would have been sent, and answers as an open registry does."""
+    """A session that sends nothing, keeps the requests, and answers as an open registry does."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ TEST = "def test_it():\n    assert True\n"
 
 
 class Fork:
-    """A fork with a small service of its own, and the real workflows."""
+    """A fork with its own small service, and the real workflows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -113,7 +113,7 @@ class Fork:
 
 @pytest.fixture(scope="module")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Fork:
-    """One fork for all tests that do not change it."""
+    """Return one fork for all tests that do not change it."""
     return Fork(tmp_path_factory.mktemp("fork"))
 
 

@@ -1,4 +1,4 @@
-"""The planning half of releases: any sequence of verbs, on a model of the service."""
+"""The plans of releases: any sequence of verbs, on a model of the service."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def declared(name: str) -> dict[str, Any]:
 
 
 class Releases(RuleBasedStateMachine):
-    """Deploys, promotions, rollbacks, holds and other people's changes, in any order."""
+    """Deploys, promotions, rollbacks, holds and other tools' changes, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Releases(RuleBasedStateMachine):
         assert after.shares == {target: 100}
         assert target in before.ready, "I4"
         assert after.hold is not None or before.shares == after.shares
-        # What was rolled back from is never what a later rollback goes to.
+        # A later rollback never goes to a revision that was rolled back from.
         assert not set(after.known_good) & (set(before.shares) - {target})
 
     @rule()
@@ -153,7 +153,7 @@ def test_a_share_is_never_taken_away_by_a_step() -> None:
 
 
 def test_a_revision_of_shipway_is_known_good_only_after_its_checks() -> None:
-    """I4: a first revision serves before its checks; failing them, it is nothing to go back to."""
+    """I4: a first revision serves before its checks; if they fail, no rollback goes to it."""
     now = served(("app-2", 50), ("app-9", 50))
     change = changes.step(now, "app-9", 100, ACTOR, verb="rollout")
     assert change.known_good == ["app-9", "app-2"], "others' revision has served well"
@@ -168,7 +168,7 @@ def served(
     candidate: str = "app-9",
     ours: tuple[str, ...] = (),
 ) -> State:
-    """A service whose traffic is `shares`; every revision is Ready, and `ours` are Shipway's."""
+    """Return a service with these `shares`; every revision is Ready, and `ours` are Shipway's."""
     service = {
         "metadata": {
             "name": "app",
@@ -194,7 +194,7 @@ def test_a_finished_release_rolls_back_to_the_one_before_it() -> None:
     assert changes.choose_target(now, None) == "app-2"
 
 
-def test_an_unreadable_hold_still_holds() -> None:
+def test_an_unreadable_hold_stays_in_force() -> None:
     """I7: a broken annotation counts as a hold."""
     now = served(("app-2", 100))
     now.service["metadata"]["annotations"]["shipway/hold"] = "{broken"
@@ -223,15 +223,15 @@ def test_a_displaced_release_neither_gets_traffic_nor_moves_it_back() -> None:
 
 
 def test_a_displaced_release_that_fails_gives_up_its_own_share_only() -> None:
-    """I5: what the newer release has stays."""
+    """I5: the newer release keeps its share."""
     now = served(("app-2", 70), ("app-8", 20), ("app-9", 10), candidate="app-9")
     change = changes.withdraw(now, "app-8", "app-2", ACTOR)
     assert change.targets
     assert traffic.shares(change.targets) == {"app-2": 90, "app-9": 10}
 
 
-def test_a_good_commit_delivered_again_is_what_a_rollback_goes_to() -> None:
-    """I4: never to the bad one beside it, although the good one is the candidate now."""
+def test_a_rollback_goes_to_a_good_commit_that_was_delivered_again() -> None:
+    """I4: never to the bad one that also serves, although the good one is the candidate now."""
     now = served(
         ("app-2", 90), ("app-9", 10), known_good='["app-2"]', candidate="app-2",
         ours=("app-2", "app-9"),

@@ -1,4 +1,4 @@
-"""A release manager in a hurry: how often the API is asked before and after a change."""
+"""The number of requests to the API before and after a change."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scripts.config.pipelines import ENDPOINT_VARIABLE
 from tests.relay import Exchange, Relay
 from tests.scripts.conftest import Project
 
-DELAY = 0.2  # seconds: what was written is in force by the time the answer is back
+DELAY = 0.2  # seconds: a write is in force by the time of its response
 
 
 def shape(project: Project, relay: Relay) -> list[str]:
-    """Each request's method and the last part of its path, in the order in which they began."""
+    """Return each request's method and the last part of its path, in the order of their start."""
     began = sorted(relay.exchanges, key=lambda exchange: exchange.began)
     api = [one for one in began if one.path.startswith(("/v1/", "/apis/"))]
     assert len(api) == len(began), "only Cloud Run's API is asked"

@@ -1,4 +1,4 @@
-"""The sample's own image: built by Docker, pushed, deployed as containers, and looked into."""
+"""The sample's own image: built by Docker, pushed, deployed as containers, and inspected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def docker(*arguments: str, **options: Any) -> str:
 
 
 def records() -> set[str]:
-    """What the engine's build cache holds."""
+    """Return the records of the engine's build cache."""
     said = docker("buildx", "du", "--verbose")
     return set(re.findall(r"^ID:\s+(\S+)", said, re.MULTILINE))
 
@@ -82,7 +82,7 @@ class Delivered:
         return json.loads(docker("inspect", *docker("ps", "-q", "--filter", label).split()))
 
     def forget(self) -> None:
-        """Empty the engine's cache of what was built since the start, and of its images."""
+        """Remove the images and the engine's cache entries that were made since the start."""
         host = self.meter.url.removeprefix("http://")
         named = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"{host}/*/*/*")
         docker("image", "rm", "--force", *named.split()) if named else None
@@ -93,7 +93,7 @@ class Delivered:
                 break  # in use by someone else
 
     def within(self, *command: str) -> str:
-        """What a command prints in a container of the image."""
+        """Return the output of a command in a container of the image."""
         return docker("run", "--rm", "--entrypoint", command[0], self.image, *command[1:])
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ def test_a_code_only_commit_pushes_one_layer_and_under_a_hundredth(delivered: De
     assert delivered.sent[1] < size / 100
 
 
-def test_it_says_where_it_comes_from(delivered: Delivered) -> None:
+def test_its_labels_name_the_commit_and_the_repository(delivered: Delivered) -> None:
     labels = json.loads(docker("image", "inspect", delivered.image))[0]["Config"]["Labels"]
     seconds = int(delivered.project.git("show", "-s", "--format=%ct", delivered.commits[1]))
     made = datetime.fromtimestamp(seconds, UTC).isoformat()
@@ -158,7 +158,7 @@ def test_process_1_is_gunicorn_itself_and_not_root(delivered: Delivered) -> None
         assert "Uid:\t65532\t65532\t65532\t65532" in status
 
 
-def test_it_runs_with_nothing_to_write_to_and_no_rights(delivered: Delivered) -> None:
+def test_it_runs_on_a_read_only_disk_without_rights(delivered: Delivered) -> None:
     started = docker(
         "run", "--detach", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
         "--publish=127.0.0.1::8080", delivered.image,
@@ -176,7 +176,7 @@ def test_it_runs_with_nothing_to_write_to_and_no_rights(delivered: Delivered) ->
         docker("rm", "--force", started)
 
 
-def test_nothing_is_in_it_that_does_not_run(delivered: Delivered) -> None:
+def test_it_holds_only_files_that_run(delivered: Delivered) -> None:
     files = delivered.within("python", "-c", "import os; print(sorted(os.listdir('/app')))")
     assert files == "['gunicorn.conf.py', 'requirements.txt', 'start.py', 'web']"
     look = (
@@ -190,13 +190,13 @@ def test_nothing_is_in_it_that_does_not_run(delivered: Delivered) -> None:
 
 
 def test_what_runs_is_compiled_and_python_takes_it(delivered: Delivered) -> None:
-    """Times are made equal when the image is built: a compiled file must not go by them."""
+    """The image's build makes all times equal, so a compiled file must not depend on them."""
     look = (
         "import flask, gunicorn, sys; from pathlib import Path;"
         "print([open(m.__cached__, 'rb').read(8)[4] for m in (flask, gunicorn)])"
     )
     assert delivered.within("python", "-c", look) == "[3, 3]"
-    # And what it loads of Python's own library, whose compiled files the official image leaves out.
+    # And the modules of Python's own library, whose compiled files the official image leaves out.
     look = (
         "import gunicorn.app.wsgiapp, gunicorn.glogging, gunicorn.workers.gthread, os, sys, web;"
         "made = {m.__spec__.cached for m in sys.modules.values() if m.__spec__} - {None};"
@@ -208,7 +208,7 @@ def test_what_runs_is_compiled_and_python_takes_it(delivered: Delivered) -> None
 def test_from_an_empty_cache_every_layer_but_the_last_comes_from_the_registry(
     delivered: Delivered,
 ) -> None:
-    """As on a fresh runner, three times in a row: an image made of another's layers serves too."""
+    """As on a fresh runner, three times in a row: an image with reused layers is a source, too."""
     project, known = delivered.project, [layer["digest"] for layer in delivered.manifest(
         delivered.commits[1])["layers"]]  # fmt: skip
     for _ in range(3):

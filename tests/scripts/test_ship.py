@@ -13,7 +13,7 @@ import pytest
 from scripts.command import verbs
 from tests.conftest import ROOT
 
-# Nothing of this machine's pip settings: what is tested is a machine without a network.
+# No pip settings of this machine: the tests need a machine without a network.
 PLAIN = {
     "PATH": os.environ["PATH"],
     "PIP_CONFIG_FILE": os.devnull,
@@ -23,7 +23,7 @@ PLAIN = {
 
 
 def cloned(folder: Path) -> Path:
-    """A fresh clone's launcher and what it needs, without a virtual environment."""
+    """Return a fresh clone's launcher and its files, without a virtual environment."""
     folder.mkdir()
     for name in ("ship", "requirements", "scripts", "pipelines"):
         source = ROOT / name
@@ -41,7 +41,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone for the tests that only ask for help."""
+    """Return a clone for the tests that only ask for help."""
     return cloned(tmp_path_factory.mktemp("ship") / "clone")
 
 
@@ -105,7 +105,7 @@ def test_a_python_without_venv(clone: Path, tmp_path: Path) -> None:
 
 
 def test_no_network_for_the_first_set_up(clone: Path) -> None:
-    """One clear error, and the next call does not take what is there for finished."""
+    """One clear error, and the next call does not take the remains for an environment."""
     for _ in range(2):
         ended = ship(clone, "status", PYTHON=sys.executable)
         assert ended.returncode == 2
@@ -230,7 +230,7 @@ def test_through_a_link_it_finds_itself(clone: Path, tmp_path: Path) -> None:
     assert "usage: ./ship VERB" in ended.stdout
 
 
-def test_a_named_environment_that_is_not_there(clone: Path) -> None:
+def test_a_named_environment_that_does_not_exist(clone: Path) -> None:
     ended = ship(clone, "status", SHIPWAY_VENV="/nowhere")
     assert ended.returncode == 2
     assert "there is no Python in /nowhere" in ended.stderr

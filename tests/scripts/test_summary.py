@@ -1,4 +1,4 @@
-"""What a workflow's run page shows: a summary for people, outputs for jobs, errors as such."""
+"""A workflow's run page: the summary, the outputs for jobs, and error annotations."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class Run:
 
     @property
     def shown(self) -> str:
-        """The summary as a browser gets it."""
+        """Return the summary as a browser gets it."""
         return html(self.summary)
 
     @property
     def text(self) -> str:
-        """What a reader reads."""
+        """Return the text that a reader sees."""
         return unescape(re.sub(r"<[^>]+>", " ", self.shown)).replace("\u2060", "")
 
     def given(self, name: str) -> str:
@@ -81,14 +81,14 @@ def run(served: Project, tmp_path: Path) -> Run:
 
 
 def commit(project: Project, subject: str, **settings: Any) -> str:
-    """A change with a subject of its own; its full SHA."""
+    """Commit a change with this subject; return its full SHA."""
     project.commit(**settings)
     project.git("commit", "--quiet", "--amend", "--message", subject)
     return project.git("rev-parse", "HEAD")
 
 
-def test_a_delivery_s_summary(run: Run) -> None:
-    """What, from where to where, checks, steps, links, the way back."""
+def test_a_deliverys_summary(run: Run) -> None:
+    """The image, the traffic before and after, checks, steps, links, and the rollback command."""
     project = run.project
     old = next(iter(project.shares()))
     sha = commit(project, "Say it better")
@@ -112,7 +112,7 @@ def test_a_delivery_s_summary(run: Run) -> None:
     assert re.search(r"Took\s+[\d.]+ s", run.text)
 
 
-def test_a_commit_that_steps_aside_is_not_shown_with_the_other_one_s_revision(run: Run) -> None:
+def test_a_commit_that_steps_aside_is_not_shown_with_the_other_ones_revision(run: Run) -> None:
     older, newer = commit(run.project, "Older"), commit(run.project, "Newer")
     run.project.done("deliver")
     run.ship("deliver", "--commit", older)
@@ -129,7 +129,7 @@ def test_the_service_s_url_and_the_revision_s_are_told_apart(run: Run) -> None:
     assert run.given("revision_url") in {t.get("url") for t in status["traffic"]} - {status["url"]}
 
 
-def test_promote_and_rollback_have_theirs(run: Run) -> None:
+def test_promote_and_rollback_have_a_summary(run: Run) -> None:
     project = run.project
     new = project.revision(project.commit())
     project.done("build")
@@ -147,7 +147,7 @@ def test_promote_and_rollback_have_theirs(run: Run) -> None:
     assert "<h3>Dry run: " in run.shown
 
 
-def test_a_failure_s_summary_shows_the_evidence_and_what_serves(run: Run) -> None:
+def test_a_failures_summary_shows_the_evidence_and_the_live_revisions(run: Run) -> None:
     """I5: on the run's page too, and the evidence is in the log once."""
     project = run.project
     before = next(iter(project.shares()))
@@ -167,7 +167,7 @@ def test_a_failure_s_summary_shows_the_evidence_and_what_serves(run: Run) -> Non
     assert "did not pass its smoke checks" in errors[0]
 
 
-def test_a_refusal_says_so(run: Run) -> None:
+def test_a_refusal_is_reported(run: Run) -> None:
     run.project.done("hold", "--reason", NASTY[:300])
     run.project.commit()
     run.ship("deliver")
@@ -189,7 +189,7 @@ def test_bad_usage_is_annotated_too(run: Run) -> None:
     assert "::error title=ship deliver::argument --digest: '' is not a digest" in run.log
 
 
-def test_other_people_s_text_is_text(run: Run) -> None:
+def test_text_of_others_is_escaped(run: Run) -> None:
     """A subject makes no table, link, image, mention or HTML; nor does a reason or an answer."""
     commit(run.project, NASTY)
     run.ship("deliver", "--reason", NASTY[:300])
@@ -275,7 +275,7 @@ def test_a_commit_is_linked_where_the_origin_is_on_github(run: Run) -> None:
     assert git.origin(run.project.folder) == "https://github.com/acme/shop"
 
 
-def test_a_revision_of_google_s_is_linked_in_its_console() -> None:
+def test_a_revision_at_google_is_linked_in_the_console() -> None:
     """Where another address answers in Google's place, the console does not show it."""
     shown = []
     for env in ("production", "local"):

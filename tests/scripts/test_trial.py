@@ -1,4 +1,4 @@
-"""`./ship trial` says whether a commit would deliver, and leaves nothing behind."""
+"""`./ship trial` reports whether a commit can be delivered, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def trials(project: Project, tmp_path: Path) -> Trials:
 
 
 def names(project: Project) -> tuple[str, str]:
-    """The revisions of the last commit and of the one before it."""
+    """Return the revisions of the last commit and of the one before it."""
     return tuple(project.revision(project.git("rev-parse", c)) for c in ("HEAD", "HEAD~1"))  # type: ignore[return-value]
 
 

@@ -1,4 +1,4 @@
-"""`./ship upgrade`, with git repositories on this machine: what a fork gets, and what it keeps."""
+"""`./ship upgrade`, with git repositories on this machine: which files change, and which stay."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Fork(Repository):
         return done.stdout + done.stderr
 
     def state(self) -> list[str]:
-        """What an upgrade must not change: branch, index, work tree, other branches and tags."""
+        """Return the state that an upgrade must keep: branch, index, work tree, other refs."""
         references = self.git("for-each-ref", "--format=%(refname) %(objectname)")
         kept = [line for line in references.splitlines() if "/shipway-upgrade-" not in line]
         status = self.git("status", "--porcelain=v2", "--branch", "--untracked-files=all")
@@ -154,7 +154,7 @@ class Fork(Repository):
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """Shipway with three versions, and a commit after the first of them."""
+    """Return Shipway with three versions, and a commit after the first of them."""
     made = Repository(tmp_path_factory.mktemp("template"))
     made.git("init", "--quiet", "--initial-branch=main")
     made.commit("First", **FIRST)
@@ -171,7 +171,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @pytest.fixture
 def fork(tmp_path: Path, template: Repository) -> Fork:
-    """A fork with Shipway's history, from its first version, and a service of its own."""
+    """Return a fork with Shipway's history, from its first version, and its own service."""
     template.git("clone", "--quiet", "--branch", "v1.0.0", ".", str(tmp_path / "fork"))
     made = Fork(tmp_path / "fork", template)
     made.git("switch", "--quiet", "--create", "main")
@@ -184,7 +184,7 @@ def fork(tmp_path: Path, template: Repository) -> Fork:
 
 @pytest.fixture
 def copy(tmp_path: Path, template: Repository) -> Fork:
-    """A copy as "Use this template" makes it: one commit with the template's files."""
+    """Return a copy as "Use this template" makes it: one commit with the template's files."""
     made = Fork(tmp_path / "copy", template)
     template.git("worktree", "add", "--quiet", "--detach", str(made.folder), "between")
     (made.folder / ".git").unlink()
@@ -230,7 +230,7 @@ def test_a_fork_and_a_copy_get_the_newest_version(
     assert not list((ours.folder / ".shipway").glob("upgrade/*"))
 
 
-def test_a_version_later_the_record_tells_where_to_go_on_from(copy: Fork) -> None:
+def test_the_next_upgrade_continues_from_the_record(copy: Fork) -> None:
     copy.upgraded("--to", "1.1.0")
     copy.git("merge", "--quiet", "--squash", "shipway-upgrade-1.1.0")
     copy.commit("Upgrade")
@@ -243,10 +243,10 @@ def test_a_version_later_the_record_tells_where_to_go_on_from(copy: Fork) -> Non
     assert copy.show("scripts/moved.py").endswith("line 12, new")
 
 
-def test_a_copy_whose_first_commit_is_another_goes_by_its_version(
+def test_a_copy_with_another_first_commit_is_found_by_its_version(
     tmp_path: Path, copy: Fork
 ) -> None:
-    """A fork of the version that knew no upgrade: without the folder that says who owns what."""
+    """A fork of the version without `upgrade`, which has no list of owners."""
     shutil.rmtree(copy.folder / "scripts/template")
     copy.write(**{"pyproject.toml": '[project]\nname = "shipway"\nversion = "1.0.0"\n'})
     shutil.rmtree(copy.folder / ".git")
@@ -260,7 +260,7 @@ def test_a_copy_whose_first_commit_is_another_goes_by_its_version(
     assert copy.record["version"] == "1.2.0"
 
 
-# What both change
+# Changes on both sides
 
 
 def test_changes_of_both_sides_are_merged(fork: Fork) -> None:
@@ -363,14 +363,14 @@ def test_a_file_of_the_forks_in_the_way_of_a_folder_is_not_lost(fork: Fork) -> N
     assert fork.state() == before
 
 
-# What an upgrade leaves behind
+# The remains of an upgrade
 
 
 def test_an_upgrade_that_was_made_is_not_made_again(fork: Fork) -> None:
     fork.upgraded()
     made = fork.git("rev-parse", BRANCH)
     said = fork.upgraded()
-    assert f"the branch {BRANCH} exists already; nothing changed" in said
+    assert f"the branch {BRANCH} already exists; nothing changed" in said
     assert f"To make it again: git branch -D {BRANCH} && ./ship upgrade --from" in said
     assert fork.git("rev-parse", BRANCH) == made
     fork.git("update-ref", f"refs/remotes/origin/{BRANCH}", BRANCH)
@@ -451,10 +451,10 @@ def test_a_work_tree_that_was_killed_while_it_was_made_is_no_obstacle(fork: Fork
     assert not fork.has_scratch_tree
 
 
-def test_a_branch_that_was_made_meanwhile_stays(fork: Fork, tmp_path: Path) -> None:
+def test_a_branch_that_was_made_in_the_meantime_stays(fork: Fork, tmp_path: Path) -> None:
     repository = upgrade_repository.Repository(fork.folder, tmp_path)
     fork.git("branch", BRANCH, "HEAD~1")
-    with pytest.raises(Refused, match=f"the branch {BRANCH} exists now"):
+    with pytest.raises(Refused, match=f"the branch {BRANCH} was created in the meantime"):
         repository.make_branch(BRANCH, repository.head)
     assert fork.git("rev-parse", BRANCH) == fork.git("rev-parse", "HEAD~1")
     fork.git("branch", "--move", BRANCH, f"{BRANCH}/ours")
@@ -479,10 +479,10 @@ def test_two_at_once_take_turns(fork: Fork) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = fork.upgrade()
     assert done.returncode == 3
-    assert "another ./ship upgrade is under way" in done.stderr
+    assert "another ./ship upgrade is running" in done.stderr
 
 
-def test_a_result_that_fails_its_check_is_there_to_be_looked_at(fork: Fork) -> None:
+def test_a_result_that_fails_its_check_is_kept_for_review(fork: Fork) -> None:
     fork.commit("Ours", **{"scripts/own.py": "BROKEN\n"})
     done = fork.upgrade()
     assert done.returncode == 1
@@ -493,10 +493,10 @@ def test_a_result_that_fails_its_check_is_there_to_be_looked_at(fork: Fork) -> N
     fork.upgraded("--unchecked")
 
 
-# Asking, and answers to wrong questions
+# --check, and wrong options
 
 
-def test_check_says_what_a_newer_version_brings(fork: Fork) -> None:
+def test_check_lists_the_changes_in_a_newer_version(fork: Fork) -> None:
     before = fork.state()
     done = fork.upgrade("--check")
     assert done.returncode == 4, done.stderr

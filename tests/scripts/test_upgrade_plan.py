@@ -1,4 +1,4 @@
-"""What an upgrade does with each file, as a function of three trees."""
+"""The plan of an upgrade for each file, as a function of three trees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ A, B, C, D = (File("100644", letter * 40) for letter in "abcd")
 def make(
     path: str, base: File | None, ours: File | None, theirs: File | None, **options: Any
 ) -> Plan:
-    """Plan an upgrade of one file; only what `base` and `theirs` say was ever published."""
+    """Plan an upgrade of one file; only the contents in `base` and `theirs` were published."""
     trees = [{path: file} if file else {} for file in (base, ours, theirs)]
     published = {(path, file.blob) for file in (base, theirs) if file}
     settings = {"published": published, "moved": {}, "keep": (), "overwrite": False, **options}

@@ -21,7 +21,7 @@ let paused = false;
 let inFlight = 0;
 let failuresInARow = 0;
 let newestColumn = null;
-let summarised = 0;
+let summarized = 0;
 
 // A color depends only on the revision's name, so it is the same in every browser and after a reload. If two
 // names get the same color, the later one takes the next free color.
@@ -102,8 +102,8 @@ function draw() {
   drawBar(shown);
   drawRows(shown);
   drawPace();
-  if (performance.now() - summarised > 10000) {
-    summarised = performance.now(); // a screen reader hears the split every ten seconds, not every answer
+  if (performance.now() - summarized > 10000) {
+    summarized = performance.now(); // a screen reader hears the split every ten seconds, not every answer
     $("summary").textContent = shown.filter(({ count }) => count).map(({ who, share }) => `${who.name}: ${share}`).join(", ");
   }
 }

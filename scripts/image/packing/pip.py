@@ -2,7 +2,7 @@
 
 pip runs on this machine, with this Python, in a copy of the stage's files. Its output is cached by
 everything that it depends on. `rm -rf` and `python -m compileall` of the base image's files do
-nothing: those files are not there.
+nothing, because those files do not exist.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _install(step: Run, commands: list[list[str]], folder: Path) -> None:
             words.append("--no-compile")
         _call(step, ["-m", "pip", "install", *words], workdir)
     if compiled:
-        # Not by pip, which compiles under a random path and writes that path into every file.
+        # Not with pip, which compiles under a random path and writes that path into every file.
         # Hash-checked files, because the images' times say nothing about the source's.
         options = ["-q", "-s", str(root), "-p", "/", "--invalidation-mode", "checked-hash"]
         _call(step, ["-m", "compileall", *options, *compiled], workdir, may_fail=True)

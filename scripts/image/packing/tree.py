@@ -1,4 +1,4 @@
-"""The files of a stage, without copies: where each one is, and what identifies it.
+"""The files of a stage, without copies: the place and identity of each one.
 
 Modes, owners and times do not come from the working copy: two checkouts of a commit differ in umask
 and times, but their images must not.
@@ -117,7 +117,7 @@ def matching(tree: Tree, source: str) -> list[str]:
 
 
 def followed(tree: Tree, path: str) -> str:
-    """Follow a link; return the path itself where it is no link or a broken one."""
+    """Follow a link; return the path itself if it is not a link, or a broken one."""
     for _ in range(8):
         entry = tree.get(path)
         if entry is None or entry.kind != "link":

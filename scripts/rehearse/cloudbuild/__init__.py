@@ -89,7 +89,7 @@ def _read(
 
 
 def _triggers(world: World) -> list[Federation]:
-    """Return who may do what when Cloud Build delivers, for each environment."""
+    """Return the planned access when Cloud Build delivers, for each environment."""
     return [permissions.for_cloud_build(a, world.repository) for a in world.access.values()]
 
 

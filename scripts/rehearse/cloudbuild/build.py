@@ -59,7 +59,7 @@ class Step(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=Tr
 class Options(
     msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True
 ):
-    """The build's options; a rehearsal ignores those that say where it runs."""
+    """The build's options; a rehearsal ignores those about the machine."""
 
     env: list[str] = []
     secret_env: list[str] = []

@@ -25,15 +25,15 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     status: Status
     where: str
-    """Where it ran, as a person reads it; "" if it did not run."""
+    """Where it ran, in human-readable form; "" if it did not run."""
     seconds: float = 0.0
     note: str = ""
     allowed: bool = False
-    """Whether its failure is one that the file allows: the build goes on."""
+    """Whether the file allows its failure, so that the build continues."""
 
     @property
     def stops_the_build(self) -> bool:
-        """Whether no other step may start or go on."""
+        """Whether no other step may start or continue."""
         return self.status in ("FAILURE", "TIMEOUT") and not self.allowed
 
 

@@ -275,7 +275,7 @@ def test_without_a_terminal_it_asks_for_yes(team: Team) -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["--env", "local"], "says credentials: none, so there is nothing to set up"),
+        (["--env", "local"], "has credentials: none, so there is nothing to set up"),
         (["--env", "stagin"], "did you mean 'staging'?"),
         (["--env", "staging"], "--repository OWNER/NAME"),
         (["--env", "staging", "--repository", "acme"], "--repository OWNER/NAME"),
@@ -304,7 +304,7 @@ FOR_CLOUD_BUILD = ["cloudbuild.builds.editor", "iam.serviceAccountUser",
 
 
 @pytest.mark.parametrize("trigger", [(), CLOUD_BUILD], ids=["github", "cloud-build"])
-def test_setting_up_does_not_take_an_owner(team: Team, trigger: tuple[str, ...]) -> None:
+def test_setting_up_does_not_need_an_owner(team: Team, trigger: tuple[str, ...]) -> None:
     """The roles that docs/security.md names are enough."""
     page = (ROOT / "docs" / "security.md").read_text()
     http = team.owner_of_projects()
@@ -322,7 +322,7 @@ def test_setting_up_does_not_take_an_owner(team: Team, trigger: tuple[str, ...])
     assert team.plan("staging", *trigger)["steps"] == []
 
 
-def test_a_persons_requests_name_a_quota_project(team: Team) -> None:
+def test_a_users_requests_name_a_quota_project(team: Team) -> None:
     """The one that their credentials name, else bootstrap's; other verbs name none of their own."""
     token = team.owner.token_of(f"serviceAccount:{ADMIN}")
     path = f"/v1/projects/{STAGING}/services/run.googleapis.com"

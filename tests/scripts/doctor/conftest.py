@@ -12,7 +12,7 @@ from tests.scripts.doctor.doctor_help import Patient
 
 @pytest.fixture(scope="session")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
-    """Every test leaves it as it was."""
+    """Yield a patient, which no test may leave changed."""
     folder = tmp_path_factory.mktemp("doctor")
     cloud_run = LocalCloudRun(folder / "state", "--iam", "enforce")
     made = Patient(folder, cloud_run)

@@ -91,7 +91,7 @@ class Patient(Team):
 
     @contextmanager
     def without_role(self, resource: str, role: str, method: str = "GET") -> Iterator[None]:
-        """While a role is removed from every member that has it on a resource."""
+        """Remove a role from every member that has it on a resource, for the block."""
         before = self.api(method, f"{resource}:getIamPolicy")
         kept = [one for one in before["bindings"] if one["role"] != role]
         assert kept != before["bindings"], before
@@ -104,7 +104,7 @@ class Patient(Team):
 
     @contextmanager
     def fault(self, name: str, **settings: Any) -> Iterator[None]:
-        """While the local Cloud Run has a fault."""
+        """Start a fault of the local Cloud Run, for the block."""
         self._local("POST", "faults", {"name": name, **settings})
         try:
             yield
@@ -118,7 +118,7 @@ class Patient(Team):
 
     @contextmanager
     def file(self, name: str, change: Callable[[str], str]) -> Iterator[None]:
-        """While a file of the pipeline is changed."""
+        """Change a file of the pipeline, for the block."""
         path = self.project.pipeline / name
         before = path.read_text()
         path.write_text(change(before))

@@ -63,7 +63,7 @@ def test_a_role_that_only_others_have(patient: Patient) -> None:
     assert f"has no {role} on {resource}" in found["found"]
 
 
-def test_a_person_without_the_roles(patient: Patient) -> None:
+def test_a_user_without_the_roles(patient: Patient) -> None:
     """The fix grants exactly the role that is missing."""
     email = f"dev@{STAGING}.iam.gserviceaccount.com"
     base = f"projects/{STAGING}/serviceAccounts"
@@ -182,7 +182,7 @@ def test_a_delivery_uses_no_other_permission(
 
 
 def test_production_needs_to_read_staging(patient: Patient) -> None:
-    """Its deployer reads there whether a digest has served."""
+    """Its deployer checks in staging whether a digest has served."""
     deployer = patient.set_up("production")["variables"]["DEPLOYER"]
     patient.owner.provider = patient.variables["WORKLOAD_IDENTITY_PROVIDER"]
     job = patient.owner.job(environment="production")
@@ -191,7 +191,7 @@ def test_production_needs_to_read_staging(patient: Patient) -> None:
     with patient.without_role(f"projects/{STAGING}", "roles/run.viewer", "POST"):
         found = patient.wrong(env="production", credentials=file)
     assert [one["found"] for one in found] == [
-        f"{deployer} lacks {permission} on projects/{STAGING}: sees that a digest has served in"
+        f"{deployer} lacks {permission} on projects/{STAGING}: checks that a digest has served in"
         " staging"
         for permission in ("run.services.get", "run.revisions.list")
     ]

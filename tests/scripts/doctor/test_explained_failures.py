@@ -25,7 +25,7 @@ def test_a_denied_delivery_names_the_account(patient: Patient) -> None:
     with patient.without_role(f"{SERVICES}/{NAME}", "roles/run.developer"):
         said = fails(patient, "deliver", "DEPLOYER")
     deployer = patient.variables["DEPLOYER"]
-    assert f"That is: {deployer} lacks run.services." in said
+    assert f"This means: {deployer} lacks run.services." in said
     assert f"-> {BOOTSTRAP}" in said
 
 
@@ -33,10 +33,10 @@ def test_a_denied_push_names_the_account(patient: Patient) -> None:
     patient.project.commit()
     with patient.without_role(REPOSITORY, "roles/artifactregistry.writer"):
         said = fails(patient, "build", "PUSHER", code=2)
-    assert f"That is: {patient.variables['PUSHER']} lacks artifactregistry." in said
+    assert f"This means: {patient.variables['PUSHER']} lacks artifactregistry." in said
     with patient.fault("token-exchange"):
         said = fails(patient, "build", "PUSHER", code=2)
-    assert f"That is: the registry of {OPS} does not accept these credentials" in said
+    assert f"This means: the registry of {OPS} does not accept these credentials" in said
 
 
 def test_dockers_own_words_are_explained(patient: Patient, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_dockers_own_words_are_explained(patient: Patient, tmp_path: Path) -> No
         patient.project.git("commit", "--quiet", "--all", "--message", "with docker")
         said = fails(patient, "build", "PUSHER", **docker)
     patient.project.git("commit", "--quiet", "--all", "--message", "without")
-    assert "That is: the registry of team-ops does not accept these credentials" in said
+    assert "This means: the registry of team-ops does not accept these credentials" in said
     assert f"{patient.variables['PUSHER']} may not push there" in said
 
 
@@ -74,7 +74,7 @@ def test_a_container_that_does_not_listen(patient: Patient) -> None:
     build(patient, start="exit", note="Permission 'storage.objects.get' denied on resource 'x'")
     said = fails(patient, "deliver", "DEPLOYER")
     assert "starting Permission 'storage.objects.get' denied" in said
-    assert "That is: the container did not listen on $PORT in time" in said
+    assert "This means: the container did not listen on $PORT in time" in said
     found = patient.one_wrong("service")
     assert found["known"] == "port"
     patient.project.commit(start="listen")
@@ -87,7 +87,7 @@ def test_a_disabled_api_ends_a_delivery_with_the_command(patient: Patient) -> No
     patient.api("POST", f"{run}:disable", {})
     said = fails(patient, "deliver", "DEPLOYER")
     patient.api("POST", f"{run}:enable", {})
-    assert "That is: the API run.googleapis.com is not enabled" in said
+    assert "This means: the API run.googleapis.com is not enabled" in said
     assert "-> gcloud services enable run.googleapis.com --project" in said
 
 
@@ -101,7 +101,7 @@ def test_no_billing_account_ends_a_bootstrap_with_the_command(patient: Patient) 
     with patient.fault("no-billing"):
         ended = patient.bootstrap("bare", "--yes")
     assert ended.returncode == 1
-    assert re.search(r"That is: project \d+ has no billing account", ended.stderr), ended.stderr
+    assert re.search(r"This means: project \d+ has no billing account", ended.stderr), ended.stderr
     assert "-> gcloud billing projects link " in ended.stderr
     assert f"-> ./ship doctor {NAME} --env bare" in ended.stderr
 

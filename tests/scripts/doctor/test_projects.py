@@ -1,4 +1,4 @@
-"""`ship doctor` on the projects: APIs, registry, image, secrets, policies of the organisation."""
+"""`ship doctor` on the projects: APIs, registry, image, secrets, policies of the organization."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def test_secrets(patient: Patient) -> None:
     assert patient.wrong() == []
 
 
-def test_a_policy_of_the_organisation(patient: Patient) -> None:
+def test_a_policy_of_the_organization(patient: Patient) -> None:
     public = patient.file("staging.yaml", lambda text: text.replace("private", "public"))
     with patient.fault("org-policy-invoker"), public:
         found = patient.one_wrong("access")
     assert found["known"] == "org-policy-invoker"
-    assert "your organisation's policy run.managed.requireInvokerIam" in found["found"]
+    assert "your organization's policy run.managed.requireInvokerIam" in found["found"]
     assert found["fix"].startswith(f"set access: private in pipelines/{NAME}/staging.yaml")
 
 

@@ -10,13 +10,13 @@ app = FastAPI()
 
 @app.get("/version")
 async def version() -> dict[str, str | None]:
-    """What runs: the commit that was built, and the revision."""
+    """Return the commit that was built, and the revision."""
     return {"commit": os.environ.get("COMMIT_SHA"), "revision": os.environ.get("K_REVISION")}
 
 
 @app.get("/health")
 async def health() -> dict[str, str]:
-    """That it runs."""
+    """Return 200."""
     return {"status": "ok"}
 
 
