@@ -85,7 +85,7 @@ def run(options: Options, call: Call) -> int:
 
 
 def _deletions(fork: Fork, branch: str) -> list[str]:
-    """What to type to delete a branch, here and at origin; nothing where there is none."""
+    """Return the commands that delete a branch, here and at origin."""
     repository = fork.repository
     return [
         *([f"git branch -D {branch}"] if repository.has_branch(branch) else []),
@@ -108,7 +108,7 @@ def _versions(fork: Fork, notes: list[str], code: int = 0, **data: str) -> Resul
 
 
 def _command(fork: Fork) -> str:
-    """What to type to upgrade: the URL is needed until it is recorded."""
+    """Return the command that upgrades. It names the URL until the URL is recorded."""
     is_recorded = fork.record is not None and fork.record.source == fork.url
     return "./ship upgrade" + ("" if is_recorded else f" --from {shlex.quote(fork.url)}")
 

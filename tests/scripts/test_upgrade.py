@@ -503,7 +503,7 @@ def test_check_lists_the_changes_in_a_newer_version(fork: Fork) -> None:
     assert "The third: *do* this." in done.stdout
     assert "The second." in done.stdout
     assert "The first." not in done.stdout
-    assert f"To take it: ./ship upgrade --from {fork.template.folder}" in done.stdout
+    assert f"To upgrade: ./ship upgrade --from {fork.template.folder}" in done.stdout
     assert fork.state() == before
     assert not fork.git("branch", "--list", "shipway-*")
     data = json.loads(fork.upgrade("--check", "--to", "v1.1.0", "--format", "json").stdout)
