@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from scripts.setup import permissions
+from scripts.setup import identity_provider, permissions
 from tests.conftest import ROOT
 from tests.federation_help import REPOSITORY, planned
 
@@ -47,7 +47,7 @@ def identities() -> str:
 
 def mapping() -> str:
     """Return the attribute mapping."""
-    return "\n".join(["```", *(f"{k} = {v}" for k, v in permissions.MAPPING.items()), "```"])
+    return "\n".join(["```", *(f"{k} = {v}" for k, v in identity_provider.MAPPING.items()), "```"])
 
 
 def page(text: str) -> str:

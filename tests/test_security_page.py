@@ -1,4 +1,4 @@
-"""docs/security.md matches scripts/setup/permissions.py."""
+"""docs/security.md matches the rules in scripts/setup."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from scripts.config import pipelines
-from scripts.setup import permissions
+from scripts.setup import identity_provider
 from scripts.template import owners, record
 from tests.conftest import ROOT
 
@@ -66,7 +66,7 @@ def kept() -> list[Path]:
 
 
 USES = re.compile(r"\s*(?:- )?uses:\s*(\S+?)@(\S+)(.*)")
-OWN = {f"uses: ./.github/workflows/{permissions.DELIVER_TO}"}
+OWN = {f"uses: ./.github/workflows/{identity_provider.DELIVER_TO}"}
 
 
 def shell_scripts() -> list[Path]:
@@ -290,12 +290,12 @@ def test_the_condition_names_the_files_that_ask_for_an_identity() -> None:
         if any("steps" in job for job in jobs_that_ask(documents[name]).values())
     }
     if IN_FORK:
-        assert asking - called <= {*permissions.WORKFLOWS}
-        assert with_steps <= {*permissions.JOB_WORKFLOWS}
+        assert asking - called <= {*identity_provider.WORKFLOWS}
+        assert with_steps <= {*identity_provider.JOB_WORKFLOWS}
     else:
-        assert asking - called == {*permissions.WORKFLOWS}
-        assert with_steps == {*permissions.JOB_WORKFLOWS}
-    repository = permissions.Repository(owner="a", owner_id=1, name="b", repository_id=2)
+        assert asking - called == {*identity_provider.WORKFLOWS}
+        assert with_steps == {*identity_provider.JOB_WORKFLOWS}
+    repository = identity_provider.Repository(owner="a", owner_id=1, name="b", repository_id=2)
     event = repository.conditions()["event"]
     for name in asking - called:
         assert all(f"'{trigger}'" in event for trigger in triggers_of(documents[name]))

@@ -25,7 +25,8 @@ from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError, UsageError, did_you_mean
 from scripts.setup import cloud, github, permissions, steps
-from scripts.setup.permissions import Federation, Repository
+from scripts.setup.identity_provider import Repository
+from scripts.setup.permissions import Federation
 from scripts.setup.steps import Step
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from scripts.command.results import Result, Table
 from scripts.errors import Failed
 from scripts.setup import github
-from scripts.setup.permissions import Federation, Repository
+from scripts.setup.identity_provider import Repository
+from scripts.setup.permissions import Federation
 from scripts.setup.steps import Step
 
 

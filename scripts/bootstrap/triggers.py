@@ -9,7 +9,8 @@ import re
 from typing import Literal
 
 from scripts.errors import UsageError
-from scripts.setup.permissions import BRANCH, Federation
+from scripts.setup.identity_provider import BRANCH
+from scripts.setup.permissions import Federation
 from scripts.setup.wanted import Document, Thing, Write, quoted
 
 _CONNECTED = re.compile(

@@ -11,8 +11,9 @@ from scripts.config import pipelines
 from scripts.doctor.case import Case, grant
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.errors import ShipError, UsageError
-from scripts.setup import cloud, github, permissions, steps
-from scripts.setup.permissions import Binding, Federation, Need, Provider, Resource
+from scripts.setup import cloud, github, identity_provider, permissions, steps
+from scripts.setup.identity_provider import Provider
+from scripts.setup.permissions import Binding, Federation, Need, Resource
 
 
 def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
@@ -111,7 +112,7 @@ def provider(case: Case, plan: Federation) -> Iterator[Finding]:
         yield ok(
             "provider",
             f"accepts only jobs of {of.owner}/{of.name} (repository {of.repository_id}, owner"
-            f" {of.owner_id}) on {permissions.BRANCH}",
+            f" {of.owner_id}) on {identity_provider.BRANCH}",
         )
 
 

@@ -11,7 +11,8 @@ from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import ShipError, UsageError
 from scripts.setup import github, permissions, steps
-from scripts.setup.permissions import Binding, Federation, Repository, Resource
+from scripts.setup.identity_provider import Repository
+from scripts.setup.permissions import Binding, Federation, Resource
 
 
 class Named(NamedTuple):

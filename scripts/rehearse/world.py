@@ -23,8 +23,9 @@ from scripts.machine import git, scratch
 from scripts.rehearse.clone import ScratchClone, all_pipelines
 from scripts.rehearse.owner import Owner
 from scripts.rehearse.workflow import Job, Workflow
-from scripts.setup import cloud, permissions, steps
-from scripts.setup.permissions import Federation, Repository
+from scripts.setup import cloud, identity_provider, permissions, steps
+from scripts.setup.identity_provider import Repository
+from scripts.setup.permissions import Federation
 
 _NUMBERS = {"owner_id": 1001, "repository_id": 2002}  # as the local issuer has them
 
@@ -167,7 +168,7 @@ class World:
         """
         access = self.access[environment] if environment else next(iter(self.access.values()))
         account = access.deployer if environment else access.pusher
-        file = permissions.DELIVER_TO if environment else permissions.DELIVER
+        file = identity_provider.DELIVER_TO if environment else identity_provider.DELIVER
         job = Job(id="before", file=file, key="before", environment=environment, tokens=True)
         done = subprocess.run(
             [sys.executable, str(HOME / "scripts"), *arguments, "--format", "json"],
@@ -200,7 +201,7 @@ class World:
 
     def _credentials(self, job: Job, email: str) -> Path:
         """Write the file that google-github-actions/auth writes."""
-        asked = self.token_request(job, permissions.DELIVER, "push", permissions.BRANCH)
+        asked = self.token_request(job, identity_provider.DELIVER, "push", identity_provider.BRANCH)
         provider = next(iter(self.access.values())).provider.name
         audience = f"https://iam.googleapis.com/{provider}"
         file = self.folder / f"credentials-{email.partition('@')[0]}.json"

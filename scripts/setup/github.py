@@ -15,7 +15,7 @@ from typing import Any
 
 from scripts.errors import Failed, UsageError
 from scripts.machine import git
-from scripts.setup.permissions import Repository
+from scripts.setup.identity_provider import Repository
 
 
 def repository(

@@ -1,11 +1,9 @@
-"""The roles and conditions for this repository in Google Cloud: the only place that defines them.
+"""What each identity may do: accounts, roles, and the permissions that they are needed for.
 
-The bootstrap creates it, the doctor checks it, docs/security.md shows it, and the tests attack it.
-Nothing here sends a request.
+This is the only place that names roles and members. The bootstrap grants them, the doctor checks
+them, docs/security.md shows them, and the tests attack them. Nothing here sends a request.
 
-Sources: https://cloud.google.com/iam/docs/workload-identity-federation-with-deployment-pipelines
-(conditions, mapping, members), https://docs.github.com/en/actions/reference/security/oidc (claims),
-https://cloud.google.com/run/docs/deploying#permissions_required_to_deploy and
+Sources: https://cloud.google.com/run/docs/deploying#permissions_required_to_deploy and
 https://cloud.google.com/artifact-registry/docs/access-control (roles, and where they can be given).
 """
 
@@ -21,14 +19,7 @@ import msgspec
 from scripts.config.pipelines import Pipeline
 from scripts.errors import UsageError
 from scripts.release import manifest
-
-ISSUER = "https://token.actions.githubusercontent.com"
-POOL = "shipway"
-BRANCH = "refs/heads/main"
-DELIVER, DELIVER_TO = "deliver.yml", "deliver-to.yml"  # the first calls the second
-# The files that a run starts from, and the files whose jobs get an identity.
-WORKFLOWS = (DELIVER, "promote.yml", "rollback.yml", "resume.yml")
-JOB_WORKFLOWS = (DELIVER_TO, *WORKFLOWS)
+from scripts.setup.identity_provider import ISSUER, Provider, Repository
 
 ARTIFACT_READER = "roles/artifactregistry.reader"
 ARTIFACT_WRITER = "roles/artifactregistry.writer"
@@ -43,79 +34,6 @@ SECRET_ACCESSOR = "roles/secretmanager.secretAccessor"  # noqa: S105  (a role)
 
 _PULL = "artifactregistry.repositories.downloadArtifacts"
 _PUSH = "artifactregistry.repositories.uploadArtifacts"
-
-# Numbers instead of names, which someone else can take over. The subject is not GitHub's `sub`: it
-# contains names, has another form in repositories created since June 2026, and can exceed Google's
-# 127 bytes. This one leads from an audit log to the run.
-# `job` contains the repository because several repositories may have providers in the same pool.
-MAPPING = {
-    "google.subject": "assertion.repository_id + '/' + assertion.run_id",
-    "attribute.job": (
-        "assertion.repository_id"
-        " + (has(assertion.environment) ? '/environment/' + assertion.environment : '/main')"
-    ),
-}
-
-
-class Repository(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository at GitHub; `owner_id` and `repository_id` never change."""
-
-    owner: str
-    owner_id: int
-    name: str
-    repository_id: int
-
-    def conditions(self) -> dict[str, str]:
-        """Return the conditions on a job's token, by name; all of them must hold.
-
-        A token names two files: `workflow_ref` is the one that the run started from, and
-        `job_workflow_ref` is the one that the job is in. They differ if the first calls the second
-        as a reusable workflow. Both are checked: without the first, any workflow of this repository
-        could call deliver-to.yml; without the second, deliver.yml could call any file.
-        https://docs.github.com/en/actions/how-tos/secure-your-work/security-harden-deployments/oidc-with-reusable-workflows
-        """
-        return {
-            "owner": f"assertion.repository_owner_id == '{self.owner_id}'",
-            "repository": f"assertion.repository_id == '{self.repository_id}'",
-            "branch": f"assertion.ref == '{BRANCH}'",
-            "event": "assertion.event_name in ['push', 'workflow_dispatch']",
-            "workflow": f"assertion.workflow_ref in [{_files(WORKFLOWS)}]",
-            "job": f"assertion.job_workflow_ref in [{_files(JOB_WORKFLOWS)}]",
-        }
-
-
-def _files(names: Sequence[str]) -> str:
-    """Return workflow files of the repository, as tokens name them on the main branch."""
-    return ", ".join(
-        f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'" for name in names
-    )
-
-
-class Provider(msgspec.Struct, frozen=True, kw_only=True):
-    """The workload identity provider that accepts the tokens of one repository's jobs."""
-
-    project: str
-    number: str
-    """The number of the pool's project."""
-    id: str
-    condition: str
-    pool: str = POOL
-    issuer: str = ISSUER
-    mapping: dict[str, str] = msgspec.field(default_factory=lambda: dict(MAPPING))
-
-    @property
-    def pool_name(self) -> str:
-        """The pool's name in members of policies."""
-        return f"projects/{self.number}/locations/global/workloadIdentityPools/{self.pool}"
-
-    @property
-    def name(self) -> str:
-        """Its name, which is the value of the GitHub variable WORKLOAD_IDENTITY_PROVIDER."""
-        return f"{self.pool_name}/providers/{self.id}"
-
-    def jobs(self, where: str) -> str:
-        """Return the member that stands for the jobs whose attribute `job` is `where`."""
-        return f"principalSet://iam.googleapis.com/{self.pool_name}/attribute.job/{where}"
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from emulator.identity.roles import ROLES
 from scripts.errors import UsageError
-from scripts.setup import permissions
+from scripts.setup import identity_provider, permissions
 from scripts.setup.permissions import Account, Federation
 from tests.conftest import LocalCloudRun
 from tests.federation_help import NUMBERS, REPOSITORY, pipeline, planned
@@ -25,7 +25,7 @@ from tests.identity_help import Owner
 
 MINE = {"repository": "acme/app", "repository_id": "4711", "repository_owner_id": "42"}
 FILES = "acme/app/.github/workflows"
-MAIN = permissions.BRANCH
+MAIN = identity_provider.BRANCH
 DELIVER, DELIVER_TO = f"{FILES}/deliver.yml@{MAIN}", f"{FILES}/deliver-to.yml@{MAIN}"
 
 
@@ -255,7 +255,7 @@ def test_tokens_of_another_issuer_or_for_another_audience(door: Door) -> None:
         (door.token({}, name, audience="https://github.com/acme"), "audience in ID Token"),
         (door.token({}, name, f"https://iam.googleapis.com/{door.name('x')}"), "audience in ID"),
         (door.token({"iat": 1_700_000_000, "exp": 1_700_000_300}, name), "stale to sign-in"),
-        (door.token({"iss": permissions.ISSUER}, name), "does not match the expected one"),
+        (door.token({"iss": identity_provider.ISSUER}, name), "does not match the expected one"),
         (jwt.encode(claims, key, "RS256", header), "Unable to verify the ID Token signature"),
         (jwt.encode(claims, None, "none", header), "Unable to verify the ID Token signature"),
     ):

@@ -24,7 +24,7 @@ import yaml
 
 from scripts.errors import UsageError
 from scripts.rehearse import workflow
-from scripts.setup.permissions import DELIVER_TO
+from scripts.setup.identity_provider import DELIVER_TO
 from tests import warm
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE
