@@ -57,9 +57,8 @@ def main(argv: list[str]) -> int:
     except ShipError as error:
         return _fail(error, call, rest)
     except KeyboardInterrupt:
-        found = verbs.find(verb)
-        tries = found is not None and found.group == verbs.TRY
-        look = "" if tries else "; to see what is live: ./ship status"
+        where = call.record.where
+        look = f"; to see what is live: ./ship status {where}" if where else ""
         print(f"\nship: interrupted{look}", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:

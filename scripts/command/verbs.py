@@ -32,18 +32,18 @@ class Verb(NamedTuple):
     gives_traffic: bool = False
 
 
-TRY = "try it"
+_TRY = "try it"
 _SET_UP = "set up"
 _DELIVER = "deliver"
 _OPERATE = "operate"
 
 VERBS = (
-    Verb("demo", TRY, needs="local"),
-    Verb("trial", TRY, needs="local"),
-    Verb("rehearse", TRY, needs="dev"),
-    Verb("up", TRY, needs="local"),
-    Verb("test", TRY, needs="dev"),
-    Verb("check", TRY, needs="dev"),
+    Verb("demo", _TRY, needs="local"),
+    Verb("trial", _TRY, needs="local"),
+    Verb("rehearse", _TRY, needs="dev"),
+    Verb("up", _TRY, needs="local"),
+    Verb("test", _TRY, needs="dev"),
+    Verb("check", _TRY, needs="dev"),
     Verb("init", _SET_UP),
     Verb("bootstrap", _SET_UP),
     Verb("doctor", _SET_UP),
