@@ -1,4 +1,4 @@
-"""What the command line gives a verb besides its options."""
+"""A call of a verb: the project's folder, the progress, the result and the record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an error is shown: as text, as JSON, and on a workflow's run page."""
+"""Shows an error: as text, as JSON, and on a workflow's run page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DIM = "2"
 
 
 def show(error: ShipError, record: Record) -> None:
-    """Print an error on standard error: what went wrong, the evidence, and what to do next.
+    """Print an error on standard error: the message, the evidence, and the next command.
 
     Args:
         error: the error.

@@ -13,12 +13,12 @@ from scripts.command.visible import json_escaped, visible
 
 
 def in_job() -> bool:
-    """Whether this runs in a job of GitHub Actions."""
+    """Return whether this runs in a job of GitHub Actions."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def has_run_page() -> bool:
-    """Whether there is a run page to write to."""
+    """Return whether there is a run page to write to."""
     return bool(os.environ.get("GITHUB_STEP_SUMMARY"))
 
 
@@ -43,9 +43,9 @@ def inert(text: str) -> str:
 
 
 def json_text(document: object, indent: int | None = None) -> str:
-    """Return a JSON document for standard output, as harmless there as all other text.
+    """Return a JSON document that is safe for a terminal and for the log of a job.
 
-    It means the same: what a terminal or a job's runner would obey is escaped in its strings.
+    It is equal to the document: only characters in its strings are escaped.
     """
     text = json_escaped(json.dumps(document, indent=indent, ensure_ascii=False))
     return text.replace("##[", "#\\u0023[") if in_job() else text
@@ -77,7 +77,7 @@ def write_outputs(data: Mapping[str, Any]) -> None:
 
 
 def write_run_page(markdown: str) -> None:
-    """Append to the run page, where there is one."""
+    """Append to the run page, if there is one."""
     _append("GITHUB_STEP_SUMMARY", markdown)
 
 

@@ -1,4 +1,4 @@
-"""Makes sure that ship's own environment holds what a verb needs, then runs the verb in it.
+"""Installs the packages that a verb needs into ship's own environment, then runs the verb in it.
 
     python launch.py VENV [VERB ...]
 
@@ -19,7 +19,7 @@ from scripts.command import verbs  # noqa: E402  (the line above makes it import
 
 
 def main(venv: Path, argv: list[str]) -> None:
-    """Install what the verb needs, unless it is there, and run it.
+    """Install the packages that the verb needs, if they are missing, and run it.
 
     Args:
         venv: the environment's folder.
@@ -43,7 +43,7 @@ def main(venv: Path, argv: list[str]) -> None:
 
 
 def _installed(venv: Path, lock_file: Path) -> bool:
-    """Whether the environment was made from this lock file as it is now."""
+    """Return whether the environment was made from the current lock file."""
     try:
         return (venv / f"has-{lock_file.name}").read_bytes() == lock_file.read_bytes()
     except OSError:

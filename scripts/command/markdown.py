@@ -33,7 +33,7 @@ def code(text: str) -> str:
 
 
 def link(text: str, url: str) -> str:
-    """Return a link; only its text where the address is not a web address."""
+    """Return a link; only its text if the address is not a web address."""
     if not re.match(r"https?://", url):
         return plain(text)
     return f"[{plain(text)}]({quote(url, safe=':/?=&%#-._~')})"
@@ -54,5 +54,5 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def page(parts: Sequence[str]) -> str:
-    """Return the parts that are not empty, one after the other."""
+    """Join the parts that are not empty."""
     return "\n\n".join(part for part in parts if part) + "\n\n"

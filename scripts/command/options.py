@@ -1,4 +1,4 @@
-"""A verb's options: a typed struct, which argparse reads from the command line.
+"""The options of verbs: typed structs that argparse fills from the command line.
 
 Each verb declares a struct `Options`. A field's type says what the option takes, its default what
 holds without it, and `option` how it is typed and explained. Options that several verbs share are
@@ -22,12 +22,12 @@ from scripts.errors import UsageError
 
 T = TypeVar("T", bound="Options")
 
-# From Python 3.14 on argparse writes colours, which the filter of our streams would show as text.
+# From Python 3.14 on argparse writes colors, which the filter of our streams would show as text.
 _PLAIN: dict[str, Any] = {"color": False} if sys.version_info >= (3, 14) else {}
 
 
 class _Option(msgspec.Struct, frozen=True, kw_only=True):
-    """How an option is typed and explained; `flag` is None for a positional argument."""
+    """An option on the command line; `flag` is None for a positional argument."""
 
     flag: str | None
     help: str
@@ -170,7 +170,7 @@ def parse(verb: str, options: type[T], documentation: str | None, argv: list[str
 
     Raises:
         UsageError: an option is unknown, or a value is missing or wrong.
-        SystemExit: `--help` was typed, and is printed.
+        SystemExit: the user typed `--help`, which is printed.
     """
     parser = _Parser(
         prog=f"ship {verb}",

@@ -27,7 +27,7 @@ class Step:
         self._progress = progress
 
     def say(self, text: str) -> None:
-        """Print what is going on: a live line on a terminal, a line of its own elsewhere."""
+        """Print the current activity: a live line on a terminal, a line of its own elsewhere."""
         self._progress.update(self, text)
 
     def done(self, outcome: str) -> None:
@@ -75,7 +75,7 @@ class Progress:
         else:
             self.line(f"{step.name:<8} {text}")
 
-    def _end(self, step: Step, mark: str, colour: str, outcome: str) -> None:
+    def _end(self, step: Step, mark: str, color: str, outcome: str) -> None:
         took = f"{time.monotonic() - step.started:.1f} s"
         if self._live:
             self._live.stop()
@@ -83,7 +83,7 @@ class Progress:
         if self._console:
             name = (f"{step.name:<8}", "bold")
             self._console.print(
-                styled((mark, colour), " ", name, f" {one_line(outcome)} ", (took, "dim"))
+                styled((mark, color), " ", name, f" {one_line(outcome)} ", (took, "dim"))
             )
         elif outcome:
             self.line(f"{step.name:<8} {outcome} ({took})")

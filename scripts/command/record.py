@@ -1,4 +1,4 @@
-"""What one call of a verb saw and did: plain data, which the verb fills and the run page reads."""
+"""The record of one call of a verb. The verb fills it, and the run page reads it. Plain data only."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """One call of a verb, as far as it came."""
+    """The record of one call of a verb."""
 
     verb: str
     root: Path
@@ -61,11 +61,11 @@ class Record(msgspec.Struct, kw_only=True):
     service: str | None = None
     env: str | None = None
     where: str = ""
-    """What to type after a verb to mean this service in this environment; "" while unknown."""
+    """The words that name the service and the environment in a command; "" while unknown."""
     project: str = ""
     regions: list[str] = []
     at_google: bool = True
-    """False where another address stands in for Google's."""
+    """False if another address stands in for Google's."""
     commit: Commit | None = None
     image: ImageReference | None = None
     """The image's reference by digest."""
@@ -79,7 +79,7 @@ class Record(msgspec.Struct, kw_only=True):
     dry_run: bool = False
 
     def about(self, pipeline: Pipeline) -> None:
-        """Note which service in which environment the call is about."""
+        """Record the service and the environment of the call."""
         self.service = pipeline.service
         self.env = pipeline.env
         self.where = pipeline.where

@@ -22,7 +22,7 @@ _OF_SEVERAL_LINES = {"TEXT"}
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows under column names, and lines that follow them. Their texts may be anybody's."""
+    """Rows under column names, and notes below them. Their text may come from others."""
 
     columns: list[str]
     rows: list[list[str]]
@@ -30,7 +30,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verb found or did.
+    """The result of a verb.
 
     Attributes:
         data: the JSON document.
@@ -97,7 +97,7 @@ def plain_table(table: Table) -> str:
 
 
 def _cells(table: Table) -> list[list[str]]:
-    """Return the rows as they may be shown: a cell is one line, unless its column is for text."""
+    """Return the rows with visible text only: a cell is one line, unless its column is for text."""
     return [
         [
             hanging(cell, 4) if column in _OF_SEVERAL_LINES else one_line(cell)

@@ -1,4 +1,4 @@
-"""What a workflow's run page shows a release manager: Markdown, from the record of a run alone."""
+"""The run page of a workflow: Markdown for a release manager, made from the record alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def of_table(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Seque
 
 
 def of_change(record: Record, notes: Sequence[str], title: str | None = None) -> str:
-    """Return the page of a change: what, where, the traffic before and after, and the way back.
+    """Return the page of a change: commit, region, traffic before and after, command to roll back.
 
     Args:
         record: what the verb saw and did.
@@ -30,7 +30,7 @@ def of_change(record: Record, notes: Sequence[str], title: str | None = None) ->
         title: replaces the verb's own title, for a commit that steps aside.
 
     Returns:
-        Markdown; "" where there is no run page.
+        Markdown; "" if there is no run page.
     """
     if not has_run_page():
         return ""
@@ -52,7 +52,7 @@ def of_change(record: Record, notes: Sequence[str], title: str | None = None) ->
 
 
 def of_error(error: ShipError, record: Record) -> str:
-    """Return the page of a failure: what failed, the evidence, what is live, what to do next."""
+    """Return the page of a failure: the error, its evidence, the live traffic, the next command."""
     kind = "Refused" if isinstance(error, Refused) else "Failed"
     if not record.where:
         return page([f"### {kind}", plain(error.message), _evidence(error), _next(error)])
@@ -169,7 +169,7 @@ def _checks(record: Record) -> str:
 
 
 def _way_back(record: Record) -> str:
-    """Return the command to roll back; "" where nothing was given traffic."""
+    """Return the command to roll back; "" if the verb gave no traffic."""
     verb = verbs.find(record.verb)
     if record.dry_run or verb is None or not verb.gives_traffic:
         return ""
@@ -185,7 +185,7 @@ def _way_back(record: Record) -> str:
 def console_url(record: Record, region: str) -> str:
     """Return the address of the service's revisions in Google's console.
 
-    It is "" where another address stands in for Google's.
+    It is "" if another address stands in for Google's.
     """
     if not record.at_google:
         return ""

@@ -2,7 +2,7 @@
 
 Text from others is only text. A terminal obeys none of it, rich finds no markup in it, and GitHub's
 runner finds no command in it. `guard` filters the standard streams themselves, so `print` is safe
-anywhere; colours and live lines go past that filter through the functions below, which apply it to
+anywhere; colors and live lines go past that filter through the functions below, which apply it to
 the text alone.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Guarded(io.TextIOBase):
-    """A standard stream that filters what is written to it; `raw` is the stream itself."""
+    """A standard stream that filters its text; `raw` is the stream itself."""
 
     def __init__(self, raw: TextIO) -> None:
         self.raw = raw
@@ -43,7 +43,7 @@ class _Guarded(io.TextIOBase):
 
 
 def guard() -> None:
-    """Filter everything that is printed from here on."""
+    """Filter everything that is printed from now on."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, _Guarded):
@@ -54,27 +54,27 @@ def guard() -> None:
 
 
 def shown(text: str) -> str:
-    """Return text as a terminal or the log of a job may have it."""
+    """Return text that is safe for a terminal and for the log of a job."""
     return github.inert(visible(text)) if github.in_job() else visible(text)
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a stream shows colours and live lines."""
+    """Return whether a stream shows colors and live lines."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def write(stream: TextIO, *parts: str | tuple[str, str]) -> None:
-    """Print a line of which parts have a colour.
+    """Print a line with colored parts.
 
     Args:
         stream: a standard stream.
         parts: text, or text and the number of its style in ECMA-48: "31" is red, "2" dim.
     """
-    coloured = is_terminal(stream)
+    colored = is_terminal(stream)
     line = ""
     for part in parts:
         text, style = part if isinstance(part, tuple) else (part, "")
-        line += f"\033[{style}m{shown(text)}\033[0m" if style and coloured else shown(text)
+        line += f"\033[{style}m{shown(text)}\033[0m" if style and colored else shown(text)
     print(line, file=_raw(stream), flush=True)
 
 
@@ -85,7 +85,7 @@ def annotate(title: str, message: str) -> None:
 
 
 def console(stream: TextIO) -> Console:
-    """Return rich's console for a standard stream. It takes strings for text, never for markup."""
+    """Return rich's console for a standard stream. It treats strings as text, never as markup."""
     from rich.console import Console
 
     class TextConsole(Console):
@@ -97,7 +97,7 @@ def console(stream: TextIO) -> Console:
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
-    """Return rich's text of which parts have a style.
+    """Return rich text with styled parts.
 
     Args:
         parts: text, or text and its style in rich's words: "bold red".
@@ -124,7 +124,7 @@ def live(
     """
     from rich.live import Live
 
-    # rich would put streams of its own in the place of the filtered ones.
+    # rich would otherwise replace the filtered streams with its own.
     return Live(
         what,
         console=on,

@@ -1,4 +1,4 @@
-"""The values of options, parsed: each function takes what was typed."""
+"""Parsers for the values of options. Each takes the text that the user typed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def hold_name(text: str) -> str:
 
 
 def reason(text: str) -> str:
-    """Return a reason: one visible line that the history has room for."""
+    """Return a reason: one visible line that fits into the history."""
     line = " ".join(visible(text).split())
     if len(line) > _LONGEST_REASON:
         raise ArgumentTypeError(f"{len(line)} characters; at most {_LONGEST_REASON}")

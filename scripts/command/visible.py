@@ -1,4 +1,4 @@
-"""The filter for text from others: what a terminal would obey becomes text that it shows.
+"""The filter for text from others: it shows control characters instead of letting them act.
 
 Commit subjects, authors, answers, log lines, annotations and arguments may contain anything.
 """
@@ -18,24 +18,24 @@ _OBEYED = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""Return text that does nothing but show itself: a control character as its escape, \x1b.
+    r"""Return text without control characters; each becomes its escape, such as \x1b.
 
-    Tabs and newlines stay; the newline of other systems becomes one.
+    Tabs and newlines stay; a Windows newline becomes one character.
     """
     plain = text.replace("\r\n", "\n")
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), plain)
 
 
 def one_line(text: str) -> str:
-    """Return visible text without a line break, so that it cannot pass for a line of its own."""
+    """Return visible text without line breaks, so that it cannot imitate another line."""
     return visible(text).replace("\n", " ").replace("\t", " ")
 
 
 def hanging(text: str, indent: int) -> str:
-    """Return visible text with all lines but the first indented, so that none passes for ours."""
+    """Return visible text, its later lines indented, so that none imitates a line of Shipway's."""
     return visible(text).replace("\n", "\n" + " " * indent)
 
 
 def json_escaped(document: str) -> str:
-    """Return a JSON document that means the same and contains nothing that a terminal obeys."""
+    """Return the same JSON document with control characters escaped."""
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", document)

@@ -141,8 +141,9 @@ def test_an_interrupted_rollout_leaves_the_step_in_force_and_goes_on_later(
     new, old = names(candidate)
     process = _rolling_out(candidate, "30s")
     process.send_signal(signal.SIGINT)
-    process.communicate()
+    _, errors = process.communicate()
     assert process.returncode == 130
+    assert f"interrupted; to see what is live: ./ship status {candidate.name}\n" in errors
     assert candidate.shares() == {old: 90, new: 10}
     candidate.done("rollout")
     assert candidate.shares() == {new: 100}
