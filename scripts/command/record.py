@@ -1,4 +1,4 @@
-"""The record of one call of a verb. The verb fills it, and the run page reads it. Plain data only."""
+"""The record of one call of a verb: plain data that the verb fills and the run page reads."""
 
 from __future__ import annotations
 
