@@ -37,12 +37,16 @@ def broken(*arguments, real={name}.{function}, calls=[], **keywords):
 sys.exit(main(sys.argv[1:]))
 """
 ERRORS = [RecursionError, MemoryError, KeyError, ValueError, OSError, BrokenPipeError, UnicodeError]
-_CODE = str(ROOT / "scripts")
+# What a rollout consists of: what these call raises through them.
+_CODE = tuple(
+    str(ROOT / "scripts" / part)
+    for part in ("service", "cloud/cloud_run.py", "release/changes.py", "command/progress.py")
+)
 
 
 @contextmanager
 def entering(seen: Callable[[str], None]) -> Iterator[None]:
-    """Call `seen` with the name of each function of scripts/ as it is entered.
+    """Call `seen` with the name of each function of a rollout as it is entered.
 
     What it raises is raised there.
     """
@@ -77,7 +81,7 @@ def test_raised_from_anywhere_the_traffic_goes_back(candidate: Project) -> None:
     # From the first share that users got, to the end.
     first = calls.index("rollout._Rollout._watch")
     places = sorted({name: calls.index(name, first) for name in calls[first:]}.items())
-    assert len(places) > 40, "one place for each function"
+    assert len(places) > 30, (places, "one place for each function")
 
     for number, (name, place) in enumerate(places):
         error = ERRORS[number % len(ERRORS)]
