@@ -189,7 +189,7 @@ def test_a_candidate_with_half_of_the_traffic_that_turns_hostile_loses_it(served
     commit = served.commit()
     ended = served.ship("deliver")
     assert ended.returncode == 1, ended.stderr
-    assert f"rollout  {served.revision(commit)} 50 %" in ended.stderr
+    assert f"{served.revision(commit)} 50 %" in ended.stderr
     assert "health: the body is not JSON: it is nested too deeply" in ended.stderr
     assert f"traffic was moved back: {next(iter(before))} 100 %" in ended.stderr
     assert served.shares() == before
