@@ -164,7 +164,7 @@ def report(context: Context, commit: Commit, tried: Tried[Deployed]) -> Result:
             notes=[
                 *_dry_run(context, done),
                 *tried.lines,
-                *([f"To go on: ./ship deploy {context.where}"] if tried.errors else []),
+                *([f"To continue: ./ship deploy {context.where}"] if tried.errors else []),
             ],
         ),
         code=1 if tried.errors else 0,

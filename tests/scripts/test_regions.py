@@ -202,7 +202,7 @@ def test_deploy_reports_the_region_that_has_the_revision_and_the_one_that_refuse
     assert error.startswith("europe-west1: PUT ")
     assert "403 PERMISSION_DENIED" in error
     assert "FAILED in europe-west1: PUT " in printed.stdout
-    assert f"To go on: ./ship deploy {both.name}" in printed.stdout
+    assert f"To continue: ./ship deploy {both.name}" in printed.stdout
     both.done("deploy")
     assert shares(both) == [old, old]
     both.done("promote", "--all")
