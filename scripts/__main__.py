@@ -17,7 +17,7 @@ HOME = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HOME)
 
 from scripts.command import terminal, verbs  # noqa: E402  (the line above makes it importable)
-from scripts.errors import Failed, ShipError, UsageError, did_you_mean  # noqa: E402
+from scripts.errors import ShipError, UsageError, bug, did_you_mean  # noqa: E402
 from scripts.template import version  # noqa: E402
 
 if TYPE_CHECKING:
@@ -64,12 +64,7 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:
         return _discard_output()
     except Exception as error:
-        bug = Failed(
-            f"this should not happen: {type(error).__name__}: {error}",
-            "--debug shows where; please report it",
-        )
-        bug.__cause__ = error
-        return _fail(bug, call, rest)
+        return _fail(bug(error), call, rest)
 
 
 def _run(call: Call, rest: list[str]) -> int:

@@ -24,8 +24,8 @@ def run(options: Options, call: Call) -> int:
         image = context.images.check(commit, options.digest)
         context.record.image = image
         done = deploy(context, commit, image)
-        name = done[0].revision
-        if not context.dry_run:
+        if not context.dry_run and not done.errors:
+            name = next(iter(done.done.values())).revision
             in_every_region(
                 context,
                 lambda region: region.change(

@@ -53,6 +53,16 @@ class Refused(ShipError):
     exit_code = 3
 
 
+def bug(error: Exception) -> Failed:
+    """Make the error for an exception that no one expects; it keeps the exception as its cause."""
+    failed = Failed(
+        f"this should not happen: {type(error).__name__}: {error}",
+        "--debug shows where; please report it",
+    )
+    failed.__cause__ = error
+    return failed
+
+
 def did_you_mean(word: str, known: list[str], what: str = "known") -> str:
     """Suggest the closest known word, or list them all.
 

@@ -50,9 +50,11 @@ def run(options: Options, call: Call) -> int:
             _check_may_go(context, newer)
             image = context.record.image = _image(context, commit, options)
             _check_came_through(context, image)
-            deployed = deploy(context, commit, image)
+            tried = deploy(context, commit, image)
             if context.dry_run:
-                return call.show(report_deploy(context, commit, deployed), options.format)
+                return call.show(report_deploy(context, commit, tried), options.format)
+            tried.check()
+            deployed = [*tried.done.values()]
             done = rollout(context, deployed[0].revision, options.bake)
         except changes.StepsAside as aside:
             return call.show(overtaken(context, commit, aside), options.format)

@@ -63,9 +63,12 @@ def overtaken(context: Context, commit: Commit, aside: StepsAside) -> Result:
         f" To roll back on purpose: ./ship rollback {context.where}{to}"
     )
     states = [(region, state) for region in context.regions if (state := region.read())]
-    moves = [Move(region=region.region, before=state, after=state) for region, state in states]
+    moves = {
+        region.region: Move(region=region.region, before=state, after=state)
+        for region, state in states
+    }
     title = f"{commit.short} steps aside in {context.pipeline.env}: {newer[:7]} is newer"
-    result = report(context, Acted(moves=moves), [note], title)
+    result = report(context, Acted(done=moves), [note], title)
     data = {
         "outcome": "overtaken",
         "overtaken": True,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import re
+import threading
 import time
+from http.client import HTTPException, RemoteDisconnected
 from typing import Any
 
 import msgspec
 import requests
+import urllib3
 
 from scripts.config.formats import Check
 from scripts.config.pipelines import seconds
@@ -16,6 +21,13 @@ from scripts.config.pipelines import seconds
 _NOT_ROUTED = (404, 429, 502, 503, 504)
 _ROUTING_SECONDS = 15.0
 _HICCUP_SECONDS = 2.0
+_MOST = 1024 * 1024
+"""The most bytes that are read of a body, unpacked."""
+_SLOW_CODECS = ("idna", "punycode")
+"""Codecs of Python's that take quadratic time, and are for names, not for bodies."""
+_CHUNK = 64 * 1024
+_SHOWN = 200
+"""The most characters of one thing that an outcome repeats from an answer."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +57,9 @@ def run(url: str, checks: list[Check], commit: str, token: str | None = None) ->
         commit: the commit that the answer must name; "" to leave that out.
         token: an ID token for a private service. No outcome contains it, whatever the answer (I9).
     """
-    with requests.Session() as http:
+    with _Session() as http:
         http.headers["User-Agent"] = "shipway-smoke"
+        http.headers["Accept-Encoding"] = "identity"
         if token:
             # Leaves the Authorization header to checks that send their own.
             # Source: https://cloud.google.com/run/docs/authenticating/service-to-service
@@ -59,6 +72,13 @@ def run(url: str, checks: list[Check], commit: str, token: str | None = None) ->
             if answered:
                 patience = _HICCUP_SECONDS
         return outcomes
+
+
+class _Session(requests.Session):
+    """A session to which a redirect is an answer like any other."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return no target: for one, requests reads the whole body and parses the location."""
 
 
 def _without(token: str, outcome: Outcome) -> Outcome:
@@ -74,7 +94,7 @@ def _without(token: str, outcome: Outcome) -> Outcome:
 
 
 def _attempts(
-    http: requests.Session, url: str, check: Check, commit: str, patience: float
+    http: _Session, url: str, check: Check, commit: str, patience: float
 ) -> tuple[Outcome, bool]:
     """Try again while the answer may only mean that the URL does not work yet.
 
@@ -92,39 +112,120 @@ def _attempts(
         pause *= 2
 
 
-def _once(
-    http: requests.Session, url: str, check: Check, commit: str
-) -> tuple[Outcome, int | None]:
-    limit = seconds(check.expect.within)
+def _once(http: _Session, url: str, check: Check, commit: str) -> tuple[Outcome, int | None]:
+    attempt = _Attempt(http, url, check, commit)
     started = time.monotonic()
-    try:
-        answer = http.request(
+    in_time = attempt.run(seconds(check.expect.within))
+    took = time.monotonic() - started
+    late = f"no complete answer within {check.expect.within}"
+    problem = attempt.problem if in_time else late
+    return (
+        Outcome(
+            name=check.title,
+            ok=not problem,
+            took=took,
+            problem=problem,
+            evidence=attempt.evidence() if problem else [],
+        ),
+        attempt.status if in_time else 0,
+    )
+
+
+class _Attempt:
+    """One request, and as much of its answer as has come.
+
+    The revision is not trusted. It may answer a byte at a time, without end, or with what takes
+    long to parse. So a thread does all of it, and the caller gives up on the thread in time. A
+    thread that was given up ends at its next read, or with the program.
+
+    Attributes:
+        problem: what is not as expected; "" where everything is.
+        status: the answer's; 0 where something came that is not an answer; None without any.
+    """
+
+    def __init__(self, session: _Session, url: str, check: Check, commit: str) -> None:
+        self.problem = "the check ended without a result"
+        self.status: int | None = None
+        self._session = session
+        self._url = url.rstrip("/") + check.path
+        self._check = check
+        self._commit = commit
+        self._reason = ""
+        self._body = bytearray()
+        self._ended = threading.Event()
+        self._given_up = False
+
+    def run(self, limit: float) -> bool:
+        """Make the request; return whether it ended within the limit, in seconds."""
+        threading.Thread(target=self._make, args=(limit,), daemon=True).start()
+        in_time = self._ended.wait(limit)
+        self._given_up = not in_time
+        return in_time
+
+    def evidence(self) -> list[str]:
+        """Return the answer's status line and the start of its body."""
+        if not self.status:
+            return []
+        method = self._check.method
+        head = f"{method} {self._url} -> {self.status} {_short(self._reason)}"
+        body = bytes(self._body[:1600]).decode(errors="replace")
+        return [head, *body[:400].splitlines()[:5]]
+
+    def _make(self, limit: float) -> None:
+        try:
+            self.problem = self._ask(limit)
+        except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
+            self.status = self.status or 0
+            self.problem = f"no complete answer within {self._check.expect.within}"
+        except requests.exceptions.ConnectionError as error:
+            broken = _not_http(error)
+            self.status = 0 if broken else None
+            lost = f"no answer: {type(error).__name__}"
+            self.problem = f"the answer is not HTTP: {broken}" if broken else lost
+        except Exception as error:
+            # Any other: the answer is the revision's, so whatever it causes is its failure.
+            self.status = self.status or 0
+            reason = _short(str(error))
+            self.problem = f"the answer cannot be read: {type(error).__name__}: {reason}"
+        finally:
+            self._ended.set()
+
+    def _ask(self, limit: float) -> str:
+        check = self._check
+        with self._session.request(
             check.method,
-            url.rstrip("/") + check.path,
+            self._url,
             headers=check.headers,
             data=check.body.encode() if check.body is not None else None,
             timeout=limit,
             allow_redirects=False,
-        )
-    except requests.exceptions.Timeout:
-        problem = f"no answer within {check.expect.within}"
-        return Outcome(name=check.title, ok=False, took=limit, problem=problem), 0
-    except requests.exceptions.RequestException as error:
-        took = time.monotonic() - started
-        problem = f"no answer: {type(error).__name__}"
-        return Outcome(name=check.title, ok=False, took=took, problem=problem), None
-    took = time.monotonic() - started
-    problem = _problem(answer, check, commit)
-    if not problem and took > limit:
-        problem = f"took {took:.1f} s, expected within {check.expect.within}"
-    evidence = [] if not problem else _evidence(answer)
-    return (
-        Outcome(name=check.title, ok=not problem, took=took, problem=problem, evidence=evidence),
-        answer.status_code,
-    )
+            stream=True,
+        ) as answer:
+            self._reason = str(answer.reason)
+            self.status = answer.status_code
+            while data := answer.raw.read1(_CHUNK, decode_content=True):
+                self._body += data
+                if len(self._body) > _MOST or self._given_up:
+                    break
+            return _problem(answer, bytes(self._body), check, self._commit)
 
 
-def _problem(answer: requests.Response, check: Check, commit: str) -> str:
+def _not_http(error: requests.exceptions.ConnectionError) -> str:
+    """Return why an answer is not HTTP; "" if there was none, such as a lost connection."""
+    cause: Any = error.args[0] if error.args else None
+    cause = cause.args[-1] if isinstance(cause, urllib3.exceptions.ProtocolError) else None
+    lost = isinstance(cause, RemoteDisconnected)
+    if lost or not isinstance(cause, HTTPException):
+        return ""
+    return _short(str(cause) or type(cause).__name__)
+
+
+def _short(text: str) -> str:
+    """Return the start of a text. Only its end is cut: see `_without`."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _problem(answer: requests.Response, body: bytes, check: Check, commit: str) -> str:
     """Return what is not as expected; "" if everything is."""
     expect = check.expect
     if answer.status_code != expect.status:
@@ -132,20 +233,60 @@ def _problem(answer: requests.Response, check: Check, commit: str) -> str:
     for header, value in expect.headers.items():
         found = answer.headers.get(header)
         if found != value:
-            return f"header {header} is {found!r}, expected {value!r}"
-    if expect.text is not None and expect.text not in answer.text:
-        return f"the text {expect.text!r} is not in the body"
-    if expect.json or (expect.commit and commit):
+            return f"header {header} is {_short(repr(found))}, expected {value!r}"
+    wanted = {**expect.json, **({expect.commit: commit} if expect.commit and commit else {})}
+    if len(body) > _MOST and (wanted or expect.text is not None):
+        return f"the body is larger than {_MOST} bytes, the most that a check compares"
+    if expect.text is not None:
+        charset = _charset(answer)
         try:
-            body = answer.json()
-        except ValueError:
-            return "the body is not JSON"
-        wanted = {**expect.json, **({expect.commit: commit} if expect.commit and commit else {})}
+            found = _decoded(body, charset)
+        except (LookupError, ValueError):
+            return f"the body's charset {_short(repr(charset))} is unknown"
+        if expect.text not in found:
+            return f"the text {expect.text!r} is not in the body"
+    if wanted:
+        try:
+            document = json.loads(body, object_pairs_hook=_object, parse_constant=_no_constant)
+        except ValueError as error:
+            return f"the body is not JSON: {_short(str(error))}"
+        except RecursionError:
+            return "the body is not JSON: it is nested too deeply"
         for path, value in wanted.items():
-            found = _field(body, path)
+            found = _field(document, path)
             if found != value:
-                return f"field {path} is {found!r}, expected {value!r}"
+                return f"field {path} is {_short(repr(found))}, expected {value!r}"
     return ""
+
+
+def _charset(answer: requests.Response) -> str:
+    """Return the charset that an answer names, or UTF-8.
+
+    Where none is named, requests takes Latin-1 for HTML and guesses for the rest.
+    """
+    kind = answer.headers.get("Content-Type", "")
+    named = re.search(r"""charset\s*=\s*["']?([^"';\s]+)""", kind, re.IGNORECASE)
+    return named[1] if named else "utf-8"
+
+
+def _decoded(body: bytes, charset: str) -> str:
+    if codecs.lookup(charset).name in _SLOW_CODECS:
+        raise LookupError(charset)
+    return body.decode(charset, "replace")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of a JSON document; a key that comes twice would have two meanings."""
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"the key {key!r} comes twice")
+        made[key] = value
+    return made
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _field(body: Any, path: str) -> Any:
@@ -158,8 +299,3 @@ def _field(body: Any, path: str) -> Any:
         else:
             return None
     return body
-
-
-def _evidence(answer: requests.Response) -> list[str]:
-    head = f"{answer.request.method} {answer.url} -> {answer.status_code} {answer.reason}"
-    return [head, *answer.text[:400].splitlines()[:5]]

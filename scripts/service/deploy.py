@@ -14,6 +14,7 @@ from scripts.release import changes, manifest
 from scripts.release.manifest import Object
 from scripts.release.state import State, condition, has_failed
 from scripts.service.context import Context
+from scripts.service.regions import Tried, try_in_every_region
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,8 +39,10 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     write: Object | None = None
 
 
-def deploy(context: Context, commit: Commit, image: ImageReference) -> list[Deployed]:
+def deploy(context: Context, commit: Commit, image: ImageReference) -> Tried[Deployed]:
     """Deploy to every region, and wait until each revision is Ready.
+
+    A failure in one region leaves the later ones untouched.
 
     Args:
         context: the call, on the commit's files.
@@ -48,9 +51,12 @@ def deploy(context: Context, commit: Commit, image: ImageReference) -> list[Depl
 
     Raises:
         StepsAside: a newer commit serves or is being released.
-        Failed: a revision did not start; its container's last log lines are the evidence.
+        Failed: no region has the revision. Where it did not start, its container's last log lines
+            are the evidence.
     """
-    return [_deploy(context, region, commit, image) for region in context.regions]
+    return try_in_every_region(
+        context, lambda region: _deploy(context, region, commit, image), stop_at_failure=True
+    )
 
 
 def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageReference) -> Deployed:
@@ -129,8 +135,9 @@ def _wait_until_ready(context: Context, region: CloudRun, name: str, before: Sta
     )
 
 
-def report(context: Context, commit: Commit, done: list[Deployed]) -> Result:
-    """Make the result of a deploy."""
+def report(context: Context, commit: Commit, tried: Tried[Deployed]) -> Result:
+    """Make the result of a deploy: what each region has now, and what went wrong."""
+    done = [*tried.done.values()]
     return Result(
         data={
             "service": context.pipeline.service,
@@ -139,6 +146,7 @@ def report(context: Context, commit: Commit, done: list[Deployed]) -> Result:
             "revision": done[0].revision,
             "url": done[0].url,
             "dry_run": context.dry_run,
+            "errors": [f"{region}: {error.message}" for region, error in tried.errors.items()],
             "regions": [msgspec.to_builtins(one) for one in done],
         },
         table=Table(
@@ -154,11 +162,21 @@ def report(context: Context, commit: Commit, done: list[Deployed]) -> Result:
                 for one in done
             ],
             notes=[
-                f"dry run: nothing was written; this would be written to {one.region}:\n"
-                + manifest.to_bytes(one.write).decode().rstrip()
-                for one in done
-                if one.write
-            ]
-            or (["dry run: nothing would change"] if context.dry_run else []),
+                *_dry_run(context, done),
+                *tried.lines,
+                *([f"To continue: ./ship deploy {context.where}"] if tried.errors else []),
+            ],
         ),
+        code=1 if tried.errors else 0,
     )
+
+
+def _dry_run(context: Context, done: list[Deployed]) -> list[str]:
+    """Return what to print below the table about a dry run."""
+    writes = [
+        f"dry run: nothing was written; this would be written to {one.region}:\n"
+        + manifest.to_bytes(one.write).decode().rstrip()
+        for one in done
+        if one.write
+    ]
+    return writes or (["dry run: nothing would change"] if context.dry_run else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -11,9 +12,12 @@ from scripts.command import run_page
 from scripts.command.record import Moved
 from scripts.command.results import Result, Table
 from scripts.command.words import by_share, split
-from scripts.errors import Failed, Refused, ShipError, UsageError
+from scripts.errors import Failed, Refused, ShipError, UsageError, bug
+from scripts.release.changes import StepsAside
 from scripts.release.state import State
 from scripts.service.context import Context
+
+T = TypeVar("T")
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,16 +28,16 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     after: State
 
 
-class Acted(msgspec.Struct, frozen=True, kw_only=True):
+class Tried(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """What happened in every region.
 
     Attributes:
-        moves: the regions where it was done.
+        done: region → the result, where it was done.
         errors: region → what went wrong there.
         skipped: the regions that were not tried, because an earlier one failed.
     """
 
-    moves: list[Move]
+    done: dict[str, T]
     errors: dict[str, ShipError] = {}
     skipped: list[str] = []
 
@@ -52,10 +56,9 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
         if not self.errors:
             return
         region, first = next(iter(self.errors.items()))
-        done = [f"done in {move.region}" for move in self.moves]
         rest = [
             *(f"{name}: {e.message}" for name, e in self.errors.items() if name != region),
-            *done,
+            *(f"done in {name}" for name in self.done),
             *(f"not tried in {name}" for name in self.skipped),
         ]
         raise _joined(
@@ -65,24 +68,53 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Acted(Tried[Move], frozen=True, kw_only=True):
+    """What a change did in every region."""
+
+    @property
+    def moves(self) -> list[Move]:
+        """The regions where it was done."""
+        return [*self.done.values()]
+
+
 def in_every_region(
     context: Context,
     act: Callable[[CloudRun], tuple[State, State]],
     *,
     stop_at_failure: bool = False,
 ) -> Acted:
-    """Do the same in every region, in their order.
+    """Make the same change in every region, as `try_in_every_region` does.
 
     Args:
         context: the call.
         act: what to do in one region; returns the service before and after.
+        stop_at_failure: as for `try_in_every_region`.
+    """
+
+    def move(region: CloudRun) -> Move:
+        before, after = act(region)
+        return Move(region=region.region, before=before, after=after)
+
+    tried = try_in_every_region(context, move, stop_at_failure=stop_at_failure)
+    return Acted(done=tried.done, errors=tried.errors, skipped=tried.skipped)
+
+
+def try_in_every_region(
+    context: Context, act: Callable[[CloudRun], T], *, stop_at_failure: bool = False
+) -> Tried[T]:
+    """Do the same in every region, in their order.
+
+    Args:
+        context: the call.
+        act: what to do in one region.
         stop_at_failure: whether a failure in one region leaves the later ones untouched, as a
             change that gives a release more traffic does.
 
     Raises:
+        StepsAside: a newer commit serves or is being released.
         ShipError: it could be done in no region; the message has what went wrong in each.
     """
-    moves: list[Move] = []
+    done: dict[str, T] = {}
     errors: dict[str, ShipError] = {}
     skipped: list[str] = []
     for region in context.regions:
@@ -90,14 +122,17 @@ def in_every_region(
             skipped.append(region.region)
             continue
         try:
-            before, after = act(region)
+            done[region.region] = act(region)
         except ShipError as error:
             errors[region.region] = error
-        else:
-            moves.append(Move(region=region.region, before=before, after=after))
-    if not moves:
+        except StepsAside:
+            raise
+        except Exception as error:
+            # What is wrong with one region, or with Shipway, keeps no other from a rollback.
+            errors[region.region] = bug(error)
+    if not done:
         raise _nowhere(errors, skipped)
-    return Acted(moves=moves, errors=errors, skipped=skipped)
+    return Tried(done=done, errors=errors, skipped=skipped)
 
 
 def _nowhere(errors: Mapping[str, ShipError], skipped: list[str]) -> ShipError:
@@ -113,12 +148,14 @@ def _nowhere(errors: Mapping[str, ShipError], skipped: list[str]) -> ShipError:
 
 def _joined(kind: type[ShipError], message: str, errors: list[ShipError]) -> ShipError:
     """Return one error with the first one's hint and the evidence of all."""
-    return kind(
+    joined = kind(
         message,
         errors[0].hint,
         evidence=[line for error in errors for line in error.evidence],
         service_says=[line for error in errors for line in error.service_says],
     )
+    joined.__cause__ = errors[0].__cause__
+    return joined
 
 
 def serving(states: Mapping[str, State]) -> str:

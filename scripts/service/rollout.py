@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command.progress import Step
 from scripts.command.record import StepTaken
 from scripts.command.words import split
 from scripts.config.pipelines import seconds
-from scripts.errors import Failed, Refused, ShipError, UsageError
+from scripts.errors import Failed, Refused, ShipError, UsageError, bug
 from scripts.release import changes
-from scripts.release.changes import Change
+from scripts.release.changes import Change, StepsAside
 from scripts.release.state import State, is_finished
 from scripts.service.context import Context
 from scripts.service.regions import Acted, Move, in_every_region, serving, unchanged
@@ -70,10 +71,18 @@ class _Rollout:
                 after = self._states()
                 self._check(after)
         except Refused as refusal:
-            live = serving(self._states())
+            try:
+                live = serving(self._states())
+            except Exception:
+                raise refusal from None  # the refusal counts, even if the traffic cannot be read
             raise Refused(f"{refusal.message}; live now: {live}", refusal.hint) from None
+        except StepsAside:
+            raise
         except ShipError as error:
-            raise self._moved_back(error) from None
+            raise self._moved_back(error) from error.__cause__
+        except Exception as error:
+            # Move the traffic back after any error. Ctrl-C is not an Exception and leaves it.
+            raise self._moved_back(bug(error)) from error
         return self._acted(after)
 
     def _states(self) -> dict[str, State]:
@@ -81,10 +90,10 @@ class _Rollout:
 
     def _acted(self, after: dict[str, State]) -> Acted:
         return Acted(
-            moves=[
-                Move(region=region, before=self._before[region], after=state)
+            done={
+                region: Move(region=region, before=self._before[region], after=state)
                 for region, state in after.items()
-            ]
+            }
         )
 
     def _change(self, plan: Callable[[State], Change]) -> dict[str, State]:
@@ -178,7 +187,8 @@ class _Rollout:
         moved = [move for move in acted.moves if move.before is not move.after]
         for move in moved:
             live = split(move.after.shares)
-            context.progress.line(f"moved back: {move.region} serves {live}")
+            with suppress(Exception):  # such as no reader, which may be the error to report
+                context.progress.line(f"moved back: {move.region} serves {live}")
         if acted.errors:
             reasons = (f"{region}: {e.message}" for region, e in acted.errors.items())
             return _stuck(context, error, "; ".join(reasons))

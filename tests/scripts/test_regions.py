@@ -184,3 +184,50 @@ def test_a_region_without_the_service_stops_no_other(both: Project) -> None:
     assert done["regions"][0]["hold"].startswith("rollback-")
     assert "asia-east1" in done["errors"][0]
     assert "FAILED in asia-east1: there is no service" in both.ship("resume").stdout
+
+
+def test_deploy_reports_the_region_that_has_the_revision_and_the_one_that_refused(
+    both: Project,
+) -> None:
+    old, new = both.shares(), both.revision(both.commit())
+    both.done("build")
+    with refusing(both, "europe-west1", status=(403, "PERMISSION_DENIED")) as relay:
+        there = {ENDPOINT_VARIABLE: relay.url}
+        ended = both.ship("deploy", "--format", "json", **there)
+        printed = both.ship("deploy", **there)
+    assert ended.returncode == printed.returncode == 1, ended.stderr
+    done = json.loads(ended.stdout)
+    assert [(r["region"], r["revision"]) for r in done["regions"]] == [("us-central1", new)]
+    [error] = done["errors"]
+    assert error.startswith("europe-west1: PUT ")
+    assert "403 PERMISSION_DENIED" in error
+    assert "FAILED in europe-west1: PUT " in printed.stdout
+    assert f"To continue: ./ship deploy {both.name}" in printed.stdout
+    both.done("deploy")
+    assert shares(both) == [old, old]
+    both.done("promote", "--all")
+    assert shares(both) == [{new: 100}] * 2
+
+
+def test_deploy_and_deliver_leave_later_regions_alone_after_a_failure(both: Project) -> None:
+    before = shares(both)
+    both.commit()
+    both.done("build")
+    for verb in ("deploy", "deliver"):
+        with refusing(both, "us-central1", status=(403, "PERMISSION_DENIED")) as relay:
+            ended = both.ship(verb, **{ENDPOINT_VARIABLE: relay.url})
+        assert ended.returncode == 1
+        assert "ship: us-central1: PUT " in ended.stderr
+        assert "; not tried in europe-west1" in ended.stderr
+    assert shares(both) == before
+
+
+def test_deliver_names_the_regions_where_it_deployed_and_where_not(both: Project) -> None:
+    before = shares(both)
+    both.commit()
+    with refusing(both, "europe-west1", status=(403, "PERMISSION_DENIED")) as relay:
+        ended = both.ship("deliver", **{ENDPOINT_VARIABLE: relay.url})
+    assert ended.returncode == 1
+    assert "ship: europe-west1: PUT " in ended.stderr
+    assert "(done in us-central1)" in ended.stderr
+    assert shares(both) == before
