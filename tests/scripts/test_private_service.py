@@ -246,7 +246,7 @@ def test_no_verb_shows_a_token(workflow: Workflow, tmp_path: Path) -> None:
             workflow.ship_in_sight(verb, "--debug") for verb in ("status", "promote", "deliver")
         ]
     assert outputs[0].returncode == 0, outputs[0].stderr
-    assert [output.returncode for output in outputs[-4:]] == [1, 1, 1, 1]
+    assert [output.returncode for output in outputs[-4:]] == [1, 2, 2, 2]
     for output in outputs:
         for text in (output.stdout, output.stderr):
             assert not TOKEN.search(text.encode()), output.args
