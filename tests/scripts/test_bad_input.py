@@ -381,3 +381,50 @@ def test_a_submodule_is_not_silently_left_out(project: Project) -> None:
     project.git("update-index", "--add", "--cacheinfo", f"160000,{sha},{project.name}/module")
     project.git("commit", "--quiet", "--message", "a module")
     assert f"{project.name}/module" in error(project.ship("deliver"), 2)
+
+
+_BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+)
+HOSTILE_YAML = {
+    # name -> contents, the line of the error, a part of it
+    "nested": (b"[" * 100_000, 1, "nested more than 100 deep"),
+    "nested-mappings": (b"a: " + b"{a: " * 3000 + b"}" * 3000, 1, "nested more than 100 deep"),
+    "nested-blocks": (b"a: 1\nb:\n  " + b"- " * 3000, 3, "nested more than 100 deep"),
+    "complex-key": (b"a: 1\n? [b]\n: c\n", 2, "a list or mapping cannot be a key"),
+    "date": (b"a: 1\nb: 2020-02-30\n", 2, "'2020-02-30' is not a valid timestamp (put it in"),
+    "integer": (b"a: 1\nb: " + b"9" * 50_000, 2, "is not a valid int (put it in quotes)"),
+    "base-60": (b"a: 1" + b":01" * 200_000, 1, "is not a valid int (put it in quotes)"),
+    "no-digits": (b"a: 0x_\n", 1, "'0x_' is not a valid int (put it in quotes)"),
+    "bomb": (_BOMB.encode(), 5, "too large: more than 1000000 bytes with its aliases"),
+    "long-text": (b"a: &a " + b"x" * 99_999 + b"\nb: [" + b"*a, " * 99 + b"]", 2, "too large"),
+    "alias-of-itself": (b"a: &a [*a]\n", 1, "the alias 'a' is inside its own anchor"),
+    "anchor-twice": (b"a: &x 1\nb: &x 2\n", 2, "the anchor 'x' appears twice"),
+    "tag": (b"a: !!bool x\n", 1, "the tag tag:yaml.org,2002:bool is not supported"),
+    "nul": (b"a: 1\nb: \0\n", 2, "the character U+0000 is not allowed"),
+    "not-utf-8": (b"a: 1\nb: \xff\n", 2, "not UTF-8 text: byte 0xff"),
+    "tab": (b"a:\n\t- b\n", 2, "not valid YAML: a tab; YAML allows only spaces"),
+    "100-MB": (b"a: 1\n", 1, "too large: more than 1000000 bytes"),
+}
+YAML_READERS = {
+    "pipelines": ("pipelines/{name}/local.yaml", "status"),
+    "workflow": (".github/workflows/bad.yml", "rehearse bad"),
+    "build": ("cloudbuild/bad.yaml", "rehearse cloudbuild/bad.yaml"),
+}
+
+
+@pytest.mark.parametrize("reader", YAML_READERS)
+@pytest.mark.parametrize("hostile", HOSTILE_YAML)
+def test_hostile_yaml(project: Project, hostile: str, reader: str) -> None:
+    """A hostile file costs one clear error, whichever part of Shipway reads it."""
+    contents, line, message = HOSTILE_YAML[hostile]
+    file, command = YAML_READERS[reader]
+    path = project.folder / file.format(name=project.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(contents)
+    if hostile == "100-MB":
+        os.truncate(path, 100_000_000)
+    place = f"ship: {path.relative_to(project.folder)}:{line}: "
+    text = error(project.ship(*command.split()), 2)
+    assert text.startswith(place)
+    assert message in text
