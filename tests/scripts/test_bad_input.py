@@ -428,3 +428,81 @@ def test_hostile_yaml(project: Project, hostile: str, reader: str) -> None:
     text = error(project.ship(*command.split()), 2)
     assert text.startswith(place)
     assert message in text
+
+
+TAGGED = "us-docker.pkg.dev/acme/tools/proxy:1.2"
+BY_DIGEST = f"us-docker.pkg.dev/acme/tools/proxy@sha256:{'0' * 64}"
+SIDECAR = "        - name: proxy\n          image: '{}'\n"
+OVERLAY = """
+overlay:
+  spec: {{template: {{spec: {{containers: [{{name: proxy, image: '{}'}}]}}}}}}
+"""
+
+
+@pytest.mark.parametrize("image", [TAGGED, "proxy", f"{TAGGED}@sha256:12", f"{BY_DIGEST}0"])
+@pytest.mark.parametrize("file", ["service", "local"])
+def test_a_sidecar_without_a_digest(project: Project, file: str, image: str) -> None:
+    """I2 is for every container of the manifest and of an overlay."""
+    path = project.pipeline / f"{file}.yaml"
+    added = OVERLAY.format(image) if file == "local" else SIDECAR.format(image)
+    path.write_text(path.read_text() + added)
+    project.commit()
+    ended = project.ship("deploy", "--dry-run")
+    line = path.read_text()[: path.read_text().index("name: proxy")].count("\n") + 1
+    line += file == "service"  # there the image has a line of its own
+    text = error(ended, 2)
+    assert text.startswith(f"ship: pipelines/{project.name}/{file}.yaml:{line}: ")
+    assert f"the image '{image}' of container 'proxy' is not named by digest" in text
+
+
+def test_a_sidecar_by_digest(project: Project) -> None:
+    path = project.pipeline / "service.yaml"
+    path.write_text(path.read_text() + SIDECAR.format(BY_DIGEST))
+    project.commit()
+    ended = project.ship("build", "--dry-run")
+    assert ended.returncode == 0, ended.stderr
+
+
+def outside(project: Project) -> Path:
+    """Make a folder that could be built, beside the repository."""
+    folder = project.folder.parent / f"{project.name}-outside"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "Dockerfile").write_text("FROM scratch\n")
+    return folder
+
+
+def name_source(project: Project, source: str) -> str:
+    """Name the folder to build; return the place that an error about it names."""
+    path = project.pipeline / "service.yaml"
+    annotation = f"  annotations: {{shipway/source: '{source}'}}\n"
+    path.write_text(path.read_text().replace("spec:\n", f"{annotation}spec:\n", 1))
+    return f"pipelines/{project.name}/service.yaml:6: metadata.annotations.shipway/source"
+
+
+@pytest.mark.parametrize("verb", ["status", "build --dry-run"])
+@pytest.mark.parametrize("source", ["{outside}", "../{outside.name}", "x/../../{outside.name}"])
+def test_a_source_outside_the_repository(project: Project, source: str, verb: str) -> None:
+    named = source.format(outside=outside(project))
+    place = name_source(project, named)
+    project.commit()
+    text = error(project.ship(*verb.split()), 2)
+    assert text.startswith(f"ship: {place}: '{named}' is not a folder inside the repository")
+
+
+@pytest.mark.parametrize(
+    ("source", "link"),
+    [("link", "link"), ("link/deeper", "link"), ("linked", "linked/Dockerfile")],
+)
+def test_a_source_that_is_a_link_to_outside(project: Project, source: str, link: str) -> None:
+    """The file's line in the working copy; a commit with such a link is not even checked out."""
+    folder = outside(project)
+    (project.folder / "linked").mkdir()
+    (project.folder / link).symlink_to(folder / link.partition("/")[2])
+    place = name_source(project, source)
+    project.commit()
+    text = error(project.ship("status"), 2)
+    assert text.startswith(f"ship: {place}: {source}")
+    assert "is a link that leads outside the repository" in text
+    text = error(project.ship("build", "--dry-run"), 2)
+    assert text.startswith("ship: commit ")
+    assert f"'{link}' is a link to an absolute path" in text
