@@ -362,14 +362,6 @@ def test_a_reason_is_one_line_of_reasonable_length(served: Project) -> None:
     assert why == r"red \x1b[31m alert second line 👩‍💻"
 
 
-@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a [x]\n" + "".join(
-    f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(9)
-)], ids=["endless", "exploding"])  # fmt: skip
-def test_yaml_that_explodes(project: Project, text: str) -> None:
-    (project.pipeline / "local.yaml").write_text(text)
-    assert "its aliases repeat too much" in error(project.ship("status"), 2)
-
-
 def test_a_tab_in_yaml_is_called_a_tab(project: Project) -> None:
     path = project.pipeline / "local.yaml"
     path.write_text(path.read_text().replace("  steps", "\tsteps"))
