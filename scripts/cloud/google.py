@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from scripts.cloud.session import Session
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, UsageError
 
@@ -79,7 +80,7 @@ class Google:
             try:
                 self._own.session = self._idle.pop()
             except IndexError:
-                self._own.session = requests.Session()
+                self._own.session = Session()
                 self._own.session.headers["User-Agent"] = "shipway"
         session: requests.Session = self._own.session
         return session
@@ -150,7 +151,7 @@ class Google:
             if not credentials.valid:
                 import google.auth.transport.requests
 
-                credentials.refresh(google.auth.transport.requests.Request())
+                credentials.refresh(google.auth.transport.requests.Request(Session()))
         return str(credentials.token)
 
     def id_token(self, audience: str, url: str) -> str | None:

@@ -16,6 +16,7 @@ import google.auth.impersonated_credentials
 import google.auth.transport.requests
 import google.oauth2.id_token
 
+from scripts.cloud.session import Session
 from scripts.errors import UsageError
 
 Post = Callable[[str, str, dict[str, Any]], dict[str, Any]]
@@ -36,7 +37,7 @@ def make(
         UsageError: these credentials cannot have one.
         google.auth.exceptions.GoogleAuthError: they are refused.
     """
-    request = google.auth.transport.requests.Request()
+    request = google.auth.transport.requests.Request(Session())
     if isinstance(credentials, google.auth.external_account.Credentials):
         return _federated(credentials, audience, scope, post)
     if isinstance(credentials, google.auth.impersonated_credentials.Credentials):
@@ -74,7 +75,7 @@ def _federated(
         )
     kind: Any = type(credentials)
     source = kind.from_info(info, scopes=[scope])
-    source.refresh(google.auth.transport.requests.Request())
+    source.refresh(google.auth.transport.requests.Request(Session()))
     url = impersonation.replace(":generateAccessToken", ":generateIdToken")
     answer = post(url, str(source.token), {"audience": audience, "includeEmail": True})
     return str(answer["token"])

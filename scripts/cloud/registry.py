@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from scripts.cloud.google import is_confidential, unreachable
+from scripts.cloud.session import redirected
 from scripts.errors import Failed, UsageError
 
 _MANIFEST_TYPES = (
@@ -27,6 +28,7 @@ _MANIFEST_TYPES = (
 )
 _RETRIED = (429, 500, 502, 503, 504)
 _ATTEMPTS = 4
+_MOST_REDIRECTS = 3
 _TIMEOUT = (10, 300)  # seconds to connect, and between two pieces of an answer
 
 
@@ -288,8 +290,15 @@ class Registry:
         for attempt in range(1, attempts + 1):
             try:
                 answer = self._session.request(
-                    method, url, headers=headers, timeout=_TIMEOUT, **options
+                    method,
+                    url,
+                    headers=headers,
+                    timeout=_TIMEOUT,
+                    allow_redirects=False,
+                    **options,
                 )
+                if answer.is_redirect:
+                    answer = self._moved(answer)
             except requests.exceptions.ConnectionError as error:
                 raise unreachable(url, error) from None
             except requests.exceptions.RequestException as error:
@@ -303,6 +312,26 @@ class Registry:
         if answer.ok or answer.status_code in allowed:
             return answer
         raise _refusal(method, answer)
+
+    def _moved(self, answer: requests.Response) -> requests.Response:
+        """Read a blob from the storage that the registry redirects to, without credentials.
+
+        Raises:
+            Failed: another request is redirected, or anyone could read this one.
+        """
+        request = answer.request
+        for _ in range(_MOST_REDIRECTS):
+            url = urljoin(answer.url, answer.headers["Location"])
+            is_blob = request.method in ("GET", "HEAD") and "/blobs/sha256:" in str(request.url)
+            if not is_blob or not is_confidential(url):
+                break
+            answer.close()
+            answer = self._session.request(
+                str(request.method), url, timeout=_TIMEOUT, allow_redirects=False
+            )
+            if not answer.is_redirect:
+                return answer
+        raise redirected(answer)
 
 
 class _Again(Exception):

@@ -24,8 +24,11 @@ from scripts.config.image_reference import ImageReference
 from scripts.config.yamlfile import YamlFile, description
 from scripts.errors import UsageError, did_you_mean
 
+SOURCE = "shipway/source"
+"""The annotation of service.yaml that names the folder to build; it is not sent."""
 ENDPOINT_VARIABLE = "SHIPWAY_ENDPOINT"
 DEFAULT_ENV = "local"
+_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +55,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def source(self) -> Path:
         """The folder that is built: <service>/, unless the manifest's annotation names another."""
-        annotations = self.manifest["metadata"].get("annotations") or {}
-        return self.root / str(annotations.get("shipway/source", self.service))
+        return self.root / _source(self.manifest, self.service)
 
     @property
     def where(self) -> str:
@@ -205,7 +207,44 @@ def _manifest(root: Path, name: str) -> dict[str, Any]:
             ["spec", "template", "spec", "containers", 0, "image"],
             "one container must have the image 'app', the placeholder for the commit's image",
         )
+    _check_images(file, ["spec", "template", "spec", "containers"], containers)
+    _check_source(root, name, file)
     return data
+
+
+def _source(manifest: dict[str, Any], service: str) -> str:
+    annotations = manifest["metadata"].get("annotations") or {}
+    return str(annotations.get(SOURCE, service))
+
+
+def _check_source(root: Path, name: str, file: YamlFile) -> None:
+    """Refuse a folder to build that is outside the commit, or leads outside through a link."""
+    source = _source(file.data, name)
+    named = ["metadata", "annotations", SOURCE]
+    path = named if source != name else ["metadata", "name"]
+    hint = "name a folder of this repository, relative to its root"
+    if Path(source).is_absolute() or ".." in Path(source).parts:
+        raise file.error([*path], f"'{source}' is not a folder inside the repository", hint)
+    inside = root.resolve()
+    for place in (Path(source), Path(source, "Dockerfile")):
+        if not (root / place).resolve().is_relative_to(inside):
+            raise file.error([*path], f"{place} is a link that leads outside the repository", hint)
+
+
+def _check_images(
+    file: YamlFile, path: list[str | int], containers: list[knative.Container] | None
+) -> None:
+    """Refuse a tag, which others can move: only the placeholder and digests are allowed (I2)."""
+    for index, container in enumerate(containers or []):
+        image = container.image
+        if image in (None, "app") or _BY_DIGEST.fullmatch(str(image)):
+            continue
+        of = f" of container '{container.name}'" if container.name else ""
+        raise file.error(
+            [*path, index, "image"],
+            f"the image '{image}'{of} is not named by digest",
+            f"name it by digest: {ImageReference.parse(str(image)).repository}@sha256:…",
+        )
 
 
 def _environment(
@@ -213,6 +252,10 @@ def _environment(
 ) -> tuple[Environment, dict[str, Any]]:
     file = _file(root, name, f"{env}.yaml")
     environment = file.decode(Environment)
+    over = environment.overlay
+    template = over.spec.template if over and over.spec else None
+    containers = template.spec.containers if template and template.spec else None
+    _check_images(file, ["overlay", "spec", "template", "spec", "containers"], containers)
     steps = environment.rollout.steps
     for index, (earlier, later) in enumerate(pairwise(steps), 1):
         if later <= earlier:

@@ -9,12 +9,18 @@ from typing import Any
 
 import yaml
 
+from scripts.config import yamlload
+
 Path = Sequence[str | int]
 
 
 def scalar(value: str) -> str:
     """Return text as a YAML scalar, in quotes only if YAML would read it as something else."""
-    plain = yaml.safe_load(value) == value and ": " not in value and " #" not in value
+    try:
+        read = yamlload.load(value)
+    except yaml.YAMLError:
+        read = None
+    plain = read == value and ": " not in value and " #" not in value
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
@@ -25,7 +31,7 @@ def flow(values: Sequence[str]) -> str:
 
 def get(text: str, path: Path) -> Any:
     """Return the value at `path`, or None."""
-    value = yaml.safe_load(text)
+    value = yamlload.load(text)
     for step in path:
         try:
             value = value[step]
@@ -91,8 +97,7 @@ def entries(text: str, path: Path) -> tuple[str, list[str], str]:
 
 def _find(text: str, path: Path) -> tuple[yaml.Node, yaml.Node] | None:
     """Find the key (or list item) and the value at `path`."""
-    # Not the C loader: its marks count bytes.
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=yamlload.TextLoader)
     found = None
     for step in path:
         if isinstance(node, yaml.MappingNode):

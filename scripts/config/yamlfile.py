@@ -9,12 +9,11 @@ from typing import Any, TypeVar, get_args
 import msgspec
 import yaml
 
+from scripts.config import yamlload
 from scripts.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_MOST_NODES = 20_000
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _MESSAGE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<at>(?:key in )?\$[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
@@ -26,70 +25,37 @@ class YamlFile:
     Args:
         path: the file.
         name: how errors name it (default: the path itself).
+        loader_type: the loader that decides how plain scalars are read.
 
     Raises:
-        UsageError: the file is missing, unreadable, not YAML, or has a key twice.
+        UsageError: the file is missing, unreadable, not YAML, beyond the limits, or has a key
+            twice.
     """
 
-    def __init__(self, path: Path, name: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str | None = None,
+        loader_type: type[yamlload.Loader] = yamlload.Loader,
+    ) -> None:
         self.name = name or str(path)
+        self.text = ""
         try:
-            self.text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise UsageError(f"{self.name}: no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{self.name}: cannot be read: {error}") from None
-        try:
-            loader = _Loader(self.text)
+            self.text = yamlload.text_of(_read(path))
+            loader = loader_type(self.text)
             try:
                 self.root = loader.get_single_node()
-                if self.root is not None:
-                    self._refuse_what_explodes(self.root)
-                    self._refuse_doubled_keys(self.root)
                 self.data: Any = (
                     loader.construct_document(self.root) if self.root is not None else None
                 )
             finally:
                 loader.dispose()
+        except FileNotFoundError:
+            raise UsageError(f"{self.name}: no such file") from None
+        except OSError as error:
+            raise UsageError(f"{self.name}: cannot be read: {error}") from None
         except yaml.YAMLError as error:
-            raise UsageError(self._syntax(error)) from None
-
-    def _syntax(self, error: yaml.YAMLError) -> str:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        if "cannot start any token" in problem and "\t" in self.text:
-            problem = "a tab; YAML allows only spaces"
-        return f"{self.name}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {problem}"
-
-    def _refuse_what_explodes(self, root: yaml.Node) -> None:
-        """Refuse aliases that expand a small file to a huge or endless one."""
-        seen = 0
-        todo = [root]
-        while todo:
-            node = todo.pop()
-            seen += 1
-            if seen > _MOST_NODES:
-                raise UsageError(f"{self.name}: too large: its aliases repeat too much")
-            if isinstance(node, yaml.MappingNode):
-                todo += [part for pair in node.value for part in pair]
-            elif isinstance(node, yaml.SequenceNode):
-                todo += node.value
-
-    def _refuse_doubled_keys(self, node: yaml.Node) -> None:
-        if isinstance(node, yaml.MappingNode):
-            seen: dict[str, int] = {}
-            for key, value in node.value:
-                line = key.start_mark.line + 1
-                if key.value in seen:
-                    raise UsageError(
-                        f"{self.name}:{line}: {key.value}: this key appears twice"
-                        f" (first in line {seen[key.value]})"
-                    )
-                seen[key.value] = line
-                self._refuse_doubled_keys(value)
-        elif isinstance(node, yaml.SequenceNode):
-            for item in node.value:
-                self._refuse_doubled_keys(item)
+            raise refusal(self.name, self.text, error) from None
 
     def line(self, path: list[str | int], *, of_key: str | None = None) -> int:
         """Return the line (from 1) of the value at `path`, or of the key `of_key` inside it."""
@@ -143,6 +109,17 @@ class YamlFile:
         return self.error([*prefix, *path], _plain(what, found_type))
 
 
+def refusal(name: str, text: str, error: yaml.YAMLError) -> UsageError:
+    """Make the error for YAML that cannot be loaded; it names the file and the line."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    if "cannot start any token" in problem and "\t" in text:
+        problem = "a tab; YAML allows only spaces"
+    if not isinstance(error, yamlload.Unsafe):
+        problem = f"not valid YAML: {problem}"
+    return UsageError(f"{name}{f':{mark.line + 1}' if mark else ''}: {problem}")
+
+
 def dotted(path: list[str | int]) -> str:
     """Return a path in dotted form: `rollout.steps[0]`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
@@ -164,6 +141,14 @@ def fields(type_: Any) -> list[str]:
         if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
             return [field.encode_name for field in msgspec.structs.fields(candidate)]
     return []
+
+
+def _read(path: Path) -> bytes:
+    """Read no more of a file than shows that it is too large."""
+    if path.exists() and not path.is_file():
+        raise OSError("not a file")
+    with path.open("rb") as file:
+        return file.read(yamlload.MOST_BYTES + 1)
 
 
 def _walk(at: str | None, type_: Any, value: Any) -> tuple[list[str | int], Any]:

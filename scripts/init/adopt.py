@@ -11,7 +11,7 @@ import yaml
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
-from scripts.config import yamledit
+from scripts.config import yamledit, yamlload
 from scripts.config.formats import GRADUAL, Environment
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError
@@ -94,7 +94,7 @@ def find(root: Path, files: Files, *, name: str, env: str, project: str, region:
     Raises:
         Failed: the service does not exist.
     """
-    local = yaml.safe_load(_local(files, region)) if env == LOCAL else {}
+    local = yamlload.load(_local(files, region)) if env == LOCAL else {}
     kept = ("endpoint", "credentials", "builder", "platform")
     environment = msgspec.convert(
         {
@@ -152,7 +152,7 @@ def adopted(files: Files, running: Running, source: str) -> Files:
     answers = Answers(service=running.name, source=source, projects={})
     manifest, account = _manifest(running)
     path = f"{folder}/service.yaml"
-    if yaml.safe_load(fork.with_source(made.get(path, "{}"), answers)) != _sourced(
+    if yamlload.load(fork.with_source(made.get(path, "{}"), answers)) != _sourced(
         manifest, answers
     ):
         head = _HEAD.format(project=running.project, region=running.region)
@@ -173,7 +173,7 @@ def _manifest(running: Running) -> tuple[Object, str | None]:
 
 
 def _sourced(manifest: Object, answers: Answers) -> Any:
-    return yaml.safe_load(fork.with_source(_dump(manifest), answers))
+    return yamlload.load(fork.with_source(_dump(manifest), answers))
 
 
 def _dump(manifest: Object) -> str:

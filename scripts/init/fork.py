@@ -15,10 +15,10 @@ import yaml
 
 from scripts.config import yamledit
 from scripts.config.formats import AT_ONCE, GRADUAL
+from scripts.config.pipelines import SOURCE
 from scripts.init import environments, triggers
 from scripts.init.environments import LOCAL
 from scripts.init.tree import Files
-from scripts.release.manifest import SOURCE
 
 SAMPLE_SERVICE = "app"
 SAMPLE_PROJECTS = ("acme-staging", "acme-prod", "acme-ops")

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from scripts.config import yamledit
-from scripts.errors import UsageError
+from scripts.config.yamlfile import refusal
 from scripts.init.tree import Files
 
 DELIVER = ".github/workflows/deliver.yml"
@@ -39,9 +39,8 @@ def follow(files: Files, after: After) -> Files:
         if after and path in made:
             try:
                 made[path] = change(made[path], after)
-            except yaml.MarkedYAMLError as error:
-                line = error.problem_mark.line + 1 if error.problem_mark else 1
-                raise UsageError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+            except yaml.YAMLError as error:
+                raise refusal(path, made[path], error) from None
     return made
 
 

@@ -185,7 +185,7 @@ def checkout(root: Path, commit: Commit) -> Iterator[Path]:
     Shipway delivers committed files only, configuration included.
 
     Raises:
-        UsageError: the commit has submodules.
+        UsageError: the commit has submodules, or a link that leads outside.
     """
     files = _git(root, "ls-tree", "-r", "--full-tree", commit.sha).decode(errors="replace")
     modules = [line.partition("\t")[2] for line in files.splitlines() if line.startswith("160000 ")]
@@ -200,7 +200,13 @@ def checkout(root: Path, commit: Commit) -> Iterator[Path]:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             # Nothing leaves the folder; before Python 3.11.4 the filter may be missing.
             tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
-            tar.extractall(folder)  # noqa: S202  (filtered, and the repository is our own)
+            try:
+                tar.extractall(folder)  # noqa: S202  (filtered, and the repository is our own)
+            except tarfile.TarError as error:
+                raise UsageError(
+                    f"commit {commit.short} cannot be checked out: {error}",
+                    "commit the files themselves, not a link that leads outside the repository",
+                ) from None
         yield Path(folder)
 
 

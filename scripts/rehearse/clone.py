@@ -13,6 +13,7 @@ import yaml
 
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
+from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError
 from scripts.machine import git, scratch
 
@@ -53,7 +54,7 @@ class ScratchClone:
         for file in sorted((self.path / "pipelines").glob("*/*.yaml")):
             if file.stem in ("service", "smoke", pipelines.DEFAULT_ENV):
                 continue
-            said = yaml.safe_load(file.read_text())
+            said = YamlFile(file, str(file.relative_to(self.path))).data
             said["rollout"] = {**said.get("rollout", {}), "bake": self._bake}
             if self._builder == "pack":
                 said |= {"builder": "pack", "platform": "host"}

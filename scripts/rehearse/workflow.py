@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from scripts.config import yamlload
+from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError, did_you_mean
 
 Document = dict[str, Any]
@@ -25,7 +27,7 @@ _INPUT = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")
 _PINNED = re.compile(r"([\w.-]+/[\w.-]+)(?:/[^@]*)?@(\S+)")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yamlload.Loader):
     """A YAML loader that reads `on` as a word, as GitHub does, and not as a boolean."""
 
 
@@ -227,10 +229,7 @@ def _read(root: Path, path: str, missing: str) -> Document:
             f"{missing}: {path} does not exist",
             did_you_mean(Path(path).stem, known, "workflows here"),
         )
-    try:
-        data = yaml.load((root / path).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid YAML: {error}") from None
+    data = YamlFile(root / path, path, _Loader).data
     if not isinstance(data, dict) or not isinstance(data.get("jobs"), dict) or "on" not in data:
         raise UsageError(f"{path}: not a workflow: it has no 'on' or no 'jobs'")
     return data

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from scripts.config.image_reference import ImageReference
-from scripts.config.pipelines import Pipeline
+from scripts.config.pipelines import SOURCE, Pipeline
 
 Object = dict[str, Any]
 
@@ -17,8 +17,6 @@ COMMIT_LABEL = "commit-sha"
 MANAGER_LABEL = "managed-by"
 MANAGER = "shipway"
 PLACEHOLDER = "app"
-SOURCE = "shipway/source"
-"""The annotation of service.yaml that names the folder to build; it is not sent."""
 
 # Whether Cloud Run checks callers' permissions.
 # Source: https://cloud.google.com/run/docs/securing/managing-access#invoker_check

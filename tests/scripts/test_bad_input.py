@@ -362,14 +362,6 @@ def test_a_reason_is_one_line_of_reasonable_length(served: Project) -> None:
     assert why == r"red \x1b[31m alert second line 👩‍💻"
 
 
-@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a [x]\n" + "".join(
-    f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(9)
-)], ids=["endless", "exploding"])  # fmt: skip
-def test_yaml_that_explodes(project: Project, text: str) -> None:
-    (project.pipeline / "local.yaml").write_text(text)
-    assert "its aliases repeat too much" in error(project.ship("status"), 2)
-
-
 def test_a_tab_in_yaml_is_called_a_tab(project: Project) -> None:
     path = project.pipeline / "local.yaml"
     path.write_text(path.read_text().replace("  steps", "\tsteps"))
@@ -381,3 +373,128 @@ def test_a_submodule_is_not_silently_left_out(project: Project) -> None:
     project.git("update-index", "--add", "--cacheinfo", f"160000,{sha},{project.name}/module")
     project.git("commit", "--quiet", "--message", "a module")
     assert f"{project.name}/module" in error(project.ship("deliver"), 2)
+
+
+_BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+)
+HOSTILE_YAML = {
+    # name -> contents, the line of the error, a part of it
+    "nested": (b"[" * 100_000, 1, "nested more than 100 deep"),
+    "nested-mappings": (b"a: " + b"{a: " * 3000 + b"}" * 3000, 1, "nested more than 100 deep"),
+    "nested-blocks": (b"a: 1\nb:\n  " + b"- " * 3000, 3, "nested more than 100 deep"),
+    "complex-key": (b"a: 1\n? [b]\n: c\n", 2, "a list or mapping cannot be a key"),
+    "date": (b"a: 1\nb: 2020-02-30\n", 2, "'2020-02-30' is not a valid timestamp (put it in"),
+    "integer": (b"a: 1\nb: " + b"9" * 50_000, 2, "is not a valid int (put it in quotes)"),
+    "base-60": (b"a: 1" + b":01" * 200_000, 1, "is not a valid int (put it in quotes)"),
+    "no-digits": (b"a: 0x_\n", 1, "'0x_' is not a valid int (put it in quotes)"),
+    "bomb": (_BOMB.encode(), 5, "too large: more than 1000000 bytes with its aliases"),
+    "long-text": (b"a: &a " + b"x" * 99_999 + b"\nb: [" + b"*a, " * 99 + b"]", 2, "too large"),
+    "alias-of-itself": (b"a: &a [*a]\n", 1, "the alias 'a' is inside its own anchor"),
+    "anchor-twice": (b"a: &x 1\nb: &x 2\n", 2, "the anchor 'x' appears twice"),
+    "tag": (b"a: !!bool x\n", 1, "the tag tag:yaml.org,2002:bool is not supported"),
+    "nul": (b"a: 1\nb: \0\n", 2, "the character U+0000 is not allowed"),
+    "not-utf-8": (b"a: 1\nb: \xff\n", 2, "not UTF-8 text: byte 0xff"),
+    "tab": (b"a:\n\t- b\n", 2, "not valid YAML: a tab; YAML allows only spaces"),
+    "100-MB": (b"a: 1\n", 1, "too large: more than 1000000 bytes"),
+}
+YAML_READERS = {
+    "pipelines": ("pipelines/{name}/local.yaml", "status"),
+    "workflow": (".github/workflows/bad.yml", "rehearse bad"),
+    "build": ("cloudbuild/bad.yaml", "rehearse cloudbuild/bad.yaml"),
+}
+
+
+@pytest.mark.parametrize("reader", YAML_READERS)
+@pytest.mark.parametrize("hostile", HOSTILE_YAML)
+def test_hostile_yaml(project: Project, hostile: str, reader: str) -> None:
+    """A hostile file costs one clear error, whichever part of Shipway reads it."""
+    contents, line, message = HOSTILE_YAML[hostile]
+    file, command = YAML_READERS[reader]
+    path = project.folder / file.format(name=project.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(contents)
+    if hostile == "100-MB":
+        os.truncate(path, 100_000_000)
+    place = f"ship: {path.relative_to(project.folder)}:{line}: "
+    text = error(project.ship(*command.split()), 2)
+    assert text.startswith(place)
+    assert message in text
+
+
+TAGGED = "us-docker.pkg.dev/acme/tools/proxy:1.2"
+BY_DIGEST = f"us-docker.pkg.dev/acme/tools/proxy@sha256:{'0' * 64}"
+SIDECAR = "        - name: proxy\n          image: '{}'\n"
+OVERLAY = """
+overlay:
+  spec: {{template: {{spec: {{containers: [{{name: proxy, image: '{}'}}]}}}}}}
+"""
+
+
+@pytest.mark.parametrize("image", [TAGGED, "proxy", f"{TAGGED}@sha256:12", f"{BY_DIGEST}0"])
+@pytest.mark.parametrize("file", ["service", "local"])
+def test_a_sidecar_without_a_digest(project: Project, file: str, image: str) -> None:
+    """I2 is for every container of the manifest and of an overlay."""
+    path = project.pipeline / f"{file}.yaml"
+    added = OVERLAY.format(image) if file == "local" else SIDECAR.format(image)
+    path.write_text(path.read_text() + added)
+    project.commit()
+    ended = project.ship("deploy", "--dry-run")
+    line = path.read_text()[: path.read_text().index("name: proxy")].count("\n") + 1
+    line += file == "service"  # there the image has a line of its own
+    text = error(ended, 2)
+    assert text.startswith(f"ship: pipelines/{project.name}/{file}.yaml:{line}: ")
+    assert f"the image '{image}' of container 'proxy' is not named by digest" in text
+
+
+def test_a_sidecar_by_digest(project: Project) -> None:
+    path = project.pipeline / "service.yaml"
+    path.write_text(path.read_text() + SIDECAR.format(BY_DIGEST))
+    project.commit()
+    ended = project.ship("build", "--dry-run")
+    assert ended.returncode == 0, ended.stderr
+
+
+def outside(project: Project) -> Path:
+    """Make a folder that could be built, beside the repository."""
+    folder = project.folder.parent / f"{project.name}-outside"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "Dockerfile").write_text("FROM scratch\n")
+    return folder
+
+
+def name_source(project: Project, source: str) -> str:
+    """Name the folder to build; return the place that an error about it names."""
+    path = project.pipeline / "service.yaml"
+    annotation = f"  annotations: {{shipway/source: '{source}'}}\n"
+    path.write_text(path.read_text().replace("spec:\n", f"{annotation}spec:\n", 1))
+    return f"pipelines/{project.name}/service.yaml:6: metadata.annotations.shipway/source"
+
+
+@pytest.mark.parametrize("verb", ["status", "build --dry-run"])
+@pytest.mark.parametrize("source", ["{outside}", "../{outside.name}", "x/../../{outside.name}"])
+def test_a_source_outside_the_repository(project: Project, source: str, verb: str) -> None:
+    named = source.format(outside=outside(project))
+    place = name_source(project, named)
+    project.commit()
+    text = error(project.ship(*verb.split()), 2)
+    assert text.startswith(f"ship: {place}: '{named}' is not a folder inside the repository")
+
+
+@pytest.mark.parametrize(
+    ("source", "link"),
+    [("link", "link"), ("link/deeper", "link"), ("linked", "linked/Dockerfile")],
+)
+def test_a_source_that_is_a_link_to_outside(project: Project, source: str, link: str) -> None:
+    """The file's line in the working copy; a commit with such a link is not even checked out."""
+    folder = outside(project)
+    (project.folder / "linked").mkdir()
+    (project.folder / link).symlink_to(folder / link.partition("/")[2])
+    place = name_source(project, source)
+    project.commit()
+    text = error(project.ship("status"), 2)
+    assert text.startswith(f"ship: {place}: {source}")
+    assert "is a link that leads outside the repository" in text
+    text = error(project.ship("build", "--dry-run"), 2)
+    assert text.startswith("ship: commit ")
+    assert f"'{link}' is a link to an absolute path" in text

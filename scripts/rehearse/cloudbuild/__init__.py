@@ -15,6 +15,7 @@ from typing import Any
 
 from scripts.command.progress import Progress
 from scripts.command.results import Result, Table
+from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError
 from scripts.machine import git, scratch
 from scripts.rehearse import before
@@ -76,8 +77,7 @@ def _read(
     root: Path, file: str, given: Mapping[str, str], built_in: Mapping[str, str], email: str
 ) -> files.Loaded:
     """Read the file, with the account that the trigger names unless another one is given."""
-    text = (root / file).read_text(encoding="utf-8") if (root / file).is_file() else ""
-    if "$_SERVICE_ACCOUNT" in text:
+    if "$_SERVICE_ACCOUNT" in YamlFile(root / file, file).text:
         given = {"_SERVICE_ACCOUNT": email, **given}
     read = files.load(root, file, built_in, given)
     if not read.build.account.endswith(".iam.gserviceaccount.com"):
