@@ -74,6 +74,18 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     @property
+    def sidecars_by_tag(self) -> dict[str, str]:
+        """Sidecars whose image is not named by digest, as a manifest requires: name -> image."""
+        spec = self.service["spec"]["template"]["spec"]
+        serving = serving_container(spec)
+        images = {
+            str(one.get("name")): str(one["image"])
+            for one in spec["containers"]
+            if one is not serving
+        }
+        return {name: image for name, image in images.items() if "@sha256:" not in image}
+
+    @property
     def registry(self) -> str:
         """The repository of its image; a new one if that is not in Artifact Registry."""
         found = _REGISTRY.match(str(image_of(self.service["spec"]["template"])))
@@ -231,14 +243,21 @@ def folder_of(root: Path, files: Files, name: str) -> str:
 
 
 def check(running: Running) -> None:
-    """Refuse a service that has no image of its own.
+    """Refuse a service that Shipway could not deliver as it is.
 
     Raises:
-        Refused: Cloud Run builds the service from source, as a function.
+        Refused: Cloud Run builds the service from source, as a function; or a sidecar's image is
+            named by tag, which others can move (I2).
     """
     annotations = running.service["metadata"].get("annotations") or {}
     if "run.googleapis.com/build-function-target" in annotations:
         raise Refused(
             f"{running.name} is a function that Cloud Run builds from source",
             "Shipway delivers images: give it a Dockerfile, and deploy it as a container first",
+        )
+    for sidecar, image in running.sidecars_by_tag.items():
+        raise Refused(
+            f"the sidecar {sidecar} of {running.name} runs {image}, which is named by tag",
+            "deploy it by digest first, then adopt the service: gcloud run services update"
+            f" {running.name} --container={sidecar} --image={image.rpartition(':')[0]}@sha256:…",
         )

@@ -62,6 +62,26 @@ def others_deploy(url: str, name: str) -> CloudRun:
     return client
 
 
+def test_a_sidecar_that_is_named_by_tag_is_refused(
+    fork: Fork, local_cloud_run: LocalCloudRun
+) -> None:
+    """I2: nothing is written, and the message names the sidecar."""
+    url, name = local_cloud_run.url, f"web-{uuid.uuid4().hex[:8]}"
+    client = CloudRun(url, "shipway-local")
+    document = service(name, client.push())
+    containers = document["spec"]["template"]["spec"]["containers"]
+    containers[0]["ports"] = [{"containerPort": 8080}]
+    containers.append({"name": "proxy", "image": "gcr.io/acme/proxy:1"})
+    client.create(document)
+    before = fork.files()
+    adopt = ["init", "--from-service", name, "--region", "us-central1",
+             "--project", "shipway-local", "--env", "local"]  # fmt: skip
+    ended = fork.ship(*adopt, SHIPWAY_ENDPOINT=url)
+    assert ended.returncode == 3, ended.stderr
+    assert f"sidecar proxy of {name} runs gcr.io/acme/proxy:1, which is named" in ended.stderr
+    assert fork.files() == before
+
+
 def test_a_running_service_is_adopted(fork: Fork, local_cloud_run: LocalCloudRun) -> None:
     """Its first plan shows no change, and a delivery keeps what it had."""
     url, name = local_cloud_run.url, f"web-{uuid.uuid4().hex[:8]}"
