@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
+
+_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
 class ImageReference(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +49,11 @@ class ImageReference(msgspec.Struct, frozen=True, kw_only=True):
     def by_tag(self, tag: str) -> ImageReference:
         """Return the image of this tag in the same repository."""
         return ImageReference(host=self.host, path=self.path, tag=tag)
+
+    @property
+    def is_by_digest(self) -> bool:
+        """Whether it names the image by a digest, which no one can move, unlike a tag (I2)."""
+        return bool(_BY_DIGEST.fullmatch(str(self)))
 
     @property
     def repository(self) -> ImageReference:

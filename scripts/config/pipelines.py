@@ -28,7 +28,6 @@ SOURCE = "shipway/source"
 """The annotation of service.yaml that names the folder to build; it is not sent."""
 ENDPOINT_VARIABLE = "SHIPWAY_ENDPOINT"
 DEFAULT_ENV = "local"
-_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,13 +236,16 @@ def _check_images(
     """Refuse a tag, which others can move: only the placeholder and digests are allowed (I2)."""
     for index, container in enumerate(containers or []):
         image = container.image
-        if image in (None, "app") or _BY_DIGEST.fullmatch(str(image)):
+        if image in (None, "app"):
+            continue
+        reference = ImageReference.parse(str(image))
+        if reference.is_by_digest:
             continue
         of = f" of container '{container.name}'" if container.name else ""
         raise file.error(
             [*path, index, "image"],
             f"the image '{image}'{of} is not named by digest",
-            f"name it by digest: {ImageReference.parse(str(image)).repository}@sha256:…",
+            f"name it by digest: {reference.repository}@sha256:…",
         )
 
 

@@ -13,6 +13,7 @@ from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
 from scripts.config import yamledit, yamlload
 from scripts.config.formats import GRADUAL, Environment
+from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError
 from scripts.init import environments, fork
@@ -74,16 +75,16 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     @property
-    def sidecars_by_tag(self) -> dict[str, str]:
+    def sidecars_by_tag(self) -> dict[str, ImageReference]:
         """Sidecars whose image is not named by digest, as a manifest requires: name -> image."""
         spec = self.service["spec"]["template"]["spec"]
         serving = serving_container(spec)
         images = {
-            str(one.get("name")): str(one["image"])
+            str(one.get("name")): ImageReference.parse(str(one["image"]))
             for one in spec["containers"]
             if one is not serving
         }
-        return {name: image for name, image in images.items() if "@sha256:" not in image}
+        return {name: image for name, image in images.items() if not image.is_by_digest}
 
     @property
     def registry(self) -> str:
@@ -259,5 +260,5 @@ def check(running: Running) -> None:
         raise Refused(
             f"the sidecar {sidecar} of {running.name} runs {image}, which is named by tag",
             "deploy it by digest first, then adopt the service: gcloud run services update"
-            f" {running.name} --container={sidecar} --image={image.rpartition(':')[0]}@sha256:…",
+            f" {running.name} --container={sidecar} --image={image.repository}@sha256:…",
         )
