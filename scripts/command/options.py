@@ -109,6 +109,16 @@ Bake = Annotated[
         help="how long each step is watched: 90s, 5m (default: the environment's)",
     ),
 ]
+# For a verb that has a bake of its own, whatever the environment's.
+FixedBake = Annotated[
+    str,
+    option(
+        "--bake",
+        parse=values.duration,
+        metavar="TIME",
+        help="how long each step is watched (default: %(default)s)",
+    ),
+]
 Repository = Annotated[
     str | None,
     option(

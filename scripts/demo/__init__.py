@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
 
-from scripts.command import options, values
+from scripts.command import options
 from scripts.command.call import Call
-from scripts.command.options import option
 from scripts.command.results import Table
 from scripts.demo.load import failed, observed
 from scripts.demo.stage import Ended, Stage
@@ -20,15 +18,7 @@ from scripts.errors import Failed
 
 
 class Options(options.Options, frozen=True, kw_only=True):
-    bake: Annotated[
-        str,
-        option(
-            "--bake",
-            parse=values.duration,
-            metavar="TIME",
-            help="how long each step is watched (default: %(default)s)",
-        ),
-    ] = "3s"
+    bake: options.FixedBake = "3s"
 
 
 def run(options: Options, call: Call) -> int:

@@ -48,15 +48,7 @@ class Options(options.Options, frozen=True, kw_only=True):
         str,
         option("--ref", parse=values.branch, help="the branch it runs on (default: %(default)s)"),
     ] = "refs/heads/main"
-    bake: Annotated[
-        str,
-        option(
-            "--bake",
-            parse=values.duration,
-            metavar="TIME",
-            help="how long each step is watched (default: %(default)s)",
-        ),
-    ] = "0s"
+    bake: options.FixedBake = "0s"
     builder: Annotated[
         Literal["docker", "pack"] | None,
         option("--builder", help="default: docker if an engine answers, else pack"),
