@@ -73,7 +73,7 @@ def audit(session: nox.Session) -> None:
     for name in ("requirements/dev.txt", "app/requirements.txt"):
         if Path(name).is_file():
             # The lock files name every package with its hash: nothing is installed to find out.
-            session.run("pip-audit", "--disable-pip", "--require-hashes", "-r", name)
+            session.run("pip-audit", "--strict", "--disable-pip", "--require-hashes", "-r", name)
 
 
 @nox.session
