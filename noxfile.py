@@ -60,9 +60,20 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def security(session: nox.Session) -> None:
-    """Check workflows, shell scripts and Dockerfiles: zizmor, actionlint, shellcheck, hadolint."""
+    """Check workflows, shell scripts and Dockerfiles, and look for secrets in the history."""
     _install(session)
     session.run("python", "-m", "pytest", "tests/test_workflows.py", *session.posargs)
+    session.run("python", "-m", "tests.secret_scan")
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Ask PyPI which pinned packages have known vulnerabilities."""
+    _install(session)
+    for name in ("requirements/dev.txt", "app/requirements.txt"):
+        if Path(name).is_file():
+            # The lock files name every package with its hash: nothing is installed to find out.
+            session.run("pip-audit", "--strict", "--disable-pip", "--require-hashes", "-r", name)
 
 
 @nox.session

@@ -35,6 +35,11 @@ PINS = {
     "actions/checkout": ("v7.0.1", "3d3c42e5aac5ba805825da76410c181273ba90b1"),
     "google-github-actions/auth": ("v3.0.0", "7c6bc770dae815cd3e89ee6cdf493a5fab2cc093"),
     "docker/setup-buildx-action": ("v4.3.0", "37fe631027851001ddb9b187196cc803df7f5f0e"),
+    "actions/dependency-review-action": ("v5.0.0", "a1d282b36b6f3519aa1f3fc636f609c47dddb294"),
+    "github/codeql-action/init": ("v4.37.7", "ff2f1c621b7f889edc0d3c761ac2e6a3f8cdb0dd"),
+    "github/codeql-action/analyze": ("v4.37.7", "ff2f1c621b7f889edc0d3c761ac2e6a3f8cdb0dd"),
+    "github/codeql-action/upload-sarif": ("v4.37.7", "ff2f1c621b7f889edc0d3c761ac2e6a3f8cdb0dd"),
+    "ossf/scorecard-action": ("v2.4.4", "2d1146689b8cda280b9bc96326124645441f03bc"),
     "actions/attest-build-provenance": ("v4.1.0", "a2bbfa25375fe432b6a289bc6b6cd05ecd0c4c32"),
 }
 
