@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from scripts.command.progress import Progress
 from scripts.config.pipelines import Pipeline
@@ -14,7 +14,7 @@ from scripts.setup.gh import Change, GitHubError
 from scripts.setup.identity_provider import Repository
 from scripts.setup.permissions import Federation
 
-_SETTINGS = "docs/security.md lists the settings of GitHub that remain"
+_SETTINGS = "docs/security.md lists the settings"
 
 
 class AtGitHub:
@@ -27,7 +27,7 @@ class AtGitHub:
 
     Attributes:
         todo: the changes that lack.
-        paste: the commands that a person has to run, because gh cannot be asked.
+        paste: the commands that set the variables, if gh cannot be asked.
         notes: what else a person should know.
         problems: what GitHub refused.
     """
@@ -49,7 +49,7 @@ class AtGitHub:
         self._reviewers: list[Reviewer] = []
 
     def plan(self, names: Sequence[str], *, asks: bool) -> None:
-        """Find out what lacks. If gh cannot read it, everything is left to the user.
+        """Find out what lacks. What gh cannot read is left to the user, with a note.
 
         Args:
             names: the reviewers that the user named.
@@ -63,19 +63,25 @@ class AtGitHub:
 
     def _look(self, *, asks: bool = False) -> None:
         self.todo, self.paste, self.notes = [], [], []
+        if self.by_jobs:
+            self._try("the GitHub Environment", lambda: self._plan_environment(asks=asks))
+        self._try("the rules of main", self._plan_rules)
+        if not self._try("the GitHub variables", self._plan_variables):
+            self.paste = github.paste(self.repository, self.env, self.shared, self.own)
+
+    def _try(self, what: str, plan: Callable[[], None]) -> bool:
+        """Plan one part; note the reason if gh cannot read it. The other parts do not need it."""
         if not gh.is_installed():
-            self._leave("gh is not installed")
-            return
-        try:
-            if self.by_jobs:
-                self._plan_environment(asks=asks)
-            if main_branch.declared(self.root) is None:
-                self.notes.append(f"{main_branch.FILE} is missing, so main gets no rules")
-            self.todo += main_branch.changes(self.repository.full_name, self.root)
-            self.todo += github.variables(self.repository, self.env, self.shared, self.own)
-        except Failed as error:
-            print(f"ship: {error.message}", file=sys.stderr)
-            self._leave("gh cannot read them")
+            why = "gh is not installed"
+        else:
+            try:
+                plan()
+                return True
+            except Failed as error:
+                needs_plan = isinstance(error, GitHubError) and main_branch.is_plan(error)
+                why = f"{main_branch.NO_PLAN} ({error.message})" if needs_plan else error.message
+        self.notes.append(f"not set up: {what}: {why}. {_SETTINGS}")
+        return False
 
     def make(self, progress: Progress) -> None:
         """Make every change, also after one that GitHub refuses.
@@ -88,7 +94,10 @@ class AtGitHub:
                 with progress.step(change.does, f"GitHub: {change.what}"):
                     change.make()
             except Failed as error:
-                self.problems += [f"not done: {change.what}: {self._why(error)}", change.command]
+                self.problems += [
+                    f"not done: {change.what}: {_reason(change, error)}",
+                    change.command,
+                ]
 
     def _plan_environment(self, *, asks: bool) -> None:
         name = self.repository.full_name
@@ -114,22 +123,24 @@ class AtGitHub:
                 f" {only.name} started, such as by merging: name a second one"
             )
 
-    def _leave(self, why: str) -> None:
-        self.todo = []
-        self.paste = github.paste(self.repository, self.env, self.shared, self.own)
-        self.notes = [
-            f"the GitHub Environment {self.env} and the rules of main were not looked at: {why}."
-            f" {_SETTINGS}"
-        ]
+    def _plan_rules(self) -> None:
+        if main_branch.declared(self.root) is None:
+            self.notes.append(f"{main_branch.FILE} is missing, so main gets no rules")
+        self.todo += main_branch.changes(self.repository.full_name, self.root)
 
-    def _why(self, error: Failed) -> str:
-        """Return the reason of a failure, with the plan that GitHub asks for where it is one."""
-        says = error.says if isinstance(error, GitHubError) else error.message
-        if isinstance(error, GitHubError) and main_branch.is_plan(error):
-            return f"{says} ({main_branch.NO_PLAN})"
-        if isinstance(error, GitHubError) and error.status in (404, 422):
-            return f"{says} ({environment.NO_PLAN})"
-        return says
+    def _plan_variables(self) -> None:
+        self.todo += github.variables(self.repository, self.env, self.shared, self.own)
+
+
+def _reason(change: Change, error: Failed) -> str:
+    """Return why GitHub refused a change, with the plan that it takes where that may be why."""
+    if not isinstance(error, GitHubError):
+        return error.message
+    if main_branch.is_plan(error):
+        return f"{error.says} ({main_branch.NO_PLAN})"
+    if "/environments/" in change.path and error.status in (404, 422):
+        return f"{error.says} ({environment.NO_PLAN})"
+    return error.says
 
 
 def check_reviewers(names: Sequence[str], *, by_jobs: bool) -> None:

@@ -43,9 +43,9 @@ def result(
         "variables": {**at_github.shared, **at_github.own},
         "paste": at_github.paste,
     }
-    if not todo and not changes:
+    if not todo and not changes and not at_github.notes:
         notes = ["nothing is missing", *notes]
-    elif only_reads:
+    elif only_reads and (todo or changes):
         notes = ["dry run: nothing was written. Without --dry-run these changes are made.", *notes]
     else:
         notes = [*notes, *_values(todo)]

@@ -79,12 +79,11 @@ def reviewer(name: str) -> Reviewer:
         UsageError: GitHub does not know it, or does not show it to this login.
         Failed: gh cannot ask.
     """
-    organization, is_team, slug = name.partition("/")
-    found = gh.get(
-        f"orgs/{quote(organization, safe='')}/teams/{quote(slug, safe='')}"
-        if is_team
-        else f"users/{quote(name, safe='')}"
-    )
+    parts = [quote(part, safe="") for part in name.split("/", 1)]
+    is_team = len(parts) == 2
+    path = f"orgs/{parts[0]}/teams/{parts[1]}" if is_team else f"users/{parts[0]}"
+    # With an empty part, the path is that of a list.
+    found = gh.get(path) if all(parts) else None
     if found is None or (not is_team and found.get("type") != "User"):
         raise UsageError(
             f"--reviewer {name}: GitHub shows no such {'team' if is_team else 'user'}",

@@ -88,7 +88,7 @@ def send(method: str, path: str, body: Any = None) -> Any:
         GitHubError: GitHub refused it.
         Failed: gh could not send it, such as without a login.
     """
-    words = ["gh", "api", "--include", f"--method={method}", path]
+    words = ["gh", "api", "--hostname=github.com", "--include", f"--method={method}", path]
     if body is not None:
         words.append("--input=-")
     try:

@@ -75,7 +75,8 @@ def changes(repository: str, root: Path) -> list[Change]:
         return [
             Change(
                 does="create",
-                what=f"ruleset {wanted['name']}",
+                what=f"ruleset {wanted['name']}: only approved pull requests whose checks passed,"
+                " no force push, no deletion",
                 method="POST",
                 path=path,
                 body=wanted,

@@ -200,7 +200,7 @@ def test_the_doctor_names_each_protection_that_lacks(
 
 @needs_gh
 def test_a_reviewer_must_be_known_and_there_is_room_for_six(there: GitHub) -> None:
-    for name in ("nobody", "acme/nobody", "../rulesets", "acme"):
+    for name in ("nobody", "acme/nobody", "../rulesets", "acme", "", "acme/"):
         with pytest.raises(UsageError, match=f"--reviewer {name}: GitHub shows no such"):
             environment.reviewer(name)
     with pytest.raises(UsageError, match="would have 7 reviewers"):

@@ -567,7 +567,7 @@ def test_a_repository_without_versions_or_none_at_all(fork: Fork, tmp_path: Path
 
 
 GH = """#!/bin/sh
-[ "$*" = "api --include --method=GET repos/acme/shop" ] || exit 1
+[ "$*" = "api --hostname=github.com --include --method=GET repos/acme/shop" ] || exit 1
 printf 'HTTP/2.0 200 OK\n\n{"template_repository": {"clone_url": "%s"}}' "$TEMPLATE"
 """
 
