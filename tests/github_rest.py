@@ -363,6 +363,7 @@ _R = f"/repos/{REPO}"
 _E = rf"{_R}/environments/([^/]+)"
 _ROUTES: list[tuple[str, str, Callable[[GitHub, list[str], Any], Answer]]] = [
     ("GET", _R, GitHub._repository),
+    ("GET", "/users/", lambda _g, _n, _b: (200, [])),  # a list, as without the slash
     ("GET", r"/users/([^/]+)", GitHub._user),
     ("GET", r"/orgs/([^/]+)/teams/([^/]+)", GitHub._team),
     ("GET", _E, GitHub._environment),
