@@ -19,6 +19,10 @@ from tests.discovery import Watch
 
 # The tests start Python hundreds of times: it need not compile Shipway each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# No test asks GitHub, whoever is logged in: gh finds no login.
+os.environ["GH_CONFIG_DIR"] = "/nonexistent"
+for _name in ("GH_TOKEN", "GITHUB_TOKEN", "GH_HOST"):
+    os.environ.pop(_name, None)
 
 ROOT = Path(__file__).resolve().parent.parent
 # gcloud puts the region before the host of an endpoint, here localhost.

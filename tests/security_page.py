@@ -17,6 +17,8 @@ _STOPS = {
     "event": "events that a stranger causes on main: `pull_request_target`, comments, other runs",
     "workflow": "runs of other workflow files, even if they call deliver-to.yml",
     "job": "jobs in any other file that deliver.yml calls, here or in another repository",
+    "attempt": "re-runs, which repeat the code and the workflow files of an old commit",
+    "runner": "jobs on a self-hosted runner",
 }
 
 

@@ -68,6 +68,7 @@ def test_a_record_is_what_was_written() -> None:
     for written in (
         Record(version="0.2.0"),
         Record(version="1.2.3", files="sha256:0", source='C:\\a"b', commit="a", keep=["a b", "ü"]),
+        Record(version="1.2.3", self_hosted_runners=True),
     ):
         assert record.parse(record.render(written)) == written
     with pytest.raises(UsageError, match=r"\.shipway\.toml: .*versoin"):

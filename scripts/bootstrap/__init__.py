@@ -5,6 +5,10 @@ APIs, the repository for images, federation with this GitHub repository, service
 secrets without a value, and the service itself (running Google's sample until the first
 delivery). Changes nothing else. If it is interrupted, run it again.
 
+At GitHub, with gh: the environment, from which only main deploys, with the reviewers of
+production; the rules of the branch main (.github/rulesets/main.json); the variables that the
+workflows read. Stricter rules that exist already stay.
+
 --explain prints the plan as gcloud commands that someone else can run.
 docs/security.md lists the resulting identities and roles.
 """
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 from scripts.bootstrap import extras, report, triggers
+from scripts.bootstrap.at_github import AtGitHub, check_reviewers
 from scripts.cloud.google import Google
 from scripts.command import options
 from scripts.command.call import Call
@@ -44,6 +49,15 @@ class Options(options.Options, frozen=True, kw_only=True):
             help="with --trigger cloud-build: the connected repository",
         ),
     ] = None
+    reviewer: Annotated[
+        tuple[str, ...],
+        option(
+            "--reviewer",
+            metavar="NAME",
+            help="a GitHub user, or ORGANIZATION/TEAM, who approves deliveries to the environment;"
+            " repeat it for more",
+        ),
+    ] = ()
     dry_run: Annotated[bool, option("--dry-run", help="only read; print the plan")] = False
     explain: Annotated[
         bool, option("--explain", help="only read; print the plan as gcloud commands")
@@ -70,6 +84,7 @@ def run(options: Options, call: Call) -> int:
             "--connection projects/P/locations/R/connections/C/repositories/N: the repository's"
             " name in the connection of Cloud Build",
         )
+    check_reviewers(options.reviewer, by_jobs=options.trigger == "github")
     declared = _declared(root, env)
     repository = github.repository(
         root, options.repository, options.owner_id, options.repository_id
@@ -89,16 +104,22 @@ def run(options: Options, call: Call) -> int:
         todo += surplus
     else:
         notes = [*extras.unplanned(surplus), *notes]
-    if todo and not options.only_reads:
-        if not options.yes:
-            _ask(todo)
-        _take(google, todo, env, call.progress)
-    variables = report.Variables(repository, env, access)
-    paste = variables.set(only_reads=options.only_reads)
+    there = AtGitHub(repository, declared, access)
+    confirms = not options.only_reads and not options.yes
+    there.plan(options.reviewer, asks=confirms and sys.stdin.isatty())
+    if todo or there.todo:
+        if confirms:
+            _ask(
+                [(step.does, f"{step.project}: {step.what}") for step in todo]
+                + [(change.does, f"GitHub: {change.what}") for change in there.todo]
+            )
+        if not options.only_reads:
+            _take(google, todo, env, call.progress)
+            there.make(call.progress)
     if options.explain and options.format == "table":
-        report.explain(todo, paste)
+        report.explain(todo, there)
         return 0
-    result = report.result(todo, variables, paste, notes, only_reads=options.only_reads)
+    result = report.result(todo, there, notes, only_reads=options.only_reads)
     return call.show(result, options.format)
 
 
@@ -132,8 +153,11 @@ def _access(google: Google, repository: Repository, declared: list[Pipeline]) ->
     return permissions.plan(repository, declared, pipelines.earlier(declared), numbers)
 
 
-def _ask(todo: list[Step]) -> None:
+def _ask(todo: list[tuple[str, str]]) -> None:
     """Show the plan and ask for confirmation.
+
+    Args:
+        todo: for each change, the verb and what it changes.
 
     Raises:
         Refused: the answer is not yes, or there is no terminal.
@@ -143,9 +167,10 @@ def _ask(todo: list[Step]) -> None:
             f"{len(todo)} changes need a confirmation, and there is no terminal",
             "--dry-run shows them, --yes makes them",
         )
-    for step in todo:
-        print(f"  {step.does:<8} {step.project}: {step.what}", file=sys.stderr)
-    print(f"Make these {len(todo)} changes? [y/N] ", end="", file=sys.stderr, flush=True)
+    for does, what in todo:
+        print(f"  {does:<8} {what}", file=sys.stderr)
+    them = "this change" if len(todo) == 1 else f"these {len(todo)} changes"
+    print(f"Make {them}? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Refused("not confirmed: nothing changed", "--yes confirms in advance")
 

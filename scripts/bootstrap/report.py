@@ -1,62 +1,17 @@
-"""Report what bootstrap did or would do, and set the GitHub variables."""
+"""Report what bootstrap did or would do."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import Any
 
+from scripts.bootstrap.at_github import AtGitHub
 from scripts.command.results import Result, Table
-from scripts.errors import Failed
-from scripts.setup import github
-from scripts.setup.identity_provider import Repository
-from scripts.setup.permissions import Federation
 from scripts.setup.steps import Step
-
-
-class Variables:
-    """The GitHub variables of one environment; none if Cloud Build delivers.
-
-    Args:
-        repository: at GitHub.
-        env: the GitHub Environment.
-        access: who may do what.
-    """
-
-    def __init__(self, repository: Repository, env: str, access: Federation) -> None:
-        self.repository = repository
-        self.env = env
-        self.shared = access.repository_variables if access.by_jobs else {}
-        self.own = access.environment_variables if access.by_jobs else {}
-
-    def set(self, *, only_reads: bool) -> list[list[str]]:
-        """Set the missing variables with `gh`.
-
-        Args:
-            only_reads: only find out what is missing.
-
-        Returns:
-            The commands that are left for the user: all of them if `gh` cannot help.
-        """
-        everything = github.commands(self.repository, self.env, self.shared, self.own)
-        if not everything or not github.has_gh():
-            return everything
-        try:
-            missing = github.missing(self.repository, self.env, self.shared, self.own)
-            if only_reads:
-                return missing
-            for command in missing:
-                github.run(command)
-        except Failed as error:
-            print(f"ship: {error.message}", file=sys.stderr)
-            return everything
-        return []
 
 
 def result(
     todo: list[Step],
-    variables: Variables,
-    paste: list[list[str]],
+    at_github: AtGitHub,
     notes: list[str],
     *,
     only_reads: bool,
@@ -65,14 +20,13 @@ def result(
 
     Args:
         todo: the steps that were taken, or would be.
-        variables: the GitHub variables.
-        paste: the commands that the user has to run.
+        at_github: the changes at GitHub.
         notes: what else the user should know.
         only_reads: whether nothing was written.
     """
-    commands = [shlex.join(command) for command in paste]
+    changes = at_github.todo
     data: dict[str, Any] = {
-        "environment": variables.env,
+        "environment": at_github.env,
         "dry_run": only_reads,
         "steps": [
             {
@@ -84,22 +38,28 @@ def result(
             }
             for step in todo
         ],
-        "variables": {**variables.shared, **variables.own},
-        "paste": commands,
+        "github": [{"does": one.does, "what": one.what, "command": one.command} for one in changes],
+        "problems": at_github.problems,
+        "variables": {**at_github.shared, **at_github.own},
+        "paste": at_github.paste,
     }
-    if not todo:
+    if not todo and not changes and not at_github.notes:
         notes = ["nothing is missing", *notes]
-    elif only_reads:
+    elif only_reads and (todo or changes):
         notes = ["dry run: nothing was written. Without --dry-run these changes are made.", *notes]
     else:
         notes = [*notes, *_values(todo)]
-    if commands:
-        notes += ["", "Set these GitHub variables (they are not secrets):", *commands]
-    if variables.shared and not only_reads:
+    notes += at_github.notes
+    if at_github.problems:
+        notes += ["", "GitHub refused:", *at_github.problems]
+    if at_github.paste:
+        notes += ["", "Set these GitHub variables (they are not secrets):", *at_github.paste]
+    if at_github.shared and not only_reads:
         notes += ["", "docs/security.md lists the GitHub settings to turn on"]
     rows = [[step.does, step.project, step.what] for step in todo]
+    rows += [[change.does, "GitHub", change.what] for change in changes]
     table = Table(columns=["DO", "PROJECT", "WHAT"], rows=rows, notes=notes)
-    return Result(data=data, table=table)
+    return Result(data=data, table=table, code=1 if at_github.problems else 0)
 
 
 def _values(done: list[Step]) -> list[str]:
@@ -113,11 +73,13 @@ def _values(done: list[Step]) -> list[str]:
     ]
 
 
-def explain(todo: list[Step], paste: list[list[str]]) -> None:
+def explain(todo: list[Step], at_github: AtGitHub) -> None:
     """Print the plan as a script, each step under a comment with its purpose."""
     for step in todo:
         print(f"# {step.does} {step.what}" + (f": {step.why}" if step.why else ""))
         print("\n".join(step.gcloud))
-    if paste:
+    for change in at_github.todo:
+        print(f"# {change.does} {change.what} at GitHub\n{change.command}")
+    if at_github.paste:
         print("# the variables that the workflows read")
-        print("\n".join(map(shlex.join, paste)))
+        print("\n".join(at_github.paste))

@@ -150,7 +150,8 @@ TABLE = [
         name="attribute-condition",
         pattern=r"rejected by the attribute condition",
         means="Google does not accept this job: the provider's condition names another repository,"
-        " branch, event or workflow file",
+        " branch, event, workflow file or runner, or this is a re-run: start a new run of the"
+        " workflow on main instead (Run workflow)",
         fix=_BOOTSTRAP,
     ),
     Known(

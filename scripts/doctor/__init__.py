@@ -1,8 +1,9 @@
 """Check everything that a delivery needs.
 
 Checks files, git, Docker, network, clock, credentials, APIs, registry, image, service, secrets,
-permissions, accounts, provider and roles. Each line is ok, or names a problem and the command that
-fixes it. "skipped" is not a problem: your credentials may not read that.
+permissions, accounts, provider and roles; at GitHub the environment, the rules of main and the
+variables. Each line is ok, or names a problem and the command that fixes it. "skipped" is not a
+problem: your credentials may not read that, or gh is not installed.
 
 The doctor only reads. To test whether Cloud Run would accept a write, it sends one that Cloud Run
 only validates (dryRun). The exit code is 0 if nothing is wrong, else 1.
@@ -19,7 +20,7 @@ from scripts.command.call import Call
 from scripts.command.options import OwnerId, Repository, RepositoryId, ServiceOptions, Trigger
 from scripts.command.results import Result, Table
 from scripts.config import pipelines
-from scripts.doctor import access, cloud, machine
+from scripts.doctor import access, at_github, cloud, machine
 from scripts.doctor.case import Case, Named
 from scripts.doctor.finding import Finding, skipped, wrong
 from scripts.errors import ShipError, UsageError
@@ -100,10 +101,10 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
         yield from access.accounts(case, plan)
     if plan is None or case.unnumbered:
         yield from access.unplanned(case, why)
-        return
-    yield from access.provider(case, plan)
-    yield from access.bindings(case, plan)
-    yield from access.variables(case, plan)
+    else:
+        yield from access.provider(case, plan)
+        yield from access.bindings(case, plan)
+    yield from at_github.checks(case, plan)
 
 
 def _plan(case: Case) -> tuple[Federation | None, str]:

@@ -1,8 +1,7 @@
-"""Checks of access: permissions, accounts, the provider, granted roles, GitHub variables."""
+"""Checks of access: permissions, accounts, the provider, granted roles."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from scripts.config import pipelines
 from scripts.doctor.case import Case, grant
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.errors import ShipError, UsageError
-from scripts.setup import cloud, github, identity_provider, permissions, steps
+from scripts.setup import cloud, identity_provider, permissions, steps
 from scripts.setup.identity_provider import Provider
 from scripts.setup.permissions import Binding, Federation, Need, Resource
 
@@ -28,7 +27,7 @@ def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
             yield of_error("accounts", error, case.context(), looking=True)
             return
     if missing:
-        yield wrong("accounts", f"do not exist: {'; '.join(missing)}", _bootstrap(case))
+        yield wrong("accounts", f"do not exist: {'; '.join(missing)}", bootstrap(case))
     else:
         yield ok("accounts", ", ".join(account.email for account in plan.accounts))
 
@@ -52,7 +51,7 @@ def allowed(case: Case, plan: Federation | None) -> Iterator[Finding]:
     kind = "serviceAccount" if who.endswith("gserviceaccount.com") else "user"
     planned = plan is not None and who in (plan.pusher.email, plan.deployer.email)
     for need in missing:
-        fix = _bootstrap(case) if planned else grant(need.resource, need.role, f"{kind}:{who}")
+        fix = bootstrap(case) if planned else grant(need.resource, need.role, f"{kind}:{who}")
         found = f"{who} lacks {need.permission} on {need.resource.path}: {need.why}"
         yield wrong("permissions", found, fix, "permission-denied")
     if not missing:
@@ -94,7 +93,7 @@ def provider(case: Case, plan: Federation) -> Iterator[Finding]:
         found = case.google.get("iam", f"/v1/{wanted.name}")
         pool = case.google.get("iam", f"/v1/{wanted.pool_name}")
     except NotFound:
-        yield wrong("provider", f"{wanted.name} does not exist", _bootstrap(case), "no-provider")
+        yield wrong("provider", f"{wanted.name} does not exist", bootstrap(case), "no-provider")
         return
     except ShipError as error:
         yield of_error("provider", error, case.context(), looking=True)
@@ -102,11 +101,11 @@ def provider(case: Case, plan: Federation) -> Iterator[Finding]:
     for what, one in (("provider", found), ("pool", pool)):
         if one.get("state") != "ACTIVE" or one.get("disabled"):
             state = "disabled" if one.get("disabled") else str(one.get("state")).lower()
-            yield wrong("provider", f"the {what} {one['name']} is {state}", _bootstrap(case))
+            yield wrong("provider", f"the {what} {one['name']} is {state}", bootstrap(case))
             return
     problems = [*_differences(wanted, found)]
     for problem in problems:
-        yield wrong("provider", problem, _bootstrap(case), "attribute-condition")
+        yield wrong("provider", problem, bootstrap(case), "attribute-condition")
     if not problems and case.repository:
         of = case.repository
         yield ok(
@@ -155,33 +154,9 @@ def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
     for binding in missing:
         who = binding.member.rpartition("/attribute.")[2]
         found = f"{who} has no {binding.role} on {binding.resource.path}: {binding.why}"
-        yield wrong("roles", found, _bootstrap(case))
+        yield wrong("roles", found, bootstrap(case))
     if not missing:
         yield ok("roles", f"all {len(plan.bindings)} roles are granted")
-
-
-def variables(case: Case, plan: Federation) -> Iterator[Finding]:
-    """Check that the GitHub variables of the workflows are set, if `gh` can read them."""
-    assert case.repository is not None
-    if not plan.by_jobs:
-        return
-    if not github.has_gh():
-        yield skipped("variables", "gh, which reads GitHub variables, is not installed")
-        return
-    try:
-        missing = github.missing(
-            case.repository,
-            case.pipeline.env,
-            plan.repository_variables,
-            plan.environment_variables,
-        )
-    except ShipError as error:
-        yield skipped("variables", error.message)
-        return
-    for command in missing:
-        yield wrong("variables", "not set at GitHub", shlex.join(command))
-    if not missing:
-        yield ok("variables", "all variables that the workflows read are set")
 
 
 def unplanned(case: Case, why: str) -> Iterator[Finding]:
@@ -193,6 +168,7 @@ def unplanned(case: Case, why: str) -> Iterator[Finding]:
         yield skipped("access", f"provider and roles are not checked: {number}")
 
 
-def _bootstrap(case: Case) -> str:
+def bootstrap(case: Case) -> str:
+    """Return the command that sets the environment up."""
     more = " --trigger cloud-build --connection NAME" if case.by_cloud_build else ""
     return f"./ship bootstrap --env {case.pipeline.env}{more}"

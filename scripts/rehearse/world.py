@@ -27,7 +27,7 @@ from scripts.setup import cloud, identity_provider, permissions, steps
 from scripts.setup.identity_provider import Repository
 from scripts.setup.permissions import Federation
 
-_NUMBERS = {"owner_id": 1001, "repository_id": 2002}  # as the local issuer has them
+_OWNER_ID, _REPOSITORY_ID = 1001, 2002  # as the local issuer has them
 
 
 class World:
@@ -248,7 +248,7 @@ class World:
 def _repository(root: Path) -> Repository:
     """Return this repository at GitHub, by the name that its origin has there."""
     owner, _, name = (git.github_name(root) or f"owner/{root.name}").partition("/")
-    return Repository(owner=owner, name=name, **_NUMBERS)
+    return Repository(owner=owner, owner_id=_OWNER_ID, name=name, repository_id=_REPOSITORY_ID)
 
 
 def _at(url: str, pipeline: Pipeline) -> Pipeline:

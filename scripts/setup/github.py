@@ -5,17 +5,20 @@ Everything goes through `gh`, with the user's own login, or is printed for pasti
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
-import shutil
-import subprocess
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from scripts.errors import Failed, UsageError
 from scripts.machine import git
+from scripts.setup import gh
+from scripts.setup.gh import Change
 from scripts.setup.identity_provider import Repository
+from scripts.template import record
 
 
 def repository(
@@ -43,7 +46,14 @@ def repository(
     if owner_id is None or repository_id is None:
         document = _numbers(name)
         owner_id, repository_id = int(document["owner"]["id"]), int(document["id"])
-    return Repository(owner=owner, owner_id=owner_id, name=short, repository_id=repository_id)
+    recorded = record.read(root)
+    return Repository(
+        owner=owner,
+        owner_id=owner_id,
+        name=short,
+        repository_id=repository_id,
+        self_hosted_runners=recorded is not None and recorded.self_hosted_runners,
+    )
 
 
 def _numbers(name: str) -> Any:
@@ -51,34 +61,32 @@ def _numbers(name: str) -> Any:
         "give them: --repository-id N --owner-id N, the fields id and owner.id of"
         f" https://api.github.com/repos/{name}"
     )
-    if not has_gh():
+    if not gh.is_installed():
         raise UsageError(f"gh is not installed, so the numbers of {name} are unknown", hint)
-    ended = _gh("api", f"repos/{name}")
-    if ended.returncode != 0:
-        raise UsageError(f"gh cannot read {name}: {_last(ended)}", hint)
-    return json.loads(ended.stdout)
-
-
-def has_gh() -> bool:
-    """Return whether GitHub's command line is installed."""
-    return shutil.which("gh") is not None
+    try:
+        return gh.send("GET", f"repos/{name}")
+    except Failed as error:
+        raise UsageError(f"gh cannot read {name}: {error.message}", hint) from None
 
 
 def template(root: Path) -> str:
     """Return the URL of the repository that this one was forked or copied from; "" if unknown."""
     name = git.origin(root).removeprefix("https://github.com/")
-    if not name or not has_gh():
+    if not name or not gh.is_installed():
         return ""
     # Source: https://docs.github.com/en/rest/repos/repos#get-a-repository
-    wanted = "(.template_repository // .parent).clone_url // empty"
-    found = _gh("api", f"repos/{name}", "--jq", wanted)
-    return found.stdout.strip() if found.returncode == 0 else ""
+    try:
+        found = gh.send("GET", f"repos/{name}")
+    except Failed:
+        return ""
+    made_from = found.get("template_repository") or found.get("parent") or {}
+    return str(made_from.get("clone_url") or "")
 
 
-def commands(
+def paste(
     repository: Repository, env: str, shared: Mapping[str, str], own: Mapping[str, str]
-) -> list[list[str]]:
-    """Return the commands that set the variables.
+) -> list[str]:
+    """Return the commands that set all variables, for someone without `gh` here.
 
     Args:
         repository: at GitHub.
@@ -86,65 +94,59 @@ def commands(
         shared: the repository's variables.
         own: the GitHub Environment's variables.
     """
-    name = f"{repository.owner}/{repository.name}"
-
-    def set_(variable: str, value: str, *more: str) -> list[str]:
-        return ["gh", "variable", "set", variable, f"--body={value}", f"--repo={name}", *more]
-
     return [
-        *(set_(variable, value) for variable, value in shared.items()),
-        *(set_(variable, value, f"--env={env}") for variable, value in own.items()),
+        *(_set(repository, name, value, "") for name, value in shared.items()),
+        *(_set(repository, name, value, env) for name, value in own.items()),
     ]
 
 
-def missing(
+def variables(
     repository: Repository, env: str, shared: Mapping[str, str], own: Mapping[str, str]
-) -> list[list[str]]:
-    """Return the commands that are still needed, as `commands` does.
+) -> list[Change]:
+    """Return the changes that set the variables which lack or differ, as in `paste`.
+
+    Source: https://docs.github.com/en/rest/actions/variables. Not `gh variable`, which older
+    versions of gh lack, such as Debian's.
 
     Raises:
-        Failed: gh cannot read the repository's variables.
+        Failed: gh cannot read the variables.
     """
-    name = f"{repository.owner}/{repository.name}"
-    needed = []
-    if _gh("api", f"repos/{name}/environments/{env}").returncode != 0:
-        # Only if it does not exist: this call would remove the rules of an existing one.
-        needed.append(["gh", "api", "--method=PUT", f"repos/{name}/environments/{env}", "--silent"])
-    current = _variables(name)
-    current_own = {} if needed else _variables(name, f"--env={env}")
-    return [
-        *needed,
-        *commands(
-            repository,
-            env,
-            {k: v for k, v in shared.items() if current.get(k) != v},
-            {k: v for k, v in own.items() if current_own.get(k) != v},
-        ),
-    ]
+    places = (
+        (shared, "", f"repos/{repository.full_name}/actions/variables"),
+        (own, env, f"repos/{repository.full_name}/environments/{quote(env, safe='')}/variables"),
+    )
+    made = []
+    for wanted, where, path in places:
+        found = _variables(path)
+        for name, value in wanted.items():
+            if found.get(name) == value:
+                continue
+            known = name in found
+            made.append(
+                Change(
+                    does="set",
+                    what=f"variable {name}" + (f" of environment {where}" if where else ""),
+                    method="PATCH" if known else "POST",
+                    path=f"{path}/{name}" if known else path,
+                    body={"name": name, "value": value},
+                    shown=_set(repository, name, value, where),
+                )
+            )
+    return made
 
 
-def run(command: list[str]) -> None:
-    """Run one of the commands.
-
-    Raises:
-        Failed: it fails.
-    """
-    ended = _gh(*command[1:])
-    if ended.returncode != 0:
-        raise Failed(f"{' '.join(command[:4])}: {_last(ended)}", "gh auth status")
+def _set(repository: Repository, name: str, value: str, env: str) -> str:
+    words = ["gh", "variable", "set", name, f"--body={value}", f"--repo={repository.full_name}"]
+    return shlex.join([*words, f"--env={env}"] if env else words)
 
 
-def _variables(name: str, *more: str) -> dict[str, str]:
-    ended = _gh("variable", "list", f"--repo={name}", "--json=name,value", *more)
-    if ended.returncode != 0:
-        raise Failed(f"gh cannot read the variables of {name}: {_last(ended)}", "gh auth status")
-    return {entry["name"]: entry["value"] for entry in json.loads(ended.stdout or "[]")}
-
-
-def _gh(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["gh", *words], capture_output=True, text=True, check=False, timeout=60)
-
-
-def _last(ended: subprocess.CompletedProcess[str]) -> str:
-    lines = ended.stderr.strip().splitlines()
-    return lines[-1] if lines else f"exit code {ended.returncode}"
+def _variables(path: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for page in itertools.count(1):
+        answer = gh.get(f"{path}?per_page=30&page={page}")
+        if answer is None:  # the environment does not exist yet
+            return found
+        found.update((one["name"], one["value"]) for one in answer["variables"])
+        if not answer["variables"] or len(found) >= answer["total_count"]:
+            return found
+    raise AssertionError("unreachable")

@@ -32,12 +32,22 @@ MAPPING = {
 
 
 class Repository(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository at GitHub; `owner_id` and `repository_id` never change."""
+    """A repository at GitHub; `owner_id` and `repository_id` never change.
+
+    `self_hosted_runners` says whether jobs on runners of one's own get an identity, too. It is set
+    in .shipway.toml.
+    """
 
     owner: str
     owner_id: int
     name: str
     repository_id: int
+    self_hosted_runners: bool = False
+
+    @property
+    def full_name(self) -> str:
+        """OWNER/NAME."""
+        return f"{self.owner}/{self.name}"
 
     def conditions(self) -> dict[str, str]:
         """Return the conditions on a job's token, by name; all of them must hold.
@@ -47,7 +57,12 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
         as a reusable workflow. Both are checked: without the first, any workflow of this repository
         could call deliver-to.yml; without the second, deliver.yml could call any file.
         https://docs.github.com/en/actions/how-tos/secure-your-work/security-harden-deployments/oidc-with-reusable-workflows
+
+        A run that is repeated ("Re-run jobs") repeats its own commit's workflow files and code for
+        up to 30 days, on `ref` main, whatever main has become. So only first attempts get in.
+        https://docs.github.com/en/actions/how-tos/manage-workflow-runs/re-run-workflows-and-jobs
         """
+        runner = {"runner": "assertion.runner_environment == 'github-hosted'"}
         return {
             "owner": f"assertion.repository_owner_id == '{self.owner_id}'",
             "repository": f"assertion.repository_id == '{self.repository_id}'",
@@ -55,6 +70,8 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
             "event": "assertion.event_name in ['push', 'workflow_dispatch']",
             "workflow": f"assertion.workflow_ref in [{_files(WORKFLOWS)}]",
             "job": f"assertion.job_workflow_ref in [{_files(JOB_WORKFLOWS)}]",
+            "attempt": "assertion.run_attempt == '1'",
+            **({} if self.self_hosted_runners else runner),
         }
 
 

@@ -26,6 +26,7 @@ _COMMENTS = {
     "source": "The repository that ./ship upgrade fetches new versions from.",
     "commit": "The commit of the version in that repository.",
     "keep": "Shipway's files that this repository changed. An upgrade merges them.",
+    "self_hosted_runners": "Jobs on self-hosted runners get an identity, too (docs/security.md).",
 }
 
 
@@ -38,6 +39,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         source: the URL of the template's repository; "" while it is unknown.
         commit: the full SHA of the version in that repository; "" before the first upgrade.
         keep: Shipway's files that the fork changed and wants to keep.
+        self_hosted_runners: whether jobs on self-hosted runners get an identity (docs/security.md).
     """
 
     version: str
@@ -45,6 +47,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     source: str = ""
     commit: str = ""
     keep: list[str] = []
+    self_hosted_runners: bool = False
 
 
 def parse(text: str) -> Record:
@@ -66,7 +69,7 @@ def render(record: Record) -> str:
     lines = [_HEADER]
     for name, value in msgspec.structs.asdict(record).items():
         if value:
-            # A JSON string or list of strings is a TOML one.
+            # A JSON string, boolean or list of strings is a TOML one.
             lines.append(
                 f"\n# {_COMMENTS[name]}\n{name} = {json.dumps(value, ensure_ascii=False)}\n"
             )

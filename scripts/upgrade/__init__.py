@@ -18,6 +18,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
+
 from scripts.command import options as shared
 from scripts.command.call import Call
 from scripts.command.options import option
@@ -153,8 +155,11 @@ def _upgrade(call: Call, options: Options, fork: Fork, new: str, folder: Path) -
     conflicts = _merge(fork, new, made)
     files = record.fingerprint(((f.mode, f.blob, path) for path, f in theirs.items()), rules)
     kept = sorted(moved[p] if p in moved and p in made.put else p for p in keep)
+    known = fork.record or Record(version=fork.version)
     text = record.render(
-        Record(version=new, files=files, source=fork.url, commit=target, keep=kept)
+        msgspec.structs.replace(
+            known, version=new, files=files, source=fork.url, commit=target, keep=kept
+        )
     )
     made.put[record.FILE] = File("100644", repository.write(text))
     commit = repository.commit(made.put, _message(fork, new, made, conflicts))

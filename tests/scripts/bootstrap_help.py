@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,7 +174,9 @@ def team_of(folder: Path, access: str = "private") -> Iterator[Team]:
     cloud_run.stop()
 
 
-def without_gh() -> str:
-    """Return the search path without the folders that hold gh."""
-    folders = os.environ["PATH"].split(os.pathsep)
-    return os.pathsep.join(f for f in folders if not Path(f, "gh").exists())
+def without_gh(folder: Path) -> str:
+    """Return a search path with git, and without gh."""
+    (programs := folder / "without-gh").mkdir(exist_ok=True)
+    if not (programs / "git").exists():
+        (programs / "git").symlink_to(shutil.which("git") or "")
+    return str(programs)

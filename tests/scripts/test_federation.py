@@ -7,6 +7,7 @@ should refuse the token. The second provider accepts it, which proves that this 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from emulator.identity.roles import ROLES
 from scripts.errors import UsageError
-from scripts.setup import identity_provider, permissions
+from scripts.setup import github, identity_provider, permissions
 from scripts.setup.permissions import Account, Federation
 from tests.conftest import LocalCloudRun
 from tests.federation_help import NUMBERS, REPOSITORY, pipeline, planned
@@ -155,6 +156,13 @@ def test_the_main_branch_of_this_repository_gets_in(door: Door, claims: dict[str
         ("job", {"job_workflow_ref": "evil/x/.github/workflows/deliver-to.yml@refs/heads/main"}),
         ("job", {"job_workflow_ref": f"{FILES}/deliver-to.yml@refs/heads/evil"}),
         ("job", {"job_workflow_ref": None}),
+        # A machine of someone else that registered as a runner of this repository.
+        ("runner", {"runner_environment": "self-hosted"}),
+        ("runner", {"runner_environment": None}),
+        # A re-run of an old commit, whose code and workflow files main no longer has.
+        ("attempt", {"run_attempt": "2", "sha": "0" * 40}),
+        ("attempt", {"run_attempt": "11"}),
+        ("attempt", {"run_attempt": None}),
         # A claim is missing.
         ("owner", {"repository_owner_id": None}),
     ],
@@ -189,6 +197,19 @@ def test_several_parts_stop_a_token(door: Door, claims: dict[str, Any]) -> None:
     # Without the number the mapping fails, too.
     expected = "invalid_grant" if "repository_id" in claims and not claims["repository_id"] else ""
     assert refused.json()["error"] == (expected or "unauthorized_client")
+
+
+def test_a_fork_can_let_self_hosted_runners_in(door: Door, tmp_path: Path) -> None:
+    """With a line in .shipway.toml, which bootstrap and doctor read; nothing else changes."""
+    record = tmp_path / ".shipway.toml"
+    for line, expected in (("", "400"), ("self_hosted_runners = true", "200")):
+        record.write_text(f'version = "0.2.0"\n{line}\n')
+        ours = github.repository(tmp_path, "acme/app", 42, 4711)
+        name = f"fork-{expected}"
+        door.make(name, " && ".join(ours.conditions().values()))
+        for runner, status in (("github-hosted", "200"), ("self-hosted", expected)):
+            assert str(door.knock({"runner_environment": runner}, name).status_code) == status
+        assert not door.knock({"runner_environment": "self-hosted", "run_attempt": "2"}, name).ok
 
 
 def test_only_its_own_jobs_speak_as_an_account(door: Door) -> None:

@@ -336,9 +336,12 @@ def test_what_is_kept_is_kept_by_the_next_upgrade(fork: Fork) -> None:
     fork.commit("Change Shipway", ship=f"{SHIP}# ours\n")
     fork.upgraded("--to", "1.1.0", "--keep", "ship")
     fork.git("merge", "--quiet", "shipway-upgrade-1.1.0")
+    recorded = (fork.folder / ".shipway.toml").read_text()
+    fork.commit("Our runners", **{".shipway.toml": f"{recorded}self_hosted_runners = true\n"})
     fork.upgraded()
     assert fork.show("ship").endswith("# ours")
     assert fork.record["keep"] == ["ship"]
+    assert fork.record["self_hosted_runners"] is True
     [executable] = fork.git("ls-tree", BRANCH, "ship").splitlines()
     assert executable.startswith("100755 ")
 
@@ -564,8 +567,8 @@ def test_a_repository_without_versions_or_none_at_all(fork: Fork, tmp_path: Path
 
 
 GH = """#!/bin/sh
-[ "$*" = "api repos/acme/shop --jq (.template_repository // .parent).clone_url // empty" ] || exit 1
-echo "$TEMPLATE"
+[ "$*" = "api --hostname=github.com --include --method=GET repos/acme/shop" ] || exit 1
+printf 'HTTP/2.0 200 OK\n\n{"template_repository": {"clone_url": "%s"}}' "$TEMPLATE"
 """
 
 

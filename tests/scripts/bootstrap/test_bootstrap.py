@@ -286,7 +286,7 @@ def test_without_a_terminal_it_asks_for_yes(team: Team) -> None:
 def test_wrong_input_is_an_error_before_anything_is_sent(
     team: Team, words: list[str], error: str
 ) -> None:
-    ended = team.project.ship("bootstrap", *words, PATH=without_gh())
+    ended = team.project.ship("bootstrap", *words, PATH=without_gh(team.folder))
     assert ended.returncode == 2, ended.stderr
     assert error in ended.stderr
 

@@ -4,64 +4,100 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.scripts.bootstrap_help import CLOUD_BUILD, CONNECTED, OPS, Team, without_gh
-
-GH = """#!{python}
-import json, os, sys
-state = {state!r}
-words = sys.argv[1:]
-known = json.load(open(state))
-known["calls"].append(words)
-env = next((w.partition("=")[2] for w in words if w.startswith("--env=")), "")
-if words[0] == "api" and words[1] == "repos/acme/app":
-    print(json.dumps({{"id": 4711, "owner": {{"id": 42}}}}))
-elif words[0] == "api" and words[1] == "--method=PUT":
-    known["variables"][words[2].rpartition("/")[2]] = {{}}
-elif words[0] == "api":
-    sys.exit(words[1].rpartition("/")[2] not in known["variables"])
-elif words[1] == "list":
-    there = known["variables"].get(env, {{}})
-    print(json.dumps([{{"name": n, "value": v}} for n, v in there.items()]))
-elif words[1] == "set":
-    known["variables"][env][words[2]] = words[3].partition("=")[2]
-json.dump(known, open(state, "w"))
-"""
+from scripts.setup import main_branch
+from tests.conftest import ROOT
+from tests.github_rest import GitHub, needs_gh
+from tests.scripts.bootstrap_help import CLOUD_BUILD, CONNECTED, IDS, OPS, Team, without_gh
 
 
-def test_gh_gives_the_numbers_and_sets_the_variables(team: Team) -> None:
-    """With a stand-in for gh that keeps variables as GitHub does."""
-    state = team.folder / "gh.json"
-    state.write_text(json.dumps({"variables": {"": {}}, "calls": []}))
-    program = team.bin / "gh"
-    program.write_text(GH.format(python=sys.executable, state=str(state)))
-    program.chmod(0o755)
-    path = f"{team.bin}{os.pathsep}{os.environ['PATH']}"
-    words = ("bootstrap", "--env", "staging", "--repository", "acme/app")
-    for extra in (("--dry-run",), ("--yes",), ("--yes",)):
-        ended = team.project.ship(
-            *words, *extra, PATH=path, GOOGLE_APPLICATION_CREDENTIALS=str(team.admin)
-        )
-        assert ended.returncode == 0, ended.stderr
-        if extra == ("--dry-run",):
-            assert json.loads(state.read_text())["variables"] == {"": {}}
-            assert "gh variable set DEPLOYER" in ended.stdout
-        else:
-            assert "gh variable set" not in ended.stdout
-    known = json.loads(state.read_text())
+@pytest.fixture
+def there() -> Iterator[GitHub]:
+    made = GitHub()
+    yield made
+    made.stop()
+
+
+def bootstrap(team: Team, there: GitHub, env: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run it as someone who is logged in to GitHub, with the ruleset in the repository."""
+    file = team.project.folder / main_branch.FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / main_branch.FILE, file)
+    return team.project.ship(
+        *("bootstrap", "--env", env, "--repository", "acme/app", *words),
+        GOOGLE_APPLICATION_CREDENTIALS=str(team.admin), **there.env(),
+    )  # fmt: skip
+
+
+@needs_gh
+def test_gh_gives_the_numbers_protects_and_sets_the_variables(team: Team, there: GitHub) -> None:
+    explained = bootstrap(team, there, "staging", "--explain")
+    assert explained.returncode == 0, explained.stderr
+    assert "gh variable set DEPLOYER" in explained.stdout
+    assert f"--input={main_branch.FILE}" in explained.stdout
+    assert there.writes == [], "an explanation changes nothing (I10)"
+    made = bootstrap(team, there, "staging", "--yes")
+    assert made.returncode == 0, made.stderr
+    assert "ruleset main" in made.stdout
     plan = team.access("staging")
-    assert known["variables"] == {
-        "": plan.repository_variables,
-        "staging": plan.environment_variables,
-    }
-    assert [c[1] for c in known["calls"]].count("set") == 3, "the second time nothing is set"
-    assert not [c for c in known["calls"] if any("eyJ" in w or "ya29" in w for w in c)]
+    assert there.variables == {"": plan.repository_variables, "staging": plan.environment_variables}
+    assert [policy["name"] for policy in there.policies["staging"]] == ["main"]
+    assert [one["name"] for one in there.rulesets.values()] == ["main"]
+    writes = len(there.writes)
+    again = bootstrap(team, there, "staging", "--yes", "--format", "json")
+    assert (json.loads(again.stdout)["steps"], json.loads(again.stdout)["github"]) == ([], [])
+    assert len(there.writes) == writes, "the second time nothing is set"
+    # Production needs an approval; what GitHub refuses is said, and the rest is done.
+    there.private, there.plan = True, "team"
+    refused = bootstrap(team, there, "production", "--yes", "--reviewer", "alice")
+    assert refused.returncode == 1
+    assert "not done: environment production: needs an approval by alice" in refused.stdout
+    assert "required reviewers on Enterprise only" in " ".join(refused.stdout.split())
+    assert there.variables["production"]["DEPLOYER"].startswith("deploy-production")
+    there.private = False
+    shown, told = on_a_terminal(team, there, "production", "nobody", "alice", "y")
+    assert told.count("Who must approve a delivery to production?") == 2
+    assert "nobody: GitHub shows no such user" in told
+    assert "Make this change? [y/N]" in told
+    assert "alice is the only reviewer of production" in shown
+    assert there.environments["production"]["reviewers"] == [{"type": "User", "id": 101}]
+    assert there.environments["production"]["prevent_self_review"] is True
+
+
+def on_a_terminal(team: Team, there: GitHub, env: str, *lines: str) -> tuple[str, str]:
+    """Type lines into bootstrap, which must succeed; return its output and its errors."""
+    opened, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts"), "bootstrap", "--env", env, *IDS],
+        cwd=team.project.folder, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, **there.env(), "GOOGLE_APPLICATION_CREDENTIALS": str(team.admin)},
+        text=True,
+    ) as running:  # fmt: skip
+        os.write(opened, "".join(f"{line}\n" for line in lines).encode())
+        shown, told = running.communicate(timeout=60)
+    os.close(opened)
+    os.close(terminal)
+    assert running.returncode == 0, told
+    return shown, told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [((), "gh is not installed"), (CLOUD_BUILD, "Cloud Build has no reviewers")],
+)
+def test_reviewers_need_gh_and_githubs_jobs(team: Team, words: tuple[str, ...], said: str) -> None:
+    path = without_gh(team.folder)
+    ended = team.bootstrap("production", "--reviewer", "alice", "--dry-run", *words, PATH=path)
+    assert ended.returncode == 2
+    assert f"--reviewer alice: {said}" in ended.stderr
 
 
 @pytest.mark.skipif(shutil.which("gcloud") is None, reason="left out: gcloud is not installed")
@@ -103,7 +139,7 @@ def test_gcloud_accepts_every_command_that_is_explained(team: Team, tmp_path: Pa
 
 def explained(team: Team, env: str, *words: str) -> list[str]:
     """Return the gcloud commands that are printed, without what is piped into them."""
-    ended = team.bootstrap(env, "--explain", *words, PATH=without_gh())
+    ended = team.bootstrap(env, "--explain", *words, PATH=without_gh(team.folder))
     assert ended.returncode == 0, ended.stderr
     lines = [line for line in ended.stdout.splitlines() if not line.startswith(("#", "gh "))]
     return [line[line.index("gcloud ") :] for line in lines]

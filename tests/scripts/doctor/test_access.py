@@ -13,6 +13,7 @@ from emulator.recorder import VARIABLE
 from scripts.config import pipelines
 from scripts.doctor import access
 from scripts.doctor.case import Case
+from tests.github_rest import GitHub, needs_gh
 from tests.scripts.bootstrap_help import NAME, OPS, STAGING
 from tests.scripts.doctor.doctor_help import (
     BOOTSTRAP,
@@ -179,6 +180,17 @@ def test_a_delivery_uses_no_other_permission(
     asked = asked_since(start) - impersonation
     assert {"run.services.update", "run.revisions.list"} <= asked
     assert asked <= needed
+
+
+@needs_gh
+def test_what_lacks_at_github_fails(patient: Patient) -> None:
+    """Each line of it is tested in tests/scripts/test_at_github.py."""
+    there = GitHub()
+    found = patient.wrong(**there.env())
+    there.stop()
+    assert {one["check"] for one in found} == {"environment", "main", "variables"}
+    assert found[0]["fix"] == BOOTSTRAP
+    assert found[-1]["fix"].startswith("gh variable set DEPLOYER ")
 
 
 def test_production_needs_to_read_staging(patient: Patient) -> None:
