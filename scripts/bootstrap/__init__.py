@@ -15,16 +15,24 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from scripts.bootstrap import extras, report, triggers
+from scripts.bootstrap import extras, report
 from scripts.cloud.google import Google
 from scripts.command import options
 from scripts.command.call import Call
-from scripts.command.options import Format, OwnerId, RepositoryId, Trigger, Yes, option
+from scripts.command.options import (
+    Connection,
+    Format,
+    OwnerId,
+    RepositoryId,
+    Trigger,
+    Yes,
+    option,
+)
 from scripts.command.progress import Progress
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError, UsageError, did_you_mean
-from scripts.setup import cloud, github, permissions, steps
+from scripts.setup import cloud, github, permissions, steps, triggers
 from scripts.setup.identity_provider import Repository
 from scripts.setup.permissions import Federation
 from scripts.setup.steps import Step
@@ -36,14 +44,7 @@ class Options(options.Options, frozen=True, kw_only=True):
     repository_id: RepositoryId = None
     owner_id: OwnerId = None
     trigger: Trigger = "github"
-    connection: Annotated[
-        str | None,
-        option(
-            "--connection",
-            metavar="NAME",
-            help="with --trigger cloud-build: the connected repository",
-        ),
-    ] = None
+    connection: Connection = None
     dry_run: Annotated[bool, option("--dry-run", help="only read; print the plan")] = False
     explain: Annotated[
         bool, option("--explain", help="only read; print the plan as gcloud commands")
@@ -79,8 +80,8 @@ def run(options: Options, call: Call) -> int:
     access = _access(google, repository, declared)
     more = []
     if options.connection:
-        access = permissions.for_cloud_build(access, repository)
-        more = triggers.wanted(access, env, options.connection)
+        access = permissions.for_cloud_build(access, repository, declared)
+        more = triggers.wanted(access, declared, options.connection)
     found = cloud.look(google, access, declared, more)
     todo = steps.plan(access, declared, found, more)
     surplus = extras.surplus(access, found)

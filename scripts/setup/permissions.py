@@ -222,14 +222,25 @@ def plan(
     )
 
 
-def for_cloud_build(access: Federation, repository: Repository) -> Federation:
-    """Plan the same for Cloud Build, where one account is both pusher and deployer.
+def has_first(declared: Sequence[Pipeline]) -> bool:
+    """Return whether a service's commits begin in this environment, so that they are built here."""
+    return any(pipeline.environment.after is None for pipeline in declared)
+
+
+def for_cloud_build(
+    access: Federation, repository: Repository, declared: Sequence[Pipeline]
+) -> Federation:
+    """Plan the same for Cloud Build, where a build has one account: each environment has its own.
+
+    In the environment where a commit begins, the account is also the pusher.
 
     Source: https://cloud.google.com/build/docs/securing-builds/configure-user-specified-service-accounts
     (the role that writes the build's log).
     """
     home_ = access.provider.project
-    builder = _account(home_, "build", repository, "builds and delivers in Cloud Build")
+    env, builds = declared[0].env, has_first(declared)
+    does = "builds and delivers" if builds else "delivers"
+    builder = _account(home_, f"build-{env}", repository, f"{does} to {env} in Cloud Build")
     replaced = {access.pusher.member, access.deployer.member}
     bindings = [
         Binding(
@@ -241,7 +252,7 @@ def for_cloud_build(access: Federation, repository: Repository) -> Federation:
         *(
             msgspec.structs.replace(b, member=builder.member) if b.member in replaced else b
             for b in access.bindings
-            if b.role != IMPERSONATE
+            if b.role != IMPERSONATE and (builds or b.member != access.pusher.member)
         ),
     ]
     return msgspec.structs.replace(

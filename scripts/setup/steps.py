@@ -69,7 +69,7 @@ def plan(
         if missing:
             steps.append(_enable(project, missing))
     for thing in (*wanted.things(access, pipelines), *more):
-        step = _make(thing, found.things.get(thing.path))
+        step = make(thing, found.things.get(thing.path))
         if step:
             steps.append(step)
     for binding in access.bindings:
@@ -93,7 +93,7 @@ def _enable(project: str, names: list[str]) -> Step:
     )
 
 
-def _make(thing: Thing, existing: Document | None) -> Step | None:
+def make(thing: Thing, existing: Document | None) -> Step | None:
     """Return the step that creates, restores or corrects a resource; None if it is right."""
     what = f"{thing.kind} {thing.name}"
     if existing is None:

@@ -97,8 +97,8 @@ def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
 
 
 def repositories(plan: Federation) -> list[Resource]:
-    """Return the repositories that images are pushed to, sorted."""
-    found = {b.resource for b in plan.bindings if b.role == permissions.ARTIFACT_WRITER}
+    """Return the repositories of images, sorted."""
+    found = {b.resource for b in plan.bindings if b.resource.kind == "repository"}
     return sorted(found, key=lambda resource: resource.path)
 
 
