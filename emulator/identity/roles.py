@@ -94,6 +94,13 @@ _POOL_ADMIN = _POOL_VIEWER | {
     "iam.workloadIdentityPools.undelete",
     "iam.workloadIdentityPools.update",
 }
+_ROLE_VIEWER = frozenset({"iam.roles.get", "iam.roles.list"})
+_ROLE_ADMIN = _ROLE_VIEWER | {
+    "iam.roles.create",
+    "iam.roles.delete",
+    "iam.roles.undelete",
+    "iam.roles.update",
+}
 _PROJECT_ADMIN = frozenset(
     {
         "resourcemanager.projects.get",
@@ -147,6 +154,8 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/artifactregistry.reader": _READER,
     "roles/artifactregistry.repoAdmin": _REPO_ADMIN,
     "roles/artifactregistry.writer": _WRITER,
+    "roles/iam.roleAdmin": _ROLE_ADMIN | {"resourcemanager.projects.get"},
+    "roles/iam.roleViewer": _ROLE_VIEWER | {"resourcemanager.projects.get"},
     "roles/iam.serviceAccountAdmin": _ACCOUNT_ADMIN,
     "roles/iam.serviceAccountOpenIdTokenCreator": frozenset({"iam.serviceAccounts.getOpenIdToken"}),
     "roles/iam.serviceAccountTokenCreator": _TOKENS,
@@ -161,6 +170,7 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/owner": (
         _RUN_ADMIN | _AR_ADMIN | _ACCOUNT_ADMIN | _POOL_ADMIN | _PROJECT_ADMIN | _LOGGING_VIEWER
     )
+    | _ROLE_ADMIN
     | _SECRET_ADMIN
     | _MONITORING_VIEWER
     | _SERVICE_USAGE_ADMIN

@@ -6,7 +6,7 @@ from typing import Any
 
 from scripts.setup import wanted
 from scripts.setup.permissions import Binding, Federation
-from scripts.setup.steps import Found, Step, policy_command, short, title
+from scripts.setup.steps import Found, Step, policy_command, role_title, short, title
 
 
 def surplus(access: Federation, found: Found) -> list[Step]:
@@ -38,7 +38,7 @@ def surplus(access: Federation, found: Found) -> list[Step]:
 def _remove(binding: Binding, condition: Any) -> Step:
     return Step(
         does="remove",
-        what=f"{binding.role} on {title(binding.resource)} from {short(binding.member)}",
+        what=f"{_held(binding)} from {short(binding.member)}",
         project=binding.resource.project,
         gcloud=(policy_command("remove", binding, whatever_condition=bool(condition)),),
         why=binding.why,
@@ -46,11 +46,14 @@ def _remove(binding: Binding, condition: Any) -> Step:
     )
 
 
+def _held(binding: Binding) -> str:
+    return f"{role_title(binding.role)} on {title(binding.resource)}"
+
+
 def unplanned(steps: list[Step]) -> list[str]:
     """Return a note for each role that `--prune` would remove."""
     return [
-        f"not planned: {one.role} on {title(one.resource)}, held by {short(one.member)};"
-        " --prune removes it"
+        f"not planned: {_held(one)}, held by {short(one.member)}; --prune removes it"
         for one in (step.binding for step in steps)
         if one
     ]

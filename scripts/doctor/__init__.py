@@ -116,6 +116,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
         yield from access.unplanned(case, why)
         return
     yield from access.provider(case, plan)
+    yield from access.roles(case, plan)
     yield from access.bindings(case, plan)
     yield from access.variables(case, plan)
     yield from access.triggers(case, plan)

@@ -13,6 +13,7 @@ from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.errors import ShipError, UsageError
 from scripts.setup import cloud, github, identity_provider, permissions, steps
 from scripts.setup import triggers as setup_triggers
+from scripts.setup import wanted as setup_wanted
 from scripts.setup.identity_provider import Provider
 from scripts.setup.permissions import Binding, Federation, Need, Resource
 from scripts.setup.wanted import Thing
@@ -184,6 +185,11 @@ def variables(case: Case, plan: Federation) -> Iterator[Finding]:
         yield wrong("variables", "not set at GitHub", shlex.join(command))
     if not missing:
         yield ok("variables", "all variables that the workflows read are set")
+
+
+def roles(case: Case, plan: Federation) -> Iterator[Finding]:
+    """Check that the custom roles exist and hold exactly the planned permissions."""
+    yield from _things(case, "custom-roles", [*map(setup_wanted.role, plan.roles)])
 
 
 def triggers(case: Case, plan: Federation) -> Iterator[Finding]:

@@ -101,8 +101,8 @@ def make(thing: Thing, existing: Document | None) -> Step | None:
             does="create", what=what, project=thing.project, gcloud=thing.gcloud,
             thing=thing, write=thing.create,
         )  # fmt: skip
-    if existing.get("state") == "DELETED":
-        # Its name stays taken for 30 days; undeleting brings it back as it was.
+    if existing.get("state") == "DELETED" or existing.get("deleted"):
+        # Its name stays taken for a while; undeleting brings it back as it was.
         write = Write(method="POST", api=thing.api, path=f"{thing.path}:undelete", body={})
         return Step(
             does="restore", what=what, project=thing.project, gcloud=thing.undelete,
@@ -110,6 +110,10 @@ def make(thing: Thing, existing: Document | None) -> Step | None:
         )  # fmt: skip
     if thing.kind == "service":
         return _open_or_close(thing, existing)
+    if thing.kind == "role":
+        # Google lists the permissions in an order of its own.
+        held = sorted(existing.get("includedPermissions") or [])
+        existing = {**existing, "includedPermissions": held}
     wrong = sorted(
         name
         for name, value in thing.settings.items()
@@ -169,7 +173,7 @@ def granted(bindings: list[Document], binding: Binding) -> bool:
 def _grant(binding: Binding) -> Step:
     return Step(
         does="grant",
-        what=f"{binding.role} on {title(binding.resource)} to {short(binding.member)}",
+        what=f"{role_title(binding.role)} on {title(binding.resource)} to {short(binding.member)}",
         project=binding.resource.project,
         gcloud=(policy_command("add", binding),),
         why=binding.why,
@@ -210,6 +214,11 @@ def policy_command(
 def title(resource: Resource) -> str:
     """Return how tables name a resource."""
     return f"{resource.kind} {resource.name or resource.project}"
+
+
+def role_title(role: str) -> str:
+    """Return how tables name a role: a custom one by its ID, because the project is shown."""
+    return role if role.startswith("roles/") else role.rpartition("/")[2]
 
 
 def short(member: str) -> str:

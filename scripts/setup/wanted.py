@@ -16,7 +16,7 @@ import msgspec
 from scripts.config.pipelines import Pipeline
 from scripts.release.manifest import INVOKER_CHECK
 from scripts.setup import permissions
-from scripts.setup.permissions import Account, Federation, Resource
+from scripts.setup.permissions import Account, Federation, Resource, Role
 
 Document = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
         undelete: the commands that restore it after a deletion.
     """
 
-    kind: Literal["images", "pool", "provider", "account", "secret", "service", "trigger"]
+    kind: Literal["images", "pool", "provider", "account", "role", "secret", "service", "trigger"]
     name: str
     project: str
     api: str
@@ -91,6 +91,7 @@ def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
         *(_pool_and_provider(plan) if plan.by_jobs else []),
         # An account in another project is created by that project's owner.
         *(_account(account) for account in plan.accounts if account.project in places),
+        *map(role, plan.roles),
         *map(_secret, sorted(secrets, key=lambda r: r.path)),
         *(_service(p, region) for p in pipelines for region in p.environment.regions),
     ]
@@ -227,6 +228,34 @@ def _account(account: Account) -> Thing:
             f"gcloud iam service-accounts create {account.id} --project={account.project}"
             f" --display-name={quoted(fields['displayName'])}",
         ),
+    )
+
+
+def role(wanted: Role) -> Thing:
+    """Return a custom role.
+
+    Source: https://cloud.google.com/iam/docs/creating-custom-roles.
+    """
+    base = f"/v1/projects/{wanted.project}/roles"
+    settings: Document = {"includedPermissions": [*wanted.permissions], "stage": "GA"}
+    named = f"--project={wanted.project}"
+    flags = f"--permissions={','.join(wanted.permissions)} --stage=GA {named}"
+    return Thing(
+        kind="role",
+        name=wanted.id,
+        project=wanted.project,
+        api="iam",
+        path=f"{base}/{wanted.id}",
+        create=Write(
+            method="POST",
+            api="iam",
+            path=base,
+            body={"roleId": wanted.id, "role": {"title": wanted.title, **settings}},
+        ),
+        gcloud=(f"gcloud iam roles create {wanted.id} --title={quoted(wanted.title)} {flags}",),
+        settings=settings,
+        changed=(f"gcloud iam roles update {wanted.id} {flags}",),
+        undelete=(f"gcloud iam roles undelete {wanted.id} {named}",),
     )
 
 

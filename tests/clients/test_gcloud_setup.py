@@ -155,6 +155,24 @@ def test_accounts_secrets_and_the_projects_policy(
     assert "Unknown service account" in gcloud.fails("iam", "service-accounts", "describe", runtime)
 
 
+def test_custom_roles(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
+    gcloud = Setup(local_cloud_run, tmp_path / "gcloud", "iam")
+
+    def done(verb: str, *words: str) -> Any:
+        words = (verb, "deployer", *words, "--project", gcloud.project, "--quiet")
+        return json.loads(gcloud.done("iam", "roles", *words, "--format", "json"))
+
+    given = ["run.services.get", "run.services.update"]
+    made = done("create", "--permissions", ",".join(given), "--stage", "GA")
+    assert (made["includedPermissions"], made["stage"]) == (given, "GA")
+    assert done("update", "--permissions", given[0])["includedPermissions"] == given[:1]
+    assert done("delete")["deleted"] is True
+    done("undelete")
+    found = done("describe")
+    assert found["name"] == f"projects/{gcloud.project}/roles/deployer"
+    assert found["includedPermissions"] == given[:1]
+
+
 def test_triggers(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
     gcloud = Setup(local_cloud_run, tmp_path / "gcloud", "iam", "cloudbuild")
     account = gcloud.account("builder")

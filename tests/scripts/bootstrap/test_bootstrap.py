@@ -72,7 +72,7 @@ def test_the_first_delivery_replaces_googles_sample(team: Team) -> None:
 def test_killed_anywhere_it_continues_where_it_stopped(team: Team) -> None:
     total = len(team.plan("staging")["steps"])
     left = total
-    for word in ("pool", "roles/run.viewer"):
+    for word in ("pool", "roles/iam.serviceAccountUser"):
         with team.project.start(
             *("bootstrap", "--env", "staging", *IDS, "--yes"),
             GOOGLE_APPLICATION_CREDENTIALS=str(team.admin),
@@ -294,7 +294,7 @@ def test_wrong_input_is_an_error_before_anything_is_sent(
 ADMINISTRATION = {
     OPS: ["serviceusage.serviceUsageAdmin", "artifactregistry.admin",
           "iam.workloadIdentityPoolAdmin", "iam.serviceAccountAdmin"],
-    STAGING: ["serviceusage.serviceUsageAdmin", "iam.serviceAccountAdmin",
+    STAGING: ["serviceusage.serviceUsageAdmin", "iam.serviceAccountAdmin", "iam.roleAdmin",
               "iam.serviceAccountUser", "resourcemanager.projectIamAdmin", "run.admin"],
 }  # fmt: skip
 
