@@ -118,6 +118,7 @@ _SERVICE_USAGE_ADMIN = _SERVICE_USAGE | {
 }
 _ACT_AS = frozenset({"iam.serviceAccounts.actAs"})
 
+_ADMISSION = frozenset({"binaryauthorization.policy.get", "binaryauthorization.policy.update"})
 _BUILD_VIEWER = frozenset({"cloudbuild.builds.get", "cloudbuild.builds.list"})
 _BUILD_EDITOR = _BUILD_VIEWER | {"cloudbuild.builds.create", "cloudbuild.builds.update"}
 
@@ -148,6 +149,7 @@ _SECRET_ADMIN = (
 
 ROLES: dict[str, frozenset[str]] = {
     "roles/monitoring.viewer": _MONITORING_VIEWER,
+    "roles/binaryauthorization.policyEditor": _ADMISSION | {"resourcemanager.projects.get"},
     "roles/cloudbuild.builds.editor": _BUILD_EDITOR | {"resourcemanager.projects.get"},
     "roles/cloudbuild.builds.viewer": _BUILD_VIEWER | {"resourcemanager.projects.get"},
     "roles/artifactregistry.admin": _AR_ADMIN,
@@ -174,6 +176,7 @@ ROLES: dict[str, frozenset[str]] = {
     | _SECRET_ADMIN
     | _MONITORING_VIEWER
     | _SERVICE_USAGE_ADMIN
+    | _ADMISSION
     | _BUILD_EDITOR
     | _ACT_AS,
     "roles/resourcemanager.projectIamAdmin": _PROJECT_ADMIN,

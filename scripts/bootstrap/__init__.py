@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from scripts.bootstrap import extras, report
 from scripts.cloud.google import Google
@@ -32,10 +32,11 @@ from scripts.command.progress import Progress
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError, UsageError, did_you_mean
-from scripts.setup import cloud, github, permissions, steps, triggers
+from scripts.setup import admission, cloud, github, permissions, steps, triggers
 from scripts.setup.identity_provider import Repository
 from scripts.setup.permissions import Federation
 from scripts.setup.steps import Step
+from scripts.setup.wanted import Thing
 
 
 class Options(options.Options, frozen=True, kw_only=True):
@@ -45,6 +46,14 @@ class Options(options.Options, frozen=True, kw_only=True):
     owner_id: OwnerId = None
     trigger: Trigger = "github"
     connection: Connection = None
+    binary_authorization: Annotated[
+        Literal["enforce", "dry-run"] | None,
+        option(
+            "--binary-authorization",
+            help="also set the project's policy of Binary Authorization: only images of these"
+            " registries; dry-run only logs",
+        ),
+    ] = None
     dry_run: Annotated[bool, option("--dry-run", help="only read; print the plan")] = False
     explain: Annotated[
         bool, option("--explain", help="only read; print the plan as gcloud commands")
@@ -78,14 +87,16 @@ def run(options: Options, call: Call) -> int:
     google = Google(declared[0], dry_run=options.only_reads)
     google.quota_project = declared[0].environment.project
     access = _access(google, repository, declared)
-    more = []
+    more: list[Thing] = []
     if options.connection:
         access = permissions.for_cloud_build(access, repository, declared)
         more = triggers.wanted(access, declared, options.connection)
+    if options.binary_authorization:
+        more.append(admission.wanted(declared, options.binary_authorization))
     found = cloud.look(google, access, declared, more)
     todo = steps.plan(access, declared, found, more)
     surplus = extras.surplus(access, found)
-    notes = extras.advice(access, found)
+    notes = extras.advice(access, found, more)
     if options.prune:
         todo += surplus
     else:

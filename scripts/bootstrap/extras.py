@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from scripts.setup import wanted
+from scripts.setup import admission, wanted
 from scripts.setup.permissions import Binding, Federation
 from scripts.setup.steps import Found, Step, policy_command, role_title, short, title
+from scripts.setup.wanted import Thing
 
 
 def surplus(access: Federation, found: Found) -> list[Step]:
@@ -59,7 +61,7 @@ def unplanned(steps: list[Step]) -> list[str]:
     ]
 
 
-def advice(access: Federation, found: Found) -> list[str]:
+def advice(access: Federation, found: Found, more: Sequence[Thing] = ()) -> list[str]:
     """Return a note for each setting that could be better, but that others may rely on."""
     notes = []
     for repository in wanted.repositories(access):
@@ -69,5 +71,12 @@ def advice(access: Federation, found: Found) -> list[str]:
                 f"tags in {repository.path} can move to other images. If no one relies on that:"
                 f" gcloud artifacts repositories update {repository.name} --immutable-tags"
                 f" --location={repository.location} --project={repository.project}"
+            )
+    for thing in more:
+        policy = found.things.get(thing.path, {}) if thing.kind == "policy" else {}
+        if not admission.is_ours(policy):
+            notes.append(
+                f"the policy {thing.name} in {thing.project} requires attestations, and stays as it"
+                " is: to allow a registry would exempt its images from them"
             )
     return notes

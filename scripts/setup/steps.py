@@ -9,7 +9,7 @@ import msgspec
 
 from scripts.config.pipelines import Pipeline
 from scripts.release.manifest import INVOKER_CHECK
-from scripts.setup import wanted
+from scripts.setup import admission, wanted
 from scripts.setup.permissions import Binding, Federation, Resource
 from scripts.setup.wanted import Document, Thing, Write
 
@@ -64,7 +64,7 @@ def plan(
         more: other resources that must exist.
     """
     steps = []
-    for project, names in wanted.apis(access, pipelines).items():
+    for project, names in wanted.apis(access, pipelines, more).items():
         missing = [name for name in names if name not in found.enabled.get(project, set())]
         if missing:
             steps.append(_enable(project, missing))
@@ -110,6 +110,8 @@ def make(thing: Thing, existing: Document | None) -> Step | None:
         )  # fmt: skip
     if thing.kind == "service":
         return _open_or_close(thing, existing)
+    if thing.kind == "policy":
+        return _admit(thing, existing)
     if thing.kind == "role":
         # Google lists the permissions in an order of its own.
         held = sorted(existing.get("includedPermissions") or [])
@@ -131,6 +133,19 @@ def make(thing: Thing, existing: Document | None) -> Step | None:
             params={"updateMask": ",".join(wrong)},
             body={name: thing.settings[name] for name in wrong},
         ),
+    )  # fmt: skip
+
+
+def _admit(thing: Thing, existing: Document) -> Step | None:
+    """Return the step that changes the policy of Binary Authorization."""
+    body = admission.merged(existing, thing)
+    if body is None:
+        return None
+    changed = ", ".join(sorted(key for key in thing.settings if body[key] != existing.get(key)))
+    return Step(
+        does="change", what=f"policy {thing.name}: {changed}", project=thing.project,
+        gcloud=(admission.command(thing.project, body),), thing=thing,
+        write=Write(method="PUT", api=thing.api, path=thing.path, body=body),
     )  # fmt: skip
 
 

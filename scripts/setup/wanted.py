@@ -56,7 +56,9 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
         undelete: the commands that restore it after a deletion.
     """
 
-    kind: Literal["images", "pool", "provider", "account", "role", "secret", "service", "trigger"]
+    kind: Literal[
+        "images", "policy", "pool", "provider", "account", "role", "secret", "service", "trigger"
+    ]
     name: str
     project: str
     api: str
@@ -69,8 +71,16 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
     undelete: tuple[str, ...] = ()
 
 
-def apis(plan: Federation, pipelines: Sequence[Pipeline]) -> dict[str, list[str]]:
-    """Return the APIs that each project needs: project ID -> names, sorted."""
+def apis(
+    plan: Federation, pipelines: Sequence[Pipeline], more: Sequence[Thing] = ()
+) -> dict[str, list[str]]:
+    """Return the APIs that each project needs: project ID -> names, sorted.
+
+    Args:
+        plan: who may do what.
+        pipelines: every service that has the environment.
+        more: other resources that must exist.
+    """
     trigger = ("sts",) if plan.by_jobs else ("cloudbuild", "logging")
     found: dict[str, set[str]] = {plan.provider.project: {*_HOME_APIS, *trigger}}
     for pipeline in pipelines:
@@ -78,6 +88,8 @@ def apis(plan: Federation, pipelines: Sequence[Pipeline]) -> dict[str, list[str]
     for binding in plan.bindings:
         if binding.resource.kind == "secret":
             found.setdefault(binding.resource.project, set()).add("secretmanager")
+    for thing in more:
+        found.setdefault(thing.project, set()).add(thing.api)
     return {project: [f"{n}.googleapis.com" for n in sorted(names)] for project, names in
             sorted(found.items())}  # fmt: skip
 

@@ -27,7 +27,7 @@ class Setup(Gcloud):
     def __init__(self, cloud_run: LocalCloudRun, folder: Path, *enabled: str) -> None:
         self.project = f"bare-{uuid.uuid4().hex[:8]}"
         super().__init__(cloud_run.url, folder, self.project)
-        for api in ("IAM", "ARTIFACTREGISTRY", "CLOUDBUILD"):
+        for api in ("IAM", "ARTIFACTREGISTRY", "BINARYAUTHORIZATION", "CLOUDBUILD"):
             override = f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}"
             self.environment[override] = self.environment["CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN"]
         body = {"projectId": self.project, "enabled": [f"{one}.googleapis.com" for one in enabled]}
@@ -171,6 +171,16 @@ def test_custom_roles(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
     found = done("describe")
     assert found["name"] == f"projects/{gcloud.project}/roles/deployer"
     assert found["includedPermissions"] == given[:1]
+
+
+def test_binary_authorization(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
+    gcloud = Setup(local_cloud_run, tmp_path / "gcloud", "binaryauthorization")
+    rule = {"evaluationMode": "ALWAYS_DENY", "enforcementMode": "ENFORCED_BLOCK_AND_AUDIT_LOG"}
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps({"defaultAdmissionRule": rule}))
+    policy = ("container", "binauthz", "policy")
+    gcloud.done(*policy, "import", str(file), "--quiet")
+    assert gcloud.read(*policy, "export")["defaultAdmissionRule"] == rule
 
 
 def test_triggers(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:

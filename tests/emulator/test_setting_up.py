@@ -472,6 +472,24 @@ def test_triggers(local_cloud_run: LocalCloudRun) -> None:
     assert bare("GET", triggers) == {}
 
 
+# Binary Authorization
+
+
+def test_the_policy_of_binary_authorization(local_cloud_run: LocalCloudRun) -> None:
+    bare = Bare(local_cloud_run, "binaryauthorization.googleapis.com")
+    url = f"{bare.base}/policy"
+    first = bare("GET", url)
+    assert first["defaultAdmissionRule"]["evaluationMode"] == "ALWAYS_ALLOW"
+    denies = {"evaluationMode": "ALWAYS_DENY", "enforcementMode": "DRYRUN_AUDIT_LOG_ONLY"}
+    made = bare("PUT", url, {**first, "defaultAdmissionRule": denies})
+    assert bare("GET", url) == made
+    assert made["defaultAdmissionRule"] == denies
+    lost = bare.refused("PUT", url, first)
+    assert (lost["code"], lost["status"]) == (409, "ABORTED")
+    for wrong in ({}, {"defaultAdmissionRule": {"evaluationMode": "NEVER"}}, {**first, "x": 1}):
+        assert bare.refused("PUT", url, wrong)["status"] == "INVALID_ARGUMENT"
+
+
 # Faults
 
 

@@ -295,6 +295,7 @@ ADMINISTRATION = {
     OPS: ["serviceusage.serviceUsageAdmin", "artifactregistry.admin",
           "iam.workloadIdentityPoolAdmin", "iam.serviceAccountAdmin"],
     STAGING: ["serviceusage.serviceUsageAdmin", "iam.serviceAccountAdmin", "iam.roleAdmin",
+              "binaryauthorization.policyEditor",
               "iam.serviceAccountUser", "resourcemanager.projectIamAdmin", "run.admin"],
 }  # fmt: skip
 
@@ -317,7 +318,7 @@ def test_setting_up_does_not_need_an_owner(team: Team, trigger: tuple[str, ...])
             team.give(f"projects/{project}", f"roles/{role}", f"serviceAccount:{ADMIN}")
     for project in ADMINISTRATION:
         team.leave(project)
-    ended = team.bootstrap("staging", "--yes", *trigger)
+    ended = team.bootstrap("staging", "--yes", "--binary-authorization", "enforce", *trigger)
     assert ended.returncode == 0, ended.stderr
     assert team.plan("staging", *trigger)["steps"] == []
 
