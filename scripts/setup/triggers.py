@@ -31,7 +31,7 @@ _CONNECTED = re.compile(
     r"projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/connections/[^/]+/repositories/[^/]+"
 )
 _ON_MAIN = "--branch-pattern='^main$'"
-_NAME = re.compile(r"\$(\w+)")
+_NAME = re.compile(r"\$\$|\$(\w+)|\$\{(\w+)\}")  # $$ is a $, not a name
 
 
 def wanted(plan: Federation, declared: Sequence[Pipeline], connected: str) -> list[Thing]:
@@ -97,7 +97,7 @@ def rendered(root: Path, file: str, values: Mapping[str, str]) -> Document:
 
     def write(value: Any) -> Any:
         if isinstance(value, str):
-            return _NAME.sub(lambda match: values.get(match[1], match[0]), value)
+            return _NAME.sub(lambda m: values.get(m[1] or m[2] or "", m[0]), value)
         if isinstance(value, list):
             return [write(item) for item in value]
         if isinstance(value, dict):

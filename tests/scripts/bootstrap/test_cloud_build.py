@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from scripts.setup import permissions
+from scripts.errors import UsageError
+from scripts.setup import permissions, triggers
 from tests.scripts.bootstrap_help import CLOUD_BUILD, CONNECTED, OPS, STAGING, Team
 
 ENVIRONMENTS = ("staging", "production")
@@ -87,6 +89,18 @@ def test_a_trigger_that_ran_a_file_of_the_repository_gets_its_build(team: Team) 
     [step] = team.set_up("staging", *CLOUD_BUILD)["steps"]
     assert step["what"] == "trigger promote-staging-4711: build"
     assert "gitFileSource" not in http.get(url).json()
+
+
+def test_only_the_values_that_are_known_are_written_into_a_build(tmp_path: Path) -> None:
+    (tmp_path / "build.yaml").write_text(
+        "steps:\n- {env: [A=$_A, 'B=${_A}', C=$$_A, D=$_AB, E=$_REASON], script: echo $_A}\n"
+    )
+    made = triggers.rendered(tmp_path, "build.yaml", {"_A": "one"})
+    env = ["A=one", "B=one", "C=$$_A", "D=$_AB", "E=$_REASON"]
+    assert made == {"steps": [{"env": env, "script": "echo $_A"}]}
+    (tmp_path / "build.yaml").write_text("steps: []\n")
+    with pytest.raises(UsageError, match="no build steps"):
+        triggers.rendered(tmp_path, "build.yaml", {})
 
 
 @pytest.mark.parametrize(
