@@ -56,6 +56,7 @@ PREFIXES = {
 # The API of a permission, by its prefix; longer prefixes first.
 _APIS = {
     "artifactregistry.": "artifactregistry.googleapis.com",
+    "binaryauthorization.": "binaryauthorization.googleapis.com",
     "cloudbuild.": "cloudbuild.googleapis.com",
     "iam.serviceAccounts.getAccessToken": "iamcredentials.googleapis.com",
     "iam.serviceAccounts.getOpenIdToken": "iamcredentials.googleapis.com",

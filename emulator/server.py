@@ -15,6 +15,8 @@ from pathlib import Path
 from aiohttp import web
 
 from emulator import front_door, pages, recorder, routes, store
+from emulator.admission import urls as admission_urls
+from emulator.admission.models import AdmissionPolicies
 from emulator.artifacts import urls as artifact_urls
 from emulator.artifacts.models import Artifacts
 from emulator.artifacts.repositories import Repositories
@@ -186,6 +188,7 @@ class Emulator:
                 *run_urls.routes(admin),
                 *secret_urls.routes(secrets, identity.forget_secret),
                 *project_urls.routes(projects, operations, identity.policies.own),
+                *admission_urls.routes(AdmissionPolicies(store.Store(self.folder / "admission"))),
                 *build_urls.routes(Triggers(store.Store(self.folder / "builds"))),
                 *fault_urls.routes(faults),
                 *pages.routes(resources, logs, self.url),

@@ -31,6 +31,7 @@ DOCUMENTS = (
     "cloudresourcemanager.v1",
     "cloudresourcemanager.v3",
     "cloudbuild.v1",
+    "binaryauthorization.v1",
 )
 # Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto.
 _CODES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from scripts.setup import identity_provider, permissions
+from scripts.setup import identity_provider, permissions, steps
 from tests.conftest import ROOT
 from tests.federation_help import REPOSITORY, planned
 
@@ -42,8 +42,17 @@ def identities() -> str:
         if binding.role == permissions.IMPERSONATE:
             who = f"`{binding.member.partition('/attribute.')[2]}`"
         name = (binding.resource.name or binding.resource.project).partition("@")[0]
-        role = binding.role.removeprefix("roles/")
+        role = steps.role_title(binding.role).removeprefix("roles/")
         rows.append(f"| {who} | `{role}` | {binding.resource.kind} `{name}` | {binding.why} |")
+    return "\n".join(rows)
+
+
+def custom_roles() -> str:
+    """Return the table of the custom roles' permissions."""
+    rows = ["| Role | Permissions |", "| --- | --- |"]
+    for role in planned("production", access="private").roles:
+        held = ", ".join(f"`{permission}`" for permission in role.permissions)
+        rows.append(f"| `{role.id}` | {held} |")
     return "\n".join(rows)
 
 
@@ -58,6 +67,7 @@ def page(text: str) -> str:
         ("condition", condition()),
         ("mapping", mapping()),
         ("identities", identities()),
+        ("custom roles", custom_roles()),
     ):
         start, end = f"<!-- {name}: written by nox -s schema -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(start)

@@ -15,6 +15,8 @@ Document = dict[str, Any]
 
 _NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,62}[a-zA-Z0-9])?")
 _FIXED = {"createTime", "id", "resourceName"}
+# Where the build comes from: a trigger has one of them.
+_TEMPLATES = ("build", "filename", "gitFileSource", "autodetect")
 
 
 class Triggers:
@@ -72,6 +74,8 @@ class Triggers:
         names = {part.partition(".")[0] for part in mask.split(",") if part} or {*body}
         changed = {name: value for name, value in current.items() if name not in names - _FIXED}
         changed |= {name: body[name] for name in names - _FIXED if name in body}
+        if new := [name for name in _TEMPLATES if name in names and changed.get(name)]:
+            changed = {k: v for k, v in changed.items() if k in new or k not in _TEMPLATES}
         _check(changed)
         return self._keep(project_number(project), region, changed)
 
@@ -99,10 +103,8 @@ def _file(number: str, region: str, identity: str) -> str:
 def _check(trigger: Document) -> None:
     if not _NAME.fullmatch(str(trigger.get("name", ""))):
         raise invalid("must be 1 to 64 letters, digits and hyphens.", "name")
-    if not any(
-        trigger.get(field) for field in ("build", "filename", "gitFileSource", "autodetect")
-    ):
-        raise invalid("a build, a filename or a gitFileSource is required.", "trigger")
+    if sum(bool(trigger.get(field)) for field in _TEMPLATES) != 1:
+        raise invalid("one of build, filename and gitFileSource is required.", "trigger")
     if not trigger.get("serviceAccount"):
         # Google requires it since 2024 in projects without Cloud Build's legacy account.
         raise invalid(

@@ -7,6 +7,7 @@ from typing import Any
 
 from emulator.errors import ApiError
 from emulator.identity import policies
+from emulator.identity.custom_roles import CustomRoles
 from emulator.identity.policies import Policies
 from emulator.identity.principals import Principal, project_of
 from emulator.identity.tokens import AccessTokens, BadToken
@@ -25,7 +26,7 @@ _SAMPLES = "cloudrun"
 
 
 class Access:
-    """The callers and the policies of every resource.
+    """The callers and the policies of every resource, whose roles are in `roles`.
 
     `of_service(key)` is the policy of a Cloud Run service. Unless `enforced`, every caller has
     every permission.
@@ -35,12 +36,14 @@ class Access:
         self,
         tokens: AccessTokens,
         kept: Policies,
+        roles: CustomRoles,
         of_service: Callable[[Key], Document],
         *,
         enforced: bool,
     ) -> None:
         self.enforced = enforced
         self._policies = kept
+        self._roles = roles
         self._tokens = tokens
         self._of_service = of_service
 
@@ -79,7 +82,9 @@ class Access:
             permission: The permission.
             chain: The policies, as one of the methods below returns them.
         """
-        return not self.enforced or policies.grants(chain, principal, permission)
+        return not self.enforced or policies.grants(
+            chain, principal, permission, self._roles.permissions_of
+        )
 
     def may_on_image(self, principal: Principal, permission: str, image: str) -> bool:
         """Return whether a caller has a permission on the repository of an image."""

@@ -83,14 +83,19 @@ class Guard:
             service = self._service(asks.on, project_id, request)
             self._deployers.check(principal, project_id, service, await _body(request))
         elif asks.checks is Checks.POLICY:
-            self._rules.check_policy(asks.on, f"projects/{project}", await _body(request))
+            of = self._owning(request) or project
+            self._rules.check_policy(asks.on, f"projects/{of}", await _body(request))
         elif asks.checks is Checks.PERMISSIONS:
             self._rules.check_permissions(asks.on, await _body(request))
 
     def _billed(self, request: web.Request) -> str | None:
         """Return the project that pays for a call: the one that its caller names, or its own."""
+        return request.headers.get("X-Goog-User-Project") or self._owning(request)
+
+    def _owning(self, request: web.Request) -> str | None:
+        """Return the project of a request's resource, as its path names it."""
         match = request.match_info
-        named = request.headers.get("X-Goog-User-Project") or match.get("project", "-")
+        named = match.get("project", "-")
         return project_of(match.get("email", "")) if named == "-" else named
 
     async def _check_logs(

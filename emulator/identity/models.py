@@ -9,6 +9,7 @@ from emulator.faults.models import Faults
 from emulator.identity import policies
 from emulator.identity.access import Access
 from emulator.identity.accounts import Accounts
+from emulator.identity.custom_roles import CustomRoles
 from emulator.identity.deployers import Deployers
 from emulator.identity.federation import Federation, Keys
 from emulator.identity.github import Issuer
@@ -58,8 +59,11 @@ class Identity:
         self.accounts = Accounts(store, projects)
         self.tokens = AccessTokens(store)
         self.ids = IdTokens(folder / "keys", store)
-        self.access = Access(self.tokens, self.policies, services.policy, enforced=enforced)
-        self.rules = PolicyRules(self.accounts, self.pools, faults, exists)
+        self.roles = CustomRoles(store, projects)
+        self.access = Access(
+            self.tokens, self.policies, self.roles, services.policy, enforced=enforced
+        )
+        self.rules = PolicyRules(self.accounts, self.pools, self.roles, faults, exists)
         self.deployers = Deployers(self.access, self.accounts, services, faults)
         self.invoker = Invoker(self.access, self.ids, services)
 

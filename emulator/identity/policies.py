@@ -6,14 +6,13 @@ stored, but grant nothing here. The policies of services are stored with the ser
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from emulator import clock
 from emulator.errors import invalid
 from emulator.hashes import hex_of
 from emulator.identity.principals import Principal
-from emulator.identity.roles import ROLES
 from emulator.names import project_number
 from emulator.policy import UNSET, sent_policy
 from emulator.store import Store
@@ -98,10 +97,22 @@ def secret(project_name: str, name: str) -> str:
     return f"{project(project_name)}/secrets/{name}"
 
 
-def grants(policies: Iterable[Document], principal: Principal, permission: str) -> bool:
-    """Return whether one of the policies grants a principal a permission."""
+def grants(
+    policies: Iterable[Document],
+    principal: Principal,
+    permission: str,
+    permissions_of: Callable[[str], Container[str]],
+) -> bool:
+    """Return whether one of the policies grants a principal a permission.
+
+    Args:
+        policies: The policies.
+        principal: The caller.
+        permission: The permission.
+        permissions_of: A role -> its permissions.
+    """
     return any(
-        permission in ROLES.get(binding["role"], ())
+        permission in permissions_of(binding["role"])
         and any(principal.is_member(member) for member in binding.get("members", ()))
         for policy in policies
         for binding in policy.get("bindings", ())

@@ -25,6 +25,7 @@ class Responses:
     def __init__(self, identity: Identity, operations: Operations) -> None:
         self._accounts = identity.accounts
         self._pools = identity.pools
+        self._roles = identity.roles
         self._policies = identity.policies
         self._rules = identity.rules
         self._operations = operations
@@ -51,6 +52,42 @@ class Responses:
         self._accounts.delete(email)
         self._policies.forget(policies.account(email))
         return web.json_response({})
+
+    # Custom roles
+
+    async def create_role(self, request: web.Request) -> web.Response:
+        """`projects.roles.create`."""
+        project = request.match_info["project"]
+        return web.json_response(self._roles.create(project, await json_object(request)))
+
+    async def get_role(self, request: web.Request) -> web.Response:
+        """`projects.roles.get`, also of a deleted one."""
+        return web.json_response(self._role(request))
+
+    async def list_roles(self, request: web.Request) -> web.Response:
+        """`projects.roles.list`: without permissions unless the view is FULL."""
+        found = self._roles.all(request.match_info["project"], deleted=_deleted(request))
+        if request.query.get("view") != "FULL":
+            hidden = "includedPermissions"
+            found = [{k: v for k, v in one.items() if k != hidden} for one in found]
+        return _page(request, "roles", found)
+
+    async def patch_role(self, request: web.Request) -> web.Response:
+        """`projects.roles.patch`."""
+        body, mask = await json_object(request), request.query.get("updateMask", "")
+        return web.json_response(self._roles.patch(self._role(request), body, mask))
+
+    async def delete_role(self, request: web.Request) -> web.Response:
+        """`projects.roles.delete`."""
+        return web.json_response(self._roles.set_deleted(self._role(request), deleted=True))
+
+    async def undelete_role(self, request: web.Request) -> web.Response:
+        """`projects.roles.undelete`."""
+        return web.json_response(self._roles.set_deleted(self._role(request), deleted=False))
+
+    def _role(self, request: web.Request) -> dict[str, Any]:
+        match = request.match_info
+        return self._roles.get(match["project"], match["role"])
 
     # Workload identity pools and their providers
 

@@ -94,6 +94,13 @@ _POOL_ADMIN = _POOL_VIEWER | {
     "iam.workloadIdentityPools.undelete",
     "iam.workloadIdentityPools.update",
 }
+_ROLE_VIEWER = frozenset({"iam.roles.get", "iam.roles.list"})
+_ROLE_ADMIN = _ROLE_VIEWER | {
+    "iam.roles.create",
+    "iam.roles.delete",
+    "iam.roles.undelete",
+    "iam.roles.update",
+}
 _PROJECT_ADMIN = frozenset(
     {
         "resourcemanager.projects.get",
@@ -111,6 +118,7 @@ _SERVICE_USAGE_ADMIN = _SERVICE_USAGE | {
 }
 _ACT_AS = frozenset({"iam.serviceAccounts.actAs"})
 
+_ADMISSION = frozenset({"binaryauthorization.policy.get", "binaryauthorization.policy.update"})
 _BUILD_VIEWER = frozenset({"cloudbuild.builds.get", "cloudbuild.builds.list"})
 _BUILD_EDITOR = _BUILD_VIEWER | {"cloudbuild.builds.create", "cloudbuild.builds.update"}
 
@@ -141,12 +149,15 @@ _SECRET_ADMIN = (
 
 ROLES: dict[str, frozenset[str]] = {
     "roles/monitoring.viewer": _MONITORING_VIEWER,
+    "roles/binaryauthorization.policyEditor": _ADMISSION | {"resourcemanager.projects.get"},
     "roles/cloudbuild.builds.editor": _BUILD_EDITOR | {"resourcemanager.projects.get"},
     "roles/cloudbuild.builds.viewer": _BUILD_VIEWER | {"resourcemanager.projects.get"},
     "roles/artifactregistry.admin": _AR_ADMIN,
     "roles/artifactregistry.reader": _READER,
     "roles/artifactregistry.repoAdmin": _REPO_ADMIN,
     "roles/artifactregistry.writer": _WRITER,
+    "roles/iam.roleAdmin": _ROLE_ADMIN | {"resourcemanager.projects.get"},
+    "roles/iam.roleViewer": _ROLE_VIEWER | {"resourcemanager.projects.get"},
     "roles/iam.serviceAccountAdmin": _ACCOUNT_ADMIN,
     "roles/iam.serviceAccountOpenIdTokenCreator": frozenset({"iam.serviceAccounts.getOpenIdToken"}),
     "roles/iam.serviceAccountTokenCreator": _TOKENS,
@@ -161,9 +172,11 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/owner": (
         _RUN_ADMIN | _AR_ADMIN | _ACCOUNT_ADMIN | _POOL_ADMIN | _PROJECT_ADMIN | _LOGGING_VIEWER
     )
+    | _ROLE_ADMIN
     | _SECRET_ADMIN
     | _MONITORING_VIEWER
     | _SERVICE_USAGE_ADMIN
+    | _ADMISSION
     | _BUILD_EDITOR
     | _ACT_AS,
     "roles/resourcemanager.projectIamAdmin": _PROJECT_ADMIN,

@@ -13,8 +13,9 @@ from typing import Any
 from emulator.errors import ApiError, invalid, precondition_failure
 from emulator.faults.models import DOMAINS, Faults
 from emulator.identity.accounts import Accounts
+from emulator.identity.custom_roles import CustomRoles
 from emulator.identity.pools import Pools
-from emulator.identity.roles import PERMISSIONS, ROLES
+from emulator.identity.roles import PERMISSIONS
 from emulator.names import project_number
 from emulator.permissions import PREFIXES, On
 
@@ -40,11 +41,13 @@ class PolicyRules:
         self,
         accounts: Accounts,
         pools: Pools,
+        roles: CustomRoles,
         faults: Faults,
         exists: Callable[[On, str, str], bool],
     ) -> None:
         self._accounts = accounts
         self._pools = pools
+        self._roles = roles
         self._faults = faults
         self._exists = exists
 
@@ -70,7 +73,7 @@ class PolicyRules:
         bindings = policy.get("bindings") if isinstance(policy, dict) else None
         for binding in bindings if isinstance(bindings, list) else []:
             if isinstance(binding, dict) and binding.get("members"):
-                _check_role(on, str(binding.get("role")))
+                self._check_role(on, str(binding.get("role")), resource)
                 for member in binding["members"]:
                     self._check_member(str(member), resource)
 
@@ -82,6 +85,12 @@ class PolicyRules:
                 raise ApiError(
                     "INVALID_ARGUMENT", f"Permission {permission} is not valid for this resource."
                 )
+
+    def _check_role(self, on: On, role: str, resource: str) -> None:
+        self._roles.check_exists(role, resource.partition("/")[2])
+        prefix, held = _prefix(on), self._roles.permissions_of(role)
+        if held and not any(permission.startswith(prefix) for permission in held):
+            raise ApiError("INVALID_ARGUMENT", f"Role {role} is not supported for this resource.")
 
     def _check_member(self, member: str, resource: str) -> None:
         if member in _PUBLIC:
@@ -108,13 +117,6 @@ class PolicyRules:
 def _prefix(on: On) -> str:
     """Return how the permissions on a resource begin. A project takes those of all kinds."""
     return "" if on is On.PROJECT else PREFIXES[on]
-
-
-def _check_role(on: On, role: str) -> None:
-    prefix = _prefix(on)
-    held = ROLES.get(role)
-    if held is not None and not any(permission.startswith(prefix) for permission in held):
-        raise ApiError("INVALID_ARGUMENT", f"Role {role} is not supported for this resource.")
 
 
 def _not_permitted(member: str, resource: str) -> ApiError:

@@ -15,6 +15,8 @@ _PROJECT = "/v1/projects/{project:[^/:]+}"
 _PROJECT_V3 = "/v3/projects/{project:[^/:]+}"
 _ACCOUNTS = "/v1/projects/{project}/serviceAccounts"
 _ACCOUNT = f"{_ACCOUNTS}/{{email:[^/:]+}}"
+_ROLES = "/v1/projects/{project}/roles"
+_ROLE = f"{_ROLES}/{{role:[^/:]+}}"
 _POOLS = "/v1/projects/{project}/locations/global/workloadIdentityPools"
 _POOL = f"{_POOLS}/{{pool:[^/:]+}}"
 _PROVIDERS = f"{_POOL}/providers"
@@ -33,6 +35,7 @@ def routes(identity: Identity, operations: Operations) -> list[Route]:
     return [
         *_tokens(TokenResponses(identity)),
         *_accounts(answer),
+        *_roles(answer),
         *_federation(answer),
         *_policies(answer),
         *_local(LocalResponses(identity)),
@@ -63,6 +66,20 @@ def _accounts(answer: Responses) -> list[Route]:
         Route("POST", _ACCOUNTS, answer.create_account, creates),
         Route("GET", _ACCOUNT, answer.get_account, gets),
         Route("DELETE", _ACCOUNT, answer.delete_account, deletes),
+    ]
+
+
+def _roles(answer: Responses) -> list[Route]:
+    return [
+        Route(method, path, handler, Asks(f"iam.roles.{verb}", On.PROJECT, _OF_PROJECT))
+        for method, path, handler, verb in (
+            ("GET", _ROLES, answer.list_roles, "list"),
+            ("POST", _ROLES, answer.create_role, "create"),
+            ("GET", _ROLE, answer.get_role, "get"),
+            ("PATCH", _ROLE, answer.patch_role, "update"),
+            ("DELETE", _ROLE, answer.delete_role, "delete"),
+            ("POST", f"{_ROLE}:undelete", answer.undelete_role, "undelete"),
+        )
     ]
 
 

@@ -9,6 +9,7 @@ from emulator.errors import ApiError, error_info
 
 TITLES = {
     "artifactregistry.googleapis.com": "Artifact Registry API",
+    "binaryauthorization.googleapis.com": "Binary Authorization API",
     "cloudbuild.googleapis.com": "Cloud Build API",
     "cloudresourcemanager.googleapis.com": "Cloud Resource Manager API",
     "compute.googleapis.com": "Compute Engine API",

@@ -17,22 +17,31 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from scripts.bootstrap import extras, report, triggers
+from scripts.bootstrap import extras, report
 from scripts.bootstrap.at_github import AtGitHub, check_reviewers
 from scripts.cloud.google import Google
 from scripts.command import options
 from scripts.command.call import Call
-from scripts.command.options import Format, OwnerId, RepositoryId, Trigger, Yes, option
+from scripts.command.options import (
+    Connection,
+    Format,
+    OwnerId,
+    RepositoryId,
+    Trigger,
+    Yes,
+    option,
+)
 from scripts.command.progress import Progress
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError, UsageError, did_you_mean
-from scripts.setup import cloud, github, permissions, steps
+from scripts.setup import admission, cloud, github, permissions, steps, triggers
 from scripts.setup.identity_provider import Repository
 from scripts.setup.permissions import Federation
 from scripts.setup.steps import Step
+from scripts.setup.wanted import Thing
 
 
 class Options(options.Options, frozen=True, kw_only=True):
@@ -41,12 +50,13 @@ class Options(options.Options, frozen=True, kw_only=True):
     repository_id: RepositoryId = None
     owner_id: OwnerId = None
     trigger: Trigger = "github"
-    connection: Annotated[
-        str | None,
+    connection: Connection = None
+    binary_authorization: Annotated[
+        Literal["enforce", "dry-run"] | None,
         option(
-            "--connection",
-            metavar="NAME",
-            help="with --trigger cloud-build: the connected repository",
+            "--binary-authorization",
+            help="also set the project's policy of Binary Authorization: only images of these"
+            " registries; dry-run only logs",
         ),
     ] = None
     reviewer: Annotated[
@@ -92,14 +102,16 @@ def run(options: Options, call: Call) -> int:
     google = Google(declared[0], dry_run=options.only_reads)
     google.quota_project = declared[0].environment.project
     access = _access(google, repository, declared)
-    more = []
+    more: list[Thing] = []
     if options.connection:
-        access = permissions.for_cloud_build(access, repository)
-        more = triggers.wanted(access, env, options.connection)
+        access = permissions.for_cloud_build(access, repository, declared)
+        more = triggers.wanted(access, declared, options.connection)
+    if options.binary_authorization:
+        more.append(admission.wanted(declared, options.binary_authorization))
     found = cloud.look(google, access, declared, more)
     todo = steps.plan(access, declared, found, more)
     surplus = extras.surplus(access, found)
-    notes = extras.advice(access, found)
+    notes = extras.advice(access, found, more)
     if options.prune:
         todo += surplus
     else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from scripts.setup import wanted
+from scripts.setup import admission, wanted
 from scripts.setup.permissions import Binding, Federation
-from scripts.setup.steps import Found, Step, policy_command, short, title
+from scripts.setup.steps import Found, Step, policy_command, role_title, short, title
+from scripts.setup.wanted import Thing
 
 
 def surplus(access: Federation, found: Found) -> list[Step]:
@@ -38,7 +40,7 @@ def surplus(access: Federation, found: Found) -> list[Step]:
 def _remove(binding: Binding, condition: Any) -> Step:
     return Step(
         does="remove",
-        what=f"{binding.role} on {title(binding.resource)} from {short(binding.member)}",
+        what=f"{_held(binding)} from {short(binding.member)}",
         project=binding.resource.project,
         gcloud=(policy_command("remove", binding, whatever_condition=bool(condition)),),
         why=binding.why,
@@ -46,17 +48,20 @@ def _remove(binding: Binding, condition: Any) -> Step:
     )
 
 
+def _held(binding: Binding) -> str:
+    return f"{role_title(binding.role)} on {title(binding.resource)}"
+
+
 def unplanned(steps: list[Step]) -> list[str]:
     """Return a note for each role that `--prune` would remove."""
     return [
-        f"not planned: {one.role} on {title(one.resource)}, held by {short(one.member)};"
-        " --prune removes it"
+        f"not planned: {_held(one)}, held by {short(one.member)}; --prune removes it"
         for one in (step.binding for step in steps)
         if one
     ]
 
 
-def advice(access: Federation, found: Found) -> list[str]:
+def advice(access: Federation, found: Found, more: Sequence[Thing] = ()) -> list[str]:
     """Return a note for each setting that could be better, but that others may rely on."""
     notes = []
     for repository in wanted.repositories(access):
@@ -66,5 +71,12 @@ def advice(access: Federation, found: Found) -> list[str]:
                 f"tags in {repository.path} can move to other images. If no one relies on that:"
                 f" gcloud artifacts repositories update {repository.name} --immutable-tags"
                 f" --location={repository.location} --project={repository.project}"
+            )
+    for thing in more:
+        policy = found.things.get(thing.path, {}) if thing.kind == "policy" else {}
+        if not admission.is_ours(policy):
+            notes.append(
+                f"the policy {thing.name} in {thing.project} requires attestations, and stays as it"
+                " is: to allow a registry would exempt its images from them"
             )
     return notes

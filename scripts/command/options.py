@@ -138,6 +138,14 @@ Trigger = Annotated[
     Literal["github", "cloud-build"],
     option("--trigger", help="what delivers: GitHub Actions or Cloud Build (default: %(default)s)"),
 ]
+Connection = Annotated[
+    str | None,
+    option(
+        "--connection",
+        metavar="NAME",
+        help="with --trigger cloud-build: the connected repository",
+    ),
+]
 
 
 class ServiceOptions(Options, frozen=True, kw_only=True):

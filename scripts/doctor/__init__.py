@@ -17,7 +17,14 @@ from pathlib import Path
 import msgspec
 
 from scripts.command.call import Call
-from scripts.command.options import OwnerId, Repository, RepositoryId, ServiceOptions, Trigger
+from scripts.command.options import (
+    Connection,
+    OwnerId,
+    Repository,
+    RepositoryId,
+    ServiceOptions,
+    Trigger,
+)
 from scripts.command.results import Result, Table
 from scripts.config import pipelines
 from scripts.doctor import access, at_github, cloud, machine
@@ -33,6 +40,7 @@ class Options(ServiceOptions, frozen=True, kw_only=True):
     repository_id: RepositoryId = None
     owner_id: OwnerId = None
     trigger: Trigger = "github"
+    connection: Connection = None
 
 
 def run(options: Options, call: Call) -> int:
@@ -58,7 +66,13 @@ def examine(options: Options, call: Call) -> Iterator[Finding]:
         yield wrong("files", error.message, error.hint or "fix the file and run this again")
         return
     named = Named(options.repository, options.owner_id, options.repository_id)
-    case = Case(call.root, pipeline, named, by_cloud_build=options.trigger == "cloud-build")
+    case = Case(
+        call.root,
+        pipeline,
+        named,
+        by_cloud_build=options.trigger == "cloud-build",
+        connection=options.connection,
+    )
     failed: set[str] = set()
     for finding in _checks(case, Context(options, call, pipeline, only_reads=True)):
         if finding.known == "api-disabled" and finding.check != "apis" and "apis" in failed:
@@ -103,7 +117,9 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
         yield from access.unplanned(case, why)
     else:
         yield from access.provider(case, plan)
+        yield from access.roles(case, plan)
         yield from access.bindings(case, plan)
+        yield from access.triggers(case, plan)
     yield from at_github.checks(case, plan)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scripts.cloud.google import NotFound
@@ -11,8 +11,11 @@ from scripts.doctor.case import Case, grant
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.errors import ShipError, UsageError
 from scripts.setup import cloud, identity_provider, permissions, steps
+from scripts.setup import triggers as setup_triggers
+from scripts.setup import wanted as setup_wanted
 from scripts.setup.identity_provider import Provider
 from scripts.setup.permissions import Binding, Federation, Need, Resource
+from scripts.setup.wanted import Thing
 
 
 def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
@@ -159,6 +162,48 @@ def bindings(case: Case, plan: Federation) -> Iterator[Finding]:
         yield ok("roles", f"all {len(plan.bindings)} roles are granted")
 
 
+def roles(case: Case, plan: Federation) -> Iterator[Finding]:
+    """Check that the custom roles exist and hold exactly the planned permissions."""
+    yield from _things(case, "custom-roles", [*map(setup_wanted.role, plan.roles)])
+
+
+def triggers(case: Case, plan: Federation) -> Iterator[Finding]:
+    """Check that Cloud Build's triggers hold the builds of the files here."""
+    if plan.by_jobs:
+        return
+    if case.connection is None:
+        yield skipped("triggers", "are not checked without --connection NAME")
+        return
+    try:
+        wanted = setup_triggers.wanted(plan, case.pipelines, case.connection)
+    except UsageError as error:
+        yield wrong("triggers", error.message, error.hint or "fix the file")
+        return
+    yield from _things(case, "triggers", wanted)
+
+
+def _things(case: Case, check: str, wanted: Sequence[Thing]) -> Iterator[Finding]:
+    """Check that resources exist and are as planned."""
+    differ = []
+    for thing in wanted:
+        try:
+            found = case.google.get(thing.api, thing.path)
+        except NotFound:
+            differ.append(f"{thing.kind} {thing.name} does not exist")
+            continue
+        except ShipError as error:
+            yield of_error(check, error, case.context(), looking=True)
+            return
+        if step := steps.make(thing, found):
+            is_deleted = step.does == "restore"
+            differ.append(f"{thing.kind} {thing.name} is deleted" if is_deleted else
+                          f"{step.what} is not what the files here say")  # fmt: skip
+    for difference in differ:
+        yield wrong(check, difference, bootstrap(case))
+    if not differ:
+        yield ok(check, f"all {len(wanted)} are as planned")
+
+
 def unplanned(case: Case, why: str) -> Iterator[Finding]:
     """Report the checks that need the repository's or a project's number, which is unknown."""
     if why:
@@ -170,5 +215,6 @@ def unplanned(case: Case, why: str) -> Iterator[Finding]:
 
 def bootstrap(case: Case) -> str:
     """Return the command that sets the environment up."""
-    more = " --trigger cloud-build --connection NAME" if case.by_cloud_build else ""
+    connection = case.connection or "NAME"
+    more = f" --trigger cloud-build --connection {connection}" if case.by_cloud_build else ""
     return f"./ship bootstrap --env {case.pipeline.env}{more}"

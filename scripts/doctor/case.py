@@ -32,6 +32,7 @@ class Case:
         repository: at GitHub; None if unknown.
         unknown: why the repository is unknown.
         by_cloud_build: whether Cloud Build delivers, instead of GitHub's jobs.
+        connection: the repository's name in Cloud Build; None if it was not given.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Case:
         named: Named = Named(),  # noqa: B008  (it never changes)
         *,
         by_cloud_build: bool = False,
+        connection: str | None = None,
     ) -> None:
         self.root = root
         self.by_cloud_build = by_cloud_build
+        self.connection = connection
         self.pipeline = pipeline
         self.environment = pipeline.environment
         # A doctor never writes (I10).
@@ -114,7 +117,7 @@ class Case:
         numbers = {**dict.fromkeys(self.projects, "0"), **self.numbers}
         access = permissions.plan(self.repository, declared, pipelines.earlier(declared), numbers)
         if self.by_cloud_build:
-            return permissions.for_cloud_build(access, self.repository)
+            return permissions.for_cloud_build(access, self.repository, declared)
         return access
 
     def read(self, resource: Resource) -> dict[str, Any]:

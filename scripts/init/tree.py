@@ -25,7 +25,6 @@ _OUTSIDE = (
     ".github/CODEOWNERS",
     ".github/dependabot.yml",
     ".github/workflows/deliver.yml",
-    "cloudbuild/deliver.yaml",
 )
 
 

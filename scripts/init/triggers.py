@@ -1,12 +1,11 @@
-"""Keep the triggers equal to pipelines/: each environment has one job and one build step. Pure.
+"""Keep the workflow equal to pipelines/: each environment has one job. Pure.
 
-The job of an environment in deliver.yml, or its step in deliver.yaml, differs from the others in
-a few whole lines. A new one is a copy of an existing one with these lines replaced.
+The job of an environment in deliver.yml differs from the others in a few whole lines. A new one is
+a copy of an existing one with these lines replaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -16,32 +15,27 @@ from scripts.config.yamlfile import refusal
 from scripts.init.tree import Files
 
 DELIVER = ".github/workflows/deliver.yml"
-CLOUD_BUILD = "cloudbuild/deliver.yaml"
 DEPENDABOT = ".github/dependabot.yml"
 _SHIPWAYS_PACKAGES = "/requirements"
 _CALLED = "./.github/workflows/deliver-to.yml"
-_BUILD_FOR = ("        run: ./ship build --env ", "      - ENVIRONMENT=")
-_SCRIPT = "    script: &deliver |\n"  # the first environment's step has it, the others name it
-_LONGEST_BUILD = 86_400  # seconds; https://cloud.google.com/build/quotas
+_BUILD_FOR = "        run: ./ship build --env "
 
 After = dict[str, str | None]
 """Environment -> the one that a commit passes before it, in order."""
 
 
 def follow(files: Files, after: After) -> Files:
-    """Return the files with one job and one build step for each of these environments.
+    """Return the files with one job for each of these environments.
 
     Raises:
-        UsageError: one of the triggers' files is not YAML.
+        UsageError: the workflow is not YAML.
     """
-    made = dict(files)
-    for path, change in ((DELIVER, _deliver), (CLOUD_BUILD, _cloud_build)):
-        if after and path in made:
-            try:
-                made[path] = change(made[path], after)
-            except yaml.YAMLError as error:
-                raise refusal(path, made[path], error) from None
-    return made
+    if not after or DELIVER not in files:
+        return files
+    try:
+        return {**files, DELIVER: _deliver(files[DELIVER], after)}
+    except yaml.YAMLError as error:
+        raise refusal(DELIVER, files[DELIVER], error) from None
 
 
 def moved(files: Files, before: str, now: str) -> Files:
@@ -63,81 +57,38 @@ def of_a_fork(files: Files) -> Files:
 
 def _deliver(text: str, after: After) -> str:
     """Return deliver.yml with one job for each environment."""
-
-    def env_of(job: dict[str, Any]) -> str | None:
-        return job.get("with", {}).get("environment") if job.get("uses") == _CALLED else None
-
-    def write(block: str, env: str) -> str:
-        needs = "    needs: build\n"
-        if before := after[env]:
-            condition = f"${{{{ needs.{before}.outputs.outcome == 'delivered' }}}}"
-            needs = f"    needs: [build, {before}]\n    if: {condition}\n"
-        _, _, rest = _with(block, {"    if: ": ""}).partition("\n")
-        lines = {"    needs: ": needs, "      environment: ": f"      environment: {env}\n"}
-        return f"  {env}:\n{_with(rest, lines)}"
-
-    return _with_environments(text, "jobs", [*after], env_of, write)
-
-
-def _cloud_build(text: str, after: After) -> str:
-    """Return cloudbuild/deliver.yaml with one step for each environment."""
-    first = next(iter(after))
-    _, blocks, _ = yamledit.entries(text, ["steps"])
-    script = next((_SCRIPT + b.partition(_SCRIPT)[2] for b in blocks if _SCRIPT in b), "")
-
-    def env_of(step: dict[str, Any]) -> str | None:
-        variables = dict(entry.split("=", 1) for entry in step.get("env", []))
-        return variables.get("ENVIRONMENT") if "AFTER" in variables else None
-
-    def write(block: str, env: str) -> str:
-        lines = {
-            "  - id: ": f"  - id: {env}\n",
-            "    waitFor: ": f"    waitFor: [{after[env] or 'build'}]\n",
-            "      - ENVIRONMENT=": f"      - ENVIRONMENT={env}\n",
-            "      - AFTER=": f"      - AFTER={after[env] or ''}\n",
-            "      - SHIPWAY_OUTPUTS=": f"      - SHIPWAY_OUTPUTS=.shipway/outputs/{env}\n",
-        }
-        if script:
-            head, _, _ = block.partition("    script: ")
-            block = head + (script if env == first else "    script: *deliver\n")
-        return _with(block, lines)
-
-    made = _with_environments(text, "steps", [*after], env_of, write)
-    if made == text:
-        return text
-    steps = yamledit.get(made, ["steps"])
-    times = [int(step["timeout"].removesuffix("s")) for step in steps if "timeout" in step]
-    return _with(made, {"timeout: ": f"timeout: {min(sum(times), _LONGEST_BUILD)}s\n"})
-
-
-def _with_environments(
-    text: str,
-    key: str,
-    wanted: list[str],
-    env_of: Callable[[Any], str | None],
-    write: Callable[[str, str], str],
-) -> str:
-    """Return the file with one entry for each environment.
-
-    Args:
-        text: The file.
-        key: The key of its jobs or steps.
-        wanted: The environments, in order.
-        env_of: A job or step -> its environment; None for one that belongs to none.
-        write: The text of an existing entry, an environment -> the text of this one's entry.
-    """
-    head, blocks, tail = yamledit.entries(text, [key])
-    data = yamledit.get(text, [key]) or []
-    found = [env_of(entry) for entry in (data.values() if isinstance(data, dict) else data)]
+    head, blocks, tail = yamledit.entries(text, ["jobs"])
+    jobs: dict[str, Any] = yamledit.get(text, ["jobs"]) or {}
+    found = [_env_of(job) for job in jobs.values()]
     existing = {env: block for env, block in zip(found, blocks, strict=True) if env}
+    wanted = [*after]
     if not existing or [*existing] == wanted:
         return text
-    first = {start: f"{start}{wanted[0]}\n" for start in _BUILD_FOR}
+    first = {_BUILD_FOR: f"{_BUILD_FOR}{wanted[0]}\n"}
     others = [_with(block, first) for env, block in zip(found, blocks, strict=True) if not env]
     copied = [*existing.values()]
-    made = [write(existing.get(env, copied[0 if env == wanted[0] else -1]), env) for env in wanted]
+    made = [
+        _job(existing.get(env, copied[0 if env == wanted[0] else -1]), env, after[env])
+        for env in wanted
+    ]
     between = blocks[-1][len(blocks[-1].rstrip("\n")) :]
     return head + "\n\n".join(block.strip("\n") for block in [*others, *made]) + between + tail
+
+
+def _env_of(job: dict[str, Any]) -> str | None:
+    """Return the environment that a job delivers to; None for another job."""
+    return job.get("with", {}).get("environment") if job.get("uses") == _CALLED else None
+
+
+def _job(block: str, env: str, before: str | None) -> str:
+    """Return an existing job's text as the job of an environment that comes after `before`."""
+    needs = "    needs: build\n"
+    if before:
+        condition = f"${{{{ needs.{before}.outputs.outcome == 'delivered' }}}}"
+        needs = f"    needs: [build, {before}]\n    if: {condition}\n"
+    _, _, rest = _with(block, {"    if: ": ""}).partition("\n")
+    lines = {"    needs: ": needs, "      environment: ": f"      environment: {env}\n"}
+    return f"  {env}:\n{_with(rest, lines)}"
 
 
 def _with(text: str, lines: dict[str, str]) -> str:

@@ -70,6 +70,7 @@ def run(options: Options, call: Call) -> int:
             call.progress,
             builder=_builder(options.builder),
             bake=options.bake,
+            ref=options.ref,
         )
         return call.show(result, options.format)
     rehearsed = workflow.load(root, options.workflow, inputs)

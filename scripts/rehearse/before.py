@@ -1,7 +1,8 @@
 """Bring the scratch Cloud Run to the state in which the workflow would find it.
 
 The previous commit is delivered. For `promote` the commit itself is also deployed, without traffic;
-for `rollback` it is delivered; for `resume` it is delivered and rolled back.
+for `rollback` it is delivered; for `resume` it is delivered and rolled back. For `deliver-after` it
+is delivered to the environments that come first.
 """
 
 from __future__ import annotations
@@ -46,8 +47,13 @@ def prepare(world: World, name: str, env: str | None, progress: Progress) -> Non
 
 
 def _prepare(world: World, name: str, service: str, env: str) -> None:
-    last = "deploy" if name == "promote" else "deliver"
-    _deliver(world, service, _way(world, service, env), last=last)
+    if name == "deliver":
+        return
+    way = _way(world, service, env)
+    if name == "deliver-after":
+        way = way[:-1]
+    if way:
+        _deliver(world, service, way, last="deploy" if name == "promote" else "deliver")
     if name == "resume":
         world.ship("rollback", service, "--env", env, environment=env)
 

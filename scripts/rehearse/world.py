@@ -230,6 +230,16 @@ class World:
         """Move the clone from the previous commit to the one that is rehearsed."""
         self._scratch_clone.take_up()
 
+    def leave_main(self, branch: str) -> None:
+        """Make the rehearsed commit one of a branch only, which main does not have."""
+        scratch.git("checkout", "--quiet", "-b", branch, cwd=self.clone)
+        main = identity_provider.BRANCH.removeprefix("refs/heads/")
+        scratch.git("branch", "--quiet", "--force", main, "HEAD~1", cwd=self.clone)
+
+    def declared(self, env: str) -> list[Pipeline]:
+        """Return every service that has an environment."""
+        return [pipeline for pipeline in self.pipelines if pipeline.env == env]
+
     def _let_in(self) -> None:
         """Set everything up as `ship bootstrap` does, with the owner's token."""
         here = [_at(self.url, pipeline) for pipeline in self.pipelines]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from scripts.cloud.google import ApiError, Conflict, Google, NotFound
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, UsageError
-from scripts.setup import wanted
+from scripts.setup import admission, wanted
 from scripts.setup.permissions import Federation, Resource
 from scripts.setup.steps import Found, Step
 from scripts.setup.wanted import Document, Thing
@@ -63,7 +63,7 @@ def look(
         more: other resources that must exist.
     """
     found = Found()
-    for project, names in wanted.apis(access, pipelines).items():
+    for project, names in wanted.apis(access, pipelines, more).items():
         answer = google.get(
             "serviceusage",
             f"/v1/projects/{project}/services:batchGet",
@@ -96,6 +96,9 @@ def do(google: Google, step: Step) -> None:
     """
     if step.binding is not None:
         _settled(lambda: _bind(google, step))
+    elif step.thing is not None and step.thing.kind == "policy":
+        thing = step.thing
+        _settled(lambda: _admit(google, thing))
     elif step.write is not None:
         write = step.write
         answer = _settled(
@@ -163,6 +166,15 @@ def _bind(google: Google, step: Step) -> Document:
         f" {binding.resource.path}",
         "run it again: it continues where it stopped",
     )
+
+
+def _admit(google: Google, thing: Thing) -> Document:
+    """Read the policy of Binary Authorization, and write it with the etag that was read.
+
+    It could not be read before, if its API was not enabled.
+    """
+    body = admission.merged(google.get(thing.api, thing.path), thing)
+    return google.write("PUT", thing.api, thing.path, body) if body else {}
 
 
 def policy(google: Google, resource: Resource) -> Document:

@@ -25,12 +25,17 @@ ARTIFACT_READER = "roles/artifactregistry.reader"
 ARTIFACT_WRITER = "roles/artifactregistry.writer"
 IMPERSONATE = "roles/iam.workloadIdentityUser"
 ACT_AS = "roles/iam.serviceAccountUser"
-LOGS = "roles/logging.viewer"
 LOG_WRITER = "roles/logging.logWriter"
-RUN_DEVELOPER = "roles/run.developer"
 RUN_INVOKER = "roles/run.invoker"
 RUN_VIEWER = "roles/run.viewer"
 SECRET_ACCESSOR = "roles/secretmanager.secretAccessor"  # noqa: S105  (a role)
+
+# Custom roles, which hold the permissions of the needs that name them and nothing else: with
+# run.developer, the deployer could delete a service; with run.viewer and logging.viewer, it could
+# read the configuration of every service and every log view of the project.
+DEPLOYER = "shipwayDeployer"
+WATCHER = "shipwayWatcher"
+_TITLES = {DEPLOYER: "Shipway: deploys a service", WATCHER: "Shipway: watches a release"}
 
 _PULL = "artifactregistry.repositories.downloadArtifacts"
 _PUSH = "artifactregistry.repositories.uploadArtifacts"
@@ -90,6 +95,21 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
         }[self.kind]
 
 
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """A custom role of a project."""
+
+    id: str
+    project: str
+    title: str
+    permissions: tuple[str, ...]
+    """Sorted."""
+
+    @property
+    def name(self) -> str:
+        """Its name in policies and in Google's APIs."""
+        return _custom(self.project, self.id)
+
+
 class Need(msgspec.Struct, frozen=True):
     """A permission that a delivery uses on a resource, the role that gives it, and the reason."""
 
@@ -116,6 +136,8 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
     deployer: Account
     runtimes: list[Account]
     bindings: list[Binding]
+    roles: list[Role] = []
+    """The custom roles of the environment's project."""
     by_jobs: bool = True
     """Whether jobs of GitHub use the accounts, not builds of Cloud Build."""
 
@@ -219,17 +241,29 @@ def plan(
         deployer=deployer,
         runtimes=list({a.email: a for a in runtimes.values()}.values()),
         bindings=list(dict.fromkeys(bindings)),
+        roles=_roles(projects[0], deploy),
     )
 
 
-def for_cloud_build(access: Federation, repository: Repository) -> Federation:
-    """Plan the same for Cloud Build, where one account is both pusher and deployer.
+def has_first(declared: Sequence[Pipeline]) -> bool:
+    """Return whether a service's commits begin in this environment, so that they are built here."""
+    return any(pipeline.environment.after is None for pipeline in declared)
+
+
+def for_cloud_build(
+    access: Federation, repository: Repository, declared: Sequence[Pipeline]
+) -> Federation:
+    """Plan the same for Cloud Build, where a build has one account: each environment has its own.
+
+    In the environment where a commit begins, the account is also the pusher.
 
     Source: https://cloud.google.com/build/docs/securing-builds/configure-user-specified-service-accounts
     (the role that writes the build's log).
     """
     home_ = access.provider.project
-    builder = _account(home_, "build", repository, "builds and delivers in Cloud Build")
+    env, builds = declared[0].env, has_first(declared)
+    does = "builds and delivers" if builds else "delivers"
+    builder = _account(home_, f"build-{env}", repository, f"{does} to {env} in Cloud Build")
     replaced = {access.pusher.member, access.deployer.member}
     bindings = [
         Binding(
@@ -241,7 +275,7 @@ def for_cloud_build(access: Federation, repository: Repository) -> Federation:
         *(
             msgspec.structs.replace(b, member=builder.member) if b.member in replaced else b
             for b in access.bindings
-            if b.role != IMPERSONATE
+            if b.role != IMPERSONATE and (builds or b.member != access.pusher.member)
         ),
     ]
     return msgspec.structs.replace(
@@ -266,20 +300,21 @@ def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
         runs_as: The account that the service runs as; None leaves out the permission on it.
     """
     project = Resource(kind="project", project=pipeline.environment.project)
+    deployer, watcher = _custom(project.project, DEPLOYER), _custom(project.project, WATCHER)
     needs = [
         Need(_PULL, images(pipeline), ARTIFACT_READER, "Cloud Run requires it of the deployer"),
         # Cloud Run checks the list permissions on the project, never on a service.
-        Need("run.revisions.list", project, RUN_VIEWER, "lists revisions"),
-        Need("run.revisions.get", project, RUN_VIEWER, "waits until a revision is ready"),
-        Need("logging.logEntries.list", project, LOGS, "shows the last log lines of a failure"),
+        Need("run.revisions.list", project, watcher, "lists revisions"),
+        Need("run.revisions.get", project, watcher, "waits until a revision is ready"),
+        Need("logging.logEntries.list", project, watcher, "shows the last log lines of a failure"),
     ]
     if runs_as:
         why = "deploys a service that runs as this account"
         needs.append(Need("iam.serviceAccounts.actAs", of_account(runs_as), ACT_AS, why))
     for service in services(pipeline):
         needs += [
-            Need("run.services.get", service, RUN_DEVELOPER, "reads the service"),
-            Need("run.services.update", service, RUN_DEVELOPER, "deploys and moves traffic"),
+            Need("run.services.get", service, deployer, "reads the service"),
+            Need("run.services.update", service, deployer, "deploys and moves traffic"),
         ]
         if pipeline.environment.access == "private":
             needs.append(Need("run.routes.invoke", service, RUN_INVOKER, "runs the smoke checks"))
@@ -315,6 +350,26 @@ def agent_needs(pipeline: Pipeline) -> list[Need]:
     if registry.project == pipeline.environment.project:
         return []
     return [Need(_PULL, registry, ARTIFACT_READER, "Cloud Run pulls across projects")]
+
+
+def _custom(project: str, role: str) -> str:
+    """Return the full name of a project's custom role."""
+    return f"projects/{project}/roles/{role}"
+
+
+def _roles(project: str, needs: Sequence[Need]) -> list[Role]:
+    """Return the custom roles that the needs name, each with exactly their permissions."""
+    return [
+        Role(
+            id=name,
+            project=project,
+            title=title,
+            permissions=tuple(
+                sorted({n.permission for n in needs if n.role == _custom(project, name)})
+            ),
+        )
+        for name, title in _TITLES.items()
+    ]
 
 
 def _agent(number: str) -> str:

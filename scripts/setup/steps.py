@@ -9,7 +9,7 @@ import msgspec
 
 from scripts.config.pipelines import Pipeline
 from scripts.release.manifest import INVOKER_CHECK
-from scripts.setup import wanted
+from scripts.setup import admission, wanted
 from scripts.setup.permissions import Binding, Federation, Resource
 from scripts.setup.wanted import Document, Thing, Write
 
@@ -64,12 +64,12 @@ def plan(
         more: other resources that must exist.
     """
     steps = []
-    for project, names in wanted.apis(access, pipelines).items():
+    for project, names in wanted.apis(access, pipelines, more).items():
         missing = [name for name in names if name not in found.enabled.get(project, set())]
         if missing:
             steps.append(_enable(project, missing))
     for thing in (*wanted.things(access, pipelines), *more):
-        step = _make(thing, found.things.get(thing.path))
+        step = make(thing, found.things.get(thing.path))
         if step:
             steps.append(step)
     for binding in access.bindings:
@@ -93,7 +93,7 @@ def _enable(project: str, names: list[str]) -> Step:
     )
 
 
-def _make(thing: Thing, existing: Document | None) -> Step | None:
+def make(thing: Thing, existing: Document | None) -> Step | None:
     """Return the step that creates, restores or corrects a resource; None if it is right."""
     what = f"{thing.kind} {thing.name}"
     if existing is None:
@@ -101,8 +101,8 @@ def _make(thing: Thing, existing: Document | None) -> Step | None:
             does="create", what=what, project=thing.project, gcloud=thing.gcloud,
             thing=thing, write=thing.create,
         )  # fmt: skip
-    if existing.get("state") == "DELETED":
-        # Its name stays taken for 30 days; undeleting brings it back as it was.
+    if existing.get("state") == "DELETED" or existing.get("deleted"):
+        # Its name stays taken for a while; undeleting brings it back as it was.
         write = Write(method="POST", api=thing.api, path=f"{thing.path}:undelete", body={})
         return Step(
             does="restore", what=what, project=thing.project, gcloud=thing.undelete,
@@ -110,6 +110,12 @@ def _make(thing: Thing, existing: Document | None) -> Step | None:
         )  # fmt: skip
     if thing.kind == "service":
         return _open_or_close(thing, existing)
+    if thing.kind == "policy":
+        return _admit(thing, existing)
+    if thing.kind == "role":
+        # Google lists the permissions in an order of its own.
+        held = sorted(existing.get("includedPermissions") or [])
+        existing = {**existing, "includedPermissions": held}
     wrong = sorted(
         name
         for name, value in thing.settings.items()
@@ -127,6 +133,19 @@ def _make(thing: Thing, existing: Document | None) -> Step | None:
             params={"updateMask": ",".join(wrong)},
             body={name: thing.settings[name] for name in wrong},
         ),
+    )  # fmt: skip
+
+
+def _admit(thing: Thing, existing: Document) -> Step | None:
+    """Return the step that changes the policy of Binary Authorization."""
+    body = admission.merged(existing, thing)
+    if body is None:
+        return None
+    changed = ", ".join(sorted(key for key in thing.settings if body[key] != existing.get(key)))
+    return Step(
+        does="change", what=f"policy {thing.name}: {changed}", project=thing.project,
+        gcloud=(admission.command(thing.project, body),), thing=thing,
+        write=Write(method="PUT", api=thing.api, path=thing.path, body=body),
     )  # fmt: skip
 
 
@@ -169,7 +188,7 @@ def granted(bindings: list[Document], binding: Binding) -> bool:
 def _grant(binding: Binding) -> Step:
     return Step(
         does="grant",
-        what=f"{binding.role} on {title(binding.resource)} to {short(binding.member)}",
+        what=f"{role_title(binding.role)} on {title(binding.resource)} to {short(binding.member)}",
         project=binding.resource.project,
         gcloud=(policy_command("add", binding),),
         why=binding.why,
@@ -210,6 +229,11 @@ def policy_command(
 def title(resource: Resource) -> str:
     """Return how tables name a resource."""
     return f"{resource.kind} {resource.name or resource.project}"
+
+
+def role_title(role: str) -> str:
+    """Return how tables name a role: a custom one by its ID, because the project is shown."""
+    return role if role.startswith("roles/") else role.rpartition("/")[2]
 
 
 def short(member: str) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from scripts.config.pipelines import Pipeline
 from scripts.release.manifest import INVOKER_CHECK
 from scripts.setup import permissions
-from scripts.setup.permissions import Account, Federation, Resource
+from scripts.setup.permissions import Account, Federation, Resource, Role
 
 Document = dict[str, Any]
 
@@ -56,7 +56,9 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
         undelete: the commands that restore it after a deletion.
     """
 
-    kind: Literal["images", "pool", "provider", "account", "secret", "service", "trigger"]
+    kind: Literal[
+        "images", "policy", "pool", "provider", "account", "role", "secret", "service", "trigger"
+    ]
     name: str
     project: str
     api: str
@@ -69,8 +71,16 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
     undelete: tuple[str, ...] = ()
 
 
-def apis(plan: Federation, pipelines: Sequence[Pipeline]) -> dict[str, list[str]]:
-    """Return the APIs that each project needs: project ID -> names, sorted."""
+def apis(
+    plan: Federation, pipelines: Sequence[Pipeline], more: Sequence[Thing] = ()
+) -> dict[str, list[str]]:
+    """Return the APIs that each project needs: project ID -> names, sorted.
+
+    Args:
+        plan: who may do what.
+        pipelines: every service that has the environment.
+        more: other resources that must exist.
+    """
     trigger = ("sts",) if plan.by_jobs else ("cloudbuild", "logging")
     found: dict[str, set[str]] = {plan.provider.project: {*_HOME_APIS, *trigger}}
     for pipeline in pipelines:
@@ -78,6 +88,8 @@ def apis(plan: Federation, pipelines: Sequence[Pipeline]) -> dict[str, list[str]
     for binding in plan.bindings:
         if binding.resource.kind == "secret":
             found.setdefault(binding.resource.project, set()).add("secretmanager")
+    for thing in more:
+        found.setdefault(thing.project, set()).add(thing.api)
     return {project: [f"{n}.googleapis.com" for n in sorted(names)] for project, names in
             sorted(found.items())}  # fmt: skip
 
@@ -91,14 +103,15 @@ def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
         *(_pool_and_provider(plan) if plan.by_jobs else []),
         # An account in another project is created by that project's owner.
         *(_account(account) for account in plan.accounts if account.project in places),
+        *map(role, plan.roles),
         *map(_secret, sorted(secrets, key=lambda r: r.path)),
         *(_service(p, region) for p in pipelines for region in p.environment.regions),
     ]
 
 
 def repositories(plan: Federation) -> list[Resource]:
-    """Return the repositories that images are pushed to, sorted."""
-    found = {b.resource for b in plan.bindings if b.role == permissions.ARTIFACT_WRITER}
+    """Return the repositories of images, sorted."""
+    found = {b.resource for b in plan.bindings if b.resource.kind == "repository"}
     return sorted(found, key=lambda resource: resource.path)
 
 
@@ -227,6 +240,34 @@ def _account(account: Account) -> Thing:
             f"gcloud iam service-accounts create {account.id} --project={account.project}"
             f" --display-name={quoted(fields['displayName'])}",
         ),
+    )
+
+
+def role(wanted: Role) -> Thing:
+    """Return a custom role.
+
+    Source: https://cloud.google.com/iam/docs/creating-custom-roles.
+    """
+    base = f"/v1/projects/{wanted.project}/roles"
+    settings: Document = {"includedPermissions": [*wanted.permissions], "stage": "GA"}
+    named = f"--project={wanted.project}"
+    flags = f"--permissions={','.join(wanted.permissions)} --stage=GA {named}"
+    return Thing(
+        kind="role",
+        name=wanted.id,
+        project=wanted.project,
+        api="iam",
+        path=f"{base}/{wanted.id}",
+        create=Write(
+            method="POST",
+            api="iam",
+            path=base,
+            body={"roleId": wanted.id, "role": {"title": wanted.title, **settings}},
+        ),
+        gcloud=(f"gcloud iam roles create {wanted.id} --title={quoted(wanted.title)} {flags}",),
+        settings=settings,
+        changed=(f"gcloud iam roles update {wanted.id} {flags}",),
+        undelete=(f"gcloud iam roles undelete {wanted.id} {named}",),
     )
 
 

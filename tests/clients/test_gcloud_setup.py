@@ -27,7 +27,7 @@ class Setup(Gcloud):
     def __init__(self, cloud_run: LocalCloudRun, folder: Path, *enabled: str) -> None:
         self.project = f"bare-{uuid.uuid4().hex[:8]}"
         super().__init__(cloud_run.url, folder, self.project)
-        for api in ("IAM", "ARTIFACTREGISTRY", "CLOUDBUILD"):
+        for api in ("IAM", "ARTIFACTREGISTRY", "BINARYAUTHORIZATION", "CLOUDBUILD"):
             override = f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}"
             self.environment[override] = self.environment["CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN"]
         body = {"projectId": self.project, "enabled": [f"{one}.googleapis.com" for one in enabled]}
@@ -153,6 +153,34 @@ def test_accounts_secrets_and_the_projects_policy(
     assert "does not exist." in gcloud.fails(*on_project, "--member", missing, *viewer)
     gcloud.done("iam", "service-accounts", "delete", runtime)
     assert "Unknown service account" in gcloud.fails("iam", "service-accounts", "describe", runtime)
+
+
+def test_custom_roles(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
+    gcloud = Setup(local_cloud_run, tmp_path / "gcloud", "iam")
+
+    def done(verb: str, *words: str) -> Any:
+        words = (verb, "deployer", *words, "--project", gcloud.project, "--quiet")
+        return json.loads(gcloud.done("iam", "roles", *words, "--format", "json"))
+
+    given = ["run.services.get", "run.services.update"]
+    made = done("create", "--permissions", ",".join(given), "--stage", "GA")
+    assert (made["includedPermissions"], made["stage"]) == (given, "GA")
+    assert done("update", "--permissions", given[0])["includedPermissions"] == given[:1]
+    assert done("delete")["deleted"] is True
+    done("undelete")
+    found = done("describe")
+    assert found["name"] == f"projects/{gcloud.project}/roles/deployer"
+    assert found["includedPermissions"] == given[:1]
+
+
+def test_binary_authorization(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:
+    gcloud = Setup(local_cloud_run, tmp_path / "gcloud", "binaryauthorization")
+    rule = {"evaluationMode": "ALWAYS_DENY", "enforcementMode": "ENFORCED_BLOCK_AND_AUDIT_LOG"}
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps({"defaultAdmissionRule": rule}))
+    policy = ("container", "binauthz", "policy")
+    gcloud.done(*policy, "import", str(file), "--quiet")
+    assert gcloud.read(*policy, "export")["defaultAdmissionRule"] == rule
 
 
 def test_triggers(local_cloud_run: LocalCloudRun, tmp_path: Path) -> None:

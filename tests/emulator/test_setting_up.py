@@ -248,6 +248,47 @@ def test_service_accounts(bare: Bare) -> None:
     assert "bindings" not in bare("POST", f"{accounts}/{email}:getIamPolicy"), "a new one"
 
 
+def test_custom_roles(bare: Bare) -> None:
+    roles, role = f"{bare.base}/roles", {"title": "Deploys", "stage": "GA"}
+    given = {**role, "includedPermissions": ["run.services.get", "run.services.update"]}
+    made = bare("POST", roles, {"roleId": "deployer", "role": given})
+    name = f"projects/{bare.id}/roles/deployer"
+    assert {**made, "etag": ""} == {**given, "name": name, "etag": ""}
+    assert bare("GET", f"{roles}/deployer") == made
+    again = bare.refused("POST", roles, {"roleId": "deployer", "role": given})
+    assert again["message"] == f"A role named deployer in projects/{bare.id} already exists."
+    assert bare.refused("POST", roles, {"roleId": "x"})["status"] == "INVALID_ARGUMENT"
+    unknown = {"includedPermissions": ["run.services.fly"]}
+    refused = bare.refused("PATCH", f"{roles}/deployer", unknown)
+    assert refused["message"] == "Permission run.services.fly is not valid."
+    one = {"includedPermissions": ["run.services.get"], "title": "no"}
+    changed = bare("PATCH", f"{roles}/deployer?updateMask=included_permissions", one)
+    assert (changed["includedPermissions"], changed["title"]) == (["run.services.get"], "Deploys")
+    listed = {key: value for key, value in changed.items() if key != "includedPermissions"}
+    assert bare("GET", roles) == {"roles": [listed]}
+    assert bare("GET", f"{roles}?view=FULL") == {"roles": [changed]}
+    assert bare("DELETE", f"{roles}/deployer")["deleted"] is True
+    assert bare("GET", roles) == {}
+    gone = bare.refused("POST", roles, {"roleId": "deployer", "role": given})
+    assert gone["message"].endswith("(deployer) which has been marked for deletion.")
+    assert "deleted" not in bare("POST", f"{roles}/deployer:undelete", {})
+    missing = bare.refused("GET", f"{roles}/none")
+    assert (missing["status"], missing["code"]) == ("NOT_FOUND", 404)
+
+
+def test_a_policy_names_custom_roles_of_its_own_project(bare: Bare) -> None:
+    given = {"includedPermissions": ["run.services.get"]}
+    bare("POST", f"{bare.base}/roles", {"roleId": "reader", "role": given})
+
+    def policy(role: str) -> dict[str, Any]:
+        return {"policy": {"bindings": [{"role": role, "members": ["user:a@example.com"]}]}}
+
+    bare("POST", f"{bare.base}:setIamPolicy", policy(f"projects/{bare.id}/roles/reader"))
+    for role in (f"projects/{bare.id}/roles/none", "projects/other-project/roles/reader"):
+        refused = bare.refused("POST", f"{bare.base}:setIamPolicy", policy(role))
+        assert refused["message"] == f"Role ({role}) does not exist in the resource's hierarchy."
+
+
 PROVIDER = {
     "attributeMapping": {"google.subject": "assertion.sub"},
     "attributeCondition": "assertion.repository_id == '1'",
@@ -429,6 +470,24 @@ def test_triggers(local_cloud_run: LocalCloudRun) -> None:
     assert bare("GET", triggers) == {"triggers": [found]}
     bare("DELETE", f"{triggers}/{made['id']}")
     assert bare("GET", triggers) == {}
+
+
+# Binary Authorization
+
+
+def test_the_policy_of_binary_authorization(local_cloud_run: LocalCloudRun) -> None:
+    bare = Bare(local_cloud_run, "binaryauthorization.googleapis.com")
+    url = f"{bare.base}/policy"
+    first = bare("GET", url)
+    assert first["defaultAdmissionRule"]["evaluationMode"] == "ALWAYS_ALLOW"
+    denies = {"evaluationMode": "ALWAYS_DENY", "enforcementMode": "DRYRUN_AUDIT_LOG_ONLY"}
+    made = bare("PUT", url, {**first, "defaultAdmissionRule": denies})
+    assert bare("GET", url) == made
+    assert made["defaultAdmissionRule"] == denies
+    lost = bare.refused("PUT", url, first)
+    assert (lost["code"], lost["status"]) == (409, "ABORTED")
+    for wrong in ({}, {"defaultAdmissionRule": {"evaluationMode": "NEVER"}}, {**first, "x": 1}):
+        assert bare.refused("PUT", url, wrong)["status"] == "INVALID_ARGUMENT"
 
 
 # Faults

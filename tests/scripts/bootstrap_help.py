@@ -16,7 +16,7 @@ from emulator.names import project_number
 from scripts.config import pipelines
 from scripts.setup import permissions
 from scripts.setup.permissions import Binding, Federation
-from tests.conftest import LocalCloudRun
+from tests.conftest import ROOT, LocalCloudRun
 from tests.federation_help import REPOSITORY
 from tests.identity_help import Owner
 from tests.scripts.conftest import Project
@@ -52,6 +52,7 @@ class Team:
     def __init__(self, folder: Path, cloud_run: LocalCloudRun, access: str = "private") -> None:
         self.folder = folder
         self.project = Project(folder / "repository", cloud_run, NAME)
+        shutil.copytree(ROOT / "cloudbuild", self.project.folder / "cloudbuild")
         self.write("staging", STAGING, cloud_run, access)
         self.write("production", PRODUCTION, cloud_run, access, "after: staging")
         self.project.commit()

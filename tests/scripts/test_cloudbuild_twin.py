@@ -19,12 +19,15 @@ from typing import Any
 import pytest
 import yaml
 
+from scripts.rehearse.cloudbuild import build as files
 from tests.conftest import ROOT
 from tests.discovery import problems_of
 from tests.scripts.docker_help import needs_docker
 from tests.scripts.test_init import follow_the_sample
 from tests.scripts.test_rehearse import Fork, jobs
 
+GIVEN = {"_ENVIRONMENT": "staging", "_SERVICE_ACCOUNT": "x@acme-ops.iam.gserviceaccount.com"}
+STAGING = ["cloudbuild/deliver.yaml", "--input", "_ENVIRONMENT=staging"]
 FILES = sorted((ROOT / "cloudbuild").glob("*.yaml"))
 # The same time for both, so that both rehearsals make the same commits.
 MOMENT = {"GIT_AUTHOR_DATE": "2026-01-01T00:00:00Z", "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z"}
@@ -64,6 +67,8 @@ def test_our_own_rules_hold(file: Path) -> None:
     assert int(document["timeout"].removesuffix("s")) == sum(times)
     for step in document["steps"]:
         assert re.fullmatch(r"[a-z./-]+:[\w.-]+@sha256:[0-9a-f]{64}", step["name"])
+        # A manual run may choose the folder of a step whose own is not absolute.
+        assert step["dir"] == "/workspace"
         # Cloud Build pastes substitutions into args as text; it does not change `script`.
         assert "args" not in step
         assert "$_" not in step["script"]
@@ -73,6 +78,69 @@ def test_our_own_rules_hold(file: Path) -> None:
             input=step["script"], capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_nothing_of_the_checkout_runs_before_its_commit_is_checked(file: Path) -> None:
+    first, *others = yaml.safe_load(file.read_text())["steps"]
+    assert first["id"] == "main"
+    assert first == {**yaml.safe_load(FILES[0].read_text())["steps"][0]}
+    build = files.load(ROOT, f"cloudbuild/{file.name}", {}, GIVEN).build
+    for index, step in enumerate(build.steps[1:], 1):
+        waits, todo = set(), [index]
+        while todo:
+            todo += build.after(todo.pop()) - waits
+            waits |= {*todo}
+        assert 0 in waits or step.id == "docker", step.id
+    assert "./ship" not in "".join(s["script"] for s in others if s["id"] == "docker")
+
+
+class Checkout:
+    """What Cloud Build checks out of a repository: one commit, without its history."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.remote = folder / "remote"
+        self.git("init", "--quiet", "--initial-branch=main", str(self.remote))
+        for subject in ("first", "second"):
+            self.commit(subject)
+        self.git("checkout", "--quiet", "-b", "hostile", cwd=self.remote)
+        self.commit("hostile")
+        self.git("tag", "v1", cwd=self.remote)
+        self.git("checkout", "--quiet", "main", cwd=self.remote)
+
+    def git(self, *words: str, cwd: Path | None = None) -> None:
+        me = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+        subprocess.run(["git", *me, *words], cwd=cwd or self.folder, check=True)
+
+    def commit(self, subject: str) -> None:
+        self.git("commit", "--quiet", "--allow-empty", "--message", subject, cwd=self.remote)
+
+    def checked(self, what: str) -> subprocess.CompletedProcess[str]:
+        """Check out a branch, tag or commit, and run the step that checks it."""
+        workspace = self.folder / f"workspace-{uuid.uuid4().hex[:8]}"
+        workspace.mkdir()
+        self.git("init", "--quiet", cwd=workspace)
+        self.git("remote", "add", "origin", self.remote.as_uri(), cwd=workspace)
+        self.git("fetch", "--quiet", "--depth=1", "origin", what, cwd=workspace)
+        self.git("checkout", "--quiet", "FETCH_HEAD", cwd=workspace)
+        script = yaml.safe_load(FILES[0].read_text())["steps"][0]["script"]
+        return subprocess.run(
+            ["sh", "-eu", "-c", script], cwd=workspace, capture_output=True, text=True, check=False
+        )
+
+
+def test_only_commits_on_main_pass_the_check(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    older = subprocess.check_output(
+        ["git", "rev-parse", "main~1"], cwd=checkout.remote, text=True
+    ).strip()
+    for what in ("main", older):
+        assert checkout.checked(what).returncode == 0, what
+    for what in ("hostile", "refs/tags/v1"):
+        ended = checkout.checked(what)
+        assert ended.returncode == 1, what
+        assert "is not on main" in ended.stderr
 
 
 def command(script: str, env: Mapping[str, str]) -> str:
@@ -105,16 +173,19 @@ def of_github(name: str) -> list[str]:
 def of_cloud_build(name: str) -> list[str]:
     """Return the ship commands of a build file, in order."""
     steps = yaml.safe_load((ROOT / f"cloudbuild/{name}.yaml").read_text())["steps"]
-    return [
-        command(step["script"], dict(entry.split("=", 1) for entry in step["env"]))
-        for step in steps
-        if "./ship" in step["script"]
-    ]
+    env = {"ENVIRONMENT": "staging" if name == "deliver" else "production"}
+    return [command(step["script"], env) for step in steps if "./ship" in step["script"]]
 
 
-@pytest.mark.parametrize("name", ["deliver", "promote", "rollback", "resume"])
-def test_the_same_verbs_in_the_same_order(name: str) -> None:
+@pytest.mark.parametrize("name", ["promote", "rollback", "resume"])
+def test_the_same_verbs(name: str) -> None:
     assert of_github(name) == of_cloud_build(name) != []
+
+
+def test_the_same_verbs_in_the_same_order() -> None:
+    """A build that comes after another environment finds the digest in the registry by itself."""
+    ours = [*of_cloud_build("deliver"), *of_cloud_build("deliver-after")]
+    assert of_github("deliver") == [*ours[:2], f"{ours[2]} --digest DIGEST"]
 
 
 def rehearse(fork: Fork, *arguments: str) -> dict[str, Any]:
@@ -145,26 +216,48 @@ def declared(services: dict[str, Any]) -> dict[str, Any]:
 
 def test_both_triggers_leave_the_same_services(forked: Fork) -> None:
     """The same commit, image digest, revision, traffic and history."""
-    cloud = rehearse(forked, "cloudbuild/deliver.yaml")
-    github = rehearse(forked, "deliver")
-    assert set(cloud["steps"].values()) == {"SUCCESS"}
-    assert cloud["services"].keys() == {
-        "staging/us-central1/shop", "production/us-central1/shop",
-    }  # fmt: skip
-    assert declared(cloud["services"]) == declared(github["services"])
+    github = declared(rehearse(forked, "deliver")["services"])
+    for name, env in (("deliver", "staging"), ("deliver-after", "production")):
+        words = (f"cloudbuild/{name}.yaml", "--input", f"_ENVIRONMENT={env}")
+        cloud = rehearse(forked, *words)
+        assert set(cloud["steps"].values()) == {"SUCCESS"}
+        services = declared(cloud["services"])
+        assert services.keys() == github.keys()
+        where = f"{env}/us-central1/shop"
+        assert services[where] == github[where]
+        if env == "staging":
+            assert services != github, "production has its own trigger, which was not run"
 
 
-def test_a_failing_smoke_check_stops_it_before_production(tmp_path: Path, forked: Fork) -> None:
+def test_a_branch_gets_no_identity(tmp_path: Path) -> None:
+    """A manual run of a hostile branch, which replaces build file, check and command."""
+    fork = Fork(tmp_path)
+    for file in FILES:
+        fork.write(f"cloudbuild/{file.name}", file.read_text())
+    fork.commit("main", health="ok")
+    deliver = yaml.safe_load((fork.folder / STAGING[0]).read_text())
+    deliver["steps"][0]["script"] = "#!/bin/sh\n./ship"
+    fork.write(STAGING[0], yaml.safe_dump(deliver))
+    fork.write("ship", '#!/bin/sh\necho "got $GCE_METADATA_HOST"\n')
+    fork.commit("a hostile change", health="ok")
+    done = fork.rehearse(*STAGING, "--ref", "refs/heads/hostile")
+    assert done.returncode == 1, done.stderr
+    ends = {"main": "FAILURE", "build": "QUEUED", "deliver": "QUEUED"}
+    assert {**jobs(done), **ends} == jobs(done)
+    assert "is not on main. To run main: --branch=main" in done.stderr
+    assert "got " not in done.stderr
+
+
+def test_a_failing_smoke_check_fails_the_build(tmp_path: Path, forked: Fork) -> None:
     fork = Fork(tmp_path)
     for file in FILES:
         fork.write(f"cloudbuild/{file.name}", file.read_text())
     follow_the_sample(fork.folder)
     fork.commit("break it", health="broken")
-    done = fork.rehearse("cloudbuild/deliver.yaml")
+    done = fork.rehearse(*STAGING)
     assert done.returncode == 1
     assert jobs(done) == {
-        "history": "SUCCESS", "docker": "SUCCESS", "build": "SUCCESS", "staging": "FAILURE",
-        "production": "QUEUED",
+        "main": "SUCCESS", "docker": "SUCCESS", "build": "SUCCESS", "deliver": "FAILURE",
     }  # fmt: skip
     assert '"status": "broken"' in done.stderr
 
@@ -198,7 +291,7 @@ def test_resume(forked: Fork) -> None:
 @needs_docker
 def test_deliver_with_docker(forked: Fork) -> None:
     """buildx builds and pushes with the build's own token, from its metadata server."""
-    done = forked.rehearse("cloudbuild/deliver.yaml", "--builder", "docker")
+    done = forked.rehearse(*STAGING, "--builder", "docker")
     assert done.returncode == 0, done.stderr
     assert set(jobs(done).values()) == {"SUCCESS"}
 
@@ -209,8 +302,8 @@ def test_deliver_with_docker(forked: Fork) -> None:
         (["cloudbuild/delivr.yaml"], "cloudbuild/delivr.yaml: no such file"),
         (["cloudbuild/promote.yaml"], "key '_ENVIRONMENT' in the template is not matched"),
         (["cloudbuild/promote.yaml", "--input", "_ENVIRONMENT=qa"], "production, staging"),
-        (["cloudbuild/deliver.yaml", "--input", "_X=1"], "'_X' in the substitution data is not"),
-        (["cloudbuild/deliver.yaml", "--input", "_SERVICE_ACCOUNT="], "names no service account"),
+        ([*STAGING, "--input", "_X=1"], "'_X' in the substitution data is not"),
+        ([*STAGING, "--input", "_SERVICE_ACCOUNT="], "names no service account"),
     ],
 )
 def test_bad_input(forked: Fork, words: list[str], said: str) -> None:

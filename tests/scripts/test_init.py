@@ -17,7 +17,6 @@ import yaml
 from scripts.config import pipelines
 from scripts.config.formats import AT_ONCE, GRADUAL
 from scripts.init import triggers
-from scripts.rehearse.cloudbuild import build
 from tests import warm
 from tests.conftest import ROOT, LocalCloudRun, share_packed
 
@@ -30,11 +29,10 @@ ME = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
 
 def follow_the_sample(folder: Path) -> None:
     """Give the triggers' files the sample's environments again, in a fork that has others."""
-    names = [triggers.DELIVER, triggers.CLOUD_BUILD]
-    files = {name: (folder / name).read_text() for name in names if (folder / name).is_file()}
+    file = folder / triggers.DELIVER
+    files = {triggers.DELIVER: file.read_text()}
     made = triggers.follow(files, {"staging": None, "production": "staging"})
-    for name, text in made.items():
-        (folder / name).write_text(text)
+    file.write_text(made[triggers.DELIVER])
 
 
 class Fork:
@@ -91,24 +89,7 @@ class Fork:
                 made[name] = (job["needs"], job.get("if"))
         first = next(name for name in made if made[name])
         assert f"./ship build --env {first}\n" in text
-        self.check_cloud_build(made)
         return made
-
-    def check_cloud_build(self, jobs: dict[str, Any]) -> None:
-        """Check that cloudbuild/deliver.yaml does the same, and that Cloud Build accepts it."""
-        given = {"_SERVICE_ACCOUNT": "x@acme-ops.iam.gserviceaccount.com"}
-        made = build.load(self.folder, "cloudbuild/deliver.yaml", {}, given).build
-        steps = {step.id: step for step in made.steps if step.id not in ("history", "docker")}
-        assert f"ENVIRONMENT={[*jobs][1]}" in steps["build"].env
-        assert [*steps] == [*jobs]
-        for name, job in jobs.items():
-            if job is None:
-                continue
-            before = job[0] if isinstance(job[0], str) else job[0][-1]
-            assert steps[name].wait_for == [before]
-            assert {f"ENVIRONMENT={name}", f"AFTER={'' if before == 'build' else before}",
-                    f"SHIPWAY_OUTPUTS=.shipway/outputs/{name}"} <= {*steps[name].env}  # fmt: skip
-            assert '--env "$ENVIRONMENT"' in steps[name].script
 
     def yaml(self, name: str) -> Any:
         return yaml.safe_load((self.folder / "pipelines" / name).read_text())
@@ -184,10 +165,9 @@ def test_environments_come_and_go(fork: Fork) -> None:
 
 def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
     path = fork.folder / ".github/workflows/deliver.yml"
-    cloud = fork.folder / "cloudbuild/deliver.yaml"
-    before = path.read_text(), cloud.read_text()
+    before = path.read_text()
     fork.done("init", "orders", *ANSWERS)
-    assert (path.read_text(), cloud.read_text()) == before
+    assert path.read_text() == before
     owners = (fork.folder / ".github/CODEOWNERS").read_text()
     assert "@shopco/release-managers" in owners
     fork.done("init", "--source", "code")
@@ -196,8 +176,8 @@ def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
     assert directories == ["/", "/code", "/code"], "an upgrade brings what /requirements needs"
 
 
-@pytest.mark.parametrize("name", [triggers.DELIVER, triggers.CLOUD_BUILD])
-def test_a_trigger_that_is_not_ours_stays_and_a_broken_one_is_named(fork: Fork, name: str) -> None:
+def test_a_trigger_that_is_not_ours_stays_and_a_broken_one_is_named(fork: Fork) -> None:
+    name = triggers.DELIVER
     path = fork.folder / name
     path.write_text("jobs:\nsteps: []\n")
     fork.done("init", "orders", *ANSWERS, "--environments", "staging,production,last",

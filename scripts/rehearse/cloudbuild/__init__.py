@@ -1,7 +1,7 @@
 """Run a Cloud Build file on this machine, against a scratch local Cloud Run that enforces IAM.
 
-Its account has the roles that scripts/setup/permissions.py plans for Cloud Build, where a build has
-one identity from its first step to its last.
+Its account has the roles that scripts/setup/permissions.py plans for the environment's trigger. The
+build is main's, as in the trigger, on whatever branch it runs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from scripts.rehearse.cloudbuild import build as files
 from scripts.rehearse.cloudbuild import metadata, place, runner
 from scripts.rehearse.cloudbuild.build import Build
 from scripts.rehearse.world import World
-from scripts.setup import permissions
-from scripts.setup.permissions import Account, Federation
+from scripts.setup import identity_provider, permissions
+from scripts.setup.permissions import Account, Federation, has_first
 
 
 def rehearse(
@@ -35,8 +35,9 @@ def rehearse(
     *,
     builder: str = "pack",
     bake: str = "0s",
+    ref: str = identity_provider.BRANCH,
 ) -> Result:
-    """Run a build file as a trigger on main does.
+    """Run a build file as a trigger does.
 
     Args:
         root: The repository.
@@ -45,6 +46,7 @@ def rehearse(
         progress: Gets each line of progress.
         builder: "docker" or "pack".
         bake: How long each step of a rollout is watched.
+        ref: The branch that a manual run names. If it is not main, main is one commit behind it.
 
     Returns:
         How each step ended; its code is 0 if every step succeeded, else 1.
@@ -58,16 +60,19 @@ def rehearse(
     with TemporaryDirectory(prefix="shipway-rehearsal-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         progress.line(_begins(file, builder, bake))
-        world = World(root, folder, builder=builder, bake=bake, ref="refs/heads/main")
+        world = World(root, folder, builder=builder, bake=bake, ref=identity_provider.BRANCH)
         env = substitutions.get("_ENVIRONMENT")
         before.check(world, env)
         with world:
             before.prepare(world, Path(file).stem, env, progress)
-            workspace = _checked_out(world, folder / "workspace")
-            email = _triggers(world)[0].deployer.email
-            built_in = _built_in(world, workspace, file)
-            made = _read(workspace, file, substitutions, built_in, email)
-            account = _let_in(world, made.build)
+            if ref != identity_provider.BRANCH:
+                world.leave_main(ref.removeprefix("refs/heads/"))
+            workspace = _checked_out(world, folder / "workspace", ref)
+            main = _checked_out(world, folder / "main", identity_provider.BRANCH)
+            access = _access(world, env)
+            built_in = _built_in(world, workspace, file, ref)
+            made = _read(main, file, substitutions, built_in, access.deployer.email)
+            account = _let_in(world, made.build, access)
             ends = _run(world, made, account, workspace, folder / "build", progress, builder)
             services = world.services()
     return _result(file, ends, services)
@@ -88,25 +93,26 @@ def _read(
     return read
 
 
-def _triggers(world: World) -> list[Federation]:
-    """Return the planned access when Cloud Build delivers, for each environment."""
-    return [permissions.for_cloud_build(a, world.repository) for a in world.access.values()]
+def _access(world: World, env: str | None) -> Federation:
+    """Return the planned access of the environment's trigger; of the first one's without one."""
+    env = env or min(world.environments, key=lambda name: not has_first(world.declared(name)))
+    planned, declared = world.access[env], world.declared(env)
+    return permissions.for_cloud_build(planned, world.repository, declared)
 
 
-def _let_in(world: World, build: Build) -> Account:
-    """Give the build's account the roles of the triggers' account, and return it."""
+def _let_in(world: World, build: Build, access: Federation) -> Account:
+    """Give the build's account the roles of the trigger's account, and return it."""
     account = Account(email=build.account, purpose="the build")
-    for access in _triggers(world):
-        for binding in access.bindings:
-            if binding.member == access.deployer.member:
-                world.owner.grant(account, binding)
+    for binding in access.bindings:
+        if binding.member == access.deployer.member:
+            world.owner.grant(account, binding)
     return account
 
 
-def _checked_out(world: World, workspace: Path) -> Path:
-    """Check out the commit as Cloud Build does: without the history."""
-    source = world.clone.resolve().as_uri()
-    scratch.git("clone", "--quiet", "--depth", "1", source, str(workspace))
+def _checked_out(world: World, workspace: Path, ref: str) -> Path:
+    """Check out a branch as Cloud Build does: without the history."""
+    source, branch = world.clone.resolve().as_uri(), ref.removeprefix("refs/heads/")
+    scratch.git("clone", "--quiet", "--depth", "1", "--branch", branch, source, str(workspace))
     name = f"{world.repository.owner}/{world.repository.name}"
     scratch.git("remote", "set-url", "origin", f"git@github.com:{name}.git", cwd=workspace)
     return workspace
@@ -127,8 +133,8 @@ def _fetching(world: World, folder: Path) -> dict[str, str]:
     }
 
 
-def _built_in(world: World, workspace: Path, file: str) -> dict[str, str]:
-    """Return the substitutions that a trigger on main fills in.
+def _built_in(world: World, workspace: Path, file: str, ref: str) -> dict[str, str]:
+    """Return the substitutions that a trigger fills in.
 
     Source: https://cloud.google.com/build/docs/configuring-builds/substitute-variable-values
     """
@@ -146,8 +152,8 @@ def _built_in(world: World, workspace: Path, file: str) -> dict[str, str]:
         "SHORT_SHA": sha[:7],
         "REPO_NAME": world.repository.name,
         "REPO_FULL_NAME": name,
-        "BRANCH_NAME": "main",
-        "REF_NAME": "main",
+        "BRANCH_NAME": ref.removeprefix("refs/heads/"),
+        "REF_NAME": ref.removeprefix("refs/heads/"),
         "TRIGGER_BUILD_CONFIG_PATH": file,
     }
 

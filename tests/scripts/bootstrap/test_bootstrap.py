@@ -72,7 +72,7 @@ def test_the_first_delivery_replaces_googles_sample(team: Team) -> None:
 def test_killed_anywhere_it_continues_where_it_stopped(team: Team) -> None:
     total = len(team.plan("staging")["steps"])
     left = total
-    for word in ("pool", "roles/run.viewer"):
+    for word in ("pool", "roles/iam.serviceAccountUser"):
         with team.project.start(
             *("bootstrap", "--env", "staging", *IDS, "--yes"),
             GOOGLE_APPLICATION_CREDENTIALS=str(team.admin),
@@ -294,7 +294,8 @@ def test_wrong_input_is_an_error_before_anything_is_sent(
 ADMINISTRATION = {
     OPS: ["serviceusage.serviceUsageAdmin", "artifactregistry.admin",
           "iam.workloadIdentityPoolAdmin", "iam.serviceAccountAdmin"],
-    STAGING: ["serviceusage.serviceUsageAdmin", "iam.serviceAccountAdmin",
+    STAGING: ["serviceusage.serviceUsageAdmin", "iam.serviceAccountAdmin", "iam.roleAdmin",
+              "binaryauthorization.policyEditor",
               "iam.serviceAccountUser", "resourcemanager.projectIamAdmin", "run.admin"],
 }  # fmt: skip
 
@@ -317,7 +318,7 @@ def test_setting_up_does_not_need_an_owner(team: Team, trigger: tuple[str, ...])
             team.give(f"projects/{project}", f"roles/{role}", f"serviceAccount:{ADMIN}")
     for project in ADMINISTRATION:
         team.leave(project)
-    ended = team.bootstrap("staging", "--yes", *trigger)
+    ended = team.bootstrap("staging", "--yes", "--binary-authorization", "enforce", *trigger)
     assert ended.returncode == 0, ended.stderr
     assert team.plan("staging", *trigger)["steps"] == []
 

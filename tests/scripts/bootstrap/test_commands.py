@@ -119,10 +119,13 @@ def test_gcloud_accepts_every_command_that_is_explained(team: Team, tmp_path: Pa
             team.give(resource.path, "roles/editor", plan.deployer.member, condition=condition)
     commands += explained(team, "staging", "--prune")
     commands += explained(team, "staging", *CLOUD_BUILD)
+    commands += explained(team, "staging", "--binary-authorization", "enforce")
     team.set_up("staging", *CLOUD_BUILD)
     triggers = f"{team.owner.url}/v1/{CONNECTED.rpartition('/conn')[0]}/triggers"
-    for name in ("deliver-4711", "rollback-staging-4711"):
-        assert http.patch(f"{triggers}/{name}", json={"substitutions": {"_X": "y"}}).ok
+    for name in ("deliver-staging-4711", "rollback-staging-4711"):
+        assert http.patch(
+            f"{triggers}/{name}", json={"serviceAccount": "projects/x/serviceAccounts/y"}
+        ).ok
     commands += explained(team, "staging", *CLOUD_BUILD)
     commands = [*dict.fromkeys(commands)]
     assert len(commands) > 25

@@ -20,6 +20,7 @@ IDS = {
 BOOTSTRAP = "./ship bootstrap --env staging"
 SERVICES = f"projects/{STAGING}/locations/us-central1/services"
 REPOSITORY = f"projects/{OPS}/locations/us-central1/repositories/services"
+DEPLOYER = f"projects/{STAGING}/roles/shipwayDeployer"
 Finding = dict[str, str]
 
 

@@ -14,9 +14,10 @@ from scripts.config import pipelines
 from scripts.doctor import access
 from scripts.doctor.case import Case
 from tests.github_rest import GitHub, needs_gh
-from tests.scripts.bootstrap_help import NAME, OPS, STAGING
+from tests.scripts.bootstrap_help import CLOUD_BUILD, NAME, OPS, STAGING
 from tests.scripts.doctor.doctor_help import (
     BOOTSTRAP,
+    DEPLOYER,
     IDS,
     REPOSITORY,
     SERVICES,
@@ -30,8 +31,8 @@ from tests.scripts.doctor.doctor_help import (
     ("resource", "role", "method"),
     [
         (REPOSITORY, "roles/artifactregistry.writer", "GET"),
-        (f"projects/{STAGING}", "roles/logging.viewer", "POST"),
-        (f"{SERVICES}/{NAME}", "roles/run.developer", "GET"),
+        (f"projects/{STAGING}", f"projects/{STAGING}/roles/shipwayWatcher", "POST"),
+        (f"{SERVICES}/{NAME}", DEPLOYER, "GET"),
         (
             f"projects/{STAGING}/serviceAccounts/runtime@{STAGING}.iam.gserviceaccount.com",
             "roles/iam.serviceAccountUser",
@@ -53,7 +54,7 @@ def test_a_role_that_was_removed(patient: Patient, resource: str, role: str, met
 
 
 def test_a_role_that_only_others_have(patient: Patient) -> None:
-    resource, role = f"{SERVICES}/{NAME}", "roles/run.developer"
+    resource, role = f"{SERVICES}/{NAME}", DEPLOYER
     with patient.without_role(resource, role):
         patient.give(resource, role, "user:other@example.com")
         patient.give(
@@ -150,8 +151,36 @@ def test_cloud_builds_one_identity_needs_what_a_build_uses(patient: Patient) -> 
     assert code == 1
     by = {one["check"]: one for one in findings}
     assert by["provider"]["found"].startswith("not needed")
-    assert "build-4711@team-ops" in by["accounts"]["found"]
+    assert "build-staging-4711@team-ops" in by["accounts"]["found"]
     assert "--trigger cloud-build" in by["accounts"]["fix"]
+    assert by["triggers"]["state"] == "skipped"
+
+
+def test_a_trigger_that_differs_from_its_file(patient: Patient) -> None:
+    patient.set_up("staging", *CLOUD_BUILD)
+    assert patient.wrong(words=CLOUD_BUILD) == []
+    file = patient.project.folder / "cloudbuild/rollback.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("timeout: 600s", "timeout: 599s"))
+    found = patient.one_wrong("triggers", words=CLOUD_BUILD)
+    file.write_text(before)
+    differs = "trigger rollback-staging-4711: build is not what the files here say"
+    assert found["found"] == differs
+    assert found["fix"] == f"{BOOTSTRAP} {' '.join(CLOUD_BUILD)}"
+
+
+def test_a_custom_role_with_another_permission_and_a_deleted_one(patient: Patient) -> None:
+    wider = ["run.services.delete", "run.services.get", "run.services.update"]
+    patient.api("PATCH", DEPLOYER, {"includedPermissions": wider})
+    found = patient.one_wrong("custom-roles")
+    differs = "role shipwayDeployer: includedPermissions is not what the files here say"
+    assert found["found"] == differs
+    assert found["fix"] == BOOTSTRAP
+    patient.bootstrap_fixes_it()
+    patient.api("DELETE", DEPLOYER)
+    found = patient.one_wrong("custom-roles")
+    assert found["found"] == "role shipwayDeployer is deleted"
+    patient.bootstrap_fixes_it()
 
 
 def asked_since(start: int) -> set[str]:

@@ -9,7 +9,14 @@ import pytest
 
 from tests.scripts.bootstrap_help import ADMIN, NAME
 from tests.scripts.conftest import Project
-from tests.scripts.doctor.doctor_help import BOOTSTRAP, IDS, SERVICES, Patient, fake_docker
+from tests.scripts.doctor.doctor_help import (
+    BOOTSTRAP,
+    DEPLOYER,
+    IDS,
+    SERVICES,
+    Patient,
+    fake_docker,
+)
 from tests.scripts.test_bad_input import free_port
 
 
@@ -20,7 +27,7 @@ def test_nothing_is_wrong(patient: Patient) -> None:
     assert {one["state"] for one in findings} <= {"ok", "skipped"}
     assert {"files", "git", "docker", "network", "clock", "credentials", "project", "apis",
             "registry", "image", "service", "permissions", "accounts", "provider",
-            "roles"} <= said.keys()  # fmt: skip
+            "roles", "custom-roles"} <= said.keys()  # fmt: skip
     assert said["credentials"] == f"valid: {ADMIN}"
     assert "accepts only jobs of acme/app (repository 4711, owner 42)" in said["provider"]
     table = patient.project.ship(
@@ -35,7 +42,7 @@ def test_nothing_is_wrong(patient: Patient) -> None:
     ("which", "unreadable"),
     [
         ("PUSHER", ["project", "project", "apis", "apis", "service"]),
-        ("DEPLOYER", ["project", "apis", "apis"]),
+        ("DEPLOYER", ["project", "project", "apis", "apis"]),
     ],
 )
 def test_each_identity_has_what_its_job_needs(
@@ -137,7 +144,7 @@ def test_docker(patient: Patient, tmp_path: Path, script: str, said: str) -> Non
 
 
 def test_each_fix_is_listed_once(patient: Patient) -> None:
-    with patient.without_role(f"{SERVICES}/{NAME}", "roles/run.developer"):
+    with patient.without_role(f"{SERVICES}/{NAME}", DEPLOYER):
         ended = patient.project.ship(
             "doctor", "--env", "staging",
             GOOGLE_APPLICATION_CREDENTIALS=patient.speak_as("DEPLOYER"), **IDS,

@@ -11,6 +11,7 @@ from tests.emulator.registry_help import Client
 from tests.scripts.bootstrap_help import NAME, OPS, STAGING
 from tests.scripts.doctor.doctor_help import (
     BOOTSTRAP,
+    DEPLOYER,
     REPOSITORY,
     SERVICES,
     Patient,
@@ -22,7 +23,7 @@ from tests.scripts.doctor.doctor_help import (
 
 def test_a_denied_delivery_names_the_account(patient: Patient) -> None:
     build(patient)
-    with patient.without_role(f"{SERVICES}/{NAME}", "roles/run.developer"):
+    with patient.without_role(f"{SERVICES}/{NAME}", DEPLOYER):
         said = fails(patient, "deliver", "DEPLOYER")
     deployer = patient.variables["DEPLOYER"]
     assert f"This means: {deployer} lacks run.services." in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from emulator.names import project_number
 from tests.emulator.registry_help import Client
 from tests.scripts.bootstrap_help import ADMIN, NAME, OPS, STAGING
 from tests.scripts.doctor.doctor_help import BARE, BOOTSTRAP, REPOSITORY, Patient, fails
@@ -25,7 +26,9 @@ def test_an_api_that_was_disabled(patient: Patient) -> None:
     as_deployer = patient.wrong(credentials=patient.speak_as("DEPLOYER"))
     assert {one["known"] for one in as_deployer} == {"api-disabled"}
     fixes = {one["fix"] for one in as_deployer}
-    assert fixes == {f"gcloud services enable run.googleapis.com --project {STAGING}"}
+    # Nor may it read the project's ID, so the fix has the number from Google's error.
+    number = project_number(STAGING)
+    assert fixes == {f"gcloud services enable run.googleapis.com --project {number}"}
     patient.api("POST", f"{run}:enable", {})
     assert patient.wrong() == []
 
