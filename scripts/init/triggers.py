@@ -20,7 +20,9 @@ CLOUD_BUILD = "cloudbuild/deliver.yaml"
 DEPENDABOT = ".github/dependabot.yml"
 _SHIPWAYS_PACKAGES = "/requirements"
 _CALLED = "./.github/workflows/deliver-to.yml"
-_BUILD_FOR = ("        run: ./ship build --env ", "      - ENVIRONMENT=")
+# How to tell the job or step that builds, and its lines that name the first environment.
+_BUILDS = ("    uses: ./.github/workflows/build.yml\n", " ./ship build ")
+_BUILD_FOR = ("      environment: ", "      - ENVIRONMENT=")
 _SCRIPT = "    script: &deliver |\n"  # the first environment's step has it, the others name it
 _LONGEST_BUILD = 86_400  # seconds; https://cloud.google.com/build/quotas
 
@@ -133,7 +135,11 @@ def _with_environments(
     if not existing or [*existing] == wanted:
         return text
     first = {start: f"{start}{wanted[0]}\n" for start in _BUILD_FOR}
-    others = [_with(block, first) for env, block in zip(found, blocks, strict=True) if not env]
+    others = [
+        _with(block, first) if any(sign in block for sign in _BUILDS) else block
+        for env, block in zip(found, blocks, strict=True)
+        if not env
+    ]
     copied = [*existing.values()]
     made = [write(existing.get(env, copied[0 if env == wanted[0] else -1]), env) for env in wanted]
     between = blocks[-1][len(blocks[-1].rstrip("\n")) :]

@@ -15,6 +15,8 @@ from pathlib import Path
 def make(folder: Path, lockfile: Path) -> None:
     """Install exactly the packages of `lockfile` into `folder`, with their hashes checked.
 
+    Wheels only: to install a source distribution, pip would run its code.
+
     Raises:
         SystemExit: it fails; with exit code 2, after one clear error.
     """
@@ -44,7 +46,7 @@ def make(folder: Path, lockfile: Path) -> None:
             )
         _run(
             [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "--require-hashes", "--requirement", str(lockfile)],
+             "--only-binary=:all:", "--require-hashes", "--requirement", str(lockfile)],
             f"could not install the packages of {lockfile.name}",
             "check that pip can reach its index, and run the same command again",
         )  # fmt: skip
