@@ -195,7 +195,7 @@ def test_rollback_runs_no_shell_in_user_input(rolled_back: RolledBack) -> None:
 def test_rollback_needs_no_build_no_pull_no_tests(rolled_back: RolledBack) -> None:
     told = rolled_back.done.stderr
     steps = [line for line in told.splitlines() if line.startswith("rollback / ")]
-    assert len(steps) == 3
+    assert len(steps) == 4
     assert "build" not in told.partition(steps[-1])[2]
 
 
