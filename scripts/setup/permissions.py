@@ -216,8 +216,8 @@ def plan(
         Binding(
             role=IMPERSONATE,
             resource=of_account(pusher),
-            member=provider.jobs(f"{repository.repository_id}/main"),
-            why="lets the build, which has no GitHub Environment, become the pusher",
+            member=provider.jobs(f"{repository.repository_id}/build"),
+            why="lets the job in build.yml become the pusher",
         ),
         Binding(
             role=IMPERSONATE,

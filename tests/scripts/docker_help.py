@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +26,13 @@ def missing() -> str | None:
 
 
 needs_docker = pytest.mark.skipif(missing() is not None, reason=f"left out: {missing()}")
+
+
+def name_the_base_by_tag(dockerfile: Path) -> None:
+    """Remove the digests of a copied Dockerfile's base images.
+
+    An engine gets an image of a digest only from the registry that has it. Without a way to Docker
+    Hub, a test needs an image of the same tag that was made on this machine.
+    """
+    pinned = dockerfile.read_text()
+    dockerfile.write_text(re.sub(r"(?m)^(FROM \S+)@sha256:[0-9a-f]{64}", r"\1", pinned))

@@ -13,7 +13,7 @@ import requests
 from scripts.cloud.registry import Registry
 from scripts.config.image_reference import ImageReference
 from scripts.errors import Failed, ShipError, UsageError
-from scripts.image.buildx import Builder
+from scripts.image.buildx import SBOM_SCANNER, Builder
 from tests.conftest import LocalCloudRun
 from tests.scripts.docker_help import needs_docker
 
@@ -189,7 +189,8 @@ def test_buildkit_keeps_all_stages_and_attests(
     assert f"--cache-from type=registry,ref=h.example/p/r/x/cache:{'e' * 40} " in said
     assert f"--cache-to type=registry,ref=h.example/p/r/x/cache:{COMMIT},mode=max," in said
     assert "ignore-error=true" in said
-    assert "--provenance mode=max --sbom true" in said
+    assert f"--provenance mode=max --attest type=sbom,generator={SBOM_SCANNER} " in said
+    assert ImageReference.parse(SBOM_SCANNER).is_by_digest
     assert "rewrite-timestamp=true" in said
 
 

@@ -24,10 +24,12 @@ from tests.conftest import LocalCloudRun
 from tests.federation_help import NUMBERS, REPOSITORY, pipeline, planned
 from tests.identity_help import Owner
 
-MINE = {"repository": "acme/app", "repository_id": "4711", "repository_owner_id": "42"}
 FILES = "acme/app/.github/workflows"
 MAIN = identity_provider.BRANCH
-DELIVER, DELIVER_TO = f"{FILES}/deliver.yml@{MAIN}", f"{FILES}/deliver-to.yml@{MAIN}"
+DELIVER, BUILD, DELIVER_TO = (
+    f"{FILES}/{name}.yml@{MAIN}" for name in ("deliver", "build", "deliver-to")
+)
+MINE = {"repository": "acme/app", "repository_id": "4711", "repository_owner_id": "42"}
 
 
 class Door:
@@ -65,8 +67,11 @@ class Door:
         return f"{self.provider.pool_name}/providers/{provider}"
 
     def token(self, claims: dict[str, Any], provider: str, audience: str = "") -> str:
+        """Return a token of the job that builds, with other claims."""
         asked = audience or f"https://iam.googleapis.com/{self.name(provider)}"
-        return self.owner.github_token(audience=asked, **{**MINE, **claims})
+        claims = {**MINE, **claims}
+        built = BUILD.replace(MINE["repository"], claims["repository"])
+        return self.owner.github_token(audience=asked, **{"job_workflow_ref": built, **claims})
 
     def exchange(self, token: str, provider: str = "") -> requests.Response:
         return requests.post(
@@ -113,7 +118,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         # deliver.yml calls deliver-to.yml for an environment.
         {"job_workflow_ref": DELIVER_TO, "environment": "production"},
         {"event_name": "workflow_dispatch", "workflow_ref": f"{FILES}/rollback.yml@{MAIN}",
-         "environment": "production"},
+         "job_workflow_ref": f"{FILES}/rollback.yml@{MAIN}", "environment": "production"},
         # Renamed by its owner: the numbers stay.
         {"repository": "acme/renamed"},
         # The form of the subject in repositories made since June 2026, and one over Google's limit.
@@ -145,13 +150,16 @@ def test_the_main_branch_of_this_repository_gets_in(door: Door, claims: dict[str
         ("event", {"event_name": "issue_comment"}),
         ("event", {"event_name": "workflow_run"}),
         # Another workflow of this repository, another branch's or a nameless one calls
-        # deliver-to.yml.
+        # deliver-to.yml or build.yml.
+        ("workflow", {"workflow_ref": f"{FILES}/docs.yml@{MAIN}"}),
         ("workflow", {"workflow_ref": f"{FILES}/docs.yml@{MAIN}", "environment": "production",
                       "job_workflow_ref": DELIVER_TO}),
         ("workflow", {"workflow_ref": f"{FILES}/deliver.yml@refs/heads/evil",
                       "job_workflow_ref": DELIVER_TO}),
         ("workflow", {"workflow_ref": None, "job_workflow_ref": DELIVER_TO}),
-        # deliver.yml calls another file of this repository, of another one or of a branch.
+        # A job is in deliver.yml itself, or in another file that it calls: of this repository, of
+        # another one or of a branch.
+        ("job", {"job_workflow_ref": DELIVER}),
         ("job", {"job_workflow_ref": f"{FILES}/docs.yml@{MAIN}"}),
         ("job", {"job_workflow_ref": "evil/x/.github/workflows/deliver-to.yml@refs/heads/main"}),
         ("job", {"job_workflow_ref": f"{FILES}/deliver-to.yml@refs/heads/evil"}),
@@ -187,7 +195,10 @@ def test_each_part_of_the_condition_stops_a_token(
         {"event_name": "pull_request", "ref": "refs/pull/7/merge", "environment": "production"},
         {"ref": "refs/heads/evil"},
         {"ref": "refs/tags/v1"},
-        {"workflow_ref": f"{FILES}/docs.yml@{MAIN}"},
+        {
+            "workflow_ref": f"{FILES}/docs.yml@{MAIN}",
+            "job_workflow_ref": f"{FILES}/docs.yml@{MAIN}",
+        },
         {"repository_id": None},
     ],
 )
@@ -213,13 +224,21 @@ def test_a_fork_can_let_self_hosted_runners_in(door: Door, tmp_path: Path) -> No
 
 
 def test_only_its_own_jobs_speak_as_an_account(door: Door) -> None:
-    """The build's job is the pusher, each environment's job its deployer, and no other job is."""
+    """The job in build.yml is the pusher, each environment's job its deployer, and no other is."""
     staging, production = door.plans["staging"], door.plans["production"]
     jobs: dict[str, dict[str, Any]] = {
         "build": {},
         "staging": {"environment": "staging", "job_workflow_ref": DELIVER_TO},
         "production": {"environment": "production", "job_workflow_ref": DELIVER_TO},
-        "other": {"environment": "main", "job_workflow_ref": DELIVER_TO},
+        # An environment with the name of what the pusher's role is granted to.
+        "other": {"environment": "build", "job_workflow_ref": DELIVER_TO},
+        # Jobs without an environment in files that let them in.
+        "deliver-to": {"job_workflow_ref": DELIVER_TO},
+        "rollback": {
+            "event_name": "workflow_dispatch",
+            "workflow_ref": f"{FILES}/rollback.yml@{MAIN}",
+            "job_workflow_ref": f"{FILES}/rollback.yml@{MAIN}",
+        },
     }
     accounts = {
         "build": staging.pusher,

@@ -24,7 +24,7 @@ import yaml
 
 from scripts.errors import UsageError
 from scripts.rehearse import workflow
-from scripts.setup.identity_provider import DELIVER_TO
+from scripts.setup.identity_provider import BUILD, DELIVER_TO
 from tests import warm
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE
@@ -195,7 +195,7 @@ def test_rollback_runs_no_shell_in_user_input(rolled_back: RolledBack) -> None:
 def test_rollback_needs_no_build_no_pull_no_tests(rolled_back: RolledBack) -> None:
     told = rolled_back.done.stderr
     steps = [line for line in told.splitlines() if line.startswith("rollback / ")]
-    assert len(steps) == 3
+    assert len(steps) == 4
     assert "build" not in told.partition(steps[-1])[2]
 
 
@@ -354,15 +354,15 @@ def test_bad_input(forked: Fork, words: list[str], said: str) -> None:
 def test_the_copy_differs_in_what_act_lacks_only() -> None:
     real = workflow.load(ROOT, "deliver", {})
     copies = copied(real, {}, {})
-    called = [name for name in copies if name != "deliver.yml"]
-    assert [f"staging.{DELIVER_TO}", f"production.{DELIVER_TO}"] == called
-    files = [real.data, real.called["staging"].data, real.called["production"].data]
+    called = {"build": BUILD, "staging": DELIVER_TO, "production": DELIVER_TO}
+    assert [*copies] == ["deliver.yml", *(f"{job}.{file}" for job, file in called.items())]
+    files = [real.data, *(real.called[job].data for job in called)]
     for original, copy in zip(files, copies.values(), strict=True):
         for id_, job in original["jobs"].items():
             job.pop("concurrency", None)
             job.pop("name", None)
             if "uses" in job:
-                job["uses"] = f"./../copies/{id_}.{DELIVER_TO}"
+                job["uses"] = f"./../copies/{id_}.{called[id_]}"
             else:
                 job.setdefault("env", {})
         assert copy == {**original, "name": "Deliver"}
@@ -372,7 +372,7 @@ def test_a_copy_has_its_environments_variables_and_access_to_the_issuer() -> Non
     real = workflow.load(ROOT, "deliver", {})
     copies = copied(real, {"DEPLOYER": "it's {}"}, {"A": "b"})
     job = copies[f"production.{DELIVER_TO}"]["jobs"]["deliver"]
-    assert job["steps"][1]["with"]["service_account"] == "${{ 'it''s production' }}"
+    assert job["steps"][2]["with"]["service_account"] == "${{ 'it''s production' }}"
     assert job["env"] == {"A": "b"}
     assert "env" not in copies["deliver.yml"]["jobs"]["production"]
 

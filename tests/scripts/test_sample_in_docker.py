@@ -17,7 +17,7 @@ import requests
 from tests.conftest import ROOT, LocalCloudRun, needs_sample
 from tests.meter import Meter
 from tests.scripts.conftest import Project
-from tests.scripts.docker_help import needs_docker
+from tests.scripts.docker_help import name_the_base_by_tag, needs_docker
 
 # One engine: its tests take turns.
 pytestmark = [
@@ -55,6 +55,7 @@ class Delivered:
             ignore = shutil.ignore_patterns("__pycache__", "local.yaml")
             shutil.copytree(ROOT / name, keep, dirs_exist_ok=True, ignore=ignore)
         (self.project.folder / "app/server.py").unlink()
+        name_the_base_by_tag(self.project.folder / "app/Dockerfile")
         self.project.git("remote", "add", "origin", "git@github.com:acme/app.git")
         # A line that no dependency layer was ever made with: nothing comes from the engine's cache.
         with (self.project.folder / "app/requirements.txt").open("a") as lock:

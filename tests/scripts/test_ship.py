@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,29 @@ def test_no_network_for_the_first_set_up(clone: Path) -> None:
         assert "ship: could not install the packages of deliver.txt" in ended.stderr
         assert "check that pip can reach its index" in ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+def test_no_code_of_a_package_runs_when_it_is_installed(clone: Path, tmp_path: Path) -> None:
+    """A source distribution, with the right hash, whose build leaves a file."""
+    ran = tmp_path / "ran"
+    files = {
+        "pyproject.toml": "[build-system]\nrequires=[]\nbuild-backend='b'\nbackend-path=['.']",
+        "b.py": f"open({str(ran)!r}, 'w')",
+        "PKG-INFO": "Metadata-Version: 2.1\nName: evil\nVersion: 1.0",
+    }
+    index = tmp_path / "index"
+    index.mkdir()
+    with tarfile.open(index / "evil-1.0.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"evil-1.0/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    digest = hashlib.sha256((index / "evil-1.0.tar.gz").read_bytes()).hexdigest()
+    (clone / "requirements/deliver.txt").write_text(f"evil==1.0 --hash=sha256:{digest}\n")
+    ended = ship(clone, "--version", PIP_NO_INDEX="1", PIP_FIND_LINKS=str(index))
+    assert ended.returncode == 2
+    assert "ship: could not install the packages of deliver.txt" in ended.stderr
+    assert not ran.exists()
 
 
 def test_only_what_the_verb_needs_is_installed(clone: Path) -> None:
