@@ -116,7 +116,7 @@ class CustomRoles:
         if not isinstance(permissions, list):
             raise invalid("Expected a list.", "role.included_permissions")
         for permission in permissions:
-            if permission not in PERMISSIONS:
+            if not isinstance(permission, str) or permission not in PERMISSIONS:
                 raise ApiError("INVALID_ARGUMENT", f"Permission {permission} is not valid.")
         made = {**document, **fields, "etag": clock.next_version()}
         made = {key: value for key, value in made.items() if value not in (None, "")}

@@ -258,9 +258,10 @@ def test_custom_roles(bare: Bare) -> None:
     again = bare.refused("POST", roles, {"roleId": "deployer", "role": given})
     assert again["message"] == f"A role named deployer in projects/{bare.id} already exists."
     assert bare.refused("POST", roles, {"roleId": "x"})["status"] == "INVALID_ARGUMENT"
-    unknown = {"includedPermissions": ["run.services.fly"]}
-    refused = bare.refused("PATCH", f"{roles}/deployer", unknown)
-    assert refused["message"] == "Permission run.services.fly is not valid."
+    for unknown in ("run.services.fly", [1]):
+        body = {"includedPermissions": [unknown]}
+        refused = bare.refused("PATCH", f"{roles}/deployer", body)
+        assert refused["message"] == f"Permission {unknown} is not valid."
     one = {"includedPermissions": ["run.services.get"], "title": "no"}
     changed = bare("PATCH", f"{roles}/deployer?updateMask=included_permissions", one)
     assert (changed["includedPermissions"], changed["title"]) == (["run.services.get"], "Deploys")
