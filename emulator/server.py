@@ -247,8 +247,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         body = {"error": {"code": error.status, "message": message, "status": status}}
         return web.json_response(body, status=error.status)
     except web.RequestPayloadError:
-        error = invalid("The request body is not what its headers say.")
-        return web.json_response(error.body(), status=error.code)
+        refusal = invalid("The request body is not what its headers say.")
+        return web.json_response(refusal.body(), status=refusal.code)
     except Exception:
         _log.exception("%s %s", request.method, request.path)
         return web.json_response(

@@ -30,7 +30,7 @@ REPOSITORY, IMAGE = "images", f"{PROJECT}/images/app"
 EMAIL = f"runtime@{PROJECT}.iam.gserviceaccount.com"
 BLOB = b"a blob"
 BLOB_DIGEST = digest_of(BLOB)
-ROOMS = sorted(path.parent.name for path in (ROOT / "emulator").glob("*/urls.py")) + ["pages"]
+ROOMS = [*sorted(path.parent.name for path in (ROOT / "emulator").glob("*/urls.py")), "pages"]
 
 
 class Route(NamedTuple):
@@ -80,7 +80,7 @@ KNOWN: dict[str, list[str]] = {
     "region": [REGION, "-", "europe-west1"],
     "location": [REGION, "-", "us", "global"],
     "name": [
-        SERVICE, f"{SERVICE}-1", SECRET, IMAGE, "run.googleapis.com", "clock-skew", "app", "operations",
+        SERVICE, f"{SERVICE}-1", SECRET, IMAGE, "run.googleapis.com", "clock-skew", "app",
     ],
     "repository": [REPOSITORY],
     "email": [EMAIL, "x@acme.iam.gserviceaccount.com"],
@@ -157,7 +157,8 @@ SEEDS: dict[str, list[Any]] = {
     ],
     "registry": [
         {
-            "schemaVersion": 2, "mediaType": MANIFEST, "subject": {**DESCRIPTOR, "mediaType": INDEX},
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "subject": {**DESCRIPTOR, "mediaType": INDEX},
             "config": {**DESCRIPTOR, "mediaType": CONFIG}, "layers": [DESCRIPTOR],
             "annotations": {"a": "b"}, "artifactType": "a/b",
         },
@@ -229,7 +230,8 @@ _HEADERS = [
     ("Range", "bytes=9999999999999999999999-1"), ("Accept", INDEX), ("Accept", "*/*;q=x"),
     ("Authorization", "Bearer x"), ("Authorization", "Basic b2F1dGgyYWNjZXNzdG9rZW46eA=="),
     ("Authorization", "Basic ="), ("X-Goog-User-Project", "../x"), ("X-Goog-User-Project", "acme"),
-    ("Expect", "100-continue"), ("If-None-Match", "x"), ("Cookie", "a=" * 999), ("Content-Type", ""),
+    ("Expect", "100-continue"), ("If-None-Match", "x"), ("Cookie", "a=" * 999),
+    ("Content-Type", ""),
     ("Content-Type", "application/json; charset=nonsense"), ("Date", "soon"),
     ("Content-Type", "multipart/form-data; boundary=x"), ("Content-Type", "multipart/form-data"),
     ("Content-Type", "application/x-www-form-urlencoded; charset=utf-7"),
@@ -359,4 +361,6 @@ def _of_kind(api: str, kind: Any, levels: int) -> st.SearchStrategy[Any]:
 
 def shown(request: Request) -> str:
     """Return a request as a test's failure shows it."""
-    return json.dumps([request.method, request.target[:300], request.headers, str(request.body)[:900]])
+    return json.dumps(
+        [request.method, request.target[:300], request.headers, str(request.body)[:900]]
+    )

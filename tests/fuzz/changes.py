@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 TEXTS = [
-    "", " ", "a", "-", "_", ".", "..", "/", "a/b", "../../escape", "%2e%2e%2f", "\0", "\n", "\r\nX: y",
+    "", " ", "a", "-", "_", ".", "..", "/", "a/b", "../../escape", "%2e%2e%2f", "\0", "\n",
+    "\r\nX: y",
     "\x1b]52;c;YQ==\x07", "\x9b2J", "\u202egnp.exe", "\ufeff", "\u2028", "\ud800", "é", "٣", "²",
-    "a" * 64, "a" * 300, "A" * 5000, "1", "0", "-1", "1e999", "0x10", "9" * 400, "true", "null", "NaN",
+    "a" * 64, "a" * 300, "A" * 5000, "1", "0", "-1", "1e999", "0x10", "9" * 400, "true", "null",
+    "NaN",
     "{0}", "{a.b}", "%s", "$(id)", "$HOME", "[link=x]", "[/red]", "::add-mask::x", "<script>",
     "sha256:" + "0" * 64, "sha256:..", "sha512:" + "0" * 128, "2020-02-30T00:00:00Z", "soon",
     "9999-12-31T23:59:60Z", "0001-01-01T00:00:00+23:59", "2020-01-01T00:00:00.123456789123Z",
@@ -44,7 +46,7 @@ odd = st.one_of(
     st.sampled_from([None, True, False, [], {}, [None], [[]], [{}], {"": None}, {"a": {}}]),
     st.sampled_from(NUMBERS),
     texts,
-    st.builds(nested, st.sampled_from([3, 90, 150, 2000]), mapping=st.booleans()),
+    st.builds(nested, st.sampled_from([3, 90, 150]), mapping=st.booleans()),
     texts.map(lambda text: [text]),
     st.dictionaries(texts, st.one_of(st.none(), texts), max_size=2),
 )
@@ -110,9 +112,9 @@ def _change(places: list[tuple[Any, Any]], change: Change) -> None:
             inside[name] = inside.pop(key)
         case "add" if isinstance(value, dict):
             value[name] = copy.deepcopy(change.value)
-        case "add" | "many" if isinstance(value, list):
+        case "add" | "many" if isinstance(value, list) and len(value) < 100:
             value.extend([copy.deepcopy(change.value)] * (1 if change.how == "add" else 2000))
-        case "many" if isinstance(value, str):
+        case "many" if isinstance(value, str) and len(value) < 100:
             inside[key] = value * 2000
 
 
