@@ -11,13 +11,14 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-LONG = bool(os.environ.get("SHIPWAY_TORTURE"))
+# How long a torture is: 1 is a few minutes. 0, the default, is the suite.
+LONG = float(os.environ.get("SHIPWAY_TORTURE", 0))
 
 
 def fuzz(examples: int, *, long: int) -> settings:
     """Return how often a test runs: `examples` times in the suite, `long` times in a torture."""
     return settings(
-        max_examples=long if LONG else examples,
+        max_examples=max(examples, int(long * LONG)),
         derandomize=not LONG,
         database=None,
         deadline=None,

@@ -72,7 +72,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 @pytest.mark.parametrize("room", apis.ROOMS)
-@fuzz(25, long=400)
+@fuzz(25, long=2500)
 @given(data=st.data())
 def test_every_request_gets_an_answer(target: Target, room: str, data: st.DataObject) -> None:
     request = data.draw(apis.requests_of(room, target.cloud_run.secret["Shipway-Secret"]))
