@@ -275,9 +275,12 @@ def _targets(method: str, route: Route) -> st.SearchStrategy[str]:
         path = re.sub(r"\{(\w+)\}", part, route.path)
         names = sorted({*_parameters(method, route), *PARAMETERS})
         pairs = []
-        for name in draw(st.lists(st.sampled_from(names), max_size=3)):
+        # Without all of these there are no time series.
+        needed = [name for name in PARAMETERS if "." in name or name == "filter"]
+        needed = needed if "timeSeries" in route.path else []
+        for name in needed + draw(st.lists(st.sampled_from(names), max_size=3)):
             values = st.sampled_from(PARAMETERS.get(name, ["1"]))
-            value = draw(st.one_of(values, texts))
+            value = draw(st.one_of(values, values, texts) if needed else st.one_of(values, texts))
             pairs.append(f"{name}={quote(value, errors='surrogatepass')}")
         return path + ("?" + "&".join(pairs) if pairs else "")
 

@@ -37,7 +37,7 @@ class Member(NamedTuple):
 
 
 names = st.one_of(
-    st.sampled_from(["a", "a/b", "a/./b", ".wh.a", "a/.wh..wh..opq", "../a", "/a", "l", "l/a", ".wh..."]),
+    st.sampled_from(["a", "a/b", "a/./b", ".wh.a", "a/.wh..wh..opq", "../a", "/a", "l", "l/a"]),
     st.sampled_from(["a/" * 60, "x" * 99]),
     texts.map(lambda text: text.encode("utf-8", "replace").decode()[:90].replace("\0", "0")),
 )
@@ -112,12 +112,18 @@ def test_no_layer_leaves_its_folder_or_its_limits(
 
 INSTRUCTIONS = [
     b"COPY ../../etc/passwd /x\n", b"COPY / /\n", b"COPY --from=99 /a /b\n", b"ADD http://x/y /\n",
-    b"COPY [\"a\"]\n", b"COPY --chown=99999999999999999999:x main.py /\n", b"COPY --chmod=9 main.py /\n",
-    b"WORKDIR ../../..\n", b"ENV A=${A}\n", b"ENV A=${A:-${B:-${C:-${D}}}}\n", b"ENV =\n", b"ARG\n",
-    b"FROM x AS x\n", b"FROM ${NONE}\n", b"FROM 0\n", b"USER $\n", b"EXPOSE 99999/x\n", b"CMD [1]\n",
-    b"CMD [\"a\"\n", b"# escape=`\n", b"# syntax=x\n", b"RUN <<EOF\nrm -rf /\nEOF\n", b"COPY *[ /\n",
-    b"LABEL \"a\n", b"ONBUILD RUN x\n", b"HEALTHCHECK CMD x\n", b"VOLUME [\"/x\"]\n", b"\\\n", b"\\",
-    b"SHELL [\"sh\"]\n", b"STOPSIGNAL 99\n", b"COPY main.py main.py/\n", b"COPY main.py /srv/main.py/x\n",
+    b"COPY [\"a\"]\n", b"COPY --chown=99999999999999999999:x main.py /\n",
+    b"COPY --chmod=9 main.py /\n",
+    b"WORKDIR ../../..\n", b"ENV A=${A}\n", b"ENV A=${A:-${B:-${C:-${D}}}}\n", b"ENV =\n",
+    b"ARG\n",
+    b"FROM x AS x\n", b"FROM ${NONE}\n", b"FROM 0\n", b"USER $\n", b"EXPOSE 99999/x\n",
+    b"CMD [1]\n",
+    b"CMD [\"a\"\n", b"# escape=`\n", b"# syntax=x\n", b"RUN <<EOF\nrm -rf /\nEOF\n",
+    b"COPY *[ /\n",
+    b"LABEL \"a\n", b"ONBUILD RUN x\n", b"HEALTHCHECK CMD x\n", b"VOLUME [\"/x\"]\n", b"\\\n",
+    b"\\",
+    b"SHELL [\"sh\"]\n", b"STOPSIGNAL 99\n", b"COPY main.py main.py/\n",
+    b"COPY main.py /srv/main.py/x\n",
 ]  # fmt: skip
 # Without pip, which takes seconds.
 PLAIN = "".join(line for line in DOCKERFILE.splitlines(True) if "pip" not in line).encode()
@@ -157,7 +163,9 @@ def test_a_dockerfile_is_packed_or_refused_with_its_line(
         try:
             image = packed(context, Path(folder, "cache"))
         except UsageError as error:
-            assert "app" in error.message, error.message
+            image, message = None, error.message
+        if image is None:
+            assert "app" in message, message
         else:
             found = members(image)
             assert not [name for name in found if name.startswith(("/", "..")) or "/../" in name]
