@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,16 @@ def security(session: nox.Session) -> None:
     """Check workflows, shell scripts and Dockerfiles: zizmor, actionlint, shellcheck, hadolint."""
     _install(session)
     session.run("python", "-m", "pytest", "tests/test_workflows.py", *session.posargs)
+
+
+@nox.session
+def torture(session: nox.Session) -> None:
+    """Attack for a few minutes, differently each time: `-- 0.2` for a fifth of that time."""
+    _install(session)
+    seed = f"--hypothesis-seed={secrets.randbelow(2**32)}"  # nox prints the command
+    how_long = {"SHIPWAY_TORTURE": session.posargs[0] if session.posargs else "1"}
+    for command in (["pytest", "tests/fuzz", seed],):
+        session.run("python", "-m", *command, env=how_long)
 
 
 @nox.session

@@ -226,7 +226,8 @@ SEEDS: dict[str, list[Any]] = {
 _TYPES = ["application/json", "application/x-www-form-urlencoded", "text/plain", MANIFEST, INDEX]
 _HEADERS = [
     ("Content-Encoding", "gzip"), ("Content-Encoding", "deflate"), ("Content-Encoding", "br"),
-    ("Content-Range", "0-5"), ("Content-Range", "bytes 5-1/x"), ("Range", "bytes=0-"),
+    ("Content-Range", "0-5"), ("Content-Range", f"0-{'9' * 5000}"),
+    ("Content-Range", "bytes 5-1/x"), ("Range", "bytes=0-"),
     ("Range", "bytes=9999999999999999999999-1"), ("Accept", INDEX), ("Accept", "*/*;q=x"),
     ("Authorization", "Bearer x"), ("Authorization", "Basic b2F1dGgyYWNjZXNzdG9rZW46eA=="),
     ("Authorization", "Basic ="), ("X-Goog-User-Project", "../x"), ("X-Goog-User-Project", "acme"),

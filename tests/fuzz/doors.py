@@ -73,7 +73,9 @@ class Watched:
         self.cloud_run = cloud_run
         self.url = cloud_run.url
         self._read = 0
-        self._beside = self._around()
+        # The first instance makes these.
+        rooms = {cloud_run.state / name for name in ("instances", "logs")}
+        self._beside = self._around() | rooms
 
     def _around(self) -> set[Path]:
         """Return what is beside the state folder, and the folders of rooms in it."""

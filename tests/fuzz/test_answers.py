@@ -111,7 +111,7 @@ def server(local_cloud_run: LocalCloudRun) -> Iterator[Server]:
         yield made
 
 
-@fuzz(20, long=700)
+@fuzz(8, long=200)
 @given(command=st.sampled_from(COMMANDS), plan=st.lists(hostile, min_size=1, max_size=3))
 def test_nonsense_from_a_server_ends_in_a_result_or_one_error(
     project: Project, server: Server, command: list[str], plan: list[Hostile]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, note
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from emulator.recorder import VARIABLE
 from tests.conftest import LocalCloudRun
-from tests.emulator.cloud_run_help import REGION, CloudRun, service
+from tests.emulator.cloud_run_help import REGION, CloudRun, Document, container, service
 from tests.fuzz import apis, fuzz
 from tests.fuzz.apis import BLOB, BLOB_DIGEST, EMAIL, IMAGE, PROJECT, SECRET, SERVICE, Request
 from tests.fuzz.doors import Answer, Watched, request_of, send
@@ -71,8 +73,81 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     cloud_run.stop()
 
 
+JSON = ("Content-Type", "application/json")
+GZIP, BROTLI = ("Content-Encoding", "gzip"), ("Content-Encoding", "br")
+NUMBERS = ("9" * 5000, "9" * 400 + "s", "-1", "²")
+SERIES = (
+    f"/v3/projects/{PROJECT}/timeSeries?filter=metric.type%3D%22run.googleapis.com/request_count%22"
+    "&interval.startTime=2020-01-01T00:00:00Z&interval.endTime=2030-01-01T00:00:00Z"
+)
+IN_PROJECT = f"/v1/projects/{PROJECT}"
+SERVICES = f"{IN_PROJECT}/locations/{REGION}/services"
+POOLS = f"{IN_PROJECT}/locations/global/workloadIdentityPools"
+REPOSITORIES = f"{IN_PROJECT}/locations/{REGION}/repositories"
+
+
+def _with_memory(quantity: str) -> Document:
+    document = service(SERVICE, "a/b/c")
+    container(document)["resources"] = {"limits": {"memory": quantity}}
+    return document
+
+
+# Bodies with a value of the wrong type, each of which broke its handler or went into the state.
+WRONG: list[tuple[str, str, str]] = [
+    ("POST", "/v2/entries:list", '{"projectIds": true}'),
+    ("POST", "/v2/entries:list", '{"resourceNames": 1}'),
+    ("POST", f"{SERVICES}/{SERVICE}:testIamPermissions", '{"permissions": [["a"]]}'),
+    ("POST", f"{IN_PROJECT}:testIamPermissions", '{"permissions": 1}'),
+    ("POST", f"{IN_PROJECT}:setIamPolicy", '{"policy": {"bindings": {"a": 1}}}'),
+    ("POST", f"{IN_PROJECT}:setIamPolicy", '{"policy": {"bindings": [{"role":"a","members":1}]}}'),
+    ("POST", f"{SERVICES}/{SERVICE}:setIamPolicy", '{"policy": {"version": "x"}}'),
+    ("POST", f"{IN_PROJECT}/services:batchEnable", '{"serviceIds": 1}'),
+    ("POST", f"{IN_PROJECT}/serviceAccounts", '{"accountId": "runtime", "serviceAccount": [1]}'),
+    ("POST", f"{POOLS}?workloadIdentityPoolId=odd-pool", '{"displayName": {}}'),
+    ("POST", f"{POOLS}/pool/providers?workloadIdentityPoolProviderId=odd-one", '{"oidc": "a"}'),
+    ("POST", f"{IN_PROJECT}/secrets?secretId=odd", '{"replication": {}, "labels": 1}'),
+    ("POST", f"{IN_PROJECT}/secrets/{SECRET}:addVersion", '{"payload": {"data": 1}}'),
+    ("POST", f"{REPOSITORIES}?repositoryId=odd", '{"format": "DOCKER", "dockerConfig": "a"}'),
+    ("PATCH", f"{REPOSITORIES}/images?updateMask=description.x", '{"description": "a"}'),
+    *(
+        ("PUT", f"{SERVICES}/{SERVICE}", json.dumps(_with_memory(memory)))
+        for memory in ("inf", "nanMi", "1e400", "9" * 400, "-1", "")
+    ),
+    ("POST", f"{IN_PROJECT}/locations/{REGION}/triggers", '{"name": 1, "filename": "a"}'),
+]
+FOUND = [
+    Request("POST", f"{IN_PROJECT}/secrets", [JSON, GZIP], b"{}"),
+    Request("GET", f"{IN_PROJECT}/secrets", [JSON, BROTLI], None),
+    Request("POST", f"/v2/{IMAGE}/blobs/uploads/?digest={BLOB_DIGEST}", [GZIP], BLOB),
+    *(Request(method, path, [JSON], body.encode()) for method, path, body in WRONG),
+    *(Request("GET", f"{SERIES}&pageSize={quote(n)}", [], None) for n in NUMBERS),
+    *(Request("GET", f"{SERIES}&pageToken={quote(n)}", [], None) for n in NUMBERS),
+    *(
+        Request("GET", f"{SERIES}&aggregation.alignmentPeriod={quote(n)}", [], None)
+        for n in NUMBERS
+    ),
+    *(Request("GET", f"/v2/{IMAGE}/tags/list?n={quote(n)}", [], None) for n in NUMBERS),
+    *(
+        Request("PATCH", f"/v2/{IMAGE}/blobs/uploads/x", [("Content-Range", f"{n}-{n}")], BLOB)
+        for n in NUMBERS[:2]
+    ),
+    *(Request("GET", f"{SERVICES}?limit={quote(n)}", [], None) for n in NUMBERS),
+    *(
+        Request("POST", "/v2/entries:list", [JSON], b'{"projectIds":["a"],"%s":%s}' % pair)
+        for pair in ((b"pageSize", b"1e999"), (b"pageToken", b'"a"'), (b"filter", b'"a>1"'))
+    ),
+]
+
+
+@pytest.mark.parametrize("number", range(len(FOUND)))
+def test_what_was_found_is_refused(target: Target, number: int) -> None:
+    """A body or header of this kind is the client's error."""
+    answer = target.ask(FOUND[number])
+    assert answer.status in (400, 404) or FOUND[number].method == "GET", answer
+
+
 @pytest.mark.parametrize("room", apis.ROOMS)
-@fuzz(25, long=2500)
+@fuzz(25, long=700)
 @given(data=st.data())
 def test_every_request_gets_an_answer(target: Target, room: str, data: st.DataObject) -> None:
     request = data.draw(apis.requests_of(room, target.cloud_run.secret["Shipway-Secret"]))

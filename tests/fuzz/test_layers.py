@@ -78,7 +78,7 @@ def size_below(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-@fuzz(150, long=10_000)
+@fuzz(80, long=3000)
 @given(
     layers=st.lists(
         st.tuples(st.lists(members_, max_size=6), spoiled, st.booleans()), min_size=1, max_size=3
@@ -116,7 +116,8 @@ INSTRUCTIONS = [
     b"COPY --chmod=9 main.py /\n",
     b"WORKDIR ../../..\n", b"ENV A=${A}\n", b"ENV A=${A:-${B:-${C:-${D}}}}\n", b"ENV =\n",
     b"ARG\n",
-    b"FROM x AS x\n", b"FROM ${NONE}\n", b"FROM 0\n", b"USER $\n", b"EXPOSE 99999/x\n",
+    b"FROM x AS x\n", b"FROM ${NONE}\n", b"FROM 0\n", b"USER $\n", b"USER :5\nRUN rm x\n",
+    b"EXPOSE 99999/x\n",
     b"CMD [1]\n",
     b"CMD [\"a\"\n", b"# escape=`\n", b"# syntax=x\n", b"RUN <<EOF\nrm -rf /\nEOF\n",
     b"COPY *[ /\n",
@@ -129,7 +130,7 @@ INSTRUCTIONS = [
 PLAIN = "".join(line for line in DOCKERFILE.splitlines(True) if "pip" not in line).encode()
 
 
-@fuzz(60, long=4000)
+@fuzz(40, long=800)
 @given(
     several=st.lists(
         st.builds(
