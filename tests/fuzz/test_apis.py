@@ -147,7 +147,7 @@ def test_what_was_found_is_refused(target: Target, number: int) -> None:
 
 
 @pytest.mark.parametrize("room", apis.ROOMS)
-@fuzz(25, long=700)
+@fuzz(14, long=700)
 @given(data=st.data())
 def test_every_request_gets_an_answer(target: Target, room: str, data: st.DataObject) -> None:
     request = data.draw(apis.requests_of(room, target.cloud_run.secret["Shipway-Secret"]))

@@ -68,7 +68,7 @@ def is_usable(line: list[str]) -> bool:
     return True
 
 
-@fuzz(150, long=8000)
+@fuzz(60, long=8000)
 @given(line=lines(VERBS))
 def test_options_are_read_or_refused(line: list[str]) -> None:
     is_usable(line)
@@ -105,13 +105,13 @@ def run(project: Project, line: list[str], codes: tuple[int, ...]) -> None:
     assert files(project.folder) == before
 
 
-@fuzz(6, long=80)
+@fuzz(4, long=80)
 @given(line=lines(VERBS).filter(lambda line: not is_usable(line)))
 def test_bad_usage_is_one_error_and_changes_nothing(project: Project, line: list[str]) -> None:
     run(project, line, (2,))
 
 
-@fuzz(5, long=80)
+@fuzz(4, long=80)
 @given(line=lines([*READING]).filter(lambda line: not {*ENDLESS} & {*line} and is_usable(line)))
 def test_a_verb_that_reads_ends_in_one_error(project: Project, line: list[str]) -> None:
     run(project, line, (0, 1, 2, 3, 4))

@@ -108,7 +108,7 @@ def check(language: str, text: str, entry: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@fuzz(100, long=6000)
+@fuzz(50, long=6000)
 @given(data=st.data(), several=st.one_of(st.just(list[Change]()), changes))
 def test_a_filter_is_applied_or_refused(
     language: str, data: st.DataObject, several: list[Change]

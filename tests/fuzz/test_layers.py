@@ -78,7 +78,7 @@ def size_below(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-@fuzz(80, long=3000)
+@fuzz(40, long=3000)
 @given(
     layers=st.lists(
         st.tuples(st.lists(members_, max_size=6), spoiled, st.booleans()), min_size=1, max_size=3
@@ -130,7 +130,7 @@ INSTRUCTIONS = [
 PLAIN = "".join(line for line in DOCKERFILE.splitlines(True) if "pip" not in line).encode()
 
 
-@fuzz(40, long=800)
+@fuzz(25, long=800)
 @given(
     several=st.lists(
         st.builds(

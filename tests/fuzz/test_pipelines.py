@@ -82,7 +82,7 @@ def check(root: Path, name: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-@fuzz(25, long=400)
+@fuzz(15, long=400)
 @given(several=changes, text=spoiled)
 def test_a_changed_document_ends_in_one_error(
     root: Path, name: str, several: list[Change], text: list[Spoiled]
@@ -94,7 +94,7 @@ def test_a_changed_document_ends_in_one_error(
 
 
 @pytest.mark.parametrize("name", FILES)
-@fuzz(25, long=400)
+@fuzz(15, long=400)
 @given(several=text_changes)
 def test_a_changed_text_ends_in_one_error(root: Path, name: str, several: list[Spoiled]) -> None:
     content = spoil((SOURCE / f"{name}.yaml").read_bytes(), several)

@@ -132,7 +132,7 @@ def requests_(draw: st.DrawFn, host: str) -> bytes:
 
 
 @pytest.mark.parametrize("door", ["apis", "service", "tag", "metadata"])
-@fuzz(40, long=2000)
+@fuzz(25, long=2000)
 @given(data=st.data())
 def test_no_bytes_break_a_port(
     watched: Watched, doors: dict[str, str], door: str, data: st.DataObject
