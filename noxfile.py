@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,16 @@ def audit(session: nox.Session) -> None:
         if Path(name).is_file():
             # The lock files name every package with its hash: nothing is installed to find out.
             session.run("pip-audit", "--strict", "--disable-pip", "--require-hashes", "-r", name)
+
+
+@nox.session
+def torture(session: nox.Session) -> None:
+    """Attack for a few minutes, differently each time: `-- 0.2` for a fifth of that time."""
+    _install(session)
+    seed = f"--hypothesis-seed={secrets.randbelow(2**32)}"  # nox prints the command
+    how_long = {"SHIPWAY_TORTURE": session.posargs[0] if session.posargs else "1"}
+    for command in (["pytest", "tests/fuzz", seed],):
+        session.run("python", "-m", *command, env=how_long)
 
 
 @nox.session

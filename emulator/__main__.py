@@ -14,6 +14,9 @@ import signal
 import sys
 from pathlib import Path
 
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
 from emulator.front_door import host_name
 from emulator.instances.engine import NoEngine
 from emulator.instances.unpack import Limits
@@ -31,6 +34,7 @@ def main() -> int:
     """Serve until a signal comes; returns the exit code."""
     arguments = _arguments()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
     try:
         emulator = Emulator(
             arguments.state,
@@ -114,6 +118,12 @@ def _host_name(text: str) -> str:
     except ValueError:
         message = f"'{text}' is not a host name, such as host.docker.internal"
         raise argparse.ArgumentTypeError(message) from None
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Leave out of the log what is no HTTP: its sender gets an answer with status 400."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
 
 
 async def _serve(emulator: Emulator, port: int, runtime: str) -> int:

@@ -44,7 +44,10 @@ def _recorder(file: Path) -> Middleware:
         path = request.rel_url.raw_path
         if not _API.match(path) or _REGISTRY.fullmatch(path):
             return await handler(request)
-        body = await request.read()
+        try:
+            body = await request.read()
+        except web.RequestPayloadError:
+            return await handler(request)  # reads it, too, and answers
         try:
             response = await handler(request)
         except web.HTTPException as error:

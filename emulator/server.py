@@ -22,7 +22,7 @@ from emulator.artifacts.models import Artifacts
 from emulator.artifacts.repositories import Repositories
 from emulator.builds import urls as build_urls
 from emulator.builds.models import Triggers
-from emulator.errors import ApiError
+from emulator.errors import ApiError, invalid
 from emulator.faults import urls as fault_urls
 from emulator.faults.models import Faults
 from emulator.faults.responses import clock
@@ -249,6 +249,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = "NOT_FOUND" if error.status == 404 else "INVALID_ARGUMENT"
         body = {"error": {"code": error.status, "message": message, "status": status}}
         return web.json_response(body, status=error.status)
+    except web.RequestPayloadError:
+        refusal = invalid("The request body is not what its headers say.")
+        return web.json_response(refusal.body(), status=refusal.code)
     except Exception:
         _log.exception("%s %s", request.method, request.path)
         return web.json_response(

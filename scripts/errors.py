@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONGEST = 1000  # characters; a message may quote a file or a server
+
 
 class ShipError(Exception):
     """One clear error: what went wrong, the evidence for it, and what to do next.
@@ -27,9 +29,9 @@ class ShipError(Exception):
         evidence: list[str] | None = None,
         service_says: list[str] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(_shortened(message))
+        self.message = _shortened(message)
+        self.hint = _shortened(hint) if hint else hint
         self.evidence = evidence or []
         self.service_says = service_says or []
         self.more: list[str] = []
@@ -51,6 +53,12 @@ class Refused(ShipError):
 
     kind = "refused"
     exit_code = 3
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of a long text: what is wrong stays, and what to do about it."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]}"
 
 
 def bug(error: Exception) -> Failed:

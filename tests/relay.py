@@ -7,12 +7,17 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
 _OF_ONE_CONNECTION = ("connection", "keep-alive", "transfer-encoding", "content-length")
+
+
+Answer = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers, body."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Relay:
         delay: how much later each answer comes, in seconds.
         refuse: called with method and path; returns an error's HTTP status and its name at Google,
             such as (409, "ABORTED"), to answer instead of the server, or None.
+        change: called with the path and the server's answer; returns the answer to send.
 
     Attributes:
         url: the base URL for clients.
@@ -45,11 +51,13 @@ class Relay:
         *,
         delay: float = 0,
         refuse: Callable[[str, str], tuple[int, str] | None] = lambda _method, _path: None,
+        change: Callable[[str, Answer], Answer] = lambda _path, answer: answer,
     ) -> None:
         self.exchanges: list[Exchange] = []
         self._host = urlsplit(server).netloc
         self._delay = delay
         self._refuse = refuse
+        self._change = change
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
@@ -90,7 +98,7 @@ class Relay:
             def relay(self) -> None:
                 began = time.monotonic()
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, headers, answer = self.ask(body)
+                status, headers, answer = relay._change(self.path, self.ask(body))
                 time.sleep(relay._delay)
                 relay.exchanges.append(Exchange(self.command, self.path, began, time.monotonic()))
                 self.send_response_only(status)
@@ -99,9 +107,10 @@ class Relay:
                         self.send_header(name, value)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
-                self.wfile.write(answer)
+                with suppress(ConnectionError):  # a client that stops reading
+                    self.wfile.write(answer)
 
-            def ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+            def ask(self, body: bytes) -> Answer:
                 if refused := relay._refuse(self.command, self.path):
                     code, name = refused
                     error: dict[str, Any] = {"code": code, "status": name, "message": "refused"}

@@ -27,12 +27,10 @@ def canonical(value: Any) -> Any:
     return shown
 
 
-def check(policies: Any) -> None:
+def check(policies: dict[str, Document]) -> None:
     """Raise a 400 ApiError for invalid policies."""
-    if not isinstance(policies, dict):
-        raise invalid("Expected an object.", "cleanupPolicies")
     for key, policy in policies.items():
-        if not isinstance(policy, dict) or policy.get("id", key) != key:
+        if policy.get("id", key) != key:
             raise invalid("The key of a policy must be its id.", "cleanupPolicies")
         if policy.get("action") not in ("DELETE", "KEEP"):
             raise invalid("Expected DELETE or KEEP.", f"cleanupPolicies.{key}.action")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from emulator import clock, fields
 from emulator.artifacts import cleanup
@@ -26,9 +26,27 @@ _SETTABLE = {
     "mode", "vulnerabilityScanningConfig",
 }  # fmt: skip
 _CHANGEABLE = _SETTABLE - {"format", "mode"}
+_WITH_PARTS = {"cleanupPolicies", "dockerConfig", "labels", "vulnerabilityScanningConfig"}
 # Google ignores these fields in a write, so that a client can send back what it read.
 _READ_ONLY = {"createTime", "name", "registryUri", "satisfiesPzi", "satisfiesPzs", "sizeBytes",
           "updateTime"}  # fmt: skip
+
+
+class _DockerConfig(TypedDict, total=False):
+    immutableTags: bool
+
+
+class _Fields(TypedDict, total=False):
+    """The types of a repository's fields."""
+
+    cleanupPolicies: dict[str, dict[str, Any]]
+    cleanupPolicyDryRun: bool
+    description: str
+    dockerConfig: _DockerConfig
+    format: str
+    labels: dict[str, str]
+    mode: str
+    vulnerabilityScanningConfig: dict[str, str]
 
 
 class Repository(NamedTuple):
@@ -67,7 +85,7 @@ class Repositories:
         sent = _settable(body)
         if sent.get("format") != "DOCKER":
             raise invalid("The local Cloud Run only has DOCKER repositories.", "format")
-        cleanup.check(sent.get("cleanupPolicies") or {})
+        cleanup.check(sent.get("cleanupPolicies", {}))
         if repository in self._known:
             raise ApiError("ALREADY_EXISTS", "the repository already exists")
         if sent.get("mode", "MODE_UNSPECIFIED") == "MODE_UNSPECIFIED":
@@ -101,12 +119,12 @@ class Repositories:
         changed = dict(current)
         for path in filter(None, mask.split(",")) if mask else sent:
             name, _, part = fields.camel(path).partition(".")
-            if name not in _CHANGEABLE:
+            if name not in _CHANGEABLE or (part and name not in _WITH_PARTS):
                 raise invalid(f"'{path}' cannot be changed.", "updateMask")
             value = sent.get(name)
             changed[name] = {**changed.get(name, {}), **(value or {})} if part else value
         changed = {name: value for name, value in changed.items() if value is not None}
-        cleanup.check(changed.get("cleanupPolicies") or {})
+        cleanup.check(changed.get("cleanupPolicies", {}))
         return self._keep(repository, {**changed, "updateTime": clock.now()})
 
     def delete(self, repository: Repository) -> None:
@@ -145,7 +163,7 @@ class Repositories:
         """Return whether the tags of an image, PROJECT/REPOSITORY/NAME, are immutable."""
         project, _, rest = name.partition("/")
         found = self._of(project, rest.partition("/")[0])
-        return any((one.get("dockerConfig") or {}).get("immutableTags") for one in found)
+        return any(one.get("dockerConfig", {}).get("immutableTags") for one in found)
 
     def _of(self, project: str, name: str) -> Iterator[Document]:
         for at, document in self._known.items():
@@ -175,9 +193,9 @@ def _file(repository: Repository) -> str:
 def _settable(body: Document) -> Document:
     """Return the fields of a body that a client can set; raise a 400 ApiError for unknown ones."""
     fields.check_known(body, _SETTABLE | _READ_ONLY)
+    body = fields.typed(body, _Fields)
     sent = {name: body[name] for name in sorted(_SETTABLE) if name in body}
-    policies = sent.get("cleanupPolicies")
-    if isinstance(policies, dict):
+    if policies := sent.get("cleanupPolicies"):
         sent["cleanupPolicies"] = {
             key: cleanup.canonical(policy) for key, policy in policies.items()
         }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any
+from typing import Any, TypedDict
 
 from emulator import clock
 from emulator.errors import ApiError, invalid
+from emulator.fields import typed
 from emulator.names import project_number
 from emulator.store import Store
 
@@ -17,6 +18,25 @@ _NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,62}[a-zA-Z0-9])?")
 _FIXED = {"createTime", "id", "resourceName"}
 # Where the build comes from: a trigger has one of them.
 _TEMPLATES = ("build", "filename", "gitFileSource", "autodetect")
+
+
+class _Fields(TypedDict, total=False):
+    """The types of a trigger's fields."""
+
+    name: str
+    description: str
+    tags: list[str]
+    disabled: bool
+    substitutions: dict[str, str]
+    ignoredFiles: list[str]
+    includedFiles: list[str]
+    filter: str
+    filename: str
+    serviceAccount: str
+    autodetect: bool
+    build: Document
+    github: Document
+    gitFileSource: Document
 
 
 class Triggers:
@@ -36,7 +56,8 @@ class Triggers:
             ApiError: INVALID_ARGUMENT, ALREADY_EXISTS.
         """
         number = project_number(project)
-        fields = {name: value for name, value in body.items() if name not in _FIXED}
+        sent = typed(body, _Fields)
+        fields = {name: value for name, value in sent.items() if name not in _FIXED}
         identity = str(uuid.uuid4())
         fields.setdefault("name", f"trigger-{identity[:8]}")
         _check(fields)
@@ -70,7 +91,7 @@ class Triggers:
         Raises:
             ApiError: INVALID_ARGUMENT, NOT_FOUND.
         """
-        current = self.get(project, region, trigger)
+        current, body = self.get(project, region, trigger), typed(body, _Fields)
         names = {part.partition(".")[0] for part in mask.split(",") if part} or {*body}
         changed = {name: value for name, value in current.items() if name not in names - _FIXED}
         changed |= {name: body[name] for name in names - _FIXED if name in body}
@@ -101,7 +122,7 @@ def _file(number: str, region: str, identity: str) -> str:
 
 
 def _check(trigger: Document) -> None:
-    if not _NAME.fullmatch(str(trigger.get("name", ""))):
+    if not _NAME.fullmatch(trigger.get("name", "")):
         raise invalid("must be 1 to 64 letters, digits and hyphens.", "name")
     if sum(bool(trigger.get(field)) for field in _TEMPLATES) != 1:
         raise invalid("one of build, filename and gitFileSource is required.", "trigger")

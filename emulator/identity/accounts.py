@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any
+from typing import Any, TypedDict
 
 from emulator.errors import ApiError, invalid
-from emulator.fields import check_known
+from emulator.fields import check_known, typed
 from emulator.identity.principals import checked_email, project_of, unique_id
 from emulator.names import default_service_account, project_number
 from emulator.projects.models import Projects
@@ -22,6 +22,11 @@ Document = dict[str, Any]
 
 _ID = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _SETTABLE = ("displayName", "description")
+
+
+class _Create(TypedDict, total=False):
+    accountId: str
+    serviceAccount: dict[str, str]
 
 
 class Accounts:
@@ -36,9 +41,10 @@ class Accounts:
 
     def create(self, project: str, body: Document) -> Document:
         """Create an account; raises ApiError (INVALID_ARGUMENT, ALREADY_EXISTS)."""
-        name, fields = body.get("accountId"), body.get("serviceAccount") or {}
+        body = typed(body, _Create)
+        name, fields = body.get("accountId", ""), body.get("serviceAccount", {})
         check_known([*(body.keys() - {"accountId", "serviceAccount"}), *fields], _SETTABLE)
-        if not isinstance(name, str) or not _ID.fullmatch(name):
+        if not _ID.fullmatch(name):
             raise invalid(
                 "The account ID must be 6 to 30 lowercase letters, digits and hyphens.",
                 "account_id",

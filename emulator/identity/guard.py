@@ -5,11 +5,14 @@ Also refuses calls to an API that is disabled or over its quota.
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from aiohttp import web
 
 from emulator import routes
 from emulator.errors import ApiError
 from emulator.faults.models import TOKEN, Faults
+from emulator.fields import typed
 from emulator.identity.access import PULL, Document
 from emulator.identity.models import Identity
 from emulator.identity.principals import Principal, project_of
@@ -28,6 +31,13 @@ _EXCHANGE = (
     "permissions, follow instructions at: "
     "https://cloud.google.com/artifact-registry/docs/access-control"
 )
+
+
+class _Named(TypedDict, total=False):
+    """The projects that a request for log entries names."""
+
+    resourceNames: list[str]
+    projectIds: list[str]
 
 
 class Guard:
@@ -102,8 +112,9 @@ class Guard:
         self, principal: Principal, permission: str, request: web.Request
     ) -> None:
         body = await _body(request)
-        ids = [str(name).partition("/")[2] for name in body.get("resourceNames") or []]
-        for project in [*ids, *map(str, body.get("projectIds") or [])]:
+        named = typed(body, _Named)
+        ids = [name.partition("/")[2] for name in named.get("resourceNames", [])]
+        for project in [*ids, *named.get("projectIds", [])]:
             if not self._access.may(principal, permission, self._access.of_project(project)):
                 raise denied_on(permission, f"projects/{project}")
 

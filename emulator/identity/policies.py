@@ -10,7 +10,6 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from emulator import clock
-from emulator.errors import invalid
 from emulator.hashes import hex_of
 from emulator.identity.principals import Principal
 from emulator.names import project_number
@@ -52,15 +51,10 @@ class Policies:
             ApiError: INVALID_ARGUMENT; ABORTED if the policy's etag is not the current one.
         """
         wanted = sent_policy(body, self.get(resource))
-        bindings = wanted.get("bindings") or []
-        for binding in bindings:
-            members = binding.get("members", []) if isinstance(binding, dict) else None
-            if not isinstance(members, list) or not isinstance(binding.get("role"), str):
-                raise invalid("Expected a role and members.", "policy.bindings")
         stored = {
             "version": wanted.get("version", 1),
             "etag": clock.next_version(),
-            "bindings": [binding for binding in bindings if binding.get("members")],
+            "bindings": wanted["bindings"],
         }
         self._store.write(_file(resource), {"resource": resource, "policy": stored})
         self._known[resource] = stored

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from emulator import clock
 from emulator.errors import ApiError, invalid
-from emulator.fields import camel, check_known
+from emulator.fields import camel, check_known, typed
 from emulator.identity import expressions
 from emulator.identity.principals import pool_name
 from emulator.store import Store
@@ -23,6 +23,23 @@ _ID = re.compile(r"[a-z0-9-]{4,32}")
 _ACTIVE, _DELETED, _KEPT_DAYS = "ACTIVE", "DELETED", 30
 _POOL_FIELDS = {"displayName", "description", "disabled"}
 _PROVIDER_FIELDS = _POOL_FIELDS | {"attributeMapping", "attributeCondition", "oidc"}
+
+
+class _Oidc(TypedDict, total=False):
+    issuerUri: str
+    allowedAudiences: list[str]
+    jwksJson: str
+
+
+class _Fields(TypedDict, total=False):
+    """The types of the fields of pools and providers."""
+
+    displayName: str
+    description: str
+    disabled: bool
+    attributeMapping: dict[str, str]
+    attributeCondition: str
+    oidc: _Oidc
 
 
 class Pools:
@@ -193,16 +210,17 @@ def _file(name: str) -> str:
 def _chosen(body: Document, names: set[str]) -> Document:
     """Return a body's fields, all of which have to be in `names`."""
     check_known(body, names)
+    body = typed(body, _Fields)
     return {name: body[name] for name in sorted(names) if name in body}
 
 
 def _check_provider(fields: Document) -> None:
-    issuer = (fields.get("oidc") or {}).get("issuerUri", "")
+    issuer = fields.get("oidc", {}).get("issuerUri", "")
     # Google takes https only. The local issuer is on loopback.
-    if not re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", str(issuer)):
+    if not re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", issuer):
         raise invalid("Invalid OIDC issuer URI. The scheme must be https.", "oidc.issuerUri")
-    mapping = fields.get("attributeMapping") or {}
-    if not isinstance(mapping, dict) or "google.subject" not in mapping:
+    mapping = fields.get("attributeMapping", {})
+    if "google.subject" not in mapping:
         raise invalid("The mapping of google.subject is required.", "attributeMapping")
     for key, expression in mapping.items():
         if not re.fullmatch(r"google\.(subject|groups|display_name)|attribute\.[a-z0-9_]+", key):
@@ -220,8 +238,8 @@ def _check_provider(fields: Document) -> None:
         )
 
 
-def _check_expression(expression: Any, field: str) -> None:
+def _check_expression(expression: str, field: str) -> None:
     try:
-        expressions.check(str(expression))
+        expressions.check(expression)
     except expressions.BadExpression as error:
         raise invalid(f"Invalid expression: {error}", field) from None

@@ -13,6 +13,7 @@ from emulator.identity.pools import is_provider_name
 from emulator.identity.principals import checked_email
 from emulator.operations import Operations
 from emulator.permissions import On
+from emulator.policy import asked_permissions
 from emulator.routes import may
 from emulator.wire import json_object, page, page_size
 
@@ -168,7 +169,7 @@ class Responses:
 
         What does not exist has no permissions, except a service account, which is an error.
         """
-        asked = (await json_object(request)).get("permissions") or []
+        asked = asked_permissions(await json_object(request))
         on, project, name = _place(request)
         try:
             self._rules.check_exists(on, project, name)

@@ -18,6 +18,7 @@ from emulator.identity.pools import Pools
 from emulator.identity.roles import PERMISSIONS
 from emulator.names import project_number
 from emulator.permissions import PREFIXES, On
+from emulator.policy import asked_permissions, bindings_of
 
 Document = dict[str, Any]
 
@@ -69,18 +70,15 @@ class PolicyRules:
 
     def check_policy(self, on: On, resource: str, body: Document) -> None:
         """Raise ApiError for a policy that a kind of resource does not take."""
-        policy = body.get("policy")
-        bindings = policy.get("bindings") if isinstance(policy, dict) else None
-        for binding in bindings if isinstance(bindings, list) else []:
-            if isinstance(binding, dict) and binding.get("members"):
-                self._check_role(on, str(binding.get("role")), resource)
-                for member in binding["members"]:
-                    self._check_member(str(member), resource)
+        for binding in bindings_of(body):
+            self._check_role(on, binding["role"], resource)
+            for member in binding["members"]:
+                self._check_member(member, resource)
 
     def check_permissions(self, on: On, body: Document) -> None:
         """Raise ApiError INVALID_ARGUMENT for a permission that a kind of resource has not."""
         prefix = _prefix(on)
-        for permission in body.get("permissions") or []:
+        for permission in asked_permissions(body):
             if permission not in PERMISSIONS or not permission.startswith(prefix):
                 raise ApiError(
                     "INVALID_ARGUMENT", f"Permission {permission} is not valid for this resource."

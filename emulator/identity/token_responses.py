@@ -10,13 +10,13 @@ import base64
 import binascii
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from aiohttp import web
 
 from emulator import clock
 from emulator.errors import ApiError, invalid
-from emulator.fields import check_known, snake
+from emulator.fields import check_known, snake, typed
 from emulator.identity.federation import Refused
 from emulator.identity.models import Identity
 from emulator.identity.principals import service_account
@@ -26,6 +26,16 @@ from emulator.wire import json_object
 _GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  (a type's name)
 _SUBJECTS = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
+
+
+class _Generate(TypedDict, total=False):
+    """The types of the fields of generateAccessToken and generateIdToken."""
+
+    scope: list[str]
+    lifetime: str
+    delegates: list[str]
+    audience: str
+    includeEmail: bool
 
 
 class TokenResponses:
@@ -65,12 +75,11 @@ class TokenResponses:
 
     async def generate_access_token(self, request: web.Request) -> web.Response:
         """`projects.serviceAccounts.generateAccessToken`."""
-        body = await json_object(request)
-        _check_fields(body, {"scope", "lifetime", "delegates"})
+        body = _fields(await json_object(request), {"scope", "lifetime", "delegates"})
         if not body.get("scope"):
             raise invalid("The scope is required.", "scope")
         self._check_exists(request)
-        seconds = _lifetime(str(body.get("lifetime") or f"{HOUR}s"))
+        seconds = _lifetime(body.get("lifetime") or f"{HOUR}s")
         token = self._tokens.make(service_account(request.match_info["email"]), seconds)
         until = datetime.fromtimestamp(time.time() + seconds, UTC)
         return web.json_response(
@@ -79,14 +88,13 @@ class TokenResponses:
 
     async def generate_id_token(self, request: web.Request) -> web.Response:
         """`projects.serviceAccounts.generateIdToken`."""
-        body = await json_object(request)
-        _check_fields(body, {"audience", "includeEmail", "delegates"})
+        body = _fields(await json_object(request), {"audience", "includeEmail", "delegates"})
         audience = body.get("audience")
-        if not isinstance(audience, str) or not audience:
+        if not audience:
             raise invalid("The audience is required.", "audience")
         self._check_exists(request)
         email = str(service_account(request.match_info["email"]).email)
-        include = body.get("includeEmail") is True
+        include = body.get("includeEmail", False)
         return web.json_response({"token": self._ids.make(email, audience, include_email=include)})
 
     def _check_exists(self, request: web.Request) -> None:
@@ -145,10 +153,12 @@ async def _parameters(request: web.Request) -> _Parameters:
     return _Parameters({name: value for name, value in form.items() if isinstance(value, str)})
 
 
-def _check_fields(body: dict[str, Any], known: set[str]) -> None:
+def _fields(body: dict[str, Any], known: set[str]) -> dict[str, Any]:
     check_known(body, known)
+    body = typed(body, _Generate)
     if body.get("delegates"):
         raise invalid("Delegation chains are not supported by the local Cloud Run.", "delegates")
+    return body
 
 
 def _lifetime(text: str) -> float:

@@ -6,11 +6,12 @@ Source: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 from aiohttp import web
 
 from emulator.errors import invalid
+from emulator.fields import typed
 from emulator.logging import filters
 from emulator.logging.models import Logs, Place, place
 from emulator.names import check_project
@@ -18,6 +19,14 @@ from emulator.wire import from_token, json_object, page_size, to_token
 
 _PAGE, _LARGEST_PAGE = 50, 1000
 _KNOWN = {"resourceNames", "projectIds", "filter", "orderBy", "pageSize", "pageToken"}
+
+
+class _Asked(TypedDict, total=False):
+    resourceNames: list[str]
+    projectIds: list[str]
+    filter: str
+    orderBy: str
+    pageToken: str
 
 
 class Responses:
@@ -32,12 +41,13 @@ class Responses:
         body = await json_object(request, required=True)
         for unknown in body.keys() - _KNOWN:
             raise invalid(f'Unknown name "{unknown}": Cannot find field.', unknown)
+        body = typed(body, _Asked)
         projects = _projects(body)
-        wanted = filters.parse(str(body.get("filter") or ""))
+        wanted = filters.parse(body.get("filter", ""))
         newest_first = _newest_first(body.get("orderBy") or "timestamp asc")
         refusal = "page_size must be a positive number."
         size = min(page_size(body.get("pageSize"), _PAGE, refusal=refusal), _LARGEST_PAGE)
-        after = _place(str(body.get("pageToken") or ""))
+        after = _place(body.get("pageToken", ""))
         self._refresh()
         found = await self._logs.page(projects, wanted, size + 1, newest=newest_first, after=after)
         answer: dict[str, Any] = {"entries": found[:size]}
@@ -48,13 +58,13 @@ class Responses:
 
 def _projects(body: dict[str, Any]) -> list[str]:
     names = [
-        *(body.get("resourceNames") or []),
-        *(f"projects/{p}" for p in body.get("projectIds") or []),
+        *body.get("resourceNames", []),
+        *(f"projects/{p}" for p in body.get("projectIds", [])),
     ]
     if not names:
         raise invalid("At least one resource name is required.", "resourceNames")
     for name in names:
-        if not isinstance(name, str) or not name.startswith("projects/"):
+        if not name.startswith("projects/"):
             raise invalid(f"'{name}' is not supported: expected projects/PROJECT.", "resourceNames")
     return [check_project(name.removeprefix("projects/")) for name in names]
 

@@ -17,6 +17,7 @@ from emulator.monitoring import aggregation, filters
 from emulator.monitoring.aggregation import Aggregation, Line, Value
 from emulator.monitoring.distribution import Distribution
 from emulator.monitoring.models import Metrics
+from emulator.wire import page_size
 
 _KNOWN = {
     *("filter", "interval.startTime", "interval.endTime", "view", "pageSize", "pageToken"),
@@ -89,11 +90,9 @@ def _page(
     lines: list[Line], query: MultiMapping[str], *, with_points: bool
 ) -> tuple[list[Line], str]:
     """Return the whole series that fit a page of `pageSize` points (at least one), and a token."""
-    size, token = query.get("pageSize", "") or "0", query.get("pageToken", "") or "0"
-    if not size.isdecimal() or not token.isdecimal():
-        raise invalid("The page size or token is not valid.", "pageToken")
-    left = min(int(size) or _LARGEST_PAGE, _LARGEST_PAGE)
-    start = int(token)
+    refusal = "The page size or token is not valid."
+    left = min(page_size(query.get("pageSize"), _LARGEST_PAGE, refusal=refusal), _LARGEST_PAGE)
+    start = page_size(query.get("pageToken"), 0, refusal=refusal)
     for number, line in enumerate(lines[start:], start):
         left -= len(line.points) if with_points else 1
         if left < 0 and number > start:

@@ -7,11 +7,12 @@ Source: the discovery documents cloudresourcemanager.v1, cloudresourcemanager.v3
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 from aiohttp import web
 
 from emulator.errors import invalid
+from emulator.fields import typed
 from emulator.names import project_number
 from emulator.operations import Operations
 from emulator.projects.models import Api, Projects
@@ -23,6 +24,16 @@ _REGIONS = ("asia-northeast1", "asia-northeast3", "europe-west1", "us-central1",
 _V1 = "google.api.serviceusage.v1"
 _PAGE, _LARGEST_PAGE = 50, 200
 _MOST = 20
+
+
+class _Made(TypedDict, total=False):
+    projectId: str
+    enabled: list[str]
+    owner: str
+
+
+class _BatchEnable(TypedDict, total=False):
+    serviceIds: list[str]
 
 
 class Responses:
@@ -40,11 +51,11 @@ class Responses:
 
     async def make(self, request: web.Request) -> web.Response:
         """Create an empty project: `{"projectId", "enabled": [], "owner": "user:…"}`."""
-        body = await json_object(request)
-        project = str(body.get("projectId", ""))
-        made = self._projects.make(project, map(str, body.get("enabled") or []))
+        body = typed(await json_object(request), _Made)
+        project = body.get("projectId", "")
+        made = self._projects.make(project, body.get("enabled", []))
         if owner := body.get("owner"):
-            self._own(project, str(owner))
+            self._own(project, owner)
         return web.json_response({"projectId": made["id"], "projectNumber": made["number"]})
 
     # Resource Manager
@@ -119,7 +130,7 @@ class Responses:
     async def batch_enable(self, request: web.Request) -> web.Response:
         """`services.batchEnable`: at most 20, all or none."""
         project = request.match_info["project"]
-        names = [str(name) for name in (await json_object(request)).get("serviceIds") or []]
+        names = typed(await json_object(request), _BatchEnable).get("serviceIds", [])
         if not 0 < len(names) <= _MOST:
             raise invalid(f"Expected 1 to {_MOST} services.", "serviceIds")
         self._projects.enable(project, names)

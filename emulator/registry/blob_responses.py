@@ -18,7 +18,7 @@ from emulator.registry.responses import upload_headers
 from emulator.registry.uploads import Upload
 
 _PIECE = 4 * 1024 * 1024  # bytes
-_CONTENT_RANGE = re.compile(r"(?:bytes )?(\d+)-(\d+)(?:/(?:\d+|\*))?")
+_CONTENT_RANGE = re.compile(r"(?:bytes )?(\d{1,18})-(\d{1,18})(?:/(?:\d+|\*))?")
 
 
 class BlobResponses:

@@ -20,6 +20,7 @@ _OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 _VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 # The specification asks registries to accept manifests of at least this size, and to refuse larger
 # ones with 413.
+_LONGEST_NUMBER = 10  # digits of a page's size
 _LARGEST_MANIFEST = 4 * 1024 * 1024  # bytes
 
 
@@ -122,7 +123,7 @@ class ManifestResponses:
         headers = dict(_VERSION)
         limit = request.query.get("n")
         if limit is not None:
-            if not limit.isdecimal():
+            if not limit.isdecimal() or len(limit) > _LONGEST_NUMBER:
                 raise OciError("PAGINATION_NUMBER_INVALID", "n is not a number", {"n": limit})
             page, rest = tags[: int(limit)], tags[int(limit) :]
             if page and rest:

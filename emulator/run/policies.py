@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emulator.errors import invalid
 from emulator.names import Key
-from emulator.policy import sent_policy
+from emulator.policy import asked_permissions, sent_policy
 from emulator.run.models import Admin
 
 Document = dict[str, Any]
@@ -36,8 +35,8 @@ class Policies:
         """
         wanted = sent_policy(body, self.get(key))
         stored: Document = {"version": wanted.get("version", 1)}
-        if bindings := _bindings(wanted.get("bindings") or []):
-            stored["bindings"] = bindings
+        if wanted["bindings"]:
+            stored["bindings"] = wanted["bindings"]
         self._resources.put_policy(key, stored)
         return stored
 
@@ -46,18 +45,5 @@ class Policies:
 
         The service need not exist: gcloud asks before it creates one.
         """
-        held = [permission for permission in body.get("permissions") or [] if may(permission)]
+        held = [*filter(may, asked_permissions(body))]
         return {"permissions": held} if held else {}
-
-
-def _bindings(bindings: Any) -> list[Document]:
-    if not isinstance(bindings, list):
-        raise invalid("Expected a list.", "policy.bindings")
-    for index, binding in enumerate(bindings):
-        where = f"policy.bindings[{index}]"
-        if not isinstance(binding, dict) or not isinstance(binding.get("role"), str):
-            raise invalid("The role is required.", f"{where}.role")
-        members = binding.get("members", [])
-        if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
-            raise invalid("Expected a list of texts.", f"{where}.members")
-    return [binding for binding in bindings if binding.get("members")]

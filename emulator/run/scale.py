@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from emulator.instances.launch import Bounds
@@ -53,4 +54,4 @@ def concurrency(spec: Document, cpu: float) -> int:
 
 
 def _number(text: Any) -> int | None:
-    return int(text) if isinstance(text, str) and text.isdigit() else None
+    return int(text) if isinstance(text, str) and re.fullmatch(r"\d{1,9}", text) else None

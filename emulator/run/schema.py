@@ -6,12 +6,11 @@ and the schemas that they refer to.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 
-from emulator.errors import ApiError, invalid
+from emulator.fields import convert, without_null
 
 Text = dict[str, str]
 Anything = dict[str, Any]
@@ -187,33 +186,10 @@ def service(document: Any) -> Service:
 
     Numbers may be written as text, as in Google's other JSON APIs. null counts as absent.
     """
-    try:
-        return msgspec.convert(_without_null(document), Service, strict=False)
-    except msgspec.ValidationError as error:
-        raise _refusal(str(error)) from error
+    return convert(without_null(document), Service, "service")
 
 
 def plain(shape: _Shape) -> dict[str, Any]:
     """Return a shape as JSON-ready data, without the absent fields."""
     data: dict[str, Any] = msgspec.to_builtins(shape)
     return data
-
-
-def _without_null(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_null(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_null(item) for item in value]
-    return value
-
-
-def _refusal(message: str) -> ApiError:
-    """Return the error for a message of msgspec, whose errors have no field for the place."""
-    what, _, place = message.partition(" - at `$")
-    path = place.rstrip("`").lstrip(".")
-    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
-    if unknown:
-        field = f"{path}.{unknown[1]}".lstrip(".")
-        where = f" at '{path}'" if path else ""
-        return invalid(f'Unknown name "{unknown[1]}"{where}: Cannot find field.', field)
-    return invalid(f"Invalid value: {what}", path or "service")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from emulator import clock, files
 from emulator.errors import ApiError, invalid
+from emulator.fields import typed
 from emulator.names import project_number
 from emulator.store import Store
 
@@ -21,6 +22,18 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _LARGEST = 64 * 1024
 _SETTABLE = {"annotations", "labels", "replication", "topics", "ttl", "expireTime", "rotation"}
 LATEST = "latest"
+
+
+class _Fields(TypedDict, total=False):
+    """The types of a secret's fields."""
+
+    annotations: dict[str, str]
+    labels: dict[str, str]
+    replication: dict[str, Any]
+    topics: list[dict[str, str]]
+    ttl: str
+    expireTime: str
+    rotation: dict[str, str]
 
 
 class Secrets:
@@ -45,7 +58,8 @@ class Secrets:
         for field in body:
             if field not in _SETTABLE:
                 raise invalid(f"Unknown name \"{field}\" at 'secret': Cannot find field.", field)
-        if not isinstance(body.get("replication"), dict):
+        body = typed(body, _Fields)
+        if "replication" not in body:
             raise invalid("The replication policy is required.", "secret.replication")
         number = project_number(project)
         if (number, name) in self._secrets:
@@ -82,7 +96,7 @@ class Secrets:
     def patch(self, project: str, name: str, body: Document, mask: str) -> Document:
         """Change the fields that `mask` names; raise NOT_FOUND or INVALID_ARGUMENT."""
         document = self._known(project, name)
-        secret = dict(document["secret"])
+        secret, body = dict(document["secret"]), typed(body, _Fields)
         for field in filter(None, mask.split(",")):
             if field not in _SETTABLE - {"replication"}:
                 raise invalid(f"'{field}' cannot be changed.", "updateMask")

@@ -9,14 +9,25 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
+from typing import TypedDict
 
 from aiohttp import web
 
 from emulator.errors import invalid
+from emulator.fields import typed
 from emulator.routes import Handler
 from emulator.secrets.crc32c import crc32c
 from emulator.secrets.models import Secrets
 from emulator.wire import Document, json_object, page_size
+
+
+class _Payload(TypedDict, total=False):
+    data: str
+    dataCrc32c: int
+
+
+class _AddVersion(TypedDict, total=False):
+    payload: _Payload
 
 
 class Responses:
@@ -95,8 +106,8 @@ def _version(request: web.Request) -> tuple[str, str, str]:
 
 def _value(body: Document) -> tuple[bytes, bool]:
     """Return the value in a request to add a version, and whether the request has a checksum."""
-    payload = body.get("payload")
-    if not isinstance(payload, dict) or not isinstance(payload.get("data", ""), str):
+    payload = typed(body, _AddVersion).get("payload")
+    if payload is None:
         raise invalid("The payload is required.", "payload")
     data = payload.get("data", "").replace("-", "+").replace("_", "/")
     try:
@@ -104,7 +115,7 @@ def _value(body: Document) -> tuple[bytes, bool]:
     except binascii.Error:
         raise invalid("Base64 decoding failed.", "payload.data") from None
     checksum = payload.get("dataCrc32c")
-    if checksum is not None and str(checksum) != str(crc32c(value)):
+    if checksum is not None and checksum != crc32c(value):
         raise invalid("The checksum is not the value's.", "payload.data_crc32c")
     return value, checksum is not None
 

@@ -14,6 +14,8 @@ from scripts.image.packing.dockerfile import Instruction, Stage
 from scripts.image.packing.layer import Progress
 from scripts.image.packing.tree import Tree
 
+_ID = re.compile(r"[0-9]{1,10}")  # of a user or a group
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -245,7 +247,8 @@ class _Interpreter:
                 raise instruction.error(f"it has no option --{flag}")
         user, _, group = self.result.config.get("User", "").partition(":")
         # Names are in the base image. A user without an entry there has group 0.
-        owner = (int(user), int(group or 0)) if (user + group).isdecimal() else (0, 0)
+        known = _ID.fullmatch(user) and _ID.fullmatch(group or "0")
+        owner = (int(user), int(group or 0)) if known else (0, 0)
         step = pip.Run(
             instruction,
             self.result.tree,
@@ -309,7 +312,7 @@ def _owner(instruction: Instruction, value: str) -> tuple[int, int]:
     names = {"root": "0", "": "0"}
     user = names.get(user, user)
     group = names.get(group, group) if group else user
-    if not user.isdecimal() or not group.isdecimal():
+    if not _ID.fullmatch(user) or not _ID.fullmatch(group):
         raise instruction.error(
             f"{value}: user names are in the base image, which the pack builder does not have; "
             "use numbers, or build with --builder docker"
