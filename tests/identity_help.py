@@ -18,7 +18,10 @@ POOL, PROVIDER = "github", "acme-app"
 DEPLOYER = f"deployer@{PROJECT}.iam.gserviceaccount.com"
 RUNTIME = f"runtime@{PROJECT}.iam.gserviceaccount.com"
 STRANGER = "stranger@elsewhere.iam.gserviceaccount.com"
-CLAIMS = {"repository": "acme/app", "repository_id": "4711", "repository_owner_id": "42"}
+CLAIMS = {
+    "repository": "acme/app", "repository_id": "4711", "repository_owner_id": "42",
+    "job_workflow_ref": "acme/app/.github/workflows/build.yml@refs/heads/main",
+}  # fmt: skip
 CONDITION = "assertion.repository_id == '4711' && assertion.repository_owner_id == '42'"
 
 
