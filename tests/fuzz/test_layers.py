@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
@@ -147,6 +148,21 @@ PLAIN = "".join(line for line in DOCKERFILE.splitlines(True) if "pip" not in lin
 def test_a_dockerfile_is_packed_or_refused_with_its_line(
     several: list[Spoiled], ignore: bytes, link: str
 ) -> None:
+    lines = [part + b"\n" for part in PLAIN.split(b"\n")]
+    for place, how, value in several:
+        at = place % len(lines)
+        lines[at : at + (how != "put")] = [value]
+    note(b"".join(lines).decode(errors="replace")[:1500])
+    pack(b"".join(lines), ignore, link)
+
+
+@pytest.mark.parametrize("user", [b":5", b"9" * 5000, b"\xc2\xb2"])
+def test_a_user_that_was_found_is_refused_or_root(user: bytes) -> None:
+    pack(b"FROM x\nUSER %s\nCOPY main.py /\nRUN rm -rf /x\n" % user, b"", "main.py")
+
+
+def pack(dockerfile: bytes, ignore: bytes, link: str) -> None:
+    """Pack a folder with this Dockerfile: no file comes from outside it."""
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder, "app")
         context.mkdir()
@@ -154,12 +170,7 @@ def test_a_dockerfile_is_packed_or_refused_with_its_line(
         (context / "requirements.txt").write_text("")
         (context / "wheels").mkdir()
         (context / "loop").symlink_to(link)
-        lines = [part + b"\n" for part in PLAIN.split(b"\n")]
-        for place, how, value in several:
-            at = place % len(lines)
-            lines[at : at + (how != "put")] = [value]
-        note(b"".join(lines).decode(errors="replace")[:1500])
-        (context / "Dockerfile").write_bytes(b"".join(lines))
+        (context / "Dockerfile").write_bytes(dockerfile)
         (context / ".dockerignore").write_bytes(ignore)
         try:
             image = packed(context, Path(folder, "cache"))
