@@ -75,6 +75,17 @@ def template(root: Path) -> str:
     return found.stdout.strip() if found.returncode == 0 else ""
 
 
+def is_private(name: str) -> bool | None:
+    """Return whether a repository is private; None if `gh` cannot tell.
+
+    Source: https://docs.github.com/en/rest/repos/repos#get-a-repository
+    """
+    if not has_gh():
+        return None
+    found = _gh("api", f"repos/{name}", "--jq", ".private")
+    return {"true": True, "false": False}.get(found.stdout.strip())
+
+
 def commands(
     repository: Repository, env: str, shared: Mapping[str, str], own: Mapping[str, str]
 ) -> list[list[str]]:

@@ -6,22 +6,30 @@ A test authority signs as GitHub and Sigstore do; Sigstore's own library verifie
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import uuid
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import requests
 
+from scripts.cloud.referrers import BUNDLE, Referrers
 from scripts.command import verbs
 from scripts.config import pipelines
-from scripts.errors import Failed, ShipError, UsageError
+from scripts.doctor import access
+from scripts.doctor.case import Case, Named
+from scripts.errors import Failed, UsageError
 from scripts.image import provenance
 from scripts.image.provenance import Source
 from tests.authority import Authority
 from tests.conftest import LocalCloudRun
 from tests.scripts.conftest import Project
 from tests.scripts.test_images import Pushed
+from tests.scripts.test_init import Fork
 
 DIGEST = "sha256:" + "ab" * 32
 COMMIT = "c" * 40
@@ -289,4 +297,90 @@ def test_an_immutable_tag_that_does_not_count(guarded: Guarded) -> None:
     kept = guarded.images._kept_out(guarded.commit, found, Failed("tag immutability"))
     assert "does not count, and cannot be replaced: tag immutability" in kept.message
     assert (kept.hint or "").startswith("make a new commit, or delete ")
-    assert isinstance(kept, ShipError)
+
+
+def with_gh(folder: Path, answer: str) -> str:
+    """Return a PATH with a `gh` that answers every question so."""
+    program = folder / "bin" / "gh"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho {answer}\n")
+    program.chmod(0o755)
+    return f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize(
+    ("private", "by_cloud_build", "problem"),
+    [
+        ("false", False, ""),
+        ("true", False, "acme/shop is private, and GitHub signs nothing for it"),
+        ("false", True, "Cloud Build does not sign"),
+    ],
+)
+def test_the_doctor_says_what_cannot_be_signed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    private: str,
+    by_cloud_build: bool,
+    problem: str,
+) -> None:
+    monkeypatch.setenv("PATH", with_gh(tmp_path, private))
+    for words in (["init", "--quiet"], ["remote", "add", "origin", "git@github.com:acme/shop.git"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    files = pipelines.load(Path(__file__).parent.parent, None, "production")
+    environment = msgspec.structs.replace(files.environment, endpoint=None, credentials="none")
+    named = Named("acme/shop", 42, 4711)
+    case = Case(
+        tmp_path,
+        msgspec.structs.replace(files, environment=environment),
+        named,
+        by_cloud_build=by_cloud_build,
+    )
+    (finding,) = access.provenance(case)
+    assert finding.state == ("wrong" if problem else "ok")
+    assert problem in finding.found
+    assert finding.fix == ("verify: none in pipelines/app/production.yaml" if problem else "")
+
+
+def test_init_writes_what_a_private_repository_needs(tmp_path: Path) -> None:
+    fork = Fork(tmp_path / "fork")
+    words = ["--repository", "acme/shop", "--project", "production=shop-prod", "--yes"]
+    words += ["--project", "staging=shop-stage", "--registry", "us-docker.pkg.dev/shop-ops/images"]
+    fork.done("init", "shop", *words, PATH=with_gh(tmp_path, "true"))
+    environment = pipelines.load(fork.folder, "shop", "production").environment
+    assert environment.verify == "none"
+    assert pipelines.load(fork.folder, "shop", "staging").environment.verify is None
+
+
+class NoReferrers(Referrers):
+    """A registry as its client sees it without the referrers API."""
+
+    def _send(self, method: str, path: str, **options: Any) -> requests.Response:
+        if "/referrers/" in path:
+            options["allowed"] = (404,)
+            path = path.replace("/referrers/", "/no-referrers/")
+        answer = super()._send(method, path, **options)
+        answer.headers.pop("OCI-Subject", None)
+        return answer
+
+
+def test_a_registry_without_the_referrers_api(pushed: Pushed) -> None:
+    """The specification's fallback: an index under a tag made of the image's digest."""
+    registry = NoReferrers(pushed.project.cloud_run.url, requests.Session())
+    path = pushed.images.repository.path
+    for contents, new in ((b"one", True), (b"two", True), (b"one", False)):
+        assert registry.attach(path, pushed.digest, contents, "x") is new
+    assert [*registry.bundles(path, pushed.digest)] == [b"one", b"two"]
+    assert [*pushed.images.bundles(pushed.images.repository.by_digest(pushed.digest))]
+
+
+def test_skopeo_reads_what_was_attached(guarded: Guarded) -> None:
+    """The artifact is one that another client takes."""
+    if shutil.which("skopeo") is None:
+        pytest.skip("skopeo is not installed")
+    guarded.attach(guarded.bundle())
+    listed = requests.get(f"{guarded.url}/referrers/{guarded.digest}").json()["manifests"]
+    name = guarded.images.repository.by_digest(listed[0]["digest"])
+    words = ["skopeo", "inspect", "--tls-verify=false", "--raw", f"docker://{name}"]
+    read = json.loads(subprocess.check_output(words, text=True))
+    assert read["artifactType"] == BUNDLE
+    assert read["subject"]["digest"] == guarded.digest
