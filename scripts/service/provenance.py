@@ -7,6 +7,7 @@ import os
 from scripts import HOME
 from scripts.config import pipelines
 from scripts.config.image_reference import ImageReference
+from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, UsageError
 from scripts.image import provenance
 from scripts.image.provenance import BUILD, Signed, Source
@@ -35,7 +36,7 @@ def check(context: Context, commit: Commit, image: ImageReference) -> Signed | N
     if not context.pipeline.verifies_provenance:
         return None
     with context.progress.step("provenance", image.short) as step:
-        signed = _verified(context, commit, image)
+        signed = _verified(context, context.pipeline, commit, image)
         step.done(signed.line)
     context.record.provenance = signed.line
     return signed
@@ -58,19 +59,20 @@ def may_be_reused(context: Context, commit: Commit, image: ImageReference) -> st
     if not asking or os.environ.get("GITHUB_ACTIONS") != "true":
         return ""
     try:
-        _verified(context, commit, image, asking[0].environment.trust)
+        _verified(context, asking[0], commit, image)
     except Refused as refused:
         return "; ".join([refused.message, *refused.evidence])
     return ""
 
 
 def _verified(
-    context: Context, commit: Commit, image: ImageReference, trust: str | None = None
+    context: Context, pipeline: Pipeline, commit: Commit, image: ImageReference
 ) -> Signed:
+    """Return who signed an image, as an environment requires it."""
     source = _source(context)
-    trust = trust or context.pipeline.environment.trust
+    trust = pipeline.environment.trust
     verifier = provenance.trusted(
-        context.pipeline.root / trust if trust else None, HOME / ".shipway" / "cache"
+        pipeline.root / trust if trust else None, HOME / ".shipway" / "cache"
     )
     problems = []
     for bundle in context.images.bundles(image):
@@ -78,7 +80,7 @@ def _verified(
             return provenance.verify(bundle, verifier, image.digest, commit.sha, source)
         except Failed as failed:
             problems.append(failed.message)
-    file = f"pipelines/{context.pipeline.service}/{context.pipeline.env}.yaml"
+    file = f"pipelines/{pipeline.service}/{pipeline.env}.yaml"
     raise Refused(
         f"{image.short} has no provenance that proves that {source.name} built it"
         f" from commit {commit.short}",
