@@ -110,6 +110,7 @@ def lock(session: nox.Session) -> None:
     session.install("--quiet", "uv")
     for name in (
         "requirements/deliver",
+        "requirements/verify",
         "requirements/local",
         "requirements/dev",
         "app/requirements",

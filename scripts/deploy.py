@@ -8,6 +8,7 @@ from __future__ import annotations
 from scripts.command.call import Call
 from scripts.command.options import Commit, Digest, WritingOptions
 from scripts.release import changes
+from scripts.service import provenance
 from scripts.service.context import at_commit
 from scripts.service.deploy import deploy, report
 from scripts.service.regions import in_every_region
@@ -23,6 +24,7 @@ def run(options: Options, call: Call) -> int:
         context.confirm(f"Deploy {commit.short} to {context.where}, without traffic.")
         image = context.images.check(commit, options.digest)
         context.record.image = image
+        signed = provenance.check(context, commit, image)
         done = deploy(context, commit, image)
         if not context.dry_run and not done.errors:
             name = next(iter(done.done.values())).revision
@@ -32,4 +34,4 @@ def run(options: Options, call: Call) -> int:
                     lambda state: changes.claim(state, name, context.actor()), revisions=[name]
                 ),
             ).check()
-    return call.show(report(context, commit, done), options.format)
+    return call.show(report(context, commit, done, signed), options.format)

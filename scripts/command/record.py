@@ -69,6 +69,8 @@ class Record(msgspec.Struct, kw_only=True):
     commit: Commit | None = None
     image: ImageReference | None = None
     """The image's reference by digest."""
+    provenance: str = ""
+    """Who signed the image's provenance, in one line; "" if that was not checked."""
     checks: dict[str, list[Checked]] = {}
     """Region -> the checks that ran last."""
     steps: list[StepTaken] = []

@@ -102,6 +102,8 @@ def _facts(record: Record, revision: str | None) -> str:
         rows.append(["Revision", plain(revision)])
     if record.image:
         rows.append(["Image", code(record.image.digest)])
+    if record.provenance:
+        rows.append(["Provenance", plain(record.provenance)])
     if record.reason:
         rows.append(["Reason", code(record.reason)])
     rows += [

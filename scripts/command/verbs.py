@@ -9,8 +9,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-LOCK_FILES = ("deliver", "local", "dev")
-"""The lock files in requirements/. Each one contains everything in those before it."""
+_CONTAINED_IN = {
+    "deliver": ("verify", "local", "dev"),
+    "verify": ("dev",),
+    "local": ("dev",),
+    "dev": (),
+}
+"""Each lock file in requirements/ -> those that contain all of it, smallest first."""
 
 
 class Verb(NamedTuple):
@@ -23,6 +28,7 @@ class Verb(NamedTuple):
         page: the title of its run page, with {what}, {service} and {env}.
         gives_traffic: whether it gives traffic to a revision, so that its run page says how to
             roll back.
+        verifies: whether it may check an image's provenance, which needs the lock file `verify`.
     """
 
     name: str
@@ -30,6 +36,7 @@ class Verb(NamedTuple):
     needs: str = "deliver"
     page: str = ""
     gives_traffic: bool = False
+    verifies: bool = False
 
 
 _TRY = "try it"
@@ -48,9 +55,10 @@ VERBS = (
     Verb("bootstrap", _SET_UP),
     Verb("doctor", _SET_UP),
     Verb("upgrade", _SET_UP),
-    Verb("deliver", _DELIVER, page="Delivered {what} to {env}", gives_traffic=True),
-    Verb("build", _DELIVER),
-    Verb("deploy", _DELIVER),
+    Verb("deliver", _DELIVER, page="Delivered {what} to {env}", gives_traffic=True, verifies=True),
+    Verb("build", _DELIVER, verifies=True),
+    Verb("attach", _DELIVER),
+    Verb("deploy", _DELIVER, verifies=True),
     Verb("smoke", _DELIVER),
     Verb("rollout", _DELIVER, page="Rolled {what} out in {env}", gives_traffic=True),
     Verb("status", _OPERATE),
@@ -76,6 +84,12 @@ def lock_files(argv: list[str]) -> tuple[str, ...]:
     Args:
         argv: the command line without the program's name. It may be empty or name no verb.
     """
-    words = argv[1:] if argv[:1] == ["help"] else argv
+    asks = argv[:1] == ["help"]
+    words = argv[1:] if asks else argv
     verb = find(words[0]) if words else None
-    return LOCK_FILES[LOCK_FILES.index(verb.needs if verb else "deliver") :]
+    name = verb.needs if verb else "deliver"
+    # Without --env it is about the local environment, whose images no one signs. The help needs no
+    # packages: a job installs them with it before it has an identity.
+    if verb and verb.verifies and (asks or any(word.startswith("--env") for word in words)):
+        name = "verify"
+    return (name, *_CONTAINED_IN[name])

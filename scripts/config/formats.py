@@ -64,6 +64,15 @@ Endpoint = Annotated[
     ),
 ]
 
+TrustFile = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!/)(?!(.*/)?\.\.(/|$)).+$",
+        description="a file in this repository: the trusted root (JSON) of the Sigstore instance"
+        " that signs provenance, if that is not the public one",
+    ),
+]
+
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A mapping in which an unknown key is an error."""
@@ -118,6 +127,17 @@ class Environment(_Strict, frozen=True):
         Literal["google", "none"], Meta(description="whether requests carry Google credentials")
     ] = "google"
     endpoint: Endpoint | None = None
+    verify: (
+        Annotated[
+            Literal["provenance", "none"],
+            Meta(
+                description="provenance: deploy only images that this repository's build.yml signed"
+                " (default for production at Google); none: deploy any image of the commit"
+            ),
+        ]
+        | None
+    ) = None
+    trust: TrustFile | None = None
     rollout: Rollout = msgspec.field(default_factory=Rollout)
     overlay: (
         Annotated[

@@ -76,6 +76,17 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         return given.rstrip("/") or self.environment.endpoint
 
     @property
+    def verifies_provenance(self) -> bool:
+        """Whether only images with provenance that verifies are deployed (`verify`).
+
+        The default is yes for an environment named production whose registry is Google's.
+        """
+        if self.environment.verify is not None:
+            return self.environment.verify == "provenance"
+        host = self.environment.registry.partition("/")[0]
+        return self.env == "production" and host.endswith(".pkg.dev") and not self.endpoint
+
+    @property
     def repository(self) -> ImageReference:
         """Where the service's images are: HOST/PROJECT/REPOSITORY/SERVICE."""
         host, _, path = self.environment.registry.partition("/")

@@ -19,10 +19,12 @@ from scripts.config import pipelines
 from scripts.config.image_reference import ImageReference
 from scripts.deliver.overtaken import NewerCommits, overtaken
 from scripts.errors import Refused, UsageError
+from scripts.image.provenance import Signed
 from scripts.machine import git
 from scripts.release import changes
 from scripts.release.manifest import image_of
 from scripts.release.state import is_finished
+from scripts.service import provenance
 from scripts.service.build import build
 from scripts.service.context import Context, at_commit
 from scripts.service.deploy import deploy
@@ -48,11 +50,12 @@ def run(options: Options, call: Call) -> int:
             region.is_newer = newer.includes
         try:
             _check_may_go(context, newer)
-            image = context.record.image = _image(context, commit, options)
+            image, signed = _image(context, commit, options)
+            context.record.image = image
             _check_came_through(context, image)
             tried = deploy(context, commit, image)
             if context.dry_run:
-                return call.show(report_deploy(context, commit, tried), options.format)
+                return call.show(report_deploy(context, commit, tried, signed), options.format)
             tried.check()
             deployed = [*tried.done.values()]
             done = rollout(context, deployed[0].revision, options.bake)
@@ -71,6 +74,7 @@ def run(options: Options, call: Call) -> int:
         "revision": deployed[0].revision,
         "image": str(image),
         "digest": image.digest,
+        "provenance": msgspec.to_builtins(signed),
         "url": done.moves[0].after.url,
         "revision_url": deployed[0].url,
         "seconds": round(time.monotonic() - started, 2),
@@ -79,15 +83,21 @@ def run(options: Options, call: Call) -> int:
     return call.show(result, options.format)
 
 
-def _image(context: Context, commit: git.Commit, options: Options) -> ImageReference:
-    """Return the commit's image by digest; build it first unless --digest names it."""
+def _image(
+    context: Context, commit: git.Commit, options: Options
+) -> tuple[ImageReference, Signed | None]:
+    """Return the commit's image by digest, and who signed it if the environment asks.
+
+    Build it first unless --digest names it.
+    """
     if options.digest is None:
         built = build(context, commit, options.builder)
         if context.dry_run and built.new:
-            return built.image
+            return built.image, None  # not in the registry: a dry run pushes nothing
     elif options.builder:
         raise UsageError("--digest never builds, so it takes no --builder", "leave one of them out")
-    return context.images.check(commit, options.digest)
+    image = context.images.check(commit, options.digest)
+    return image, provenance.check(context, commit, image)
 
 
 def _check_may_go(context: Context, newer: NewerCommits) -> None:

@@ -108,6 +108,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
         yield from cloud.apis(case, plan)
     yield from cloud.registry(case)
     yield from cloud.image(case, context)
+    yield from access.provenance(case)
     yield from cloud.services(case)
     yield from cloud.secrets(case)
     yield from access.allowed(case, plan)

@@ -10,7 +10,8 @@ from scripts.config import pipelines
 from scripts.doctor.case import Case, grant
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.errors import ShipError, UsageError
-from scripts.setup import cloud, identity_provider, permissions, steps
+from scripts.machine import git
+from scripts.setup import cloud, github, identity_provider, permissions, steps
 from scripts.setup import triggers as setup_triggers
 from scripts.setup import wanted as setup_wanted
 from scripts.setup.identity_provider import Provider
@@ -202,6 +203,30 @@ def _things(case: Case, check: str, wanted: Sequence[Thing]) -> Iterator[Finding
         yield wrong(check, difference, bootstrap(case))
     if not differ:
         yield ok(check, f"all {len(wanted)} are as planned")
+
+
+def provenance(case: Case) -> Iterator[Finding]:
+    """Check that the images that the environment takes can have provenance at all.
+
+    GitHub signs for a private repository on its Enterprise plan alone, and then with an instance
+    that has no transparency log, which Sigstore's library requires.
+    https://docs.github.com/en/actions/concepts/security/artifact-attestations
+    """
+    if not case.pipeline.verifies_provenance:
+        yield ok("provenance", f"{case.pipeline.env} does not ask for it")
+        return
+    name = git.github_name(case.root)
+    signs = f"{case.pipeline.env} takes only images that build.yml of {name} signed"
+    why = ""
+    if case.by_cloud_build:
+        why = "Cloud Build does not sign as GitHub's build.yml does"
+    elif name and github.is_private(name):
+        why = f"{name} is private, and GitHub signs nothing for it that can be checked"
+    if not why:
+        yield ok("provenance", signs)
+        return
+    file = f"pipelines/{case.pipeline.service}/{case.pipeline.env}.yaml"
+    yield wrong("provenance", f"{why}: every deploy would be refused", f"verify: none in {file}")
 
 
 def unplanned(case: Case, why: str) -> Iterator[Finding]:

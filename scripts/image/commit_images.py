@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,8 @@ import msgspec
 
 from scripts import HOME
 from scripts.cloud.google import Google
-from scripts.cloud.registry import Registry, Resolved
+from scripts.cloud.referrers import Referrers
+from scripts.cloud.registry import Resolved
 from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, UsageError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from scripts.image.buildx import Builder
 
 _REVISION = "org.opencontainers.image.revision"
+_SOURCE = "org.opencontainers.image.source"
 _ANCESTORS = 20  # how many are tried for layers: one short request each
 
 
@@ -50,7 +52,7 @@ class CommitImages:
         self.repository = pipeline.repository
         scheme = (pipeline.endpoint or "https://").partition("://")[0]
         self._registry_url = f"{scheme}://{self.repository.host}"
-        self._registry = Registry(self._registry_url, google.http, google.token)
+        self._registry = Referrers(self._registry_url, google.http, google.token)
 
     @property
     def platform(self) -> str:
@@ -59,11 +61,25 @@ class CommitImages:
         return host_platform() if wanted == "host" else wanted
 
     def find(self, commit: Commit) -> Found | None:
-        """Return the image whose tag is the commit's full SHA, or None."""
+        """Return the image whose tag is the commit's full SHA, or None. `unfit` judges it."""
         resolved = self._registry.resolve(self.repository.path, commit.sha)
         if resolved is None:
             return None
         return Found(reference=self.repository.by_digest(resolved.digest), resolved=resolved)
+
+    def unfit(self, commit: Commit, found: Found) -> str:
+        """Return why an image under the commit's tag is not one that `build` made; "" if it is.
+
+        Anyone who may push can push anything under a commit's tag. The label `source` may differ:
+        a clone can come from another address than the one that the image was built in.
+        """
+        for label, value in self._labels(commit).items():
+            has = found.resolved.labels.get(label)
+            if has is None:
+                return f"it has no label {label}, which ./ship build writes"
+            if has != value and label != _SOURCE:
+                return f"its label {label} says {has}"
+        return ""
 
     def check(self, commit: Commit, digest: str | None = None) -> ImageReference:
         """Check a commit's image before a deploy (I2).
@@ -77,8 +93,8 @@ class CommitImages:
 
         Raises:
             UsageError: the registry has no such image.
-            Refused: the tag or the digest belongs to another commit, or the image is not for the
-                environment's platform.
+            Refused: the tag or the digest belongs to another commit, the image lacks a label that
+                `build` writes, or it is not for the environment's platform.
         """
         found = self.find(commit)
         where = self._pipeline.where
@@ -98,14 +114,9 @@ class CommitImages:
                 f" {self._pipeline.env} cannot run it",
                 self._away(found.reference),
             )
-        revision = resolved.labels.get(_REVISION, commit.sha)
-        if revision != commit.sha:
+        if reason := self.unfit(commit, found):
             tag = self.repository.by_tag(commit.sha)
-            raise Refused(
-                f"{tag} is not commit {commit.short}'s image:"
-                f" its label {_REVISION} says {revision}",
-                self._away(tag),
-            )
+            raise Refused(f"{tag} is not commit {commit.short}'s image: {reason}", self._away(tag))
         return found.reference
 
     def _is_of(self, commit: Commit, digest: str, found: Found | None) -> None:
@@ -155,13 +166,20 @@ class CommitImages:
             what = f"tags delete {reference}"  # the image itself belongs to another commit
         return f"gcloud artifacts docker {what}; then {again}"
 
-    def build(self, commit: Commit, builder: str, say: Callable[[str], None]) -> ImageReference:
+    def build(
+        self,
+        commit: Commit,
+        builder: str,
+        say: Callable[[str], None],
+        instead_of: Found | None = None,
+    ) -> ImageReference:
         """Build and push. A dry run only packs: Docker cannot build without pushing.
 
         Args:
             commit: what to build.
             builder: "docker" or "pack".
             say: called with each step.
+            instead_of: the image that has the commit's tag and does not count.
 
         Returns:
             The reference by digest; by tag in a dry run with Docker.
@@ -181,7 +199,11 @@ class CommitImages:
         if builder == "docker":
             if self._google.dry_run:
                 return self.repository.by_tag(commit.sha)
-            return self.repository.by_digest(self._with_docker(commit, labels, say))
+            try:
+                digest = self._with_docker(commit, labels, say, instead_of)
+            except Failed as failed:
+                raise self._kept_out(commit, instead_of, failed) from None
+            return self.repository.by_digest(digest)
         from scripts.image.packing import pack
 
         image = pack.pack(
@@ -195,11 +217,18 @@ class CommitImages:
             progress=say,
         )
         if not self._google.dry_run:
-            self._registry.push(self.repository.path, commit.sha, image, say)
+            try:
+                self._registry.push(self.repository.path, commit.sha, image, say)
+            except Failed as failed:
+                raise self._kept_out(commit, instead_of, failed) from None
         return self.repository.by_digest(image.digest)
 
     def _with_docker(
-        self, commit: Commit, labels: dict[str, str], say: Callable[[str], None]
+        self,
+        commit: Commit,
+        labels: dict[str, str],
+        say: Callable[[str], None],
+        instead_of: Found | None,
     ) -> str:
         """Build and push with Docker; return the digest, read back from the registry."""
         from scripts.image import docker_login, inline_cache
@@ -225,7 +254,8 @@ class CommitImages:
                 )
             except Failed:
                 # Two builds of one commit may run at once. If tags are immutable, one push fails.
-                if (there := self.find(commit)) is None:
+                there = self.find(commit)
+                if there is None or there == instead_of or self.unfit(commit, there):
                     raise
                 say("someone else has pushed it in the meantime")
                 return there.resolved.digest
@@ -238,6 +268,33 @@ class CommitImages:
                 f"./ship build {self._pipeline.where}",
             )
         return digest
+
+    def _kept_out(self, commit: Commit, instead_of: Found | None, failed: Failed) -> Failed:
+        """Return a failed push's error; say how to free the tag if an image that has it stays.
+
+        Artifact Registry deletes no tag while tags are immutable:
+        https://cloud.google.com/artifact-registry/docs/docker/manage-images#immutable-tags
+        """
+        if instead_of is None or self.find(commit) != instead_of:
+            return failed
+        tag = self.repository.by_tag(commit.sha)
+        hint = f"make a new commit, or delete {tag}; if its tags are immutable, allow that first"
+        location, google, _ = tag.host.partition("-docker.pkg.dev")
+        if google:
+            project, name, _ = tag.path.split("/", 2)
+            update = f"gcloud artifacts repositories update {name}"
+            where = f"--project={project} --location={location}"
+            hint = (
+                f"make a new commit; or, to build this one, {update} {where} --no-immutable-tags"
+                f" && gcloud artifacts docker tags delete {tag}"
+                f" && {update} {where} --immutable-tags"
+            )
+        return Failed(
+            f"{tag} names {instead_of.resolved.digest}, which does not count,"
+            f" and cannot be replaced: {failed.message}",
+            hint,
+            evidence=failed.evidence,
+        )
 
     def _earlier(self, commit: Commit, docker: Builder, say: Callable[[str], None]) -> list[str]:
         """Return the earlier commits whose layers can be reused, nearest first."""
@@ -259,6 +316,14 @@ class CommitImages:
         """Return the predicate types of an image's attestations: provenance, contents (SBOM)."""
         return self._registry.attestations(image.path, image.digest)
 
+    def bundles(self, image: ImageReference) -> Iterator[bytes]:
+        """Yield the Sigstore bundles that are attached to an image. They may be anyone's."""
+        return self._registry.bundles(image.path, image.digest)
+
+    def attach(self, image: ImageReference, bundle: bytes, predicate: str) -> bool:
+        """Attach a Sigstore bundle to an image; return False if it was attached before."""
+        return self._registry.attach(image.path, image.digest, bundle, predicate)
+
     def _labels(self, commit: Commit) -> dict[str, str]:
         """Return the image's labels.
 
@@ -271,4 +336,4 @@ class CommitImages:
             ).isoformat(),
         }
         source = git.origin(self._root)
-        return {**labels, "org.opencontainers.image.source": source} if source else labels
+        return {**labels, _SOURCE: source} if source else labels

@@ -21,11 +21,12 @@ from scripts.command.options import Yes, option
 from scripts.config import pipelines
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError, did_you_mean
-from scripts.init import adopt, fork, forms, questions, tree
+from scripts.init import adopt, environments, fork, forms, questions, tree
 from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers, Fork
 from scripts.init.tree import Files
 from scripts.machine import git
+from scripts.setup import github
 from scripts.template import record
 
 
@@ -164,6 +165,9 @@ def _renamed(options: Options, root: Path, files: Files) -> _Planned:
     if service != current.service and (root / "pipelines" / service).exists():
         raise UsageError(f"pipelines/{service}/ already exists: it is another service")
     made, renamed = current.with_answers(answers)
+    production = f"pipelines/{service}/production.yaml"
+    if repository and production in made and github.is_private(repository):
+        made[production] = environments.unsigned(made[production])
     notes = _next(root, source, repository, next(iter(projects), None))
     return _Planned(files=made, renamed=renamed, notes=notes)
 

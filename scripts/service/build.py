@@ -7,6 +7,7 @@ import msgspec
 from scripts.config.image_reference import ImageReference
 from scripts.errors import Refused, UsageError
 from scripts.machine.git import Commit
+from scripts.service import provenance
 from scripts.service.context import Context
 
 
@@ -33,21 +34,28 @@ def build(context: Context, commit: Commit, builder: str | None) -> Built:
     pipeline = context.pipeline
     with context.progress.step("build", f"{pipeline.service} {commit.short}") as step:
         found = context.images.find(commit)
-        if found:
+        why = found and (
+            context.images.unfit(commit, found)
+            or provenance.may_be_reused(context, commit, found.reference)
+        )
+        if found and not why:
             step.done(f"{found.reference.short} was built before")
             return Built(image=found.reference, new=False)
+        has = f"an image that does not count: {why}" if why else "no image"
         if pipeline.environment.after:
             raise Refused(
-                f"commit {commit.short} has no image, and {pipeline.env} never builds one:"
+                f"commit {commit.short} has {has}, and {pipeline.env} never builds one:"
                 f" it takes the image that serves in {pipeline.environment.after}",
                 f"./ship deliver {pipeline.service} --env {pipeline.environment.after}",
             )
+        if found:
+            step.say(f"building again: {found.reference.short} does not count: {why}")
         builder = builder or pipeline.environment.builder
         if builder == "pack" and pipeline.environment.builder != "pack":
             raise UsageError(
                 f"--builder pack: {pipeline.env} accepts only images built by docker:"
                 " a packed image contains no operating system"
             )
-        image = context.images.build(commit, builder, step.say)
+        image = context.images.build(commit, builder, step.say, instead_of=found)
         step.done(f"{image.short} {'would be pushed' if context.dry_run else 'pushed'}")
     return Built(image=image, new=True)

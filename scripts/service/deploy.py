@@ -9,6 +9,7 @@ from scripts.command.results import Result, Table
 from scripts.command.words import split
 from scripts.config.image_reference import ImageReference
 from scripts.errors import Failed, Refused
+from scripts.image.provenance import Signed
 from scripts.machine.git import Commit
 from scripts.release import changes, manifest
 from scripts.release.manifest import Object
@@ -135,7 +136,9 @@ def _wait_until_ready(context: Context, region: CloudRun, name: str, before: Sta
     )
 
 
-def report(context: Context, commit: Commit, tried: Tried[Deployed]) -> Result:
+def report(
+    context: Context, commit: Commit, tried: Tried[Deployed], signed: Signed | None
+) -> Result:
     """Make the result of a deploy: what each region has now, and what went wrong."""
     done = [*tried.done.values()]
     return Result(
@@ -146,6 +149,7 @@ def report(context: Context, commit: Commit, tried: Tried[Deployed]) -> Result:
             "revision": done[0].revision,
             "url": done[0].url,
             "dry_run": context.dry_run,
+            "provenance": msgspec.to_builtins(signed),
             "errors": [f"{region}: {error.message}" for region, error in tried.errors.items()],
             "regions": [msgspec.to_builtins(one) for one in done],
         },

@@ -83,6 +83,20 @@ def template(root: Path) -> str:
     return str(made_from.get("clone_url") or "")
 
 
+def is_private(name: str) -> bool | None:
+    """Return whether a repository is private; None if `gh` cannot tell.
+
+    Source: https://docs.github.com/en/rest/repos/repos#get-a-repository
+    """
+    if not gh.is_installed():
+        return None
+    try:
+        found = gh.send("GET", f"repos/{name}").get("private")
+    except Failed:
+        return None
+    return found if isinstance(found, bool) else None
+
+
 def paste(
     repository: Repository, env: str, shared: Mapping[str, str], own: Mapping[str, str]
 ) -> list[str]:

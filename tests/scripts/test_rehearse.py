@@ -128,7 +128,7 @@ def test_deliver(forked: Fork) -> None:
     done = forked.rehearse()
     assert done.returncode == 0, done.stderr
     assert jobs(done) == {"build": "success", "staging": "success", "production": "success"}
-    assert "stand-in for actions/attest-build-provenance: would sign" in done.stderr
+    assert "stand-in for actions/attest-build-provenance: a test authority signed" in done.stderr
     said = done.stderr.split("production / Deploy, smoke-check, shift traffic")
     assert said[0].count("pushed 0 B") + said[0].count(" pushed (") == 1
     found = re.search(r"rollout  (shop-[0-9a-f]{7}) 100 %", said[0])
