@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,16 @@ class Client:
         return digest
 
     def image(
-        self, tag: str | None = None, platform: str = "linux/amd64", **extra: Any
+        self,
+        tag: str | None = None,
+        platform: str = "linux/amd64",
+        labels: dict[str, str] | None = None,
+        **extra: Any,
     ) -> dict[str, Any]:
         """Push an image with one small layer; return its descriptor with its platform."""
         os_name, architecture = platform.split("/")
-        config = {"os": os_name, "architecture": architecture, "config": {"Env": ["A=1"]}}
+        of_containers = {"Env": ["A=1"], "Labels": labels or {}}
+        config = {"os": os_name, "architecture": architecture, "config": of_containers}
         document = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -105,6 +111,15 @@ class Client:
             "size": len(json.dumps(document)),
             "platform": {"os": os_name, "architecture": architecture},
         }
+
+
+def labels_of(commit: str, time: int) -> dict[str, str]:
+    """Return the labels by which `ship` knows an image of a commit that has this Unix time."""
+    return {
+        "org.opencontainers.image.revision": commit,
+        "org.opencontainers.image.created": datetime.fromtimestamp(time, UTC).isoformat(),
+        "org.opencontainers.image.source": "https://github.com/acme/shop",
+    }
 
 
 def code_of(answer: requests.Response) -> str:

@@ -152,6 +152,10 @@ class Project:
         before, listens, after = SERVER.partition("server = socket")
         file.write_text(f"{before}{code}\n\n{listens}{after}")
 
+    def time(self, commit: str) -> int:
+        """Return a commit's time, in Unix seconds."""
+        return int(self.git("show", "--no-patch", "--format=%ct", commit))
+
     def revision(self, commit: str) -> str:
         return f"{self.name}-{commit[:7]}"
 

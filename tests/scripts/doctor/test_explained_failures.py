@@ -7,7 +7,7 @@ from pathlib import Path
 from platform import machine
 
 from scripts.cloud import known_errors
-from tests.emulator.registry_help import Client
+from tests.emulator.registry_help import Client, labels_of
 from tests.scripts.bootstrap_help import NAME, OPS, STAGING
 from tests.scripts.doctor.doctor_help import (
     BOOTSTRAP,
@@ -61,7 +61,7 @@ def test_an_image_for_another_platform_is_not_delivered(patient: Patient) -> Non
     client = Client(patient.url, f"{OPS}/services/{NAME}")
     client.session.headers.update(patient.http.headers)
     other = "linux/arm64" if machine() == "x86_64" else "linux/amd64"
-    client.image(sha, other)
+    client.image(sha, other, labels_of(sha, patient.project.time(sha)))
     ended = patient.project.ship(
         "deliver", "--env", "staging", GOOGLE_APPLICATION_CREDENTIALS=patient.speak_as("DEPLOYER")
     )

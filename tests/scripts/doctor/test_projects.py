@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emulator.names import project_number
-from tests.emulator.registry_help import Client
+from tests.emulator.registry_help import Client, labels_of
 from tests.scripts.bootstrap_help import ADMIN, NAME, OPS, STAGING
 from tests.scripts.doctor.doctor_help import BARE, BOOTSTRAP, REPOSITORY, Patient, fails
 
@@ -54,7 +54,7 @@ def test_an_image_for_another_platform(patient: Patient) -> None:
     sha = patient.project.commit()
     client = Client(patient.url, f"{OPS}/services/{NAME}")
     client.session.headers.update(patient.http.headers)
-    client.image(sha, "linux/s390x")
+    client.image(sha, "linux/s390x", labels_of(sha, patient.project.time(sha)))
     found = patient.one_wrong("image")
     patient.project.git("reset", "--hard", "--quiet", before)
     assert found["known"] == "wrong-platform"
