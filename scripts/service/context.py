@@ -57,7 +57,7 @@ class Context:
         self.record.reason = self._writing.reason if self._writing else None
         self.dry_run = only_reads or (self._writing is not None and self._writing.dry_run)
         self.record.dry_run = self.dry_run
-        self.google = Google(self.pipeline, dry_run=self.dry_run)
+        self.google = Google(self.pipeline, dry_run=self.dry_run, writes=self.record.writes)
         self.regions = [
             CloudRun(self.google, self.pipeline, region, self._saw)
             for region in self.pipeline.environment.regions
