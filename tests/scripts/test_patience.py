@@ -85,6 +85,6 @@ def test_retry_after(value: str, least: float | None, most: float | None) -> Non
 
 def test_a_hang_ends_in_seconds() -> None:
     session = Session(Patience(60))
-    assert session._timeout(None) == (5.0, 20.0)
-    assert session._timeout(120) == (5.0, 20.0), "what google-auth asks for"
+    assert session._timeout(None) == (5.0, 10.0)
+    assert session._timeout(120) == (5.0, 10.0), "what google-auth asks for"
     assert Session(Patience(2))._timeout((5.0, 30.0)) == (3.0, 3.0)

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -19,7 +20,9 @@ from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.errors import Unknown
 from tests.conftest import LocalCloudRun
 from tests.relay import Relay, Spoiled
-from tests.scripts.conftest import Project
+from tests.scripts.conftest import LOCAL, Project
+from tests.scripts.test_redirects import credentials
+from tests.scripts.test_registry_client import Answer, answering
 
 PAGE = "<html>\x1b[2JSign in to the guest network</html>"
 CLOSED, CUT, HALF = (Spoiled(how) for how in ("closed", "cut", "half"))
@@ -263,3 +266,47 @@ def test_the_ledger_of_writes(candidate: Project, monkeypatch: pytest.MonkeyPatc
         Google(pipeline, writes=google.writes).get("run", "/v1/projects")
     with pytest.raises(Unreachable):
         Google(pipeline, writes=[google.writes[2]]).get("run", "/v1/projects")
+
+
+def test_a_token_that_is_refused_in_mid_run_is_renewed_once(
+    candidate: Project, tmp_path: Path
+) -> None:
+    """The token service answers 503 first; Google refuses the first token, whatever it is for."""
+    tokens: list[str] = []
+    refused: list[str] = []
+    service = json.dumps(candidate.service()).encode()
+    revisions = json.dumps({"kind": "RevisionList", "items": []}).encode()
+
+    def answer(_method: str, path: str, headers: dict[str, str]) -> Answer:
+        if path == "/token":
+            tokens.append(f"token-{len(tokens)}")
+            if len(tokens) == 1:
+                return 503, {}, b"{}"
+            kind = "urn:ietf:params:oauth:token-type:access_token"
+            made = {"access_token": tokens[-1], "issued_token_type": kind,
+                    "token_type": "Bearer", "expires_in": 3600}  # fmt: skip
+            return 200, {}, json.dumps(made).encode()
+        if headers["Authorization"] == "Bearer token-1" or "never" in tokens:
+            refused.append(path)
+            return 401, {}, b'{"error": {"status": "UNAUTHENTICATED", "message": "expired"}}'
+        if "/revisions/" in path:
+            return 404, {}, b'{"error": {"status": "NOT_FOUND", "message": "no"}}'
+        return 200, {}, revisions if "/revisions" in path else service
+
+    def status() -> CompletedProcess[str]:
+        with answering(answer) as url:
+            text = LOCAL.format(endpoint=url).replace("credentials: none\n", "")
+            (candidate.pipeline / "staging.yaml").write_text(text)
+            file = credentials(tmp_path, url)
+            given = {"GOOGLE_APPLICATION_CREDENTIALS": file, "GITHUB_ACTIONS": ""}
+            ended = candidate.ship("status", "--env", "staging", **given)
+        (candidate.pipeline / "staging.yaml").unlink()
+        return ended
+
+    ended = status()
+    assert ended.returncode == 0, ended.stderr
+    assert len(tokens) == 3, "503, the one that is refused, and one for all calls"
+    assert refused
+    tokens.append("never")
+    ended = status()
+    assert "401 UNAUTHENTICATED: expired" in ended.stderr
