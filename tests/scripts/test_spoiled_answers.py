@@ -92,8 +92,9 @@ def test_a_write_whose_answer_is_lost_is_found_to_be_done(candidate: Project) ->
     for percent, spoiled in enumerate(LOST, 10):
         before = generation(candidate)
         with spoiling(candidate, once("PUT", "/services/", spoiled)) as ship:
-            ended = ship("promote", "--to", str(percent))
+            ended = ship("promote", "--to", str(percent), "--format", "json")
         assert ended.returncode == 0, (spoiled, ended.stderr)
+        assert json.loads(ended.stdout)["regions"][0]["changed"], "it is our change"
         assert candidate.shares()[new] == percent
         assert generation(candidate) == before + 1, spoiled
     before = generation(candidate)
