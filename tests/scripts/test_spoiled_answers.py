@@ -174,6 +174,29 @@ def test_nobody_answers_after_a_write(candidate: Project) -> None:
     assert shown["hint"] == f"To see what is live: ./ship status {candidate.name}"
 
 
+def test_a_second_write_that_is_refused_may_mean_that_the_first_came_late(
+    candidate: Project,
+) -> None:
+    """The first may be made after the service was read again. If nothing answers, no one knows."""
+    new = candidate.revision(candidate.git("rev-parse", "HEAD"))
+    writes: list[str] = []
+
+    def spoil(method: str, path: str) -> Spoiled | None:
+        if method != "PUT":
+            return CLOSED if len(writes) == 2 else None
+        writes.append(path)
+        if len(writes) == 1:
+            return Spoiled("closed", done=False)
+        candidate.put(candidate.service())  # as the first one would
+        return None
+
+    with spoiling(candidate, spoil) as ship:
+        ended = ship("promote", "--to", "10", "--timeout", "2s")
+    assert ended.returncode == 1, ended.stderr
+    assert "it is not known whether" in ended.stderr
+    assert new not in candidate.shares()
+
+
 def test_an_error_after_a_write_says_that_it_is_written(candidate: Project) -> None:
     def spoil(method: str, path: str) -> Spoiled | None:
         written.append(method) if method == "PUT" else None
