@@ -277,14 +277,16 @@ class CloudRun:
     def _not_done(self, lost: Unknown, operation: str) -> Trouble:
         """Return the trouble of a write whose answer was lost, and that was seen not to be done."""
         cause = lost.__cause__
-        failed = cause if isinstance(cause, ApiError) else Failed(_reason(lost))
-        failed.evidence = lost.evidence
 
         def end() -> Never:
             self._settle(operation, "refused")
-            raise failed
+            raise Failed(
+                f"{self.name} in {self.region} was not changed: {_reason(lost)}",
+                f"To see what is live: ./ship status {self.pipeline.where}",
+                evidence=lost.evidence,
+            ) from cause
 
-        after = failed.after if isinstance(failed, ApiError) else None
+        after = cause.after if isinstance(cause, ApiError) else None
         return Trouble(f"not written: {_reason(lost)}", end, after)
 
     def _put(self, service: Object, operation: str, *, exists: bool) -> Object:

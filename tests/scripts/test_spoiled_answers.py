@@ -123,6 +123,19 @@ def test_a_write_that_was_not_done_is_sent_again(candidate: Project) -> None:
     assert "; try 3, next in " in ended.stderr
 
 
+def test_a_write_that_is_never_done(candidate: Project) -> None:
+    def spoil(method: str, _path: str) -> Spoiled | None:
+        return NOT_DONE if method == "PUT" else None
+
+    before = candidate.shares()
+    with spoiling(candidate, spoil) as ship:
+        ended = ship("promote", "--to", "10", "--timeout", "1s")
+    assert ended.returncode == 1
+    assert f"{candidate.name} in us-central1 was not changed: PUT /v1/" in ended.stderr
+    assert ": 503 UNAVAILABLE" in ended.stderr
+    assert candidate.shares() == before
+
+
 @pytest.mark.parametrize("keeps", [True, False], ids=["keeps its ID", "drops its ID"])
 def test_someone_else_writes_after_a_write_whose_answer_is_lost(
     candidate: Project, keeps: bool
