@@ -17,6 +17,7 @@ from scripts.errors import Failed
 T = TypeVar("T")
 
 _SHOWN_BYTES = 200
+HIDDEN = "(the answer is not shown: it may hold a token)"
 _SERVICES = {
     "run": "Cloud Run",
     "logging": "Cloud Logging",
@@ -319,10 +320,11 @@ def document(answer: requests.Response, service: str, shape: Any) -> dict[str, A
         parts = urlsplit(str(answer.request.url))
         kind = answer.headers.get("Content-Type", "").partition(";")[0]
         reason = str(error) if kind.endswith("json") and content else f"it is {kind or 'empty'}"
+        start = content[:_SHOWN_BYTES].decode(errors="replace") or "(an empty answer)"
         raise BadAnswer(
             f"{service} ({parts.netloc}) does not answer {answer.request.method} {parts.path} with"
             f" the JSON that was asked for: {reason}",
             "try again; a proxy or a wrong endpoint in the environment's file may be the cause",
-            evidence=[content[:_SHOWN_BYTES].decode(errors="replace") or "(an empty answer)"],
+            evidence=[HIDDEN if shape is IdToken else start],
         ) from None
     return found

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
 from scripts.cloud import answers
+from scripts.cloud.credentials import SCOPE, Credentials, check_confidential, usable
 from scripts.cloud.patience import Patience
 from scripts.cloud.session import LOOPBACK, Session, Sessions, reason, retry_after, was_sent
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, ShipError, Unknown, UsageError
 from scripts.ledger import Write, may_have_written
-
-_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-
 
 _MAY_BE_DONE = (408, *range(500, 600))
 """The errors that may come after a write was done."""
@@ -84,17 +79,16 @@ class Google:
         writes: list[Write] | None = None,
         patience: Patience | None = None,
     ) -> None:
-        self._token = token
         self.writes = [] if writes is None else writes
         self.endpoint = pipeline.endpoint
         self.dry_run = dry_run
         self.quota_project: str | None = None
         self.patience = patience or Patience()
         self._sessions = Sessions(self.patience)
-        self._credentials_lock = threading.Lock()
-        self._wanted = pipeline.environment.credentials
-        self._project = pipeline.environment.project
-        self._credentials: Any = None
+        environment = pipeline.environment
+        self.credentials = Credentials(
+            environment.credentials, environment.project, self.patience, token
+        )
 
     @property
     def http(self) -> Session:
@@ -149,44 +143,12 @@ class Google:
         return f"{self.endpoint or f'https://{api}.googleapis.com'}{path}"
 
     def token(self, url: str) -> str | None:
-        """Return the access token for a request to `url`; None if requests carry none.
-
-        It travels over TLS only, or stays on this machine (I9).
-
-        Raises:
-            UsageError: there are no credentials, or `url` would carry them in the clear.
-        """
-        if self._wanted == "none":
-            return None
-        _check_confidential(url)
-        if self._token:
-            return self._token
-        with self._credentials_lock, _usable_credentials():
-            credentials = self._found()
-            if not credentials.valid:
-                self._refresh(credentials)
-        return str(credentials.token)
+        """Return the access token for a request to `url`, as `Credentials.token` does."""
+        return self.credentials.token(url)
 
     def newer_token(self, url: str, refused: str) -> str | None:
-        """Return a newer access token than one that was refused with 401; None if none exists.
-
-        Raises:
-            UsageError: the credentials are no longer accepted.
-        """
-        if self._wanted == "none" or self._token:
-            return None
-        _check_confidential(url)
-        with self._credentials_lock, _usable_credentials():
-            credentials = self._found()
-            if credentials.token == refused:
-                self._refresh(credentials)
-        return str(credentials.token)
-
-    def _refresh(self, credentials: Any) -> None:
-        import google.auth.transport.requests
-
-        session = Session(self.patience, repeatable=True)
-        credentials.refresh(google.auth.transport.requests.Request(session))
+        """Return a newer token than a refused one, as `Credentials.newer_token` does."""
+        return self.credentials.newer_token(url, refused)
 
     def id_token(self, audience: str, url: str) -> str | None:
         """Make an ID token for a private service; None if requests carry no credentials.
@@ -199,14 +161,14 @@ class Google:
             UsageError: these credentials cannot have one.
             ApiError: the caller may not act as the account.
         """
-        if self._wanted == "none":
+        if self.credentials.none:
             return None
-        _check_confidential(url)
+        check_confidential(url)
         from scripts.cloud import id_token
 
-        with _usable_credentials():
+        with usable():
             session = Session(self.patience, repeatable=True)
-            return id_token.make(self._found(), audience, _SCOPE, session, self._post_as)
+            return id_token.make(self.credentials.find(), audience, SCOPE, session, self._post_as)
 
     def account(self) -> str | None:
         """Return the e-mail of the account that the credentials belong to, or None if unknown.
@@ -218,7 +180,7 @@ class Google:
         token = self.token(url)
         if token is None:
             return None
-        email = getattr(self._found(), "service_account_email", None)
+        email = getattr(self.credentials.find(), "service_account_email", None)
         if not email or email == "default":
             # In the body, which no server logs (I9).
             sent = {"access_token": token}
@@ -230,37 +192,8 @@ class Google:
             email = found.get("email")
         return str(email) if email else None
 
-    def _found(self) -> Any:
-        """Find Application Default Credentials, once."""
-        import google.auth
-
-        if self._credentials is None:
-            # Otherwise google-auth asks Google for the project of federated credentials, whatever
-            # the endpoint is.
-            os.environ.setdefault("GOOGLE_CLOUD_PROJECT", self._project)
-            credentials, _ = google.auth.default(scopes=[_SCOPE])
-            _check_account(credentials)
-            self._credentials = credentials
-        return self._credentials
-
-    def _quota_project(self) -> str | None:
-        """Return the project whose quota a user's requests count against, if one is named.
-
-        Some of Google's APIs require one from a user; service accounts have their own. Naming a
-        project takes a permission in it, so only `bootstrap` names one by itself.
-        Source: https://cloud.google.com/docs/quotas/quota-project
-        """
-        if self._credentials is None:
-            return None
-        # Imported here: calls without credentials do not wait for the library.
-        from google.oauth2.credentials import Credentials
-
-        if not isinstance(self._credentials, Credentials):
-            return None
-        return self._credentials.quota_project_id or self.quota_project
-
     def _post_as(self, url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
-        _check_confidential(url)
+        check_confidential(url)
         return self._read("POST", "iamcredentials", url, answers.IdToken, token=token, json=body)
 
     def get(
@@ -370,7 +303,7 @@ class Google:
         """Send a request with credentials; with newer ones if they are refused in mid-run."""
         own = token is None
         token = token or self.token(url)
-        quota = self._quota_project()
+        quota = self.credentials.quota_project(self.quota_project)
         headers = {"X-Goog-User-Project": quota} if quota else {}
 
         def send() -> requests.Response:
@@ -384,61 +317,6 @@ class Google:
             token = self.newer_token(url, token)
             answer = send() if token else answer
         return answer
-
-
-def is_confidential(url: str) -> bool:
-    """Return whether no one can read what is sent to `url`: over TLS, or on this machine (I9)."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in LOOPBACK
-
-
-def _check_confidential(url: str) -> None:
-    if not is_confidential(url):
-        parts = urlsplit(url)
-        raise UsageError(f"{parts.scheme}://{parts.netloc}: credentials are sent over https only")
-
-
-def _check_account(credentials: Any) -> None:
-    """Check that a workflow's credentials name a service account.
-
-    google-github-actions/auth makes them without one where the GitHub variable is empty. They are
-    valid, but have no role.
-    """
-    import google.auth.external_account as federated
-
-    if os.environ.get("GITHUB_ACTIONS") != "true":
-        return
-    if isinstance(credentials, federated.Credentials) and not credentials.service_account_email:
-        raise UsageError(
-            "this job's credentials name no service account",
-            "set the GitHub variable that names it: DEPLOYER in the job's"
-            " environment, PUSHER in the repository",
-        )
-
-
-@contextmanager
-def _usable_credentials() -> Iterator[None]:
-    """Turn missing or refused credentials into one clear error."""
-    import google.auth.exceptions
-
-    try:
-        yield
-    except google.auth.exceptions.GoogleAuthError as error:
-        said = _said(error)
-        hint = "on a laptop: gcloud auth application-default login"
-        if "attribute condition" in said:
-            hint = "only workflows on this repository's main branch are accepted: docs/security.md"
-        raise UsageError(f"no usable Google credentials: {said}", hint) from None
-
-
-def _said(error: Exception) -> str:
-    """Return google-auth's message, and Google's own from the answer that goes with it."""
-    message = str(error.args[0]) if error.args else type(error).__name__
-    try:
-        answered = json.loads(error.args[1])["error"]["message"]
-    except (IndexError, KeyError, TypeError, ValueError):
-        return message
-    return f"{message}: {answered}"
 
 
 def unreachable(url: str, error: Exception) -> Unreachable:

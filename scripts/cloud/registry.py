@@ -17,7 +17,8 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from scripts.cloud import answers
-from scripts.cloud.google import is_confidential, no_answer
+from scripts.cloud.credentials import is_confidential
+from scripts.cloud.google import no_answer
 from scripts.cloud.patience import Trouble
 from scripts.cloud.session import Session, redirected
 from scripts.errors import Failed, UsageError

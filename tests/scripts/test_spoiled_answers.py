@@ -347,3 +347,19 @@ def test_a_token_that_is_refused_in_mid_run_is_renewed_once(
     tokens.append("never")
     ended = status()
     assert "401 UNAUTHENTICATED: expired" in ended.stderr
+
+
+@pytest.mark.parametrize("body", [PAGE, "{}", '{"access_token": "ya29.secret", '])
+def test_a_token_service_that_answers_something_else(
+    project: Project, tmp_path: Path, body: str
+) -> None:
+    """I9: what it answers is not shown, because it may hold a token."""
+    with answering(lambda *_: (200, {}, body.encode())) as url:
+        text = LOCAL.format(endpoint=url).replace("credentials: none\n", "")
+        (project.pipeline / "staging.yaml").write_text(text)
+        given = {"GOOGLE_APPLICATION_CREDENTIALS": credentials(tmp_path, url), "GITHUB_ACTIONS": ""}
+        ended = project.ship("status", "--env", "staging", **given)
+    assert ended.returncode in (1, 2)
+    assert "no usable Google credentials: " in ended.stderr
+    assert "should not happen" not in ended.stderr
+    assert "ya29" not in ended.stderr
