@@ -41,6 +41,15 @@ class Failed(ShipError):
     """The command failed; traffic is unchanged."""
 
 
+class Unknown(Failed):
+    """A write may or may not have been done: its answer was lost, and the server cannot be asked.
+
+    The message has what was to be written; the hint is the command that finds out.
+    """
+
+    kind = "unknown"
+
+
 class UsageError(ShipError):
     """Bad usage or configuration: nothing was sent."""
 

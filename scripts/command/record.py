@@ -9,6 +9,7 @@ import msgspec
 
 from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import Pipeline
+from scripts.ledger import Write
 from scripts.machine.git import Commit
 
 Shares = dict[str, int]
@@ -77,6 +78,8 @@ class Record(msgspec.Struct, kw_only=True):
     moves: list[Moved] = []
     serving: dict[str, Shares] = {}
     """Region -> the traffic as last read."""
+    writes: list[Write] = []
+    """Every write that was sent, in order, and how each one ended."""
     reason: str | None = None
     dry_run: bool = False
 

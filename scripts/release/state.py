@@ -6,7 +6,7 @@ write as the traffic that they describe.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -19,6 +19,8 @@ CANDIDATE = "shipway/candidate"
 KNOWN_GOOD = "shipway/known-good"
 HOLD = "shipway/hold"
 LOG = "shipway/log"
+OPERATION = "shipway/operation"
+"""The ID of the last write. It tells whether a write whose answer was lost was done."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -68,6 +70,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Revision → the commit in its label."""
     newer: frozenset[str] = frozenset()
     """Serving revisions, and the candidate, whose commits are newer than the one being released."""
+    unknown: frozenset[str] = frozenset()
+    """Revisions that the service uses, but that were not read: they may be Ready or not."""
 
     @property
     def name(self) -> str:
@@ -138,7 +142,7 @@ def read_state(
     revisions: list[Object],
     where: str,
     *,
-    complete: bool = True,
+    gone: Collection[str] = (),
     is_newer: Callable[[str], bool] = lambda _: False,
 ) -> State:
     """Make the state of a service from what the API answered.
@@ -147,7 +151,7 @@ def read_state(
         service: the Knative Service.
         revisions: its Knative Revisions, newest first.
         where: what to type after a verb to mean this service.
-        complete: whether `revisions` are all that exist.
+        gone: names of revisions that do not exist. One that is neither read nor gone is unknown.
         is_newer: whether a commit (full SHA) is newer than the one being released.
     """
     annotations = service["metadata"].get("annotations") or {}
@@ -160,9 +164,10 @@ def read_state(
     by_name = {r["metadata"]["name"]: r for r in revisions}
     commits = {name: c for name, r in by_name.items() if (c := manifest.commit_of(r))}
     candidate = annotations.get(CANDIDATE)
+    known_good = _decode(annotations.get(KNOWN_GOOD), list[str], [])
 
     def can_serve(name: str) -> bool:
-        return not has_failed(by_name[name]) if name in by_name else not complete
+        return not has_failed(by_name[name]) if name in by_name else name not in gone
 
     # One target that cannot serve makes Cloud Run refuse the whole plan (RevisionFailed). A tag of
     # Shipway's on a revision that never started must not block a rollback.
@@ -178,11 +183,12 @@ def read_state(
         ours=frozenset(r["metadata"]["name"] for r in revisions if manifest.is_managed(r)),
         targets=targets,
         candidate=candidate,
-        known_good=_decode(annotations.get(KNOWN_GOOD), list[str], []),
+        known_good=known_good,
         hold=_decode(annotations.get(HOLD), Hold | None, None),
         log=_decode(annotations.get(LOG), list[Event], []),
         commits=commits,
         newer=frozenset(n for n, commit in commits.items() if n in in_use and is_newer(commit)),
+        unknown=frozenset(revisions_in_use(service) | set(known_good)) - {*by_name, *gone},
     )
 
 
@@ -215,6 +221,11 @@ def _decode(text: str | None, type_: Any, default: Any) -> Any:
         if type_ == Hold | None:
             return Hold(name="unreadable", at="?", by="?", why=f"annotation {HOLD}: {text[:80]}")
         return default
+
+
+def operation_of(service: Object) -> str:
+    """Return the ID of the last write of Shipway's; "" if there is none."""
+    return str((service["metadata"].get("annotations") or {}).get(OPERATION, ""))
 
 
 def is_ready(resource: Object) -> bool:

@@ -330,7 +330,7 @@ def test_a_users_requests_name_a_quota_project(team: Team) -> None:
     google = Google(pipelines.load(team.project.folder, NAME, "staging"))
 
     def asked(named: str | None, fallback: str | None) -> str | None:
-        google._credentials = Credentials(token=token, quota_project_id=named)  # type: ignore[no-untyped-call]
+        google.credentials.found = Credentials(token=token, quota_project_id=named)  # type: ignore[no-untyped-call]
         google.quota_project = fallback
         sent = []
         google.http.hooks["response"] = lambda answer, **_: sent.append(answer.request.headers)
