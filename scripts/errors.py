@@ -36,7 +36,16 @@ class ShipError(Exception):
 
 
 class Failed(ShipError):
-    """The command failed; traffic is unchanged."""
+    """The command failed. What is known of the traffic is added at its end."""
+
+
+class Unknown(Failed):
+    """A write may or may not have been done: its answer was lost, and the server cannot be asked.
+
+    The message has what was to be written; the hint is the command that finds out.
+    """
+
+    kind = "unknown"
 
 
 class UsageError(ShipError):
@@ -51,6 +60,13 @@ class Refused(ShipError):
 
     kind = "refused"
     exit_code = 3
+
+
+class Interrupted(ShipError):
+    """The user or the runner ended the command; the current traffic stays in force."""
+
+    kind = "interrupted"
+    exit_code = 130
 
 
 def bug(error: Exception) -> Failed:

@@ -6,7 +6,8 @@ Source: https://cloud.google.com/run/docs/reference/rest/v1 and the discovery do
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -33,6 +34,7 @@ T = TypeVar("T")
 _ATTEMPTS = 8
 _READY_SECONDS = 600.0
 _NEWEST = 50
+_AT_ONCE = 16
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,24 +127,34 @@ class CloudRun:
         service, (found, token) = self.google.at_once(self.service, page)
         if service is None:
             return None
+        wanted = revisions_that_matter(service)
         if token:
-            asked = {name for name in revisions if name.startswith(f"{self.name}-")}
-            wanted = revisions_that_matter(service) | asked
+            wanted |= {name for name in revisions if name.startswith(f"{self.name}-")}
         else:
-            # All were read, but someone may have deployed before the service was read.
-            wanted = revisions_in_use(service)
+            # The list should have all. It may be older than the service, or wrong.
+            wanted |= revisions_in_use(service)
         missing = sorted(wanted - {revision["metadata"]["name"] for revision in found})
-        calls = [lambda name=name: self.revision(name) for name in missing]
-        more = self.google.at_once(*calls) if calls else []
-        found = found + [one for one in more if one and _belongs(one, self.name)]
-        return self._state(service, found, complete=not token)
+        asked = dict(zip(missing, self._revisions(missing), strict=True))
+        found = found + [one for one in asked.values() if one and _belongs(one, self.name)]
+        # One that was just created may not be there yet.
+        created = (service.get("status") or {}).get("latestCreatedRevisionName")
+        gone = {name for name, one in asked.items() if one is None and name != created}
+        return self._state(service, found, gone)
 
-    def _state(self, service: Object, revisions: list[Object], *, complete: bool) -> State:
+    def _revisions(self, names: Sequence[str]) -> list[Object | None]:
+        """Read revisions by name, some at a time."""
+        found: list[Object | None] = []
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            found += self.google.at_once(*(partial(self.revision, name) for name in some))
+        return found
+
+    def _state(self, service: Object, revisions: list[Object], gone: Collection[str] = ()) -> State:
         newest_first = sorted(
             revisions, key=lambda r: str(r["metadata"]["creationTimestamp"]), reverse=True
         )
         where = self.pipeline.where
-        state = read_state(service, newest_first, where, complete=complete, is_newer=self.is_newer)
+        state = read_state(service, newest_first, where, gone=gone, is_newer=self.is_newer)
         self._saw(self.region, state)
         return state
 
@@ -240,7 +252,7 @@ class CloudRun:
             return before, before
         after = self._settled(done.answer) if done.answer else done.planned
         service = {**after, "status": after.get("status") or before.status}
-        return before, self._state(service, [*before.revisions.values()], complete=False)
+        return before, self._state(service, [*before.revisions.values()])
 
     def _settled(self, written: Object) -> Object:
         """Wait until the traffic that was written is in force; return the service."""

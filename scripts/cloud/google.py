@@ -16,6 +16,7 @@ import requests
 from scripts.cloud.session import Session
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, UsageError
+from scripts.ledger import Write, may_have_written
 
 _RETRIED = (429, 500, 502, 503, 504)
 _ATTEMPTS = 4
@@ -56,15 +57,24 @@ class Google:
         pipeline: names endpoint and credentials.
         dry_run: refuse everything except reads (I10).
         token: an access token to use instead of the environment's credentials.
+        writes: where each write is recorded (`writes`).
+
+    Attributes:
+        writes: every write that was sent through this object, and how each one ended.
     """
 
     def __init__(
-        self, pipeline: Pipeline, *, dry_run: bool = False, token: str | None = None
+        self,
+        pipeline: Pipeline,
+        *,
+        dry_run: bool = False,
+        token: str | None = None,
+        writes: list[Write] | None = None,
     ) -> None:
         self._token = token
+        self.writes = [] if writes is None else writes
         self.endpoint = pipeline.endpoint
         self.dry_run = dry_run
-        self.wrote = False
         self.quota_project: str | None = None
         self._own = threading.local()  # .session: the calling thread's
         self._idle: list[requests.Session] = []
@@ -246,8 +256,11 @@ class Google:
         """
         if self.dry_run and params.get("dryRun") != "all":
             raise AssertionError(f"a dry run was about to {method} {path}")
-        answer = self._send(method, self.url(api, path), json=body, params=params, attempts=1)
-        self.wrote = True
+        url = self.url(api, path)
+        write = Write(what=path, request=f"{method} {urlsplit(url).netloc}{path}")
+        self.writes.append(write)
+        answer = self._send(method, url, json=body, params=params, attempts=1)
+        write.outcome = "done"
         return answer
 
     def _send(
@@ -268,11 +281,13 @@ class Google:
                 response = self.http.request(method, url, headers=headers, timeout=60, **kwargs)
             except requests.exceptions.ConnectionError as error:
                 # Before any write the address may be wrong; after one the server may be restarting.
-                if self.wrote and attempt < attempts:
+                if may_have_written(self.writes) and attempt < attempts:
                     time.sleep(0.25 * 2**attempt)
                     continue
                 silent = unreachable(url, error)
-                raise Failed(silent.message, silent.hint) if self.wrote else silent from None
+                if may_have_written(self.writes):
+                    raise Failed(silent.message, silent.hint) from None
+                raise silent from None
             except requests.exceptions.RequestException as error:
                 raise Failed(f"{method} {url}: {type(error).__name__}: {error}") from None
             if response.status_code in _RETRIED and attempt < attempts:

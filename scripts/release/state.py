@@ -207,6 +207,11 @@ def revisions_that_matter(service: Object) -> set[str]:
     return revisions_in_use(service, tagged=False) | others | {*stored.known_good}
 
 
+def operation_of(service: Object) -> str:
+    """Return the ID of the last write of Shipway's; "" if there is none."""
+    return str((service["metadata"].get("annotations") or {}).get(memory.OPERATION, ""))
+
+
 def is_ready(resource: Object) -> bool:
     """Return whether a service's or revision's Ready condition is True."""
     return condition(resource).get("status") == "True"

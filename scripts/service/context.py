@@ -14,6 +14,7 @@ from scripts.cloud.google import Google
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, WritingOptions
 from scripts.command.progress import Progress
+from scripts.command.record import Shares
 from scripts.command.words import now
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
@@ -57,14 +58,22 @@ class Context:
         self.record.reason = self._writing.reason if self._writing else None
         self.dry_run = only_reads or (self._writing is not None and self._writing.dry_run)
         self.record.dry_run = self.dry_run
-        self.google = Google(self.pipeline, dry_run=self.dry_run)
+        self.google = Google(self.pipeline, dry_run=self.dry_run, writes=self.record.writes)
         self.regions = [
             CloudRun(self.google, self.pipeline, region, self._saw)
             for region in self.pipeline.environment.regions
         ]
 
+        if self._writing is not None and not self.dry_run:
+            self.record.look = self._look
+
     def _saw(self, region: str, state: State) -> None:
-        self.record.serving[region] = dict(state.shares)
+        self.record.saw(region, dict(state.served))
+
+    def _look(self) -> dict[str, Shares]:
+        """Read the traffic in force in every region; {} where there is no service."""
+        states = {region.region: region.read() for region in self.regions}
+        return {name: dict(state.served) if state else {} for name, state in states.items()}
 
     @property
     def progress(self) -> Progress:
