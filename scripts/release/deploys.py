@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 
+import msgspec
+
 from scripts.release import memory, traffic
 from scripts.release.changes import Actor
 from scripts.release.manifest import Object
 from scripts.release.memory import LOG, OPERATION, Event
-from scripts.release.state import State
+from scripts.release.state import State, read_state
 
 
 def deploy(state: State | None, desired: Object, revision: str, tag: str, actor: Actor) -> Object:
@@ -45,6 +47,27 @@ def deploy(state: State | None, desired: Object, revision: str, tag: str, actor:
     annotations = service["metadata"].setdefault("annotations", {})
     annotations[LOG] = memory.encode_log([*log, actor.event("deploy", revision)])
     return service
+
+
+def deployed(state: State | None, service: Object, revision: str, where: str) -> State:
+    """Return the service as it would be once the revision is Ready, for a dry run.
+
+    Args:
+        state: the service as read; None if it does not exist yet.
+        service: the service that would be written.
+        revision: the revision's name.
+        where: what to type after a verb to mean this service.
+    """
+    template = service["spec"]["template"]
+    made = {
+        "metadata": {**template.get("metadata", {}), "name": revision, "creationTimestamp": ""},
+        "spec": template["spec"],
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    others = [one for name, one in state.revisions.items() if name != revision] if state else []
+    status = {**(state.status if state else {}), "traffic": service["spec"]["traffic"]}
+    found = read_state({**service, "status": status}, [made, *others], where)
+    return msgspec.structs.replace(found, newer=state.newer if state else frozenset())
 
 
 def differs(state: State, service: Object) -> bool:

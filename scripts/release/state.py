@@ -258,6 +258,12 @@ def left_deploy(state: State) -> Event | None:
     return last if found and not has_failed(found) else None
 
 
+def was_rolled_back(state: State, revision: str) -> bool:
+    """Return whether a revision had traffic and is not known to be good any more."""
+    served = any(event.revision == revision and event.percent for event in state.log)
+    return served and revision not in (*state.known_good, *state.shares)
+
+
 def describe(state: State, name: str, revision: Object, back: str | None) -> str:
     """Describe a revision's role for a release manager, in a word or two.
 

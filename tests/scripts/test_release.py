@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from scripts.errors import Refused, UsageError
-from scripts.release import changes, state, traffic
+from scripts.release import changes, choices, deploys, state, traffic
 from scripts.release.changes import Actor
 from scripts.release.state import State
 
@@ -44,7 +44,7 @@ class Releases(RuleBasedStateMachine):
 
     @initialize()
     def first_release(self) -> None:
-        self._write(changes.deploy(None, declared("app-0"), "app-0", "sha-0", ACTOR))
+        self._write(deploys.deploy(None, declared("app-0"), "app-0", "sha-0", ACTOR))
         self.revisions.append(revision("app-0"))
 
     def _write(self, service: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Releases(RuleBasedStateMachine):
         name = f"app-{len(self.revisions)}"
         before = self.state
         self._write(
-            changes.deploy(before, declared(name), name, f"sha-{len(self.revisions)}", ACTOR)
+            deploys.deploy(before, declared(name), name, f"sha-{len(self.revisions)}", ACTOR)
         )
         self.revisions.append(revision(name, ready))
         assert self.state.shares == before.shares, "a deploy moves no traffic"
@@ -72,7 +72,7 @@ class Releases(RuleBasedStateMachine):
     def promote(self, to: int | None) -> None:
         before = self.state
         try:
-            percent = changes.choose_percent([before], [10, 50, 100], to)
+            percent = choices.choose_percent([before], [10, 50, 100], to)
             change = changes.step(before, before.candidate or "", percent, ACTOR, verb="promote")
         except (Refused, UsageError):
             return
@@ -86,7 +86,7 @@ class Releases(RuleBasedStateMachine):
     def rollback(self) -> None:
         before = self.state
         try:
-            target = changes.choose_target(before, None)
+            target = choices.choose_target(before, None)
         except (Refused, UsageError):
             return
         assert before.trusts(target), "I4"
@@ -186,12 +186,12 @@ def served(
 
 def test_while_two_serve_a_rollback_goes_to_the_stable_one_not_to_the_one_before_it() -> None:
     now = served(("app-2", 90), ("app-9", 10), known_good='["app-2", "app-1"]')
-    assert changes.choose_target(now, None) == "app-2"
+    assert choices.choose_target(now, None) == "app-2"
 
 
 def test_a_finished_release_rolls_back_to_the_one_before_it() -> None:
     now = served(("app-9", 100), known_good='["app-9", "app-2", "app-1"]')
-    assert changes.choose_target(now, None) == "app-2"
+    assert choices.choose_target(now, None) == "app-2"
 
 
 def test_an_unreadable_hold_stays_in_force() -> None:
@@ -237,17 +237,17 @@ def test_a_rollback_goes_to_a_good_commit_that_was_delivered_again() -> None:
         ours=("app-2", "app-9"),
     )  # fmt: skip
     assert now.stable == "app-2"
-    assert changes.choose_target(now, None) == "app-2"
+    assert choices.choose_target(now, None) == "app-2"
 
 
 def test_a_rollback_typed_twice_goes_back_once() -> None:
     """I6: two people, or one in a hurry."""
     now = served(("app-9", 100), known_good='["app-9", "app-2", "app-1"]')
-    assert changes.choose_target(now, None) == "app-2"
+    assert choices.choose_target(now, None) == "app-2"
     service = changes.apply(now, changes.roll_back(now, "app-2", ACTOR, hold=True, verb="rollback"))
     names = ("app-1", "app-2", "app-9")
     now = state.read_state(service, [revision(name) for name in names], "app")
-    assert changes.choose_target(now, None) == "app-2"
+    assert choices.choose_target(now, None) == "app-2"
     assert not changes.roll_back(now, "app-2", ACTOR, hold=True, verb="rollback").moves
 
 
@@ -265,7 +265,7 @@ def test_a_deploy_keeps_the_labels_and_annotations_of_others() -> None:
     now = served(("app-2", 100))
     now.service["metadata"]["annotations"]["acme.example/team"] = "web"
     now.service["metadata"]["labels"] = {"cost-center": "7"}
-    written = changes.deploy(now, declared("app-9"), "app-9", "sha-9", ACTOR)
+    written = deploys.deploy(now, declared("app-9"), "app-9", "sha-9", ACTOR)
     assert written["metadata"]["annotations"]["acme.example/team"] == "web"
     assert written["metadata"]["labels"] == {"cost-center": "7", "commit-sha": "app-9"}
 
