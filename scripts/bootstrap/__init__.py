@@ -17,6 +17,7 @@ from typing import Annotated
 
 from scripts.bootstrap import extras, report, triggers
 from scripts.cloud.google import Google
+from scripts.cloud.patience import Patience
 from scripts.command import options
 from scripts.command.call import Call
 from scripts.command.options import Format, OwnerId, RepositoryId, Trigger, Yes, option
@@ -74,7 +75,12 @@ def run(options: Options, call: Call) -> int:
     repository = github.repository(
         root, options.repository, options.owner_id, options.repository_id
     )
-    google = Google(declared[0], dry_run=options.only_reads)
+    google = Google(
+        declared[0],
+        dry_run=options.only_reads,
+        writes=call.record.writes,
+        patience=Patience(say=call.progress.line),
+    )
     google.quota_project = declared[0].environment.project
     access = _access(google, repository, declared)
     more = []

@@ -6,24 +6,29 @@ Source: https://cloud.google.com/run/docs/reference/rest/v1 and the discovery do
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Literal, Never, TypeVar
 
 import msgspec
 
+from scripts.cloud import answers
 from scripts.cloud.google import ApiError, Conflict, Google, NotFound
 from scripts.cloud.logs import text_of
+from scripts.cloud.patience import Trouble
 from scripts.config.pipelines import Pipeline
-from scripts.errors import Failed, Refused
+from scripts.errors import Failed, Refused, ShipError, Unknown
 from scripts.release import changes, traffic
 from scripts.release.changes import Change
 from scripts.release.manifest import Object
 from scripts.release.state import (
+    OPERATION,
     State,
     condition,
     has_failed,
     is_ready,
+    operation_of,
     read_state,
     revisions_in_use,
     revisions_that_matter,
@@ -83,14 +88,14 @@ class CloudRun:
     def service(self) -> Object | None:
         """Read the Knative Service; None if it does not exist."""
         try:
-            return self.google.get("run", f"{self._parent}/services/{self.name}")
+            return self.google.get("run", f"{self._parent}/services/{self.name}", answers.Service)
         except NotFound:
             return None
 
     def revision(self, name: str) -> Object | None:
         """Read a Knative Revision; None if it does not exist."""
         try:
-            return self.google.get("run", f"{self._parent}/revisions/{name}")
+            return self.google.get("run", f"{self._parent}/revisions/{name}", answers.OneRevision)
         except NotFound:
             return None
 
@@ -98,7 +103,11 @@ class CloudRun:
         """Read revisions of the service; return them and the token of the next page, if any."""
         selector = f"serving.knative.dev/service={self.name}"
         answer = self.google.get(
-            "run", f"{self._parent}/revisions", labelSelector=selector, **parameters
+            "run",
+            f"{self._parent}/revisions",
+            answers.RevisionList,
+            labelSelector=selector,
+            **parameters,
         )
         token = (answer.get("metadata") or {}).get("continue") or ""
         return answer.get("items") or [], token
@@ -183,7 +192,12 @@ class CloudRun:
     ) -> Written:
         """Read, plan, write; read and plan again when someone else wrote first.
 
-        The resourceVersion in the service guards each write (I3).
+        The resourceVersion in the service guards each write (I3). If the answer to a write is lost,
+        the service is read again. It has the write's ID where the write was done. Where it has
+        not, the plan is made again on what was read, and written. That is right in each case: the
+        write was not done; it comes later, and one of the two is refused; or it was done, and
+        someone else has removed the ID since, whose change the plan then sees. A later change of
+        someone else's that keeps the ID leaves the write done.
 
         Args:
             plan: takes the service as read, None if it does not exist; returns the service to
@@ -193,31 +207,82 @@ class CloudRun:
 
         Raises:
             Refused: what the plan refuses, or there were too many conflicts.
+            Unknown: the answer to a write was lost, and the service cannot be read.
         """
         state = seen or self.read(revisions)
-        for _ in range(_ATTEMPTS):
-            planned = plan(state)
-            if planned is None or self.google.dry_run:
-                return Written(before=state, planned=planned)
-            try:
-                answer = self._put(planned, exists=state is not None)
-            except Conflict:
-                pass
-            except ApiError as error:
-                # Someone else created the service in the meantime.
-                if state is not None or error.status != "ALREADY_EXISTS":
-                    raise
-            else:
-                return Written(before=state, planned=planned, answer=answer)
-            state = self.read(revisions)
-        raise Refused(
-            f"gave up after {_ATTEMPTS} attempts: someone else keeps changing {self.name}"
-        )
+        operation = uuid.uuid4().hex
 
-    def _put(self, service: Object, *, exists: bool) -> Object:
-        if exists:
-            return self.google.write("PUT", "run", f"{self._parent}/services/{self.name}", service)
-        return self.google.write("POST", "run", f"{self._parent}/services", service)
+        def attempt() -> Written:
+            nonlocal state
+            for _ in range(_ATTEMPTS):
+                planned = plan(state)
+                if planned is None or self.google.dry_run:
+                    return Written(before=state, planned=planned)
+                before, planned, lost = state, _marked(planned, operation), None
+                try:
+                    answer = self._put(planned, operation, exists=state is not None)
+                    return Written(before=before, planned=planned, answer=answer)
+                except Conflict:
+                    pass
+                except Unknown as unknown:
+                    lost = unknown
+                except ApiError as error:
+                    # Someone else created the service in the meantime.
+                    if state is not None or error.status != "ALREADY_EXISTS":
+                        raise
+                state = self._read_again(revisions, planned, lost)
+                if state and operation_of(state.service) == operation:
+                    self._settle(operation, "done")
+                    return Written(before=before, planned=planned, answer=state.service)
+                if lost:
+                    self._settle(operation, "refused")
+                    raise _not_done(lost)
+            raise Refused(
+                f"gave up after {_ATTEMPTS} attempts: someone else keeps changing {self.name}"
+            )
+
+        return self.google.patience.persist(attempt)
+
+    def _read_again(
+        self, revisions: Collection[str], planned: Object, lost: Unknown | None
+    ) -> State | None:
+        """Read the service after a write that failed.
+
+        Raises:
+            Unknown: it cannot be read, and the write may have been done.
+        """
+        try:
+            return self.read(revisions)
+        except ShipError as error:
+            if lost is None:
+                raise
+            wanted = traffic.shares(planned["spec"].get("traffic") or [])
+            shares = ", ".join(f"{name} {percent} %" for name, percent in wanted.items())
+            raise Unknown(
+                f"it is not known whether {self.name} in {self.region} was changed"
+                f" (wanted: {shares or 'its first revision'}): {_reason(lost)};"
+                f" and it cannot be read: {error.message}",
+                f"To see what is live: ./ship status {self.pipeline.where}",
+                evidence=[*lost.evidence, *error.evidence],
+            ) from error
+
+    def _settle(self, operation: str, outcome: Literal["done", "refused"]) -> None:
+        """Record how the writes of an operation ended whose answers were lost."""
+        for write in self.google.writes:
+            if write.operation == operation and write.outcome == "unknown":
+                write.outcome = outcome
+
+    def _put(self, service: Object, operation: str, *, exists: bool) -> Object:
+        method, path = ("PUT", f"/{self.name}") if exists else ("POST", "")
+        return self.google.write(
+            method,
+            "run",
+            f"{self._parent}/services{path}",
+            service,
+            shape=answers.Service,
+            what=f"service {self.name} in {self.region}",
+            operation=operation,
+        )
 
     def change(
         self,
@@ -258,13 +323,23 @@ class CloudRun:
                 service = self._settled(before.service)
                 before = self._state(service, [*before.revisions.values()])
             return before, before
-        after = self._settled(done.answer) if done.answer else done.planned
+        after = self._in_force(done.answer) if done.answer else done.planned
         service = {**after, "status": after.get("status") or before.status}
         return before, self._state(service, [*before.revisions.values()])
 
+    def _in_force(self, written: Object) -> Object:
+        try:
+            return self._settled(written)
+        except ShipError as error:
+            raise Failed(
+                f"{self.name} in {self.region} was changed, but {error.message}",
+                f"To see what is live: ./ship status {self.pipeline.where}",
+                evidence=error.evidence,
+            ) from error
+
     def _settled(self, written: Object) -> Object:
         """Wait until the traffic that was written is in force; return the service."""
-        generation = written["metadata"]["generation"]
+        generation = written["metadata"].get("generation", 0)
         wanted = written["spec"].get("traffic") or []
 
         def settled(service: Object) -> bool:
@@ -276,7 +351,7 @@ class CloudRun:
             routes = condition({"status": status}, "RoutesReady")
             if routes.get("status") == "False":
                 raise Failed(f"Cloud Run did not move the traffic: {routes.get('message')}")
-            found = status.get("traffic") or []
+            found = [t for t in status.get("traffic") or [] if t.get("revisionName")]
             moved = traffic.shares(found) == traffic.shares(wanted)
             return moved and traffic.tags(found) == traffic.tags(wanted)
 
@@ -331,11 +406,34 @@ class CloudRun:
             "pageSize": count,
         }
         try:
-            entries = self.google.query("logging", "/v2/entries:list", body).get("entries") or []
+            answer = self.google.query("logging", "/v2/entries:list", body, answers.Entries)
         except Failed as error:
             return [f"(its log could not be read: {error.message})"]
-        lines = [text_of(entry) for entry in reversed(entries)]
+        lines = [text_of(entry) for entry in reversed(answer.get("entries") or [])]
         return [line for text in lines for line in text.splitlines()] or ["(its log is empty)"]
+
+
+def _marked(service: Object, operation: str) -> Object:
+    """Return the service with the ID of the write that is about to be sent."""
+    metadata = service["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), OPERATION: operation}
+    return {**service, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _reason(lost: Unknown) -> str:
+    return lost.__cause__.message if isinstance(lost.__cause__, ShipError) else lost.message
+
+
+def _not_done(lost: Unknown) -> Trouble:
+    """Return the trouble of a write whose answer was lost, and that was seen not to be done."""
+    cause = lost.__cause__
+    failed = cause if isinstance(cause, ApiError) else Failed(_reason(lost), evidence=lost.evidence)
+
+    def end() -> Never:
+        raise failed
+
+    after = failed.after if isinstance(failed, ApiError) else None
+    return Trouble(f"not written: {_reason(lost)}", end, after)
 
 
 def _belongs(revision: Object, service: str) -> bool:

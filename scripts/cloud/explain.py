@@ -6,10 +6,12 @@ from pathlib import Path
 
 from scripts.cloud import known_errors
 from scripts.cloud.google import ApiError, Conflict, Google, NotFound
+from scripts.cloud.patience import Patience
 from scripts.config import pipelines
 from scripts.errors import ShipError
 
 # The errors whose explanation names the account, which takes a request to find out.
+_PATIENCE_SECONDS = 5.0  # an error is shown soon, with the name of the account or without
 _ABOUT_AN_ACCOUNT = ("permission-denied", "token-exchange")
 
 
@@ -58,6 +60,6 @@ def _pipeline(root: Path, service: str | None, env: str) -> pipelines.Pipeline |
 
 def _account(pipeline: pipelines.Pipeline) -> str | None:
     try:
-        return Google(pipeline, dry_run=True).account()
+        return Google(pipeline, dry_run=True, patience=Patience(_PATIENCE_SECONDS)).account()
     except ShipError:
         return None

@@ -5,23 +5,27 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
-from scripts.cloud.session import Session
+from scripts.cloud import answers
+from scripts.cloud.patience import Patience
+from scripts.cloud.session import LOOPBACK, Session, Sessions, reason, retry_after, was_sent
 from scripts.config.pipelines import Pipeline
-from scripts.errors import Failed, Refused, UsageError
+from scripts.errors import Failed, ShipError, Unknown, UsageError
 from scripts.ledger import Write, may_have_written
 
-_RETRIED = (429, 500, 502, 503, 504)
-_ATTEMPTS = 4
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+_MAY_BE_DONE = (408, *range(500, 600))
+"""The errors that may come after a write was done."""
+
+Document = dict[str, Any]
 
 
 class ApiError(Failed):
@@ -30,7 +34,10 @@ class ApiError(Failed):
     Attributes:
         code: the HTTP status.
         status: Google's name for the error, such as NOT_FOUND.
+        after: the seconds that it asks to wait before another try; None if it does not say.
     """
+
+    after: float | None = None
 
     def __init__(self, code: int, status: str, message: str, hint: str | None = None) -> None:
         super().__init__(message, hint)
@@ -46,6 +53,10 @@ class Conflict(ApiError):
     """409 ABORTED: someone else wrote first. Read again, plan again."""
 
 
+class NoAnswer(Failed):
+    """A server does not answer, and something may have been written before."""
+
+
 class Unreachable(UsageError):
     """No server answers at the address: nothing was sent."""
 
@@ -58,6 +69,7 @@ class Google:
         dry_run: refuse everything except reads (I10).
         token: an access token to use instead of the environment's credentials.
         writes: where each write is recorded (`writes`).
+        patience: how long it keeps trying while servers do not answer as they should.
 
     Attributes:
         writes: every write that was sent through this object, and how each one ended.
@@ -70,30 +82,24 @@ class Google:
         dry_run: bool = False,
         token: str | None = None,
         writes: list[Write] | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._token = token
         self.writes = [] if writes is None else writes
         self.endpoint = pipeline.endpoint
         self.dry_run = dry_run
         self.quota_project: str | None = None
-        self._own = threading.local()  # .session: the calling thread's
-        self._idle: list[requests.Session] = []
+        self.patience = patience or Patience()
+        self._sessions = Sessions(self.patience)
         self._credentials_lock = threading.Lock()
         self._wanted = pipeline.environment.credentials
         self._project = pipeline.environment.project
         self._credentials: Any = None
 
     @property
-    def http(self) -> requests.Session:
-        """The calling thread's HTTP session: requests makes no promise about sharing one."""
-        if not hasattr(self._own, "session"):
-            try:
-                self._own.session = self._idle.pop()
-            except IndexError:
-                self._own.session = Session()
-                self._own.session.headers["User-Agent"] = "shipway"
-        session: requests.Session = self._own.session
-        return session
+    def http(self) -> Session:
+        """The calling thread's HTTP session."""
+        return self._sessions.own()
 
     def at_once(self, *calls: Callable[[], Any]) -> list[Any]:
         """Make several reads at the same time: one round trip instead of one for each.
@@ -118,8 +124,7 @@ class Google:
 
         def make_apart(number: int) -> None:
             make(number)
-            if hasattr(self._own, "session"):
-                self._idle.append(self._own.session)  # its connection serves the next one
+            self._sessions.leave()
 
         threads = [
             threading.Thread(target=make_apart, args=(number,), daemon=True)
@@ -159,10 +164,29 @@ class Google:
         with self._credentials_lock, _usable_credentials():
             credentials = self._found()
             if not credentials.valid:
-                import google.auth.transport.requests
-
-                credentials.refresh(google.auth.transport.requests.Request(Session()))
+                self._refresh(credentials)
         return str(credentials.token)
+
+    def newer_token(self, url: str, refused: str) -> str | None:
+        """Return a newer access token than one that was refused with 401; None if none exists.
+
+        Raises:
+            UsageError: the credentials are no longer accepted.
+        """
+        if self._wanted == "none" or self._token:
+            return None
+        _check_confidential(url)
+        with self._credentials_lock, _usable_credentials():
+            credentials = self._found()
+            if credentials.token == refused:
+                self._refresh(credentials)
+        return str(credentials.token)
+
+    def _refresh(self, credentials: Any) -> None:
+        import google.auth.transport.requests
+
+        session = Session(self.patience, repeatable=True)
+        credentials.refresh(google.auth.transport.requests.Request(session))
 
     def id_token(self, audience: str, url: str) -> str | None:
         """Make an ID token for a private service; None if requests carry no credentials.
@@ -181,7 +205,8 @@ class Google:
         from scripts.cloud import id_token
 
         with _usable_credentials():
-            return id_token.make(self._found(), audience, _SCOPE, self._post_as)
+            session = Session(self.patience, repeatable=True)
+            return id_token.make(self._found(), audience, _SCOPE, session, self._post_as)
 
     def account(self) -> str | None:
         """Return the e-mail of the account that the credentials belong to, or None if unknown.
@@ -198,10 +223,11 @@ class Google:
             # In the body, which no server logs (I9).
             sent = {"access_token": token}
             try:
-                answer = self.http.post(url, data=sent, timeout=10).json()
-            except (requests.exceptions.RequestException, ValueError):
+                answer = self.http.request("POST", url, data=sent, repeatable=True)
+                found = answers.document(answer, "Google", answers.TokenInfo)
+            except (requests.exceptions.RequestException, Failed):
                 return None
-            email = answer.get("email") if isinstance(answer, dict) else None
+            email = found.get("email")
         return str(email) if email else None
 
     def _found(self) -> Any:
@@ -235,75 +261,135 @@ class Google:
 
     def _post_as(self, url: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
         _check_confidential(url)
-        return self._send("POST", url, token=token, json=body)
+        return self._read("POST", "iamcredentials", url, answers.IdToken, token=token, json=body)
 
-    def get(self, api: str, path: str, **params: str | int | list[str]) -> dict[str, Any]:
-        """Read; try again after an error that may be temporary."""
-        return self._send("GET", self.url(api, path), params=params)
+    def get(
+        self, api: str, path: str, shape: Any = Document, **params: str | int | list[str]
+    ) -> Document:
+        """Read; try again after an error that may be temporary.
 
-    def query(self, api: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        """Read with POST, as Cloud Logging's entries.list does."""
-        return self._send("POST", self.url(api, path), json=body)
+        Args:
+            api: its name at Google.
+            path: the path.
+            shape: the type that the answer must have, one of `answers`.
+            params: the query.
+
+        Raises:
+            NotFound: it does not exist.
+            ApiError: any other refusal.
+            BadAnswer: the answer is not the JSON that was asked for.
+            Unreachable: there is no answer, and nothing was written before.
+            NoAnswer: there is no answer.
+        """
+        return self._read("GET", api, self.url(api, path), shape, params=params)
+
+    def query(self, api: str, path: str, body: Document | None, shape: Any = Document) -> Document:
+        """Read with POST, as Cloud Logging's entries.list does; otherwise as `get`."""
+        return self._read("POST", api, self.url(api, path), shape, json=body)
 
     def write(
-        self, method: str, api: str, path: str, body: dict[str, Any], **params: str
-    ) -> dict[str, Any]:
-        """Write, once: the caller reads again before a second try.
+        self,
+        method: str,
+        api: str,
+        path: str,
+        body: Document,
+        *,
+        shape: Any = Document,
+        what: str = "",
+        operation: str = "",
+        repeatable: bool = False,
+        params: Mapping[str, str] | None = None,
+    ) -> Document:
+        """Write, and record it in `writes`.
+
+        Args:
+            method: the HTTP method.
+            api: its name at Google.
+            path: the path.
+            body: what to write.
+            shape: as for `get`.
+            what: what is written, in human-readable form; the path unless given.
+            operation: the ID that marks the write.
+            repeatable: whether a second write has the same effect as one. Others are sent again
+                only if the server certainly did not do them.
+            params: the query.
 
         Raises:
             Conflict: someone else wrote first.
-            ApiError: any other refusal.
+            ApiError: any other refusal: it was not done.
+            Unknown: its answer was lost, or is an error that may come after the deed.
         """
-        if self.dry_run and params.get("dryRun") != "all":
+        validates = (params or {}).get("dryRun") == "all"
+        if self.dry_run and not validates:
             raise AssertionError(f"a dry run was about to {method} {path}")
         url = self.url(api, path)
-        write = Write(what=path, request=f"{method} {urlsplit(url).netloc}{path}")
-        self.writes.append(write)
-        answer = self._send(method, url, json=body, params=params, attempts=1)
+        write = Write(
+            what=what or path,
+            request=f"{method} {urlsplit(url).netloc}{path}",
+            operation=operation,
+        )
+        if not validates:
+            self.writes.append(write)
+        try:
+            answer = self._send(method, api, url, repeatable=repeatable, json=body, params=params)
+            if not answer.ok:
+                raise _refusal(answer, answers.service(api))
+            done = answers.document(answer, answers.service(api), shape)
+        except requests.exceptions.RequestException as error:
+            if was_sent(error):
+                silent = unreachable(url, error)
+                raise _unknown(write, silent.message) from silent
+            write.outcome = "refused"
+            raise no_answer(url, error, self.writes) from None
+        except answers.BadAnswer as error:
+            raise _unknown(write, error.message, error.evidence) from error
+        except ApiError as error:
+            if error.code in _MAY_BE_DONE:
+                raise _unknown(write, error.message, error.evidence) from error
+            write.outcome = "refused"
+            raise
+        except Failed:
+            write.outcome = "refused"  # redirected
+            raise
         write.outcome = "done"
-        return answer
+        return done
+
+    def _read(self, method: str, api: str, url: str, shape: Any, **options: Any) -> Document:
+        name = answers.service(api)
+        try:
+            answer = self._send(method, api, url, repeatable=True, **options)
+        except requests.exceptions.RequestException as error:
+            raise no_answer(url, error, self.writes) from None
+        if not answer.ok:
+            raise _refusal(answer, name)
+        return answers.document(answer, name, shape)
 
     def _send(
-        self,
-        method: str,
-        url: str,
-        *,
-        attempts: int = _ATTEMPTS,
-        token: str | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
+        self, method: str, api: str, url: str, *, token: str | None = None, **options: Any
+    ) -> requests.Response:
+        """Send a request with credentials; with newer ones if they are refused in mid-run."""
+        own = token is None
         token = token or self.token(url)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        if quota := self._quota_project():
-            headers["X-Goog-User-Project"] = quota
-        for attempt in range(1, attempts + 1):
-            try:
-                response = self.http.request(method, url, headers=headers, timeout=60, **kwargs)
-            except requests.exceptions.ConnectionError as error:
-                # Before any write the address may be wrong; after one the server may be restarting.
-                if may_have_written(self.writes) and attempt < attempts:
-                    time.sleep(0.25 * 2**attempt)
-                    continue
-                silent = unreachable(url, error)
-                if may_have_written(self.writes):
-                    raise Failed(silent.message, silent.hint) from None
-                raise silent from None
-            except requests.exceptions.RequestException as error:
-                raise Failed(f"{method} {url}: {type(error).__name__}: {error}") from None
-            if response.status_code in _RETRIED and attempt < attempts:
-                time.sleep(0.25 * 2**attempt)
-                continue
-            break
-        if response.ok:
-            answer: dict[str, Any] = response.json() if response.content else {}
-            return answer
-        raise _refusal(response)
+        quota = self._quota_project()
+        headers = {"X-Goog-User-Project": quota} if quota else {}
+
+        def send() -> requests.Response:
+            bearer = {"Authorization": f"Bearer {token}"} if token else {}
+            return self.http.request(
+                method, url, headers=headers | bearer, service=answers.service(api), **options
+            )
+
+        answer = send()
+        if answer.status_code == 401 and own and token:
+            token = self.newer_token(url, token)
+            answer = send() if token else answer
+        return answer
 
 
 def is_confidential(url: str) -> bool:
     """Return whether no one can read what is sent to `url`: over TLS, or on this machine (I9)."""
     parts = urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in _LOOPBACK
+    return parts.scheme == "https" or parts.hostname in LOOPBACK
 
 
 def _check_confidential(url: str) -> None:
@@ -338,14 +424,14 @@ def _usable_credentials() -> Iterator[None]:
     try:
         yield
     except google.auth.exceptions.GoogleAuthError as error:
-        reason = _reason(error)
+        said = _said(error)
         hint = "on a laptop: gcloud auth application-default login"
-        if "attribute condition" in reason:
+        if "attribute condition" in said:
             hint = "only workflows on this repository's main branch are accepted: docs/security.md"
-        raise UsageError(f"no usable Google credentials: {reason}", hint) from None
+        raise UsageError(f"no usable Google credentials: {said}", hint) from None
 
 
-def _reason(error: Exception) -> str:
+def _said(error: Exception) -> str:
     """Return google-auth's message, and Google's own from the answer that goes with it."""
     message = str(error.args[0]) if error.args else type(error).__name__
     try:
@@ -358,34 +444,59 @@ def _reason(error: Exception) -> str:
 def unreachable(url: str, error: Exception) -> Unreachable:
     """Make the error for a server that does not answer, with its host and the usual fix."""
     parts = urlsplit(url)
-    if parts.hostname in _LOOPBACK:
+    if isinstance(error, requests.exceptions.RequestException) and was_sent(error):
+        return Unreachable(f"{parts.netloc} {reason(error)}: {parts.path}", "try again")
+    if parts.hostname in LOOPBACK:
         return Unreachable(
             f"the local Cloud Run does not answer at {parts.scheme}://{parts.netloc}",
             f"start it in another terminal: ./ship up --port {parts.port or 80}",
         )
-    reason = str(getattr(error.args[0], "reason", error) if error.args else error)
+    text = str(getattr(error.args[0], "reason", error) if error.args else error)
     # Without the library's own name for the connection.
-    reason = reason.partition("): ")[2] or reason
-    return Unreachable(f"{parts.netloc} does not answer: {reason}", "check the network")
+    text = text.partition("): ")[2] or text
+    return Unreachable(f"{parts.netloc} does not answer: {text}", "check the network")
 
 
-def _refusal(response: requests.Response) -> ApiError | Refused:
+def no_answer(url: str, error: Exception, writes: Iterable[Write]) -> ShipError:
+    """Make the error for a server that does not answer; "nothing was sent" only where it is so."""
+    silent = unreachable(url, error)
+    return NoAnswer(silent.message, silent.hint) if may_have_written(writes) else silent
+
+
+def _unknown(write: Write, reason: str, evidence: list[str] | None = None) -> Unknown:
+    return Unknown(
+        f"{write.what}: it is not known whether the write was done: {reason}",
+        "run the same command again: it continues where it stopped",
+        evidence=evidence,
+    )
+
+
+def _refusal(answer: requests.Response, service: str) -> ApiError:
+    """Make the error that an answer reports, with what it asks to wait."""
+    error = _refused(answer, service)
+    error.after = retry_after(answer)
+    return error
+
+
+def _refused(answer: requests.Response, service: str) -> ApiError:
+    code = answer.status_code
+    parts = urlsplit(answer.request.url or "")
+    asked = f"{answer.request.method} {parts.path}"
     try:
-        error = response.json()["error"]
+        error = answers.document(answer, service, answers.Refusal)["error"]
         status, message = error.get("status", ""), error.get("message", "")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        status, message = "", response.text[:500]
-    code = response.status_code
-    if code == 404 and not status:
-        parts = urlsplit(response.request.url or "")
-        return ApiError(
-            code,
-            status,
-            f"{parts.scheme}://{parts.netloc} answers, but it is not a Google API: 404",
-        )
-    if code == 404:
+    except answers.BadAnswer as bad:
+        if code == 404:
+            return ApiError(
+                code,
+                "",
+                f"{parts.scheme}://{parts.netloc} answers, but it is not a Google API: 404",
+            )
+        refused = ApiError(code, "", f"{service}: {asked}: {code}; {bad.message}")
+        refused.evidence = bad.evidence
+        return refused
+    if code == 404 and status:
         return NotFound(code, status, message)
     if code == 409 and status in ("ABORTED", ""):
         return Conflict(code, status, message)
-    path = urlsplit(response.request.url or "").path
-    return ApiError(code, status, f"{response.request.method} {path}: {code} {status}: {message}")
+    return ApiError(code, status, f"{asked}: {code} {status}: {message}")

@@ -23,7 +23,11 @@ Post = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 
 
 def make(
-    credentials: google.auth.credentials.Credentials, audience: str, scope: str, post: Post
+    credentials: google.auth.credentials.Credentials,
+    audience: str,
+    scope: str,
+    session: Session,
+    post: Post,
 ) -> str:
     """Make an ID token of the service account that the credentials belong to or impersonate.
 
@@ -31,15 +35,16 @@ def make(
         credentials: Application Default Credentials.
         audience: the service's own URL.
         scope: the scope of the access token that requests it, for federated credentials.
+        session: sends the requests of google-auth.
         post: sends a JSON body to a URL with an access token; returns the answer.
 
     Raises:
         UsageError: these credentials cannot have one.
         google.auth.exceptions.GoogleAuthError: they are refused.
     """
-    request = google.auth.transport.requests.Request(Session())
+    request = google.auth.transport.requests.Request(session)
     if isinstance(credentials, google.auth.external_account.Credentials):
-        return _federated(credentials, audience, scope, post)
+        return _federated(credentials, audience, scope, request, post)
     if isinstance(credentials, google.auth.impersonated_credentials.Credentials):
         make_tokens: Any = google.auth.impersonated_credentials.IDTokenCredentials
         tokens = make_tokens(credentials, target_audience=audience, include_email=True)
@@ -58,7 +63,11 @@ def make(
 
 
 def _federated(
-    credentials: google.auth.external_account.Credentials, audience: str, scope: str, post: Post
+    credentials: google.auth.external_account.Credentials,
+    audience: str,
+    scope: str,
+    request: google.auth.transport.requests.Request,
+    post: Post,
 ) -> str:
     """Ask IAM Credentials: `fetch_id_token` does not support federated credentials.
 
@@ -75,7 +84,7 @@ def _federated(
         )
     kind: Any = type(credentials)
     source = kind.from_info(info, scopes=[scope])
-    source.refresh(google.auth.transport.requests.Request(Session()))
+    source.refresh(request)
     url = impersonation.replace(":generateAccessToken", ":generateIdToken")
     answer = post(url, str(source.token), {"audience": audience, "includeEmail": True})
     return str(answer["token"])

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from scripts.cloud import answers
 from scripts.cloud.google import Google
 from scripts.config.pipelines import Pipeline
 
@@ -92,7 +93,7 @@ class Log:
             "pageSize": min(size, _LARGEST_PAGE),
         }
         while True:
-            answer = self._google.query("logging", "/v2/entries:list", body)
+            answer = self._google.query("logging", "/v2/entries:list", body, answers.Entries)
             yield answer.get("entries") or []
             if not answer.get("nextPageToken"):
                 return

@@ -7,8 +7,8 @@ as `Authorization: Bearer` (https://cloud.google.com/artifact-registry/docs/dock
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +16,12 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from scripts.cloud.google import is_confidential, unreachable
-from scripts.cloud.session import redirected
+from scripts.cloud import answers
+from scripts.cloud.google import is_confidential, no_answer
+from scripts.cloud.patience import Trouble
+from scripts.cloud.session import Session, redirected
 from scripts.errors import Failed, UsageError
+from scripts.ledger import Write
 
 _MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -26,10 +29,9 @@ _MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
-_RETRIED = (429, 500, 502, 503, 504)
-_ATTEMPTS = 4
 _MOST_REDIRECTS = 3
-_TIMEOUT = (10, 300)  # seconds to connect, and between two pieces of an answer
+# Seconds to connect, and between two pieces of an answer: a registry takes some to check a layer.
+_TIMEOUT = (5.0, 30.0)
 
 
 class LayerFile(Protocol):
@@ -85,17 +87,25 @@ class Registry:
         session: the HTTP session to use.
         token: returns the access token for a URL, or None. Called for https, and for plain http to
             this machine only: credentials never cross a network in the clear.
+        newer_token: returns a newer one than a token that was refused for a URL, or None.
+        writes: where each blob and manifest that is sent is recorded.
     """
 
     def __init__(
         self,
         host_url: str,
-        session: requests.Session,
+        session: Session,
         token: Callable[[str], str | None] = lambda _url: None,
+        *,
+        newer_token: Callable[[str, str], str | None] = lambda _url, _refused: None,
+        writes: list[Write] | None = None,
     ) -> None:
         self._host = host_url.rstrip("/")
+        self._name = urlsplit(self._host).netloc
         self._session = session
         self._token = token
+        self._newer_token = newer_token
+        self._writes = [] if writes is None else writes
 
     def resolve(self, repository: str, reference: str) -> Resolved | None:
         """Look up a tag or digest; None if the registry has no such image.
@@ -109,11 +119,11 @@ class Registry:
             return None
         digest, media_type, manifest = found
         children = [
-            (_platform(entry.get("platform", {})), entry["digest"])
-            for entry in manifest.get("manifests", [])
+            (_platform(entry.get("platform") or {}), entry["digest"])
+            for entry in manifest.get("manifests") or []
         ]
         images = [child for child in children if "unknown" not in child[0]]
-        if "manifests" not in manifest:
+        if not manifest.get("manifests"):
             config = self._config(repository, manifest)
             return Resolved(digest, media_type, (_platform(config),), _labels(config))
         labels: dict[str, str] = {}
@@ -145,7 +155,7 @@ class Registry:
             Failed: it refuses.
         """
         found = self._manifest(repository, reference)
-        if found is None or "layers" not in found[2]:
+        if found is None or not found[2].get("layers"):
             return None
         return found[2], self._config(repository, found[2])
 
@@ -160,12 +170,12 @@ class Registry:
         """
         found = self._manifest(repository, reference)
         types: set[str] = set()
-        for entry in found[2].get("manifests", []) if found else []:
+        for entry in (found[2].get("manifests") or []) if found else []:
             annotations = entry.get("annotations") or {}
             if annotations.get("vnd.docker.reference.type") != "attestation-manifest":
                 continue
             if attested := self._manifest(repository, entry["digest"]):
-                for layer in attested[2].get("layers", []):
+                for layer in attested[2].get("layers") or []:
                     types.add((layer.get("annotations") or {}).get("in-toto.io/predicate-type", ""))
         return sorted(types - {""})
 
@@ -199,12 +209,11 @@ class Registry:
             if self._push_blob(repository, layer.digest, layer.path, mount_from):
                 sent, layers = sent + layer.size, layers + 1
         self._push_blob(repository, image.config_digest, image.config, None)
-        self._send(
-            "PUT",
-            f"/v2/{repository}/manifests/{tag}",
-            data=image.manifest,
-            headers={"Content-Type": image.media_type},
-        )
+        place = f"/v2/{repository}/manifests/{tag}"
+        with self._recorded(f"image {repository}:{tag}", place):
+            self._send(
+                "PUT", place, data=image.manifest, headers={"Content-Type": image.media_type}
+            )
         there = len(image.layers) - layers
         progress(f"pushed {_readable(sent)}; layers: {layers} new, {there} already there")
         return image.digest
@@ -225,14 +234,15 @@ class Registry:
             raise Failed(
                 f"{self._host}/{repository}: asked for {expected}, got the bytes of {digest}"
             )
-        return digest, answer.headers.get("Content-Type", "").partition(";")[0], answer.json()
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0]
+        return digest, media_type, answers.document(answer, self._name, answers.Manifest)
 
     def _config(self, repository: str, manifest: dict[str, Any]) -> dict[str, Any]:
-        digest = manifest.get("config", {}).get("digest")
+        digest = (manifest.get("config") or {}).get("digest")
         if not digest:
             return {}
-        config = self._send("GET", f"/v2/{repository}/blobs/{digest}").json()
-        return config if isinstance(config, dict) else {}
+        config = self._send("GET", f"/v2/{repository}/blobs/{digest}")
+        return answers.document(config, self._name, answers.ImageConfig)
 
     def _push_blob(
         self, repository: str, digest: str, contents: Path | bytes, mount_from: str | None
@@ -242,33 +252,49 @@ class Registry:
         if self._send("HEAD", blob, allowed=(404,)).ok:
             return False
         uploads = f"/v2/{repository}/blobs/uploads/"
-        for attempt in range(1, _ATTEMPTS + 1):
-            mount = {"mount": digest, "from": mount_from} if mount_from else {}
+        mount = {"mount": digest, "from": mount_from} if mount_from else {}
+
+        def attempt() -> bool:
+            # Restart a broken upload, because its session may not know how much arrived.
             started = self._send("POST", uploads, params=mount)
             if started.status_code == 201:
                 return False
-            # Restart a broken upload, because its session may not know how much arrived.
-            try:
+            with self._recorded(f"blob {digest} of {repository}", uploads):
                 self._upload(started, digest, contents)
-            except _Again as again:
-                if attempt == _ATTEMPTS:
-                    raise again.failed from None
-                time.sleep(0.25 * 2**attempt)
-                continue
-            break
-        return True
+            return True
+
+        return self._session.patience.persist(attempt)
 
     def _upload(self, started: requests.Response, digest: str, contents: Path | bytes) -> None:
         """Send a blob's bytes, then close the upload session with its digest."""
-        place = urljoin(started.url, started.headers["Location"])
+        place = self._place(started)
         headers = {"Content-Type": "application/octet-stream"}
         if isinstance(contents, bytes):
-            sent = self._send("PATCH", place, data=contents, headers=headers, attempts=1)
+            sent = self._send("PATCH", place, data=contents, headers=headers, restarts=True)
         else:
             with contents.open("rb") as file:
-                sent = self._send("PATCH", place, data=file, headers=headers, attempts=1)
-        place = urljoin(place, sent.headers.get("Location", place))
-        self._send("PUT", place, params={"digest": digest}, attempts=1)
+                sent = self._send("PATCH", place, data=file, headers=headers, restarts=True)
+        place = self._place(sent, place)
+        self._send("PUT", place, params={"digest": digest}, restarts=True)
+
+    def _place(self, answer: requests.Response, place: str = "") -> str:
+        """Return where an upload continues: what the answer names, or `place`."""
+        named = answer.headers.get("Location") or place
+        if not named:
+            raise answers.BadAnswer(f"{self._name} does not say where to upload a blob to")
+        return urljoin(place or answer.url, named)
+
+    @contextmanager
+    def _recorded(self, what: str, path: str) -> Iterator[None]:
+        """Record a write, and how it ends."""
+        write = Write(what=what, request=f"PUT {self._name}{path}")
+        self._writes.append(write)
+        try:
+            yield
+        except UsageError:
+            write.outcome = "refused"
+            raise
+        write.outcome = "done"
 
     def _send(
         self,
@@ -277,41 +303,62 @@ class Registry:
         *,
         headers: dict[str, str] | None = None,
         allowed: tuple[int, ...] = (),
-        attempts: int = _ATTEMPTS,
+        restarts: bool = False,
         **options: Any,
     ) -> requests.Response:
-        """Send one request, with retries; `attempts=1` leaves them to the caller."""
+        """Send one request, which may be repeated: digests name what is written.
+
+        Raises:
+            Trouble: it failed for a reason that may pass; only if the caller restarts.
+        """
         url = urljoin(f"{self._host}/", path)
         headers = dict(headers or {})
         # An upload's Location may lead to another host, which must not get the token.
         same_host = urlsplit(url)[:2] == urlsplit(self._host)[:2]
-        if same_host and is_confidential(url) and (token := self._token(url)):
-            headers["Authorization"] = f"Bearer {token}"
-        for attempt in range(1, attempts + 1):
+        token = self._token(url) if same_host and is_confidential(url) else None
+
+        def ask(token: str | None) -> requests.Response:
+            answer = self._session.request(
+                method,
+                url,
+                headers=headers | ({"Authorization": f"Bearer {token}"} if token else {}),
+                timeout=_TIMEOUT,
+                allow_redirects=False,
+                repeatable=True,
+                restarts=restarts,
+                **options,
+            )
+            return self._moved(answer) if answer.is_redirect else answer
+
+        def end(answer: requests.Response) -> requests.Response:
+            if answer.ok or answer.status_code in allowed:
+                return answer
+            raise _refusal(method, answer)
+
+        try:
+            answer = ask(token)
+            if answer.status_code == 401 and token and not hasattr(options.get("data"), "read"):
+                newer = self._newer_token(url, token)
+                answer = ask(newer) if newer else answer
+        except requests.exceptions.RequestException as error:
+            raise no_answer(url, error, self._writes) from None
+        except Trouble as trouble:
+            raise self._ended(trouble, url, end) from None
+        return end(answer)
+
+    def _ended(
+        self, trouble: Trouble, url: str, end: Callable[[requests.Response], requests.Response]
+    ) -> Trouble:
+        """Return the same trouble, whose end is an error for people."""
+
+        def ended() -> requests.Response:
             try:
-                answer = self._session.request(
-                    method,
-                    url,
-                    headers=headers,
-                    timeout=_TIMEOUT,
-                    allow_redirects=False,
-                    **options,
-                )
-                if answer.is_redirect:
-                    answer = self._moved(answer)
-            except requests.exceptions.ConnectionError as error:
-                raise unreachable(url, error) from None
+                answer: requests.Response = trouble.end()
             except requests.exceptions.RequestException as error:
-                raise Failed(f"{method} {url}: {type(error).__name__}: {error}") from None
-            if answer.status_code not in _RETRIED:
-                break
-            if attempts == 1:
-                raise _Again(_refusal(method, answer))
-            if attempt < attempts:
-                time.sleep(0.25 * 2**attempt)
-        if answer.ok or answer.status_code in allowed:
-            return answer
-        raise _refusal(method, answer)
+                raise no_answer(url, error, self._writes) from None
+            return end(answer)
+
+        return Trouble(trouble.what, ended, trouble.after)
 
     def _moved(self, answer: requests.Response) -> requests.Response:
         """Read a blob from the storage that the registry redirects to, without credentials.
@@ -334,28 +381,21 @@ class Registry:
         raise redirected(answer)
 
 
-class _Again(Exception):
-    """An upload that may be restarted; `failed` is the error after the last attempt."""
-
-    def __init__(self, failed: Failed | UsageError) -> None:
-        super().__init__(failed.message)
-        self.failed = failed
-
-
 def _refusal(method: str, answer: requests.Response) -> Failed | UsageError:
-    try:
-        errors = answer.json()["errors"]
-        detail = "; ".join(f"{error['code']}: {error.get('message', '')}" for error in errors)
-    except (ValueError, KeyError, TypeError):
-        detail = answer.text[:500].strip()
     parts = urlsplit(answer.url)
+    evidence: list[str] = []
+    try:
+        errors = answers.document(answer, parts.netloc, answers.RegistryErrors)["errors"]
+        detail = "; ".join(f"{error['code']}: {error.get('message') or ''}" for error in errors)
+    except answers.BadAnswer as bad:
+        detail, evidence = "", bad.evidence
     message = f"{parts.netloc}: {method} {parts.path}: {answer.status_code} {detail}".rstrip()
     if answer.status_code in (401, 403):
         hint = (
             "pushing needs roles/artifactregistry.writer on the repository, reading needs .reader"
         )
-        return UsageError(message, hint)
-    return Failed(message)
+        return UsageError(message, hint, evidence=evidence)
+    return Failed(message, evidence=evidence)
 
 
 def _platform(fields: dict[str, Any]) -> str:

@@ -80,6 +80,15 @@ Format = Annotated[Literal["table", "json"], option("--format", help="format of 
 Service = Annotated[
     str | None, option(help="the folder's name in pipelines/; needed if there are several")
 ]
+Timeout = Annotated[
+    str,
+    option(
+        "--timeout",
+        parse=values.duration,
+        metavar="TIME",
+        help="how long to keep trying while Google fails to answer (default: %(default)s)",
+    ),
+]
 Yes = Annotated[bool, option("--yes", help="do not ask before changing anything")]
 Commit = Annotated[str, option("--commit", metavar="REF", help="default: %(default)s")]
 Builder = Annotated[
@@ -146,6 +155,7 @@ class ServiceOptions(Options, frozen=True, kw_only=True):
     service: Service = None
     env: Annotated[str, option("--env", help="environment (default: %(default)s)")] = DEFAULT_ENV
     format: Format = "table"
+    timeout: Timeout = "60s"
 
 
 class WritingOptions(ServiceOptions, frozen=True, kw_only=True):

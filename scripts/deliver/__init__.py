@@ -150,7 +150,7 @@ def _check_came_through(context: Context, image: ImageReference) -> None:
     if earlier is None:
         return
     before = pipelines.load(pipeline.root, pipeline.service, earlier)
-    google = Google(before, dry_run=True)
+    google = Google(before, dry_run=True, patience=context.google.patience)
     for region in before.environment.regions:
         state = CloudRun(google, before, region).read()
         revisions = state.revisions if state else {}

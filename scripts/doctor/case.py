@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scripts.cloud.google import Google
+from scripts.cloud.patience import Patience
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import ShipError, UsageError
 from scripts.setup import github, permissions, steps
 from scripts.setup.identity_provider import Repository
 from scripts.setup.permissions import Binding, Federation, Resource
+
+# Each check says soon what is wrong.
+_PATIENCE_SECONDS = 10.0
 
 
 class Named(NamedTuple):
@@ -47,7 +51,7 @@ class Case:
         self.pipeline = pipeline
         self.environment = pipeline.environment
         # A doctor never writes (I10).
-        self.google = Google(pipeline, dry_run=True)
+        self.google = Google(pipeline, dry_run=True, patience=Patience(_PATIENCE_SECONDS))
         self.account: str | None = None
         self.numbers: dict[str, str] = {}
         self.repository: Repository | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from scripts.cloud import answers
 from scripts.cloud.google import ApiError, NotFound
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
@@ -28,7 +29,9 @@ def projects(case: Case) -> Iterator[Finding]:
             # Anyone who may view something in the project may read its number here.
             try:
                 path = f"/v1/projects/{project}"
-                number = str(case.google.get("cloudresourcemanager", path)["projectNumber"])
+                number = str(
+                    case.google.get("cloudresourcemanager", path, answers.Project)["projectNumber"]
+                )
             except ShipError:
                 context = {**case.context(), "project": project}
                 yield of_error("project", error, context, looking=True)
@@ -43,7 +46,8 @@ def apis(case: Case, plan: Federation) -> Iterator[Finding]:
         names = [f"projects/{project}/services/{name}" for name in wanted_]
         path = f"/v1/projects/{project}/services:batchGet"
         try:
-            found = case.google.get("serviceusage", path, names=names)["services"]
+            answer = case.google.get("serviceusage", path, answers.EnabledApis, names=names)
+            found = answer.get("services") or []
         except ShipError as error:
             context = {**case.context(), "project": project}
             yield of_error("apis", error, context, looking=True)
@@ -162,7 +166,7 @@ def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterato
     sent = {**service, "metadata": opened}
     del sent["status"]
     try:
-        case.google.write("PUT", "run", f"/v1/{resource.path}", sent, dryRun="all")
+        case.google.write("PUT", "run", f"/v1/{resource.path}", sent, params={"dryRun": "all"})
     except ApiError as error:
         yield of_error("access", error, case.context())
     else:

@@ -16,6 +16,7 @@ from scripts.cloud.registry import Registry, Resolved
 from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, UsageError
+from scripts.ledger import Write
 from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.machine.platform import host_platform
@@ -50,7 +51,13 @@ class CommitImages:
         self.repository = pipeline.repository
         scheme = (pipeline.endpoint or "https://").partition("://")[0]
         self._registry_url = f"{scheme}://{self.repository.host}"
-        self._registry = Registry(self._registry_url, google.http, google.token)
+        self._registry = Registry(
+            self._registry_url,
+            google.http,
+            google.token,
+            newer_token=google.newer_token,
+            writes=google.writes,
+        )
 
     @property
     def platform(self) -> str:
@@ -212,6 +219,9 @@ class CommitImages:
             earlier = self._earlier(commit, docker, say)
             if docker.is_engine and earlier:
                 labels = {**labels, inline_cache.LABEL: " ".join(earlier)}
+            tag = self.repository.by_tag(commit.sha)
+            write = Write(what=f"image {tag}", request="docker buildx build --push")
+            self._google.writes.append(write)
             try:
                 digest = docker.build(
                     source,
@@ -226,13 +236,15 @@ class CommitImages:
             except Failed:
                 # Two builds of one commit may run at once. If tags are immutable, one push fails.
                 if (there := self.find(commit)) is None:
+                    write.outcome = "refused"
                     raise
+                write.outcome = "done"
                 say("someone else has pushed it in the meantime")
                 return there.resolved.digest
+        write.outcome = "done"
         pushed = self.find(commit)
         if pushed is None or pushed.resolved.digest != digest:
             has = pushed.resolved.digest if pushed else "no image"
-            tag = self.repository.by_tag(commit.sha)
             raise Failed(
                 f"docker pushed {digest} to {tag}, but the registry has {has} there",
                 f"./ship build {self._pipeline.where}",

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from scripts.cloud import answers
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
 from scripts.config import yamledit, yamlload
@@ -138,7 +139,7 @@ def find(root: Path, files: Files, *, name: str, env: str, project: str, region:
 def _open_to_all(google: Google, parent: str, name: str) -> bool:
     """Return whether allUsers may invoke the service; False if the policy may not be read."""
     try:
-        policy = google.get("run", f"{parent}/services/{name}:getIamPolicy")
+        policy = google.get("run", f"{parent}/services/{name}:getIamPolicy", answers.Policy)
     except ShipError:
         return False
     return any(

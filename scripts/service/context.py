@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
+from scripts.cloud.patience import Patience
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, WritingOptions
 from scripts.command.progress import Progress
 from scripts.command.record import Shares
 from scripts.command.words import now
 from scripts.config import pipelines
-from scripts.config.pipelines import Pipeline
+from scripts.config.pipelines import Pipeline, seconds
 from scripts.errors import Refused
 from scripts.machine import git
 from scripts.machine.git import Commit
@@ -58,7 +59,12 @@ class Context:
         self.record.reason = self._writing.reason if self._writing else None
         self.dry_run = only_reads or (self._writing is not None and self._writing.dry_run)
         self.record.dry_run = self.dry_run
-        self.google = Google(self.pipeline, dry_run=self.dry_run, writes=self.record.writes)
+        self.google = Google(
+            self.pipeline,
+            dry_run=self.dry_run,
+            writes=self.record.writes,
+            patience=Patience(seconds(options.timeout), self._say),
+        )
         self.regions = [
             CloudRun(self.google, self.pipeline, region, self._saw)
             for region in self.pipeline.environment.regions
@@ -74,6 +80,9 @@ class Context:
         """Read the traffic in force in every region; {} where there is no service."""
         states = {region.region: region.read() for region in self.regions}
         return {name: dict(state.served) if state else {} for name, state in states.items()}
+
+    def _say(self, line: str) -> None:
+        self.progress.line(line)
 
     @property
     def progress(self) -> Progress:

@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 
+from scripts.cloud import answers
 from scripts.cloud.google import ApiError, Conflict, Google, NotFound
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, UsageError
@@ -22,7 +23,9 @@ _SETTLING_SECONDS = 120.0
 
 def number(google: Google, project: str) -> str:
     """Read a project's number from Service Usage, the one API that is always enabled."""
-    answer = google.get("serviceusage", f"/v1/projects/{project}/services/run.googleapis.com")
+    answer = google.get(
+        "serviceusage", f"/v1/projects/{project}/services/run.googleapis.com", answers.Named
+    )
     return str(answer["name"]).split("/")[1]
 
 
@@ -67,6 +70,7 @@ def look(
         answer = google.get(
             "serviceusage",
             f"/v1/projects/{project}/services:batchGet",
+            answers.EnabledApis,
             names=[f"projects/{project}/services/{name}" for name in names],
         )
         found.enabled[project] = {
@@ -99,7 +103,16 @@ def do(google: Google, step: Step) -> None:
     elif step.write is not None:
         write = step.write
         answer = _settled(
-            lambda: google.write(write.method, write.api, write.path, write.body, **write.params)
+            # A second one answers that it exists: see `_settled`.
+            lambda: google.write(
+                write.method,
+                write.api,
+                write.path,
+                write.body,
+                shape=answers.Operation,
+                repeatable=True,
+                params=write.params,
+            )
         )
         _wait(google, write.api, answer)
 
@@ -155,7 +168,15 @@ def _bind(google: Google, step: Step) -> Document:
         body = {"policy": {**read, "bindings": bindings}}
         path = f"/v1/{binding.resource.path}:setIamPolicy"
         try:
-            return google.write("POST", binding.resource.api, path, body)
+            # The etag guards it, so that a second one changes nothing.
+            return google.write(
+                "POST",
+                binding.resource.api,
+                path,
+                body,
+                shape=answers.Policy,
+                repeatable=True,
+            )
         except Conflict:
             continue
     raise Failed(
@@ -172,10 +193,14 @@ def policy(google: Google, resource: Resource) -> Document:
     """
     path = f"/v1/{resource.path}:getIamPolicy"
     if resource.kind == "project":
-        return google.query(resource.api, path, {"options": {"requestedPolicyVersion": 3}})
+        return google.query(
+            resource.api, path, {"options": {"requestedPolicyVersion": 3}}, answers.Policy
+        )
     if resource.kind == "account":
-        return google.query(resource.api, f"{path}?options.requestedPolicyVersion=3", None)
-    return google.get(resource.api, path, **{"options.requestedPolicyVersion": 3})
+        return google.query(
+            resource.api, f"{path}?options.requestedPolicyVersion=3", None, answers.Policy
+        )
+    return google.get(resource.api, path, answers.Policy, **{"options.requestedPolicyVersion": 3})
 
 
 def _wait(google: Google, api: str, operation: Document) -> None:
@@ -188,7 +213,7 @@ def _wait(google: Google, api: str, operation: Document) -> None:
             raise Failed(f"{name} is not done after {_OPERATION_SECONDS:.0f} s")
         time.sleep(pause)
         pause = min(pause * 2, 3.0)
-        operation = google.get(api, f"/v1/{name}")
+        operation = google.get(api, f"/v1/{name}", answers.Operation)
     if error := operation.get("error"):
         raise Failed(f"{name}: {error.get('message', error)}")
 
