@@ -22,8 +22,8 @@ from scripts.errors import Failed, Refused, ShipError, Unknown
 from scripts.release import changes, traffic
 from scripts.release.changes import Change
 from scripts.release.manifest import Object
+from scripts.release.memory import OPERATION
 from scripts.release.state import (
-    OPERATION,
     State,
     condition,
     has_failed,

@@ -212,11 +212,6 @@ def operation_of(service: Object) -> str:
     return str((service["metadata"].get("annotations") or {}).get(memory.OPERATION, ""))
 
 
-def operation_of(service: Object) -> str:
-    """Return the ID of the last write of Shipway's; "" if there is none."""
-    return str((service["metadata"].get("annotations") or {}).get(OPERATION, ""))
-
-
 def is_ready(resource: Object) -> bool:
     """Return whether a service's or revision's Ready condition is True."""
     return condition(resource).get("status") == "True"

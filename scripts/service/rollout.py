@@ -244,6 +244,8 @@ class _Rollout:
         if not any(self._stable(region.region) for region in context.regions):
             return _with(error, "there is no other revision to roll back to")
         actor = msgspec.structs.replace(context.actor(), why=error.message)
+        # What used up the time for trouble must not keep the traffic from being moved back.
+        context.google.patience.renew()
 
         def withdraw(region: CloudRun) -> tuple[State, State]:
             before = self._before[region.region]
