@@ -108,6 +108,7 @@ class _Rollout:
             for percent in steps:
                 self._step(percent)
                 self._check()
+            done = self._acted()
         except StepsAside:
             raise
         except NotReady as error:
@@ -122,7 +123,7 @@ class _Rollout:
             # Move the traffic back after any error. Ctrl-C is not an Exception and leaves it.
             raise self._moved_back(bug(error)) from error
         conclude(context, self._now, revision)
-        return self._acted()
+        return done
 
     def _acted(self) -> Acted:
         return Acted(
