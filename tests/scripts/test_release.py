@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,9 +80,70 @@ class Releases(RuleBasedStateMachine):
             return
         assert before.hold is None, "I7"
         assert before.candidate in before.ready, "I4"
-        self._write(changes.apply(before, change))
+        self._write_as_shown(before, change)
         after = self.state
         assert after.shares.get(before.candidate, 0) >= before.shares.get(before.candidate, 0)
+        # Typed again before it was concluded, it takes no second step.
+        if change.moves:
+            assert choices.choose_percent([after], [10, 50, 100], None) == percent
+            again = changes.step(after, before.candidate or "", percent, ACTOR, verb="promote")
+            assert not again.moves
+        self._write_as_shown(after, changes.conclude(after, before.candidate or ""))
+        assert self.state.in_progress is None
+        assert self.state.shares == after.shares
+
+    @rule(fails=st.booleans())
+    def rollout(self, fails: bool) -> None:
+        """Steps as a rollout takes them; a dry run takes the same on states that it makes up."""
+        before = self.state
+        try:
+            revision = choices.revision_to_roll_out(before)
+            choices.refuse_held(before, None)
+        except Refused:
+            return
+        stable = before.stable
+        if state.is_finished(before, revision):
+            return
+        planned = before
+        for to in (None, 10, 50, 100):
+            now = self.state
+            changed = self._rollout_step(now, revision, to)
+            imagined = self._rollout_step(planned, revision, to)
+            assert changed == imagined, "the dry run says what is written"
+            self._write_as_shown(now, changed)
+            planned = self._shown(planned, imagined)
+            assert planned.shares == self.state.shares
+            if fails and to == 50 and stable not in (None, revision):
+                assert stable is not None
+                withdrawn = changes.withdraw(self.state, revision, stable, ACTOR)
+                self._write_as_shown(self.state, withdrawn)
+                assert self.state.shares == {stable: 100}, "I5"
+                assert choices.revision_to_roll_out(self.state) == revision
+                return
+        self._write_as_shown(self.state, changes.conclude(self.state, revision))
+        assert state.is_finished(self.state, revision)
+
+    def _rollout_step(self, now: State, revision: str, to: int | None) -> changes.Change:
+        if to is None:
+            return changes.claim(now, revision, ACTOR, to=10)
+        return changes.step(now, revision, to, ACTOR, verb="rollout")
+
+    def _shown(self, before: State, change: changes.Change) -> State:
+        """Return what a dry run shows for a change."""
+        if not change.moves:
+            return before
+        service = {**changes.apply(before, change), "status": before.status}
+        return state.read_state(service, [*before.revisions.values()], "app")
+
+    def _write_as_shown(self, before: State, change: changes.Change) -> None:
+        """Write a change, if there is one; a dry run shows what is there after it (I10)."""
+        shown = self._shown(before, change)
+        if change.moves:
+            self._write(changes.apply(before, change))
+        assert shown.shares == self.state.shares
+        assert (shown.hold, shown.candidate, shown.known_good, shown.failure) == (
+            self.state.hold, self.state.candidate, self.state.known_good, self.state.failure,
+        )  # fmt: skip
 
     @rule()
     def rollback(self) -> None:
@@ -91,8 +154,10 @@ class Releases(RuleBasedStateMachine):
             return
         assert before.trusts(target), "I4"
         change = changes.roll_back(before, target, ACTOR, hold=True, verb="rollback")
-        self._write(changes.apply(before, change))
+        self._write_as_shown(before, change)
         after = self.state
+        assert after.in_progress is None
+        assert after.failure is None or not change.moves
         assert after.shares == {target: 100}
         assert target in before.ready, "I4"
         assert after.hold is not None or before.shares == after.shares
@@ -277,6 +342,92 @@ def test_where_nothing_ready_serves_a_release_takes_everything(percent: int) -> 
     change = changes.step(now, "app-9", percent, ACTOR, verb="rollout")
     assert change.targets
     assert traffic.shares(change.targets) == {"app-9": 100}
+
+
+def test_a_list_that_lags_behind_the_service_is_not_believed() -> None:
+    """I8: nothing is known of a revision that was not read; only one that is gone loses its tag."""
+    service = served(("app-2", 100)).service
+    service["spec"]["traffic"] += [{"revisionName": "app-1", "tag": "sha-1234567"}]
+    now = state.read_state(service, [], "app")
+    assert traffic.tags(now.targets) == {"sha-1234567": "app-1"}
+    assert (now.stable, now.unknown) == ("app-2", {"app-1", "app-2", "app-9"})
+    written = deploys.deploy(now, declared("app-9"), "app-9", "sha-9999999", ACTOR)
+    assert traffic.shares(written["spec"]["traffic"]) == {"app-2": 100}
+    now = state.read_state(service, [], "app", gone=["app-1"])
+    assert traffic.tags(now.targets) == {}
+
+
+def test_what_is_served_is_told_from_what_was_asked_for() -> None:
+    service = served(("app-2", 90), ("app-9", 10)).service
+    refused = {"type": "RoutesReady", "status": "False", "message": "Revision is not ready."}
+    service["status"] = {
+        "traffic": [{"revisionName": "app-2", "percent": 100}],
+        "conditions": [refused],
+    }
+    now = state.read_state(service, [revision("app-2"), revision("app-9")], "app")
+    assert (now.shares, now.served) == ({"app-2": 90, "app-9": 10}, {"app-2": 100})
+    assert not now.in_force
+    assert now.not_taken == "Revision is not ready."
+
+
+def test_a_clock_that_is_wrong_by_minutes_changes_no_plan() -> None:
+    """Times are only shown: a step left by a machine whose clock is ahead is taken up as any."""
+    now = served(("app-2", 100))
+    ahead = Actor(by="other", at="2999-01-01T00:00:00Z")
+    service = changes.apply(now, changes.step(now, "app-9", 10, ahead, verb="promote"))
+    now = state.read_state(service, [revision("app-2"), revision("app-9")], "app")
+    assert choices.choose_percent([now], [10, 50, 100], None) == 10
+
+
+def test_the_longest_of_everything_stays_far_below_the_limit() -> None:
+    """Kubernetes allows 256 KiB for all annotations; the last change of traffic is always kept."""
+    name = "a" * 60
+    long = Actor(by="\U0001f600" * 300, at="2026-01-02T03:04:05Z", why="\U0001f600" * 3000)
+    now = served((f"{name}-2", 50), (f"{name}-9", 50), candidate=f"{name}-9")
+    back = changes.roll_back(now, f"{name}-2", long, hold=True, verb="rollback")
+    written = changes.apply(now, back)
+    step = changes.step(now, f"{name}-9", 60, long, verb="promote")
+    change = changes.Change(
+        event=step.event,
+        in_progress=step.in_progress,
+        failure=changes.withdraw(now, f"{name}-9", f"{name}-2", long).failure,
+        known_good=[f"{name}-{number}" for number in range(10)],
+        moves=True,
+    )
+    for number in range(40):
+        now = state.read_state(written, [revision(f"{name}-2")], "app")
+        event = long.event("deploy", f"{name}-{number}")
+        written = changes.apply(now, msgspec.structs.replace(change, event=event))
+    annotations = written["metadata"]["annotations"]
+    assert set(annotations) == {
+        "shipway/candidate", "shipway/known-good", "shipway/hold", "shipway/log",
+        "shipway/in-progress", "shipway/failed",
+    }  # fmt: skip
+    assert sum(len(key) + len(value.encode()) for key, value in annotations.items()) < 100_000
+    log = state.read_state(written, [], "app").log
+    assert [event.verb for event in log if event.percent is not None] == ["rollback"]
+
+
+def test_a_huge_hold_of_someone_else_is_shown_short_and_kept_whole() -> None:
+    """I8."""
+    now = served(("app-2", 50), ("app-9", 50))
+    text = json.dumps({"name": "h", "at": "?", "by": "b" * 10_000, "why": "w" * 100_000})
+    now.service["metadata"]["annotations"]["shipway/hold"] = text
+    now = state.read_state(now.service, [revision("app-2"), revision("app-9")], "app")
+    assert len(str(now.hold)) < 1000
+    change = changes.roll_back(now, "app-2", ACTOR, hold=True, verb="rollback")
+    assert changes.apply(now, change)["metadata"]["annotations"]["shipway/hold"] == text
+
+
+def test_a_thousand_revisions_and_two_thousand_tags() -> None:
+    now = served(("app-2", 100))
+    tags = {f"preview-{number}": "app-1" for number in range(2000)}
+    now.service["spec"]["traffic"] = traffic.plan(now.shares, tags)
+    listed = [revision(f"app-{number}") for number in range(1000)]
+    now = state.read_state(now.service, listed, "app")
+    change = changes.step(now, "app-9", 10, ACTOR, verb="promote")
+    assert change.targets
+    assert traffic.tags(change.targets) == tags
 
 
 def test_the_history_is_kept_short() -> None:
