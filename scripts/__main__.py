@@ -64,7 +64,9 @@ def _run_to_an_end(call: Call, rest: list[str]) -> int:
         return _run(call, rest)
     except ShipError as error:
         return _fail(error, call, rest)
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if call.record.look is not None:
+            return _fail(bug(error), call, rest)  # the goal may not be reached
         return _discard_output()
     except Exception as error:
         return _fail(bug(error), call, rest)

@@ -49,7 +49,7 @@ class Unknown(Failed):
 
 
 class UsageError(ShipError):
-    """Bad usage or configuration: nothing was sent."""
+    """Bad usage or configuration: nothing was written."""
 
     kind = "usage"
     exit_code = 2

@@ -131,7 +131,12 @@ def _check_may_go(context: Context, newer: NewerCommits) -> None:
         StepsAside: a newer commit serves or is being released in some region.
         Refused: there is a hold (I7).
     """
-    states = [state for region in context.regions if (state := region.read())]
+    states = []
+    for region in context.regions:
+        if state := region.read():
+            states.append(state)
+        else:
+            context.record.saw(region.region, {})
     newer.report_unknown(states)
     for state in states:
         step_aside(state)

@@ -174,7 +174,10 @@ def report(context: Context, acted: Acted, notes: list[str], title: str | None =
         notes: lines for below the table.
         title: of the run page, instead of the verb's own.
     """
-    moves = context.record.moves = [_moved(move) for move in acted.moves]
+    first = context.record.first
+    moves = context.record.moves = [
+        _moved(move, existed=first.get(move.region) != {}) for move in acted.moves
+    ]
     rows = [
         [move.region, name, f"{move.before.get(name, 0)} %", f"{move.after.get(name, 0)} %"]
         for move in moves
@@ -209,10 +212,10 @@ def report(context: Context, acted: Acted, notes: list[str], title: str | None =
     )
 
 
-def _moved(move: Move) -> Moved:
+def _moved(move: Move, *, existed: bool) -> Moved:
     return Moved(
         region=move.region,
-        before=dict(move.before.shares),
+        before=dict(move.before.shares) if existed else {},
         after=dict(move.after.shares),
         changed=move.before is not move.after,
         candidate=move.after.candidate,

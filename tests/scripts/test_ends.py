@@ -147,3 +147,39 @@ def test_another_spelling_of_a_commit_is_the_same_delivery(served: Project) -> N
     for spelling in (commit[:7], commit.upper()):
         assert served.done("deliver", "--commit", spelling)["commit"] == commit
     assert served.service() == before
+
+
+def test_what_google_refuses_leaves_a_true_last_line(candidate: Project) -> None:
+    """A service deleted in the middle, a region that is off, a quota used up for minutes."""
+    _, old = (candidate.revision(sha) for sha in candidate.git("log", "--format=%H").split())
+    unchanged = f"traffic is unchanged: {old} 100 %"
+    gone = (404, "NOT_FOUND")
+    asked: list[str] = []
+
+    def after_the_first_reads(method: str, path: str) -> tuple[int, str] | None:
+        asked.append(f"{method} {path}")
+        return (429, "RESOURCE_EXHAUSTED") if len(asked) > 2 else None
+
+    for refuse, says in (
+        (lambda method, _: gone if method == "PUT" else None, unchanged),
+        (lambda method, _: (403, "PERMISSION_DENIED") if method == "PUT" else None, unchanged),
+        (lambda _, path: gone if "/services/" in path else None, f"no service {candidate.name}"),
+        (after_the_first_reads, "nothing was written"),
+    ):
+        with Relay(candidate.cloud_run.url, refuse=refuse) as relay:
+            ended = candidate.ship("promote", "--timeout", "1s", **{ENDPOINT_VARIABLE: relay.url})
+        assert ended.returncode == 1, ended.stderr
+        assert says in ended.stderr
+        assert candidate.shares() == {old: 100}
+
+
+def test_status_shows_the_regions_that_answer(candidate: Project) -> None:
+    local = candidate.pipeline / "local.yaml"
+    local.write_text(local.read_text().replace("us-central1]", "us-central1, europe-west1]"))
+    off = (403, "PERMISSION_DENIED")
+    refuse = lambda _, path: off if "europe-west1" in path else None  # noqa: E731  (short)
+    with Relay(candidate.cloud_run.url, refuse=refuse) as relay:
+        ended = candidate.ship("status", **{ENDPOINT_VARIABLE: relay.url})
+    assert ended.returncode == 1
+    assert "100 %" in ended.stdout
+    assert "FAILED in europe-west1" in ended.stdout
