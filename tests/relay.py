@@ -1,4 +1,4 @@
-"""An HTTP relay to the local Cloud Run: counts requests, delays answers, refuses some of them."""
+"""An HTTP relay to the local Cloud Run: counts, delays, refuses, loses and spoils answers."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ class Exchange:
     ended: float
 
 
+@dataclass(frozen=True)
+class Spoiled:
+    """What becomes of one answer.
+
+    Attributes:
+        how: "closed": the connection is closed instead. "cut": half of the body comes. "half": half
+            of the JSON comes as if it were all. Otherwise the whole body of the answer.
+        status: the HTTP status of the answer; the server's own unless given.
+        done: whether the server gets the request before.
+        headers: more headers.
+    """
+
+    how: str = ""
+    status: int = 0
+    done: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 class Relay:
     """A relay on a free port of this machine to the server at `server`; use it with `with`.
 
@@ -33,6 +51,7 @@ class Relay:
         delay: how much later each answer comes, in seconds.
         refuse: called with method and path; returns an error's HTTP status and its name at Google,
             such as (409, "ABORTED"), to answer instead of the server, or None.
+        spoil: called with method and path; returns what becomes of the answer, or None.
 
     Attributes:
         url: the base URL for clients.
@@ -45,11 +64,13 @@ class Relay:
         *,
         delay: float = 0,
         refuse: Callable[[str, str], tuple[int, str] | None] = lambda _method, _path: None,
+        spoil: Callable[[str, str], Spoiled | None] = lambda _method, _path: None,
     ) -> None:
         self.exchanges: list[Exchange] = []
         self._host = urlsplit(server).netloc
         self._delay = delay
         self._refuse = refuse
+        self._spoil = spoil
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
@@ -90,16 +111,33 @@ class Relay:
             def relay(self) -> None:
                 began = time.monotonic()
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, headers, answer = self.ask(body)
+                spoiled = relay._spoil(self.command, self.path)
+                if spoiled and not spoiled.done:
+                    status, headers, answer = 200, [], b""
+                else:
+                    status, headers, answer = self.ask(body)
                 time.sleep(relay._delay)
                 relay.exchanges.append(Exchange(self.command, self.path, began, time.monotonic()))
+                sent = len(answer)
+                if spoiled:
+                    status = spoiled.status or status
+                    headers = [*headers, *spoiled.headers]
+                    if spoiled.how == "closed":
+                        self.close_connection = True
+                        return
+                    sent //= 2 if spoiled.how == "cut" else 1
+                    if spoiled.how == "half":
+                        answer = answer[: sent // 2]
+                    elif spoiled.how != "cut":
+                        answer = spoiled.how.encode()
+                    self.close_connection = spoiled.how == "cut"
                 self.send_response_only(status)
                 for name, value in headers:
                     if name.lower() not in _OF_ONE_CONNECTION:
                         self.send_header(name, value)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
-                self.wfile.write(answer)
+                self.wfile.write(answer[:sent] if spoiled and spoiled.how == "cut" else answer)
 
             def ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
                 if refused := relay._refuse(self.command, self.path):

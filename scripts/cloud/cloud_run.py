@@ -211,21 +211,24 @@ class CloudRun:
         """
         state = seen or self.read(revisions)
         operation = uuid.uuid4().hex
+        lost: Unknown | None = None
 
         def attempt() -> Written:
-            nonlocal state
+            nonlocal state, lost
             for _ in range(_ATTEMPTS):
                 planned = plan(state)
                 if planned is None or self.google.dry_run:
                     return Written(before=state, planned=planned)
-                before, planned, lost = state, _marked(planned, operation), None
+                before, planned = state, _marked(planned, operation)
+                again = False
                 try:
                     answer = self._put(planned, operation, exists=state is not None)
+                    self._settle(operation, "refused")  # an earlier one can no longer be made
                     return Written(before=before, planned=planned, answer=answer)
                 except Conflict:
                     pass
                 except Unknown as unknown:
-                    lost = unknown
+                    lost, again = unknown, True
                 except ApiError as error:
                     # Someone else created the service in the meantime.
                     if state is not None or error.status != "ALREADY_EXISTS":
@@ -234,9 +237,8 @@ class CloudRun:
                 if state and operation_of(state.service) == operation:
                     self._settle(operation, "done")
                     return Written(before=before, planned=planned, answer=state.service)
-                if lost:
-                    self._settle(operation, "refused")
-                    raise _not_done(lost)
+                if lost and again:
+                    raise self._not_done(lost, operation)
             raise Refused(
                 f"gave up after {_ATTEMPTS} attempts: someone else keeps changing {self.name}"
             )
@@ -271,6 +273,21 @@ class CloudRun:
         for write in self.google.writes:
             if write.operation == operation and write.outcome == "unknown":
                 write.outcome = outcome
+
+    def _not_done(self, lost: Unknown, operation: str) -> Trouble:
+        """Return the trouble of a write whose answer was lost, and that was seen not to be done."""
+        cause = lost.__cause__
+
+        def end() -> Never:
+            self._settle(operation, "refused")
+            raise Failed(
+                f"{self.name} in {self.region} was not changed: {_reason(lost)}",
+                f"To see what is live: ./ship status {self.pipeline.where}",
+                evidence=lost.evidence,
+            ) from cause
+
+        after = cause.after if isinstance(cause, ApiError) else None
+        return Trouble(f"not written: {_reason(lost)}", end, after)
 
     def _put(self, service: Object, operation: str, *, exists: bool) -> Object:
         method, path = ("PUT", f"/{self.name}") if exists else ("POST", "")
@@ -422,18 +439,6 @@ def _marked(service: Object, operation: str) -> Object:
 
 def _reason(lost: Unknown) -> str:
     return lost.__cause__.message if isinstance(lost.__cause__, ShipError) else lost.message
-
-
-def _not_done(lost: Unknown) -> Trouble:
-    """Return the trouble of a write whose answer was lost, and that was seen not to be done."""
-    cause = lost.__cause__
-    failed = cause if isinstance(cause, ApiError) else Failed(_reason(lost), evidence=lost.evidence)
-
-    def end() -> Never:
-        raise failed
-
-    after = failed.after if isinstance(failed, ApiError) else None
-    return Trouble(f"not written: {_reason(lost)}", end, after)
 
 
 def _belongs(revision: Object, service: str) -> bool:

@@ -225,7 +225,7 @@ class Google:
             try:
                 answer = self.http.request("POST", url, data=sent, repeatable=True)
                 found = answers.document(answer, "Google", answers.TokenInfo)
-            except (requests.exceptions.RequestException, Failed):
+            except (requests.exceptions.RequestException, answers.BadAnswer):
                 return None
             email = found.get("email")
         return str(email) if email else None

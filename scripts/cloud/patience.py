@@ -60,6 +60,7 @@ class Patience:
         self._spent = 0.0
         self._troubled = 0
         self._since = self._ended = 0.0
+        self._told_until = 0.0
         self.answered: set[str] = set()
         """The hosts that have answered: their addresses are right."""
 
@@ -119,12 +120,13 @@ class Patience:
         def tell(state: RetryCallState) -> None:
             number, seconds = state.attempt_number + 1, state.upcoming_sleep
             exact = f"{seconds:.1f}" if seconds < 1 else f"{seconds:.0f}"
-            self._say(f"{trouble(state).what}; try {number}, next in {exact} s")
+            self._tell(f"{trouble(state).what}; try {number}, next in {exact} s", seconds)
 
         def end(state: RetryCallState) -> T:
             last = trouble(state)
             if last.after and last.after > self.seconds / 2:
-                self._say(f"{last.what} and asks to wait {last.after:.0f} s: not tried again")
+                line = f"{last.what} and asks to wait {last.after:.0f} s: not tried again"
+                self._tell(line, self.seconds)
             ended: T = last.end()
             return ended
 
@@ -137,6 +139,15 @@ class Patience:
         )
         result: T = retrying(attempt_again)
         return result
+
+    def _tell(self, line: str, seconds: float) -> None:
+        """Say what a pause of `seconds` is for, unless another call's pause was told and lasts."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._told_until:
+                return
+            self._told_until = now + seconds
+        self._say(line)
 
     @contextmanager
     def _counted(self, began: float) -> Iterator[None]:

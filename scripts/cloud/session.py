@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from requests.exceptions import (
     ConnectTimeout,
     ContentDecodingError,
     ProxyError,
+    ReadTimeout,
     RequestException,
     SSLError,
     Timeout,
@@ -25,7 +27,9 @@ from scripts.errors import Failed
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TEMPORARY = (408, 429, 500, 502, 503, 504)
 _CONNECT_SECONDS = 5.0
-_READ_SECONDS = 20.0
+_READ_SECONDS = 10.0
+_WHOLE_SECONDS = 30.0  # an answer that comes byte by byte ends, too
+_PIECE = 1 << 16
 _TEMPORARY_ERRORS = (ConnectionError, Timeout, ChunkedEncodingError, ContentDecodingError)
 
 
@@ -82,8 +86,9 @@ class Session(requests.Session):
         def attempt() -> requests.Response:
             try:
                 answer = super(Session, self).request(
-                    method, url, timeout=self._timeout(timeout), **options
+                    method, url, timeout=self._timeout(timeout), stream=True, **options
                 )
+                _read(answer, time.monotonic() + self.patience.try_seconds(_WHOLE_SECONDS))
             except RequestException as error:
                 if (again or not was_sent(error)) and self._may_pass(error, url):
                     raise Trouble(f"{name} {reason(error)}", _Ended(error)) from None
@@ -128,6 +133,35 @@ class Session(requests.Session):
         if follow and answer.is_redirect:
             raise redirected(answer)
         return answer
+
+
+def _read(answer: requests.Response, deadline: float) -> None:
+    """Read the body of an answer, as it comes, until a deadline.
+
+    Raises:
+        ReadTimeout: the deadline has passed.
+        ChunkedEncodingError: the answer was cut.
+        ConnectionError: the connection broke.
+    """
+    pieces = []
+    try:
+        while piece := answer.raw.read1(_PIECE, decode_content=True):
+            pieces.append(piece)
+            if time.monotonic() > deadline:
+                raise ReadTimeout(f"the answer is too slow: {len(pieces)} pieces so far")
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise ReadTimeout(error) from error
+    except urllib3.exceptions.ProtocolError as error:
+        raise ChunkedEncodingError(error) from error
+    except urllib3.exceptions.DecodeError as error:
+        raise ContentDecodingError(error) from error
+    except urllib3.exceptions.SSLError as error:
+        raise SSLError(error) from error
+    finally:
+        if not answer.raw.closed and answer.raw.length_remaining:
+            answer.raw.close()
+    answer.raw.release_conn()
+    answer._content = b"".join(pieces)  # what `content` and `json()` return
 
 
 class Sessions:

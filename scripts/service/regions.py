@@ -12,7 +12,7 @@ from scripts.command import run_page
 from scripts.command.record import Moved
 from scripts.command.results import Result, Table
 from scripts.command.words import by_share, split
-from scripts.errors import Failed, Refused, ShipError, UsageError, bug
+from scripts.errors import Failed, Refused, ShipError, Unknown, UsageError, bug
 from scripts.release.choices import StepsAside
 from scripts.release.state import State
 from scripts.service.context import Context
@@ -62,7 +62,7 @@ class Tried(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
             *(f"not tried in {name}" for name in self.skipped),
         ]
         raise _joined(
-            Refused if isinstance(first, Refused) else Failed,
+            Refused if isinstance(first, Refused) else _kind([*self.errors.values()]),
             f"{region}: {first.message} ({'; '.join(rest)})",
             [first],
         )
@@ -143,7 +143,12 @@ def _nowhere(errors: Mapping[str, ShipError], skipped: list[str]) -> ShipError:
     parts += [f"not tried in {region}" for region in skipped]
     found = [*errors.values()]
     kinds = [kind for kind in (Refused, UsageError) if all(isinstance(e, kind) for e in found)]
-    return _joined(kinds[0] if kinds else Failed, "; ".join(parts), found)
+    return _joined(kinds[0] if kinds else _kind(found), "; ".join(parts), found)
+
+
+def _kind(errors: list[ShipError]) -> type[Failed]:
+    """Return the kind of a failure: unknown, if one region may have been changed."""
+    return Unknown if any(isinstance(error, Unknown) for error in errors) else Failed
 
 
 def _joined(kind: type[ShipError], message: str, errors: list[ShipError]) -> ShipError:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import requests
 
+from scripts.cloud.patience import Patience
 from scripts.cloud.registry import Registry
+from scripts.cloud.session import Session
 from scripts.config.image_reference import ImageReference
 from scripts.errors import Failed, ShipError, UsageError
 from scripts.image.buildx import Builder
@@ -56,7 +57,7 @@ def test_built_and_pushed(context: Path, local_cloud_run: LocalCloudRun) -> None
     subprocess.run(
         ["docker", "image", "rm", f"{repository}:{COMMIT}"], capture_output=True, timeout=60
     )
-    with requests.Session() as session:
+    with Session(Patience(2)) as session:
         session.trust_env = False
         found = Registry(local_cloud_run.url, session).resolve("acme/buildx/app", COMMIT)
         assert found is not None
@@ -71,7 +72,7 @@ def test_built_and_pushed(context: Path, local_cloud_run: LocalCloudRun) -> None
     assert found.labels["org.opencontainers.image.revision"] == COMMIT
     assert f"COMMIT_SHA={COMMIT}" in config["config"]["Env"]
     assert [line for line in said if "COPY main.py" in line]
-    with requests.Session() as session:
+    with Session(Patience(2)) as session:
         registry = Registry(local_cloud_run.url, session)
         assert registry.has("acme/buildx/app", COMMIT)
         assert not registry.has("acme/buildx/app", "d" * 40)

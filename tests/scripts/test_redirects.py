@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-import requests
 
+from scripts.cloud.patience import Patience
 from scripts.cloud.registry import Registry
+from scripts.cloud.session import Session
 from scripts.errors import Failed
 from tests.scripts.conftest import LOCAL, Project
 from tests.scripts.test_registry_client import Answer, answering
@@ -100,7 +101,7 @@ def test_a_registry_redirects_a_blob_and_the_token_stays() -> None:
                 return 302, {"Location": f"{other}/stored"}, b""
             return 200, {}, json.dumps({"config": {"digest": DIGEST}, "layers": []}).encode()
 
-        with answering(answer) as url, requests.Session() as session:
+        with answering(answer) as url, Session(Patience(2)) as session:
             found = Registry(url, session, lambda _: SECRET).resolve("x", "v1")
     assert found is not None
     assert found.platforms == ("linux/amd64",)
@@ -120,7 +121,7 @@ def test_a_registry_redirects_nothing_else(path: str, location: str) -> None:
             return 302, {"Location": location}, b""
         return 200, {}, json.dumps({"config": {"digest": DIGEST}, "layers": []}).encode()
 
-    with answering(answer) as url, requests.Session() as session:
+    with answering(answer) as url, Session(Patience(2)) as session:
         registry = Registry(url, session, lambda _: SECRET)
         with pytest.raises(Failed, match=r"redirects GET /v2/x/.* to http"):
             registry.resolve("x", "v1")

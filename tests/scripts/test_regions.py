@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scripts.config.pipelines import ENDPOINT_VARIABLE
-from tests.relay import Relay
+from tests.relay import Relay, Spoiled
 from tests.scripts.conftest import Project
 
 REGIONS = ["us-central1", "europe-west1"]
@@ -231,3 +231,33 @@ def test_deliver_names_the_regions_where_it_deployed_and_where_not(both: Project
     assert "ship: europe-west1: PUT " in ended.stderr
     assert "(done in us-central1)" in ended.stderr
     assert shares(both) == before
+
+
+@pytest.mark.parametrize("part", ["", "PUT"], ids=["from its first answer", "at its write"])
+def test_a_region_that_fails_in_any_way_hides_no_other(both: Project, part: str) -> None:
+    """The first region fails; a hold reaches the second, and the result says both."""
+    for number, spoiled in enumerate(
+        (Spoiled("closed"), Spoiled("cut"), Spoiled("<html>"), Spoiled("{}"), Spoiled("{}", 500))
+    ):
+        down = False
+
+        def spoil(method: str, path: str, spoiled: Spoiled = spoiled) -> Spoiled | None:
+            nonlocal down
+            if REGIONS[0] not in path:
+                return None
+            down = down or method.startswith(part)
+            return spoiled if down else None
+
+        with Relay(both.cloud_run.url, spoil=spoil) as relay:
+            verb = ("hold", "resume")[number % 2]
+            ended = both.ship(
+                verb, "--timeout", "1s", "--format", "json", **{ENDPOINT_VARIABLE: relay.url}
+            )
+        assert ended.returncode == 1, ended.stderr
+        found = json.loads(ended.stdout)
+        assert [r["region"] for r in found["regions"]] == [REGIONS[1]], spoiled
+        assert (found["regions"][0]["hold"] == "hold") == (verb == "hold"), spoiled
+        [error] = found["errors"]
+        assert error.startswith(f"{REGIONS[0]}: ")
+        assert ("it is not known whether" in error) == (part == "PUT"), error
+        assert "should not happen" not in error

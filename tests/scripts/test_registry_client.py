@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import requests
 
+from scripts.cloud.patience import Patience
 from scripts.cloud.registry import Registry
+from scripts.cloud.session import Session
 from scripts.errors import Failed, ShipError, UsageError
 from scripts.image.packing.pack import PackedImage
 from scripts.machine.platform import host_platform
@@ -25,8 +27,8 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 @pytest.fixture
-def http_session() -> Iterator[requests.Session]:
-    with requests.Session() as session:
+def http_session() -> Iterator[Session]:
+    with Session(Patience(2)) as session:
         session.trust_env = False
         yield session
 
@@ -38,7 +40,7 @@ def image(tmp_path: Path) -> PackedImage:
 
 
 @pytest.fixture
-def registry(local_cloud_run: LocalCloudRun, http_session: requests.Session) -> Registry:
+def registry(local_cloud_run: LocalCloudRun, http_session: Session) -> Registry:
     return Registry(local_cloud_run.url, http_session)
 
 
@@ -82,7 +84,7 @@ def test_an_index_has_the_platforms_of_its_images(
     registry: Registry,
     image: PackedImage,
     local_cloud_run: LocalCloudRun,
-    http_session: requests.Session,
+    http_session: Session,
 ) -> None:
     registry.push("acme/client/index", "one", image, lambda _: None)
 
@@ -151,7 +153,7 @@ def answering(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[
             thread.join()
 
 
-def test_the_tag_is_written_last(http_session: requests.Session, image: PackedImage) -> None:
+def test_the_tag_is_written_last(http_session: Session, image: PackedImage) -> None:
     seen: list[str] = []
 
     def answer(method: str, path: str, headers: dict[str, str]) -> Answer:
@@ -167,7 +169,7 @@ def test_the_tag_is_written_last(http_session: requests.Session, image: PackedIm
 
 
 def test_an_upload_that_fails_is_begun_anew(
-    http_session: requests.Session, image: PackedImage, monkeypatch: pytest.MonkeyPatch
+    http_session: Session, image: PackedImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     failures = iter([503, 429])
@@ -186,7 +188,7 @@ def test_an_upload_that_fails_is_begun_anew(
 
 
 def test_gives_up_with_the_registrys_error(
-    http_session: requests.Session, monkeypatch: pytest.MonkeyPatch
+    http_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     body = b'{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}'
@@ -195,7 +197,7 @@ def test_gives_up_with_the_registrys_error(
     assert "GET /v2/x/y/manifests/v1: 429 TOOMANYREQUESTS: slow down" in caught.value.message
 
 
-def test_refused(http_session: requests.Session) -> None:
+def test_refused(http_session: Session) -> None:
     body = b'{"errors":[{"code":"DENIED","message":"no"}]}'
     with answering(lambda *_: (403, {}, body)) as url, pytest.raises(UsageError) as caught:
         Registry(url, http_session).resolve("x", "v1")
@@ -203,13 +205,13 @@ def test_refused(http_session: requests.Session) -> None:
     assert "roles/artifactregistry.writer" in (caught.value.hint or "")
 
 
-def test_other_bytes_than_the_digest_says(http_session: requests.Session) -> None:
+def test_other_bytes_than_the_digest_says(http_session: Session) -> None:
     digest = f"sha256:{'0' * 64}"
     with answering(lambda *_: (200, {}, b"{}")) as url, pytest.raises(Failed, match="got the byte"):
         Registry(url, http_session).resolve("x", digest)
 
 
-def test_no_server_answers(http_session: requests.Session) -> None:
+def test_no_server_answers(http_session: Session) -> None:
     with answering(lambda *_: (200, {}, b"")) as url:
         pass
     with pytest.raises(ShipError) as caught:
@@ -218,11 +220,11 @@ def test_no_server_answers(http_session: requests.Session) -> None:
     assert "./ship up" in (caught.value.hint or "")
 
 
-class Recording(requests.Session):
+class Recording(Session):
     """A session that sends nothing, keeps the requests, and answers as an open registry does."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(Patience())
         self.sent: list[tuple[str, str, str | None]] = []
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]  # only the arguments that matter here

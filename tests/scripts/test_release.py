@@ -431,9 +431,12 @@ def test_a_thousand_revisions_and_two_thousand_tags() -> None:
 
 
 def test_the_history_is_kept_short() -> None:
-    now = served(("app-2", 100))
+    now = served(("app-2", 50), ("app-9", 50))
+    back = changes.roll_back(now, "app-2", ACTOR, hold=False, verb="rollback")
+    now = state.read_state(changes.apply(now, back), [revision("app-2")], "app")
     for _ in range(100):
         written = changes.apply(now, changes.resume(now, ACTOR))
         now = state.read_state(written, [revision("app-2")], "app")
     assert len(now.log) == 30
+    assert now.log[0].verb == "rollback", "the last change of traffic is kept"
     assert now.log[-1].by == "someone"
