@@ -23,8 +23,6 @@ from scripts.template import version  # noqa: E402
 if TYPE_CHECKING:
     from scripts.command.call import Call
 
-_INTERRUPTED = 130
-
 
 def main(argv: list[str]) -> int:
     """Run one verb.
@@ -53,15 +51,22 @@ def main(argv: list[str]) -> int:
     verb, *rest = argv
     call = Call(verb, root())
     try:
+        return _run_to_an_end(call, rest)
+    except KeyboardInterrupt:
+        # A second Ctrl-C must not cut the last line off.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return _interrupted(call, rest)
+
+
+def _run_to_an_end(call: Call, rest: list[str]) -> int:
+    """Run the verb; show an error, whatever it is."""
+    try:
         return _run(call, rest)
     except ShipError as error:
         return _fail(error, call, rest)
-    except KeyboardInterrupt:
-        where = call.record.where
-        look = f"; to see what is live: ./ship status {where}" if where else ""
-        print(f"\nship: interrupted{look}", file=sys.stderr)
-        return _INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if call.record.look is not None:
+            return _fail(bug(error), call, rest)  # the goal may not be reached
         return _discard_output()
     except Exception as error:
         return _fail(bug(error), call, rest)
@@ -97,9 +102,22 @@ def _fail(error: ShipError, call: Call, rest: list[str]) -> int:
         import traceback
 
         traceback.print_exception(error)
+    error = failure.complete(error, call.record)
     failure.show(error, call.record)
     if _wants_json(rest) and not call.has_shown:
-        _print(json_text(failure.document(error), indent=2))
+        _print(json_text(failure.document(error, call.record), indent=2))
+    return error.exit_code
+
+
+def _interrupted(call: Call, rest: list[str]) -> int:
+    """Say what an interrupted verb has written; return the exit code."""
+    from scripts.command import failure
+    from scripts.command.github import json_text
+
+    error = failure.interrupted(call.record)
+    print(f"\nship: {error.message}", file=sys.stderr)
+    if _wants_json(rest) and not call.has_shown:
+        _print(json_text(failure.document(error, call.record), indent=2))
     return error.exit_code
 
 
@@ -150,9 +168,9 @@ def overview() -> str:
         "./ship help VERB lists a verb's options; ./ship --version prints the version.",
         "--env is local by default, but production for init, and bootstrap always needs it; demo,",
         "  trial, rehearse, up, test, check and upgrade do not have it.",
-        "Exit codes: 0 done; 1 failed, the traffic is unchanged; 2 bad usage or configuration,",
-        "  nothing was sent; 3 refused, nothing changed; 4 differences found (plan, upgrade",
-        "  --check); 130 interrupted, the current traffic stays in force",
+        "Exit codes: 0 done; 1 failed, and the last line says what is live; 2 bad usage or",
+        "  configuration, nothing was written; 3 refused, nothing changed; 4 differences found",
+        "  (plan, upgrade --check); 130 interrupted, the current traffic stays in force",
     ]
     return "\n".join(lines)
 

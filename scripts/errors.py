@@ -38,7 +38,7 @@ class ShipError(Exception):
 
 
 class Failed(ShipError):
-    """The command failed; traffic is unchanged."""
+    """The command failed. What is known of the traffic is added at its end."""
 
 
 class Unknown(Failed):
@@ -51,7 +51,7 @@ class Unknown(Failed):
 
 
 class UsageError(ShipError):
-    """Bad usage or configuration: nothing was sent."""
+    """Bad usage or configuration: nothing was written."""
 
     kind = "usage"
     exit_code = 2
@@ -62,6 +62,13 @@ class Refused(ShipError):
 
     kind = "refused"
     exit_code = 3
+
+
+class Interrupted(ShipError):
+    """The user or the runner ended the command; the current traffic stays in force."""
+
+    kind = "interrupted"
+    exit_code = 130
 
 
 def _shortened(text: str) -> str:

@@ -14,7 +14,8 @@ from scripts.command.results import Result, Table
 from scripts.command.words import ago
 from scripts.config.image_reference import ImageReference
 from scripts.release.manifest import commit_of, image_of
-from scripts.release.state import Event, describe, previous, to_builtins
+from scripts.release.memory import Event, to_builtins
+from scripts.release.state import describe, previous
 from scripts.service.context import Context
 
 

@@ -13,9 +13,11 @@ from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.options import Override, WritingOptions, option
 from scripts.release import changes
-from scripts.release.state import State, is_finished
+from scripts.release.choices import choose_percent, refuse_held, require_candidate
+from scripts.release.state import State, has_everything
 from scripts.service.context import Context
-from scripts.service.regions import Acted, in_every_region, report, unchanged
+from scripts.service.regions import Acted, in_every_region, report
+from scripts.service.rollout import conclude
 from scripts.service.smoke import failure, smoke
 
 
@@ -39,15 +41,15 @@ def run(options: Options, call: Call) -> int:
     steps = context.pipeline.environment.rollout.steps
     before = {region.region: region.state() for region in context.regions}
     states = [*before.values()]
-    percent = changes.choose_percent(states, steps, 100 if options.all else options.to)
-    revision = changes.require_candidate(states[0])
+    percent = choose_percent(states, steps, 100 if options.all else options.to)
+    revision = require_candidate(states[0])
     for state in states:
-        changes.refuse_held(state, context.override)
+        refuse_held(state, context.override)
     context.confirm(f"Promote {revision} to {percent} % in {context.where}.")
     for region in context.regions:
         done = smoke(context, region, before[region.region], revision)
         if done.failed:
-            raise unchanged(failure(context, done), before, revision)
+            raise failure(context, done)
 
     def step(region: CloudRun) -> tuple[State, State]:
         return region.change(
@@ -63,15 +65,25 @@ def run(options: Options, call: Call) -> int:
         )
 
     acted = in_every_region(context, step, stop_at_failure=True)
-    return call.show(report(context, acted, _notes(context, acted)), options.format)
+    code = call.show(report(context, acted, _notes(context, acted, percent)), options.format)
+    if not acted.errors:
+        # Only now: until the result was printed, the same command takes no second step.
+        conclude(context, {move.region: move.after for move in acted.moves}, revision)
+    return code
 
 
-def _notes(context: Context, acted: Acted) -> list[str]:
+def _notes(context: Context, acted: Acted, percent: int) -> list[str]:
+    taken_up = [
+        f"{move.region}: took up the {left}; it is checked and in force"
+        for move in acted.moves
+        if (left := move.before.left(move.before.candidate)) and left.to >= percent
+    ]
     if acted.errors:
-        return [f"To continue: ./ship promote {context.where}"]
-    if all(is_finished(move.after, move.after.candidate or "") for move in acted.moves):
-        return [f"done. To roll back: ./ship rollback {context.where}"]
+        return [*taken_up, f"To continue: ./ship promote {context.where}"]
+    if all(has_everything(move.after, move.after.candidate or "") for move in acted.moves):
+        return [*taken_up, f"done. To roll back: ./ship rollback {context.where}"]
     return [
+        *taken_up,
         f"To continue: ./ship promote {context.where}."
-        f" To roll back: ./ship rollback {context.where}"
+        f" To roll back: ./ship rollback {context.where}",
     ]

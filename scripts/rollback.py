@@ -13,9 +13,10 @@ from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.options import WritingOptions, option
 from scripts.release import changes
+from scripts.release.choices import choose_target
 from scripts.release.state import State
 from scripts.service.context import Context
-from scripts.service.regions import in_every_region, report, unchanged
+from scripts.service.regions import in_every_region, report
 from scripts.service.smoke import failure, smoke
 
 
@@ -56,7 +57,7 @@ def _roll_back(context: Context, region: CloudRun, options: Options) -> tuple[St
     """
     wanted = [options.to] if options.to else []
     state = region.state(wanted)
-    target = changes.choose_target(state, options.to)
+    target = choose_target(state, options.to)
     if not state.trusts(target):
         state = _check(context, region, state, target)
     return region.change(
@@ -81,5 +82,5 @@ def _check(context: Context, region: CloudRun, state: State, target: str) -> Sta
             return state
     done = smoke(context, region, state, target)
     if done.failed:
-        raise unchanged(failure(context, done), {region.region: state}, target)
+        raise failure(context, done)
     return state

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from scripts.command.call import Call
 from scripts.command.options import Bake, Override, WritingOptions
-from scripts.release import changes
+from scripts.release.choices import revision_to_roll_out
+from scripts.release.state import has_everything
 from scripts.service.context import Context
 from scripts.service.regions import report
 from scripts.service.rollout import rollout
@@ -21,7 +22,17 @@ class Options(WritingOptions, frozen=True, kw_only=True):
 
 def run(options: Options, call: Call) -> int:
     context = Context(options, call, override=options.override)
-    revision = changes.require_candidate(context.regions[0].state())
+    state = context.regions[0].state()
+    revision = revision_to_roll_out(state)
     context.confirm(f"Roll {revision} out to {context.where}.")
+    if state.failure:
+        context.progress.line(f"tries the rollout that failed again: {state.failure}")
     done = rollout(context, revision, options.bake)
-    return call.show(report(context, done, []), options.format)
+    notes = []
+    if all(move.before is move.after for move in done.moves):
+        notes.append(f"{revision} has all traffic already; nothing changed")
+    elif not all(has_everything(move.after, revision) for move in done.moves):
+        notes.append(
+            f"the environment's steps end here. To continue: ./ship promote {context.where}"
+        )
+    return call.show(report(context, done, notes), options.format)

@@ -12,7 +12,7 @@ import msgspec
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
 from scripts.command.results import Result, Table
-from scripts.release import changes
+from scripts.release.choices import require_candidate
 from scripts.service.context import Context
 from scripts.service.smoke import Smoked, smoke
 
@@ -29,7 +29,7 @@ def run(options: Options, call: Call) -> int:
     done = []
     for region in context.regions:
         state = region.state([options.revision] if options.revision else [])
-        revision = options.revision or changes.require_candidate(state)
+        revision = options.revision or require_candidate(state)
         done.append(smoke(context, region, state, revision))
     return call.show(_result(context, done), options.format)
 

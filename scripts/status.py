@@ -19,8 +19,10 @@ from scripts.config.image_reference import ImageReference
 from scripts.errors import ShipError
 from scripts.release import traffic
 from scripts.release.manifest import Object, commit_of, image_of
-from scripts.release.state import State, describe, has_failed, is_finished, previous, to_builtins
+from scripts.release.memory import to_builtins
+from scripts.release.state import State, describe, has_failed, is_finished, left_deploy, previous
 from scripts.service.context import Context
+from scripts.service.regions import try_in_every_region
 
 _EVERY_SECONDS = 1.0
 
@@ -41,8 +43,11 @@ def status(context: Context) -> Result:
     rows: list[list[str]] = []
     notes: list[str] = []
     data: list[dict[str, Any]] = []
+    tried = try_in_every_region(context, lambda region: region.read())
     for region in context.regions:
-        state = region.read()
+        if region.region not in tried.done:
+            continue
+        state = tried.done[region.region]
         if state is None:
             notes.append(
                 f"{region.region}: no service {region.name} yet. For its first release:"
@@ -55,7 +60,7 @@ def status(context: Context) -> Result:
             [
                 region.region,
                 one["revision"],
-                f"{one['percent']} %",
+                _share(one),
                 one["state"],
                 ago(one["since"]),
                 one["commit"][:7] or "?",
@@ -64,8 +69,7 @@ def status(context: Context) -> Result:
             for one in shown
         ]
         following = _next_command(state)
-        hold = [f"ON HOLD: {state.hold}"] if state.hold else []
-        notes += [f"{region.region}: {state.url}", *hold, f"next: {following}"]
+        notes += [f"{region.region}: {state.url}", *_notes(state), f"next: {following}"]
         data.append(
             {
                 "region": region.region,
@@ -76,6 +80,10 @@ def status(context: Context) -> Result:
                 "stable": state.stable,
                 "known_good": state.known_good,
                 "hold": to_builtins(state.hold),
+                "in_progress": to_builtins(state.in_progress),
+                "failed": to_builtins(state.failure),
+                "in_force": state.in_force,
+                "not_in_force_because": None if state.in_force else state.not_taken,
                 "next": following,
             }
         )
@@ -84,21 +92,55 @@ def status(context: Context) -> Result:
             "service": context.pipeline.service,
             "environment": context.pipeline.env,
             "regions": data,
+            "errors": [f"{region}: {error.message}" for region, error in tried.errors.items()],
         },
         table=Table(
             columns=["REGION", "REVISION", "TRAFFIC", "STATE", "SINCE", "COMMIT", "IMAGE"],
             rows=rows,
-            notes=notes,
+            notes=[*notes, *tried.lines],
         ),
+        code=1 if tried.errors else 0,
     )
+
+
+def _share(one: dict[str, Any]) -> str:
+    """Return a revision's share as users get it, and the share that was asked for if it differs."""
+    if one["served"] == one["percent"]:
+        return f"{one['percent']} %"
+    return f"{one['served']} % ({one['percent']} % wanted)"
+
+
+def _notes(state: State) -> list[str]:
+    """List what is unusual about a service: a hold, a step in progress, a failure, a lag."""
+    notes = [f"ON HOLD: {state.hold}"] if state.hold else []
+    if not state.in_force:
+        notes.append(f"NOT IN FORCE: Cloud Run has not taken the traffic: {state.not_taken}")
+    if step := state.in_progress:
+        notes.append(
+            f"IN PROGRESS: {step}, since {ago(step.at)}. If it does not run any more:"
+            f" ./ship {step.verb} {state.where} takes it up"
+        )
+    elif deploy := left_deploy(state):
+        notes.append(
+            f"IN PROGRESS: {deploy.revision} is deployed and not released, since {ago(deploy.at)}"
+            f" (by {deploy.by}). If it does not run any more: ./ship deliver {state.where}"
+        )
+    if state.failure:
+        notes.append(
+            f"FAILED: the last rollout, of {state.failure}. Its traffic was moved back."
+            f" To try it again: ./ship rollout {state.where}"
+        )
+    return notes
 
 
 def _revisions(state: State) -> list[dict[str, Any]]:
     """List the revisions that matter now: serving, candidate, rollback target, failed to start."""
     by_name = state.revisions
-    names = sorted(state.shares, key=lambda name: -state.shares[name])
+    served, shares = state.served, state.shares
+    names = sorted({**served, **shares}, key=lambda name: (-shares.get(name, 0), name))
     back = previous(state)
-    for name in (state.candidate, back, _newest_failed(state)):
+    failed = state.failure.revision if state.failure else None
+    for name in (state.candidate, back, failed, _newest_failed(state)):
         if name and name in by_name and name not in names:
             names.append(name)
     tags = traffic.tags(state.targets)
@@ -109,6 +151,7 @@ def _revisions(state: State) -> list[dict[str, Any]]:
             {
                 "revision": name,
                 "percent": state.shares.get(name, 0),
+                "served": served.get(name, 0),
                 "state": describe(state, name, revision, back),
                 "since": _since(state, name, revision),
                 "commit": commit_of(revision),
@@ -137,6 +180,8 @@ def _next_command(state: State) -> str:
         return f"./ship resume {state.where}, once the cause of the hold is fixed"
     back = f"; ./ship rollback {state.where} to roll back" if previous(state) else ""
     candidate = state.candidate
+    if state.left(candidate, "rollout"):
+        return f"./ship rollout {state.where} to continue{back}"
     if candidate in state.ready and not is_finished(state, candidate):
         return f"./ship promote {state.where} to continue{back}"
     return f"./ship deliver {state.where} to release a commit{back}"

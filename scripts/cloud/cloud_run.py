@@ -22,8 +22,8 @@ from scripts.errors import Failed, Refused, ShipError, Unknown
 from scripts.release import changes, traffic
 from scripts.release.changes import Change
 from scripts.release.manifest import Object
+from scripts.release.memory import OPERATION
 from scripts.release.state import (
-    OPERATION,
     State,
     condition,
     has_failed,
@@ -323,14 +323,22 @@ class CloudRun:
             Failed: the service does not exist, or Cloud Run does not move the traffic.
         """
 
+        moves_traffic = False
+
         def planned(state: State | None) -> Object | None:
+            nonlocal moves_traffic
             state = self._existing(state)
             change = plan(state)
+            moves_traffic = change.targets is not None
             return changes.apply(state, change) if change.moves else None
 
         done = self.write(planned, revisions=revisions, seen=seen)
         before = self._existing(done.before)
         if done.planned is None:
+            if moves_traffic and not before.in_force and not self.google.dry_run:
+                # An earlier command wrote it, and did not see it in force.
+                service = self._settled(before.service)
+                before = self._state(service, [*before.revisions.values()])
             return before, before
         after = self._in_force(done.answer) if done.answer else done.planned
         service = {**after, "status": after.get("status") or before.status}

@@ -1,17 +1,105 @@
-"""Shows an error: as text, as JSON, and on a workflow's run page."""
+"""The end of a verb that did not reach its goal: what it may say, and how it is shown.
+
+An error says what went wrong. What was written, and what users get now, is found out here, once
+for all verbs: from the record of writes, and by reading the traffic again.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Any
 
 from scripts.command import github, terminal
-from scripts.command.record import Record
+from scripts.command.record import Record, Shares
 from scripts.command.visible import hanging
-from scripts.errors import ShipError
+from scripts.command.words import split
+from scripts.errors import Failed, Interrupted, ShipError, Unknown
+from scripts.ledger import may_have_written
 
 _RED = "31"
 _DIM = "2"
+
+
+def complete(error: ShipError, record: Record) -> ShipError:
+    """Return the error with an exit code that is true, and with what is known of the traffic.
+
+    Exit code 2 or 3 means that nothing was written: with a write that was or may have been done, it
+    becomes 1. A failure names the traffic as it is read now; if it cannot be read, what was
+    written.
+
+    Args:
+        error: what went wrong.
+        record: what the verb saw and wrote.
+    """
+    wrote = may_have_written(record.writes)
+    if record.look is None or (error.exit_code in (2, 3) and not wrote):
+        return error
+    now = _look(record)
+    parts = [_traffic(record, now)] if now is not None else []
+    if now is None or error.exit_code in (2, 3) or _named(record, "unknown"):
+        parts += _writes(record)
+    if now is None and wrote:
+        parts.append(
+            f"the live traffic could not be read; to find out: ./ship status {record.where}"
+        )
+    kind = Unknown if isinstance(error, Unknown) else Failed
+    told = kind(
+        "; ".join([error.message, *parts]),
+        error.hint,
+        evidence=error.evidence,
+        service_says=error.service_says,
+    )
+    told.more = error.more
+    told.__cause__ = error.__cause__ or error
+    return told
+
+
+def interrupted(record: Record) -> Interrupted:
+    """Make the error for a command that was ended: what it wrote, without asking anyone."""
+    if not record.where:
+        return Interrupted("interrupted")
+    if record.look is None:
+        return Interrupted(f"interrupted; to see what is live: ./ship status {record.where}")
+    parts = _writes(record)
+    if may_have_written(record.writes):
+        parts.append(f"to see what is live: ./ship status {record.where}")
+    return Interrupted("; ".join(["interrupted", *parts]))
+
+
+def _look(record: Record) -> dict[str, Shares] | None:
+    """Read the traffic; None if it cannot be read, for whatever reason."""
+    try:
+        return record.look() if record.look else None
+    except Exception:
+        return None  # the error that is being reported counts
+
+
+def _traffic(record: Record, now: dict[str, Shares]) -> str:
+    """Describe the traffic in force beside the traffic that was first read."""
+    live = "; ".join(
+        f"{region}: {split(shares)}" if len(now) > 1 else split(shares)
+        for region, shares in now.items()
+    )
+    before = {region: record.first.get(region, {}) for region in now}
+    if not any(now.values()):
+        return "nothing serves yet"
+    if now != before:
+        return f"live now: {live}"
+    return f"traffic was moved back: {live}" if record.moved else f"traffic is unchanged: {live}"
+
+
+def _writes(record: Record) -> list[str]:
+    """Describe what was written, and what may have been."""
+    done, unknown = _named(record, "done"), _named(record, "unknown")
+    parts = [f"written: {', '.join(done)}"] if done else []
+    parts += [f"unknown whether written: {', '.join(unknown)}"] if unknown else []
+    return parts or ["nothing was written"]
+
+
+def _named(record: Record, outcome: str) -> list[str]:
+    counts = Counter(write.what for write in record.writes if write.outcome == outcome)
+    return [f"{what} ({n} times)" if n > 1 else what for what, n in counts.items()]
 
 
 def show(error: ShipError, record: Record) -> None:
@@ -37,9 +125,12 @@ def show(error: ShipError, record: Record) -> None:
         github.write_run_page(run_page.of_error(error, record))
 
 
-def document(error: ShipError) -> dict[str, Any]:
-    """Return an error as the JSON document that `--format json` prints."""
-    return {
+def document(error: ShipError, record: Record) -> dict[str, Any]:
+    """Return an error as the JSON document that `--format json` prints.
+
+    For a verb that writes, it has what was written, too.
+    """
+    found: dict[str, Any] = {
         "error": {
             "kind": error.kind,
             "message": error.message,
@@ -48,3 +139,7 @@ def document(error: ShipError) -> dict[str, Any]:
             "exit_code": error.exit_code,
         }
     }
+    if record.look is not None:
+        found["written"] = _named(record, "done")
+        found["unknown"] = _named(record, "unknown")
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -76,12 +77,23 @@ class Record(msgspec.Struct, kw_only=True):
     """Region -> the checks that ran last."""
     steps: list[StepTaken] = []
     moves: list[Moved] = []
+    first: dict[str, Shares] = {}
+    """Region -> the traffic in force as first read; {} where there was no service."""
     serving: dict[str, Shares] = {}
-    """Region -> the traffic as last read."""
+    """Region -> the traffic in force as last read."""
+    moved: bool = False
+    """Whether any read showed other traffic than the first one."""
+    look: Callable[[], dict[str, Shares]] | None = None
+    """Reads the traffic in force in every region; None for a verb that does not write."""
     writes: list[Write] = []
     """Every write that was sent, in order, and how each one ended."""
     reason: str | None = None
     dry_run: bool = False
+
+    def saw(self, region: str, shares: Shares) -> None:
+        """Record the traffic in force that was just read."""
+        self.moved |= self.first.setdefault(region, shares) != shares
+        self.serving[region] = shares
 
     def about(self, pipeline: Pipeline) -> None:
         """Record the service and the environment of the call."""

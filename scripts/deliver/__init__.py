@@ -15,21 +15,22 @@ from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
 from scripts.command.call import Call
 from scripts.command.options import Bake, Builder, Commit, Digest, Override, WritingOptions
+from scripts.command.results import Result
 from scripts.config import pipelines
 from scripts.config.image_reference import ImageReference
 from scripts.deliver.overtaken import NewerCommits, overtaken
 from scripts.errors import Refused, UsageError
 from scripts.image.provenance import Signed
 from scripts.machine import git
-from scripts.release import changes
+from scripts.release.choices import StepsAside, refuse_held, step_aside
 from scripts.release.manifest import image_of
-from scripts.release.state import is_finished
+from scripts.release.state import has_everything, was_rolled_back
 from scripts.service import provenance
 from scripts.service.build import build
 from scripts.service.context import Context, at_commit
-from scripts.service.deploy import deploy
+from scripts.service.deploy import Deployed, deploy
 from scripts.service.deploy import report as report_deploy
-from scripts.service.regions import report
+from scripts.service.regions import Tried, report
 from scripts.service.rollout import rollout
 
 
@@ -55,14 +56,14 @@ def run(options: Options, call: Call) -> int:
             _check_came_through(context, image)
             tried = deploy(context, commit, image)
             if context.dry_run:
-                return call.show(report_deploy(context, commit, tried, signed), options.format)
+                return call.show(_dry_run(context, commit, tried, signed, options), options.format)
             tried.check()
             deployed = [*tried.done.values()]
             done = rollout(context, deployed[0].revision, options.bake)
-        except changes.StepsAside as aside:
+        except StepsAside as aside:
             return call.show(overtaken(context, commit, aside), options.format)
     notes = [f"{commit.short} {commit.subject}"]
-    if not all(is_finished(move.after, deployed[0].revision) for move in done.moves):
+    if not all(has_everything(move.after, deployed[0].revision) for move in done.moves):
         notes.append(
             f"the environment's steps end here. To continue: ./ship promote {context.where}"
         )
@@ -81,6 +82,43 @@ def run(options: Options, call: Call) -> int:
     }
     result = msgspec.structs.replace(result, data={**result.data, **data})
     return call.show(result, options.format)
+
+
+def _dry_run(
+    context: Context,
+    commit: git.Commit,
+    tried: Tried[Deployed],
+    signed: Signed | None,
+    options: Options,
+) -> Result:
+    """Make the result of a dry run: what would be deployed, and the traffic that would follow."""
+    if tried.errors:
+        return report_deploy(context, commit, tried, signed)
+    planned = {one.region: one.planned for one in tried.done.values() if one.planned}
+    revision = next(iter(tried.done.values())).revision
+    done = rollout(context, revision, options.bake, planned=planned)
+    steps = context.pipeline.environment.rollout.steps
+    then = []
+    for move in done.moves:
+        share = move.before.shares.get(revision, 0)
+        would = move.after.shares.get(revision, 0)
+        if share != would:
+            listed = ", ".join(f"{step} %" for step in steps if step > share) or f"{would} %"
+            back = " It was rolled back before." if was_rolled_back(move.before, revision) else ""
+            then.append(
+                f"{move.region}: then {revision} would go from {share} % to {listed}.{back}"
+            )
+    result = report_deploy(context, commit, tried, signed, then)
+    traffic = [
+        {
+            "region": move.region,
+            "before": dict(move.before.shares),
+            "after": dict(move.after.shares),
+            "changed": move.before is not move.after,
+        }
+        for move in done.moves
+    ]
+    return msgspec.structs.replace(result, data={**result.data, "traffic": traffic})
 
 
 def _image(
@@ -107,12 +145,17 @@ def _check_may_go(context: Context, newer: NewerCommits) -> None:
         StepsAside: a newer commit serves or is being released in some region.
         Refused: there is a hold (I7).
     """
-    states = [state for region in context.regions if (state := region.read())]
+    states = []
+    for region in context.regions:
+        if state := region.read():
+            states.append(state)
+        else:
+            context.record.saw(region.region, {})
     newer.report_unknown(states)
     for state in states:
-        changes.step_aside(state)
+        step_aside(state)
     for state in states:
-        changes.refuse_held(state, context.override)
+        refuse_held(state, context.override)
 
 
 def _check_came_through(context: Context, image: ImageReference) -> None:

@@ -5,12 +5,15 @@ If the clone lacks a commit, the delivery continues: a shallow clone must not st
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
 from scripts.command.results import Result
+from scripts.errors import ShipError
 from scripts.machine import git
 from scripts.machine.git import Commit
-from scripts.release.changes import StepsAside
+from scripts.release.choices import StepsAside
 from scripts.release.state import State
 from scripts.service.context import Context
 from scripts.service.regions import Acted, Move, report
@@ -62,11 +65,13 @@ def overtaken(context: Context, commit: Commit, aside: StepsAside) -> Result:
         f"{commit.short} steps aside: {newer[:7]} is newer and {doing} in {context.pipeline.env}."
         f" To roll back on purpose: ./ship rollback {context.where}{to}"
     )
-    states = [(region, state) for region in context.regions if (state := region.read())]
-    moves = {
-        region.region: Move(region=region.region, before=state, after=state)
-        for region, state in states
-    }
+    moves = {}
+    for region in context.regions:
+        with suppress(
+            ShipError
+        ):  # a region that cannot be read keeps no commit from stepping aside
+            if state := region.read():
+                moves[region.region] = Move(region=region.region, before=state, after=state)
     title = f"{commit.short} steps aside in {context.pipeline.env}: {newer[:7]} is newer"
     result = report(context, Acted(done=moves), [note], title)
     data = {

@@ -1,50 +1,15 @@
-"""A service as it was read, with the state of its releases. Pure.
-
-Shipway stores this state on the service itself, in annotations `shipway/…`. They change in the same
-write as the traffic that they describe.
-"""
+"""A service as it was read, with the state of its releases. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 import msgspec
 
-from scripts.release import manifest, traffic
+from scripts.release import manifest, memory, traffic
 from scripts.release.manifest import Object
+from scripts.release.memory import Event, Failure, Hold, InProgress
 from scripts.release.traffic import Target
-
-CANDIDATE = "shipway/candidate"
-KNOWN_GOOD = "shipway/known-good"
-HOLD = "shipway/hold"
-LOG = "shipway/log"
-OPERATION = "shipway/operation"
-"""The ID of the last write. It tells whether a write whose answer was lost was done."""
-
-
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One line of a service's history: what was done to which revision, when, why and by whom."""
-
-    at: str
-    """RFC 3339, UTC."""
-    verb: str
-    by: str
-    revision: str = ""
-    percent: int | None = None
-    why: str = ""
-
-
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """A stop: no traffic may increase until it is released or overridden by name (I7)."""
-
-    name: str
-    at: str
-    by: str
-    why: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name} (by {self.by}, {self.at}{f': {self.why}' if self.why else ''})"
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,19 +24,23 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the revisions that are Ready."""
     ours: frozenset[str]
     """Names of the revisions that Shipway made; other tools may have deployed the rest."""
+    unknown: frozenset[str]
+    """Revisions in use that were not read, although they may exist: nothing is known of them."""
     targets: list[Target]
-    """The traffic in force, every revision by name."""
+    """The traffic that was asked for, every revision by name."""
     candidate: str | None
     known_good: list[str]
     """Revisions that Shipway gave 100 % and no one rolled back from, newest first."""
     hold: Hold | None
     log: list[Event]
+    in_progress: InProgress | None
+    """A step that has begun and was not seen to end."""
+    failure: Failure | None
+    """The last release, if it failed."""
     commits: dict[str, str]
     """Revision → the commit in its label."""
     newer: frozenset[str] = frozenset()
     """Serving revisions, and the candidate, whose commits are newer than the one being released."""
-    unknown: frozenset[str] = frozenset()
-    """Revisions that the service uses, but that were not read: they may be Ready or not."""
 
     @property
     def name(self) -> str:
@@ -80,8 +49,34 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shares(self) -> traffic.Shares:
-        """Revision → percent."""
+        """Revision → percent, as it was asked for."""
         return traffic.shares(self.targets)
+
+    @property
+    def served(self) -> traffic.Shares:
+        """Revision → percent, as Cloud Run reports it in force."""
+        return traffic.shares(self.status.get("traffic") or [])
+
+    @property
+    def in_force(self) -> bool:
+        """Whether users get the shares that were asked for."""
+        return self.served == self.shares
+
+    @property
+    def not_taken(self) -> str:
+        """Why Cloud Run has not taken the traffic that was asked for, in its own words."""
+        for kind in ("RoutesReady", "Ready", "ConfigurationsReady"):
+            found = condition(self.service, kind)
+            if found.get("status") != "True" and (found.get("message") or found.get("reason")):
+                return str(found.get("message") or found.get("reason"))
+        return "it gives no reason; it may still be working on it"
+
+    def left(self, revision: str | None, verb: str | None = None) -> InProgress | None:
+        """Return the step of a revision that has begun and was not seen to end, or None."""
+        step = self.in_progress
+        if step is None or step.revision != revision or verb not in (None, step.verb):
+            return None
+        return step
 
     @property
     def stable(self) -> str | None:
@@ -90,9 +85,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         The newest known good revision that serves, the candidate included: a good commit may be
         delivered again. Where none is known to be good, other tools' revisions come before those
         that Shipway made; among them, the one with the greatest share. Only a Ready revision
-        counts. None: nothing serves yet.
+        counts, or one that was not read. None: nothing serves yet.
         """
-        serving = [name for name in self.shares if name in self.ready]
+        serving = [name for name in self.shares if name in self.ready | self.unknown]
         known = [name for name in self.known_good if name in serving]
         rest = [name for name in serving if name != self.candidate] or serving
         rest = [name for name in rest if name not in self.ours] or rest
@@ -132,11 +127,6 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def to_builtins(value: Event | Hold | None) -> Any:
-    """Convert an event or a hold for JSON."""
-    return msgspec.to_builtins(value)
-
-
 def read_state(
     service: Object,
     revisions: list[Object],
@@ -147,14 +137,16 @@ def read_state(
 ) -> State:
     """Make the state of a service from what the API answered.
 
+    A list of revisions may lag behind the service, or be empty by mistake. So a revision that it
+    lacks is unknown, and may serve.
+
     Args:
         service: the Knative Service.
         revisions: its Knative Revisions, newest first.
         where: what to type after a verb to mean this service.
-        gone: names of revisions that do not exist. One that is neither read nor gone is unknown.
+        gone: names of revisions that were asked for by name and do not exist.
         is_newer: whether a commit (full SHA) is newer than the one being released.
     """
-    annotations = service["metadata"].get("annotations") or {}
     status = service.get("status") or {}
     targets = traffic.pin(
         service["spec"].get("traffic") or [],
@@ -163,69 +155,61 @@ def read_state(
     )
     by_name = {r["metadata"]["name"]: r for r in revisions}
     commits = {name: c for name, r in by_name.items() if (c := manifest.commit_of(r))}
-    candidate = annotations.get(CANDIDATE)
-    known_good = _decode(annotations.get(KNOWN_GOOD), list[str], [])
+    stored = memory.read(service)
 
-    def can_serve(name: str) -> bool:
-        return not has_failed(by_name[name]) if name in by_name else name not in gone
+    def cannot_serve(name: str) -> bool:
+        return has_failed(by_name[name]) if name in by_name else name in gone
 
     # One target that cannot serve makes Cloud Run refuse the whole plan (RevisionFailed). A tag of
     # Shipway's on a revision that never started must not block a rollback.
     targets = [
-        t for t in targets if can_serve(t["revisionName"]) or not manifest.is_own(t.get("tag"))
+        t
+        for t in targets
+        if not (manifest.is_own(t.get("tag")) and cannot_serve(t["revisionName"]))
     ]
-    in_use = {*traffic.shares(targets), candidate}
+    in_use = {*traffic.shares(targets), stored.candidate}
+    used = revisions_in_use(service) | revisions_that_matter(service)
     return State(
         where=where,
         service=service,
         revisions=by_name,
         ready=frozenset(r["metadata"]["name"] for r in revisions if is_ready(r)),
         ours=frozenset(r["metadata"]["name"] for r in revisions if manifest.is_managed(r)),
+        unknown=frozenset(used - by_name.keys() - set(gone)),
         targets=targets,
-        candidate=candidate,
-        known_good=known_good,
-        hold=_decode(annotations.get(HOLD), Hold | None, None),
-        log=_decode(annotations.get(LOG), list[Event], []),
+        candidate=stored.candidate,
+        known_good=[name for name in stored.known_good if name not in gone],
+        hold=stored.hold,
+        log=stored.log,
+        in_progress=stored.in_progress,
+        failure=stored.failure,
         commits=commits,
         newer=frozenset(n for n, commit in commits.items() if n in in_use and is_newer(commit)),
-        unknown=frozenset(revisions_in_use(service) | set(known_good)) - {*by_name, *gone},
     )
 
 
 def revisions_in_use(service: Object, *, tagged: bool = True) -> set[str]:
     """Return the names of the candidate and of the revisions with traffic or, if asked, a tag."""
-    annotations = service["metadata"].get("annotations") or {}
     targets = [
         *(service["spec"].get("traffic") or []),
         *((service.get("status") or {}).get("traffic") or []),
     ]
     names = {target.get("revisionName") for target in targets if tagged or target.get("percent")}
-    return {name for name in {*names, annotations.get(CANDIDATE)} if name}
+    return {name for name in {*names, memory.read(service).candidate} if name}
 
 
 def revisions_that_matter(service: Object) -> set[str]:
     """Return the names of the revisions that decisions depend on, except tagged ones."""
-    annotations = service["metadata"].get("annotations") or {}
+    stored = memory.read(service)
     latest = (service.get("status") or {}).get("latestReadyRevisionName")
-    known_good = _decode(annotations.get(KNOWN_GOOD), list[str], [])
-    return {*revisions_in_use(service, tagged=False), *known_good, *([latest] if latest else [])}
-
-
-def _decode(text: str | None, type_: Any, default: Any) -> Any:
-    """Decode an annotation's JSON. A hold that cannot be parsed stays in force, as "unreadable"."""
-    if not text:
-        return default
-    try:
-        return msgspec.json.decode(text, type=type_)
-    except msgspec.MsgspecError:
-        if type_ == Hold | None:
-            return Hold(name="unreadable", at="?", by="?", why=f"annotation {HOLD}: {text[:80]}")
-        return default
+    failed = stored.failure.revision if stored.failure else None
+    others = {name for name in (latest, failed) if name}
+    return revisions_in_use(service, tagged=False) | others | {*stored.known_good}
 
 
 def operation_of(service: Object) -> str:
     """Return the ID of the last write of Shipway's; "" if there is none."""
-    return str((service["metadata"].get("annotations") or {}).get(OPERATION, ""))
+    return str((service["metadata"].get("annotations") or {}).get(memory.OPERATION, ""))
 
 
 def is_ready(resource: Object) -> bool:
@@ -244,9 +228,14 @@ def condition(resource: Object, kind: str = "Ready") -> dict[str, str]:
     return next((c for c in conditions if c.get("type") == kind), {})
 
 
-def is_finished(state: State, revision: str) -> bool:
-    """Return whether a revision's rollout is over: it has all traffic and is known to be good."""
+def has_everything(state: State, revision: str) -> bool:
+    """Return whether a revision has all traffic and is known to be good."""
     return state.shares == {revision: 100} and state.known_good[:1] == [revision]
+
+
+def is_finished(state: State, revision: str) -> bool:
+    """Return whether a revision's release is over: nothing of it is in progress any more."""
+    return has_everything(state, revision) and not state.left(revision)
 
 
 def previous(state: State) -> str | None:
@@ -260,6 +249,21 @@ def previous(state: State) -> str | None:
     return next((n for n in state.known_good if n in state.ready and n not in state.shares), None)
 
 
+def left_deploy(state: State) -> Event | None:
+    """Return the deploy that was the last change and was not followed by a release, or None."""
+    last = next(reversed(state.log), None)
+    if last is None or last.verb != "deploy" or last.revision in (state.candidate, *state.shares):
+        return None
+    found = state.revisions.get(last.revision)
+    return last if found and not has_failed(found) else None
+
+
+def was_rolled_back(state: State, revision: str) -> bool:
+    """Return whether a revision had traffic and is not known to be good any more."""
+    served = any(event.revision == revision and event.percent for event in state.log)
+    return served and revision not in (*state.known_good, *state.shares)
+
+
 def describe(state: State, name: str, revision: Object, back: str | None) -> str:
     """Describe a revision's role for a release manager, in a word or two.
 
@@ -271,10 +275,12 @@ def describe(state: State, name: str, revision: Object, back: str | None) -> str
     """
     if has_failed(revision):
         return "failed to start"
+    if state.failure and name == state.failure.revision and name not in state.shares:
+        return "rollout failed"
     if name == state.candidate and not is_finished(state, name):
         return "candidate"
     if name in state.shares:
-        return "serving" if name == state.stable else "left over"
+        return "serving" if name == state.stable or name in state.unknown else "left over"
     if name == back:
         return "rollback target"
     return "known good" if name in state.known_good else ""

@@ -15,6 +15,7 @@ from scripts.cloud.patience import Patience
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, WritingOptions
 from scripts.command.progress import Progress
+from scripts.command.record import Shares
 from scripts.command.words import now
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline, seconds
@@ -69,8 +70,16 @@ class Context:
             for region in self.pipeline.environment.regions
         ]
 
+        if self._writing is not None and not self.dry_run:
+            self.record.look = self._look
+
     def _saw(self, region: str, state: State) -> None:
-        self.record.serving[region] = dict(state.shares)
+        self.record.saw(region, dict(state.served))
+
+    def _look(self) -> dict[str, Shares]:
+        """Read the traffic in force in every region; {} where there is no service."""
+        states = {region.region: region.read() for region in self.regions}
+        return {name: dict(state.served) if state else {} for name, state in states.items()}
 
     def _say(self, line: str) -> None:
         self.progress.line(line)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command.results import Result, Table
-from scripts.command.words import split
 from scripts.config.image_reference import ImageReference
 from scripts.errors import Failed, Refused
 from scripts.image.provenance import Signed
 from scripts.machine.git import Commit
-from scripts.release import changes, manifest
+from scripts.release import deploys, manifest
+from scripts.release.choices import step_aside
 from scripts.release.manifest import Object
 from scripts.release.state import State, condition, has_failed
 from scripts.service.context import Context
@@ -29,6 +32,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
         url: the tag's URL; "" in a dry run.
         new: whether this deploy made it.
         write: in a dry run, the service that would be written; None if nothing would change.
+        planned: in a dry run, the service as it would be then.
     """
 
     region: str
@@ -38,6 +42,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     new: bool
     write: Object | None = None
+    planned: State | None = None
 
 
 def deploy(context: Context, commit: Commit, image: ImageReference) -> Tried[Deployed]:
@@ -63,18 +68,19 @@ def deploy(context: Context, commit: Commit, image: ImageReference) -> Tried[Dep
 def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageReference) -> Deployed:
     tag = manifest.tag(commit.sha)
     name, exists = "", False
+    service: Object = {}
 
     def plan(state: State | None) -> Object | None:
-        nonlocal name, exists
+        nonlocal name, exists, service
         if state:
-            changes.step_aside(state)
+            step_aside(state)
         name, exists = _name(region, commit, image)
         desired = manifest.render(context.pipeline, commit=commit.sha, image=image, revision=name)
         if state and exists:
             # The revision exists: only its tag and its candidacy may be missing (I6).
             desired["spec"]["template"] = state.service["spec"]["template"]
-        service = changes.deploy(state, desired, name, tag, context.actor())
-        return service if state is None or changes.differs(state, service) else None
+        service = deploys.deploy(state, desired, name, tag, context.actor())
+        return service if state is None or deploys.differs(state, service) else None
 
     with context.progress.step("deploy", f"{commit.short} to {region.region}") as step:
         written = region.write(plan)
@@ -84,7 +90,7 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
             step.done(f"{name} {doing}")
         else:
             step.say(f"waiting for {name} to become ready")
-            _wait_until_ready(context, region, name, written.before)
+            _wait_until_ready(context, region, name)
             url = region.tag_url(tag, name)
             step.done(f"{name} is ready at {url}")
     return Deployed(
@@ -95,6 +101,9 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
         url=url,
         new=not exists,
         write=written.planned if context.dry_run else None,
+        planned=deploys.deployed(written.before, service, name, context.where)
+        if context.dry_run
+        else None,
     )
 
 
@@ -121,15 +130,14 @@ def _name(region: CloudRun, commit: Commit, image: ImageReference) -> tuple[str,
     return name, found is not None
 
 
-def _wait_until_ready(context: Context, region: CloudRun, name: str, before: State | None) -> None:
+def _wait_until_ready(context: Context, region: CloudRun, name: str) -> None:
     revision = region.wait_until_ready(name)
     if not has_failed(revision):
         return
     ready = condition(revision)
     lines = ready.get("message", "").strip().splitlines()
-    live = f"traffic is unchanged: {split(before.shares)}" if before else "nothing serves yet"
     raise Failed(
-        f"revision {name} did not start: {ready.get('reason', 'no reason given')}; {live}",
+        f"revision {name} did not start: {ready.get('reason', 'no reason given')}",
         f"Fix it and commit. To see what is live: ./ship status {context.where}",
         evidence=lines,
         service_says=["the container's last log lines:", *region.last_log_lines(name)],
@@ -137,9 +145,21 @@ def _wait_until_ready(context: Context, region: CloudRun, name: str, before: Sta
 
 
 def report(
-    context: Context, commit: Commit, tried: Tried[Deployed], signed: Signed | None
+    context: Context,
+    commit: Commit,
+    tried: Tried[Deployed],
+    signed: Signed | None,
+    then: Sequence[str] = (),
 ) -> Result:
-    """Make the result of a deploy: what each region has now, and what went wrong."""
+    """Make the result of a deploy: what each region has now, and what went wrong.
+
+    Args:
+        context: the call.
+        commit: what was deployed.
+        tried: what happened in each region.
+        signed: who signed the image, if the environment asks.
+        then: in a dry run, what the command would do after the deploy.
+    """
     done = [*tried.done.values()]
     return Result(
         data={
@@ -151,7 +171,7 @@ def report(
             "dry_run": context.dry_run,
             "provenance": msgspec.to_builtins(signed),
             "errors": [f"{region}: {error.message}" for region, error in tried.errors.items()],
-            "regions": [msgspec.to_builtins(one) for one in done],
+            "regions": [_document(one) for one in done],
         },
         table=Table(
             columns=["REGION", "REVISION", "IMAGE", "TAG", "URL"],
@@ -166,7 +186,7 @@ def report(
                 for one in done
             ],
             notes=[
-                *_dry_run(context, done),
+                *_dry_run(context, done, then),
                 *tried.lines,
                 *([f"To continue: ./ship deploy {context.where}"] if tried.errors else []),
             ],
@@ -175,7 +195,11 @@ def report(
     )
 
 
-def _dry_run(context: Context, done: list[Deployed]) -> list[str]:
+def _document(one: Deployed) -> dict[str, Any]:
+    return {key: value for key, value in msgspec.structs.asdict(one).items() if key != "planned"}
+
+
+def _dry_run(context: Context, done: list[Deployed], then: Sequence[str]) -> list[str]:
     """Return what to print below the table about a dry run."""
     writes = [
         f"dry run: nothing was written; this would be written to {one.region}:\n"
@@ -183,4 +207,6 @@ def _dry_run(context: Context, done: list[Deployed]) -> list[str]:
         for one in done
         if one.write
     ]
+    if then:
+        return [*(writes or ["dry run: nothing was written"]), *then]
     return writes or (["dry run: nothing would change"] if context.dry_run else [])

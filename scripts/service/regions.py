@@ -13,7 +13,7 @@ from scripts.command.record import Moved
 from scripts.command.results import Result, Table
 from scripts.command.words import by_share, split
 from scripts.errors import Failed, Refused, ShipError, Unknown, UsageError, bug
-from scripts.release.changes import StepsAside
+from scripts.release.choices import StepsAside
 from scripts.release.state import State
 from scripts.service.context import Context
 
@@ -170,31 +170,6 @@ def serving(states: Mapping[str, State]) -> str:
     return "; ".join(f"{region}: {split(s.shares)}" for region, s in states.items())
 
 
-def unchanged(
-    error: ShipError, states: Mapping[str, State], revision: str, *, moved_back: bool = False
-) -> Failed:
-    """Add to a failure that traffic is unchanged, or was moved back (I5).
-
-    Args:
-        error: what went wrong.
-        states: the service in each region.
-        revision: the release that failed. A service's first revision serves from its start.
-        moved_back: whether the release had traffic that was moved back.
-    """
-    if all(state.shares == {revision: 100} for state in states.values()):
-        live = f"{revision} still serves: there is no other revision to roll back to"
-    elif moved_back:
-        live = f"traffic was moved back: {serving(states)}"
-    else:
-        live = f"traffic is unchanged: {serving(states)}"
-    return Failed(
-        f"{error.message}; {live}",
-        error.hint,
-        evidence=error.evidence,
-        service_says=error.service_says,
-    )
-
-
 def report(context: Context, acted: Acted, notes: list[str], title: str | None = None) -> Result:
     """Make the result of a traffic change: before and after in each region, and what went wrong.
 
@@ -204,7 +179,10 @@ def report(context: Context, acted: Acted, notes: list[str], title: str | None =
         notes: lines for below the table.
         title: of the run page, instead of the verb's own.
     """
-    moves = context.record.moves = [_moved(move) for move in acted.moves]
+    first = context.record.first
+    moves = context.record.moves = [
+        _moved(move, existed=first.get(move.region) != {}) for move in acted.moves
+    ]
     rows = [
         [move.region, name, f"{move.before.get(name, 0)} %", f"{move.after.get(name, 0)} %"]
         for move in moves
@@ -239,10 +217,10 @@ def report(context: Context, acted: Acted, notes: list[str], title: str | None =
     )
 
 
-def _moved(move: Move) -> Moved:
+def _moved(move: Move, *, existed: bool) -> Moved:
     return Moved(
         region=move.region,
-        before=dict(move.before.shares),
+        before=dict(move.before.shares) if existed else {},
         after=dict(move.after.shares),
         changed=move.before is not move.after,
         candidate=move.after.candidate,

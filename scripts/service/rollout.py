@@ -6,111 +6,159 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
+
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command.progress import Step
 from scripts.command.record import StepTaken
 from scripts.command.words import split
 from scripts.config.pipelines import seconds
-from scripts.errors import Failed, Refused, ShipError, UsageError, bug
+from scripts.errors import Failed, Refused, ShipError, bug
+from scripts.ledger import may_have_written
 from scripts.release import changes
-from scripts.release.changes import Change, StepsAside
-from scripts.release.state import State, is_finished
+from scripts.release.changes import Change, NotReady
+from scripts.release.choices import StepsAside, refuse_displaced, refuse_held, step_aside
+from scripts.release.state import State, condition, has_failed, is_finished, previous
 from scripts.service.context import Context
-from scripts.service.regions import Acted, Move, in_every_region, serving, unchanged
+from scripts.service.regions import Acted, Move, in_every_region, serving
 from scripts.service.smoke import check, failure, smoke
 
 _LOOK_SECONDS = 1.0
 _LOOKS_PER_CHECK = 3
 
 
-def rollout(context: Context, revision: str, bake: str | None) -> Acted:
+def rollout(
+    context: Context, revision: str, bake: str | None, *, planned: dict[str, State] | None = None
+) -> Acted:
     """Take a revision through the environment's steps, in every region.
+
+    A dry run takes the same steps on the service as it would be after each write.
 
     Args:
         context: the call.
         revision: a Ready revision, tagged.
         bake: how long each step is watched, such as "5m"; None for the environment's.
+        planned: in a dry run, the service in each region as it would be after a deploy.
 
     Returns:
         The service before the first step and after the last one, in each region.
 
     Raises:
-        StepsAside: a newer commit serves or is being released; traffic is unchanged.
-        Refused: there is a hold, or another release took over; traffic is unchanged.
+        StepsAside: a newer commit serves or is being released.
+        Refused: there is a hold, or another release took over. The steps that were made stay.
         Failed: a check failed; all traffic was moved back.
     """
     rules = context.pipeline.environment.rollout
-    return _Rollout(context, revision, seconds(bake or rules.bake)).run()
+    return _Rollout(context, revision, seconds(bake or rules.bake), planned).run()
+
+
+def conclude(context: Context, states: dict[str, State], revision: str) -> None:
+    """Note on the service that a revision's step has ended. A failure is no failure of the step.
+
+    Args:
+        context: the call.
+        states: the service in each region, as last read.
+        revision: the revision that the step was about.
+    """
+    if context.dry_run:
+        return
+    for region in context.regions:
+        if region.region not in states:
+            continue
+        try:
+            region.change(
+                lambda state: changes.conclude(state, revision), seen=states[region.region]
+            )
+        except Exception as error:
+            with suppress(Exception):  # such as no reader
+                context.progress.line(
+                    f"note: done in {region.region}, but it still shows as in progress: {error}"
+                )
 
 
 class _Rollout:
     """One rollout: what all its steps share."""
 
-    def __init__(self, context: Context, revision: str, bake: float) -> None:
+    def __init__(
+        self, context: Context, revision: str, bake: float, planned: dict[str, State] | None
+    ) -> None:
         self._context = context
         self._revision = revision
         self._bake = bake
-        self._before: dict[str, State] = {}
+        self._before: dict[str, State] = planned or {}
+        self._now: dict[str, State] = {}
 
     def run(self) -> Acted:
         context, revision = self._context, self._revision
-        self._before = self._states()
+        self._before = self._before or {r.region: r.state([revision]) for r in context.regions}
+        self._now = dict(self._before)
         before = self._before.values()
         for state in before:
-            changes.step_aside(state)
-            changes.refuse_held(state, self._context.override)
-        if all(is_finished(state, revision) for state in before):
-            return self._acted(self._before)
+            step_aside(state)
+            refuse_held(state, context.override)
+        if all(is_finished(state, revision) and state.in_force for state in before):
+            return self._acted()
         current = max(state.shares.get(revision, 0) for state in before)
         steps = context.pipeline.environment.rollout.steps
+        steps = [step for step in steps if step >= current] or [current]
+        self._report_left()
         try:
-            self._check(self._before)
-            self._change(lambda state: changes.claim(state, revision, context.actor()))
-            for percent in [step for step in steps if step >= current] or [current]:
+            self._check()
+            self._change(lambda state: changes.claim(state, revision, context.actor(), to=steps[0]))
+            for percent in steps:
                 self._step(percent)
-                after = self._states()
-                self._check(after)
-        except Refused as refusal:
-            try:
-                live = serving(self._states())
-            except Exception:
-                raise refusal from None  # the refusal counts, even if the traffic cannot be read
-            raise Refused(f"{refusal.message}; live now: {live}", refusal.hint) from None
+                self._check()
+            done = self._acted()
         except StepsAside:
+            raise
+        except NotReady as error:
+            if not any(state.shares.get(revision) for state in self._now.values()):
+                raise
+            raise self._moved_back(Failed(error.message, error.hint)) from error
+        except Refused:
             raise
         except ShipError as error:
             raise self._moved_back(error) from error.__cause__
         except Exception as error:
             # Move the traffic back after any error. Ctrl-C is not an Exception and leaves it.
             raise self._moved_back(bug(error)) from error
-        return self._acted(after)
+        conclude(context, self._now, revision)
+        return done
 
-    def _states(self) -> dict[str, State]:
-        return {r.region: r.state([self._revision]) for r in self._context.regions}
-
-    def _acted(self, after: dict[str, State]) -> Acted:
+    def _acted(self) -> Acted:
         return Acted(
             done={
                 region: Move(region=region, before=self._before[region], after=state)
-                for region, state in after.items()
+                for region, state in self._now.items()
             }
         )
 
-    def _change(self, plan: Callable[[State], Change]) -> dict[str, State]:
+    def _report_left(self) -> None:
+        """Report that this continues a rollout that was not seen to end."""
+        for region, state in self._before.items():
+            if left := state.left(self._revision):
+                self._context.progress.line(f"{region}: takes up the {left}")
+
+    def _change(self, plan: Callable[[State], Change]) -> None:
         """Make one change in every region; a failure in one leaves the later ones untouched."""
+        dry_run = self._context.dry_run
         acted = in_every_region(
             self._context,
-            lambda region: region.change(plan, revisions=[self._revision]),
+            lambda region: region.change(
+                plan,
+                revisions=[self._revision],
+                seen=self._now[region.region] if dry_run else None,
+            ),
             stop_at_failure=True,
         )
+        self._now.update({move.region: move.after for move in acted.moves})
         acted.check()
-        return {move.region: move.after for move in acted.moves}
 
     def _step(self, percent: int) -> None:
         """Take one step in every region: move traffic, then watch."""
         context, revision = self._context, self._revision
         with context.progress.step("rollout", f"{revision} to {percent} %") as step:
-            after = self._change(
+            self._change(
                 lambda state: changes.step(
                     state,
                     revision,
@@ -120,12 +168,12 @@ class _Rollout:
                     override=self._context.override,
                 )
             )
-            live = serving(after)
+            live = serving(self._now)
             if context.dry_run:
                 step.done(f"would serve {live}")
                 return
             taken = StepTaken(
-                percent=percent, shares=dict(next(iter(after.values())).shares), bake=self._bake
+                percent=percent, shares=dict(next(iter(self._now.values())).shares), bake=self._bake
             )
             context.record.steps.append(taken)
             self._watch(step, live)
@@ -133,12 +181,12 @@ class _Rollout:
             step.done(live)
 
     def _watch(self, step: Step, live: str) -> None:
-        """Wait for the bake time; notice a hold, a newer release, or a check that fails.
+        """Wait for the bake time; notice a hold, a newer release, a failing check or revision.
 
         Raises:
             StepsAside: a newer commit is being released.
             Refused: there is a hold, or another release took over.
-            Failed: a smoke check did not pass.
+            Failed: a smoke check did not pass, or the revision is not Ready any more.
         """
         deadline = time.monotonic() + self._bake
         if self._bake:
@@ -149,34 +197,64 @@ class _Rollout:
             looks += 1
             for region in self._context.regions:
                 state = region.state([self._revision])
-                changes.step_aside(state)
-                changes.refuse_held(state, self._context.override)
-                changes.refuse_displaced(state, self._revision)
+                self._now[region.region] = state
+                step_aside(state)
+                refuse_held(state, self._context.override)
+                refuse_displaced(state, self._revision)
+                self._refuse_broken(state)
                 if looks % _LOOKS_PER_CHECK == 0:
                     done = check(self._context, region, state, self._revision)
                     if done.failed:
                         raise failure(self._context, done)
 
-    def _check(self, states: dict[str, State]) -> None:
+    def _refuse_broken(self, state: State) -> None:
+        """Fail where the revision is gone, or not Ready any more."""
+        found = state.revisions.get(self._revision)
+        if found is None and self._revision not in state.unknown:
+            raise Failed(f"{self._revision} does not exist any more")
+        if found is not None and has_failed(found):
+            ready = condition(found)
+            reason = ready.get("message") or ready.get("reason") or "no reason given"
+            raise Failed(f"{self._revision} is not ready any more: {reason}")
+
+    def _check(self) -> None:
         """Smoke-check the revision in every region."""
         if self._context.dry_run:
             return
         for region in self._context.regions:
-            done = smoke(self._context, region, states[region.region], self._revision)
+            done = smoke(self._context, region, self._now[region.region], self._revision)
             if done.failed:
                 raise failure(self._context, done)
+
+    def _stable(self, region: str) -> str | None:
+        """Return the revision that a failed release's traffic goes back to, or None."""
+        before = self._before[region]
+        stable = before.stable
+        if stable == self._revision:
+            # A rollout that is taken up at its last step has a revision before it.
+            return previous(before) if before.left(self._revision) else None
+        return stable
 
     def _moved_back(self, error: ShipError) -> ShipError:
         """Move the release's traffic back in every region; return the error that reports it."""
         context, revision = self._context, self._revision
+        if not may_have_written(context.record.writes) and not any(
+            state.shares.get(revision) for state in self._before.values()
+        ):
+            return error
+        if not any(self._stable(region.region) for region in context.regions):
+            return _with(error, "there is no other revision to roll back to")
+        actor = msgspec.structs.replace(context.actor(), why=error.message)
+        # What used up the time for trouble must not keep the traffic from being moved back.
+        context.google.patience.renew()
 
         def withdraw(region: CloudRun) -> tuple[State, State]:
             before = self._before[region.region]
-            stable = before.stable
-            if stable is None or stable == revision:
+            stable = self._stable(region.region)
+            if stable is None:
                 return before, before
             return region.change(
-                lambda state: changes.withdraw(state, revision, stable, context.actor()),
+                lambda state: changes.withdraw(state, revision, stable, actor),
                 revisions=[revision, stable],
             )
 
@@ -184,24 +262,27 @@ class _Rollout:
             acted = in_every_region(context, withdraw)
         except ShipError as second:
             return _stuck(context, error, second.message)
-        moved = [move for move in acted.moves if move.before is not move.after]
-        for move in moved:
-            live = split(move.after.shares)
-            with suppress(Exception):  # such as no reader, which may be the error to report
-                context.progress.line(f"moved back: {move.region} serves {live}")
+        for move in acted.moves:
+            if move.before.shares != move.after.shares:
+                live = split(move.after.shares)
+                with suppress(Exception):  # such as no reader, which may be the error to report
+                    context.progress.line(f"moved back: {move.region} serves {live}")
         if acted.errors:
             reasons = (f"{region}: {e.message}" for region, e in acted.errors.items())
             return _stuck(context, error, "; ".join(reasons))
-        if not moved and isinstance(error, UsageError):
-            return error  # only reads were sent
-        states = {move.region: move.after for move in acted.moves}
-        return unchanged(error, states, revision, moved_back=bool(moved))
+        return error
 
 
-def _stuck(context: Context, error: ShipError, reason: str) -> Failed:
+def _with(error: ShipError, more: str) -> Failed:
     return Failed(
-        f"{error.message}; and the traffic could not be moved back: {reason}",
-        f"./ship rollback {context.where}",
+        f"{error.message}; {more}",
+        error.hint,
         evidence=error.evidence,
         service_says=error.service_says,
     )
+
+
+def _stuck(context: Context, error: ShipError, reason: str) -> Failed:
+    stuck = _with(error, f"and the traffic could not be moved back: {reason}")
+    stuck.hint = f"./ship rollback {context.where}"
+    return stuck

@@ -6,7 +6,8 @@ import msgspec
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command.record import Checked
-from scripts.errors import Failed, Refused, UsageError
+from scripts.errors import Failed, UsageError
+from scripts.release.changes import NotReady
 from scripts.release.manifest import commit_of
 from scripts.release.state import State, has_failed
 from scripts.service import checks
@@ -49,7 +50,7 @@ def check(context: Context, region: CloudRun, state: State, revision: str) -> Sm
     Raises:
         UsageError: the revision does not exist, or has no tag and so no URL of its own; or the
             service is private, and the credentials cannot have an ID token for it.
-        Refused: the revision did not start.
+        NotReady: the revision did not start.
     """
     found = state.revisions.get(revision)
     if found is None:
@@ -57,7 +58,7 @@ def check(context: Context, region: CloudRun, state: State, revision: str) -> Sm
             f"there is no revision {revision}", f"./ship history {context.where} lists them"
         )
     if has_failed(found):
-        raise Refused(f"{revision} did not start: there is nothing to check", "fix it and commit")
+        raise NotReady(f"{revision} did not start: there is nothing to check", "fix it and commit")
     tag = state.tag_of(revision)
     if tag is None:
         raise UsageError(

@@ -19,6 +19,8 @@ def test_a_first_release_serves(project: Project) -> None:
     service = project.service()
     revision = project.revision(commit)
     assert done["revision"] == revision
+    region = done["regions"][0]
+    assert (region["before"], region["after"]) == ({}, {revision: 100})
     assert project.shares() == {revision: 100}
     assert project.answers()["commit"] == commit
     assert service["spec"]["traffic"] == [

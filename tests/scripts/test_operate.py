@@ -128,7 +128,7 @@ def test_a_hold_set_in_the_middle_stops_the_next_step(candidate: Project) -> Non
     process = _rolling_out(candidate, "2s")
     candidate.done("hold", "--name", "look")
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 3, errors
+    assert process.returncode == 1, errors
     assert "is on hold: look" in errors
     assert f"live now: {old} 90 %, {new} 10 %" in errors
     assert candidate.shares() == {old: 90, new: 10}
@@ -143,9 +143,15 @@ def test_an_interrupted_rollout_leaves_the_step_in_force_and_goes_on_later(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130
-    assert f"interrupted; to see what is live: ./ship status {candidate.name}\n" in errors
+    written = f"interrupted; written: service {candidate.name} in us-central1"
+    assert f"{written}; to see what is live: ./ship status {candidate.name}\n" in errors
     assert candidate.shares() == {old: 90, new: 10}
-    candidate.done("rollout")
+    shown = candidate.done("status")["regions"][0]
+    left = shown["in_progress"]
+    assert (left["verb"], left["from"], left["to"], left["by"]) == ("rollout", 0, 10, "tester")
+    assert shown["next"].startswith(f"./ship rollout {candidate.name}")
+    assert f"takes up the rollout of {new}" in candidate.ship("rollout").stderr
+    assert candidate.done("status")["regions"][0]["in_progress"] is None
     assert candidate.shares() == {new: 100}
 
 
@@ -154,7 +160,7 @@ def test_a_rollback_stops_the_rollout_in_progress(candidate: Project) -> None:
     process = _rolling_out(candidate, "2s")
     candidate.done("rollback", "--no-hold")
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 3
+    assert process.returncode == 1
     assert "is no longer the candidate" in errors
     assert candidate.shares() == {old: 100}
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from scripts.errors import Refused, UsageError
-from scripts.release import changes, state, traffic
+from scripts.release import changes, choices, deploys, state, traffic
 from scripts.release.changes import Actor
 from scripts.release.state import State
 
@@ -44,7 +46,7 @@ class Releases(RuleBasedStateMachine):
 
     @initialize()
     def first_release(self) -> None:
-        self._write(changes.deploy(None, declared("app-0"), "app-0", "sha-0", ACTOR))
+        self._write(deploys.deploy(None, declared("app-0"), "app-0", "sha-0", ACTOR))
         self.revisions.append(revision("app-0"))
 
     def _write(self, service: dict[str, Any]) -> None:
@@ -61,7 +63,7 @@ class Releases(RuleBasedStateMachine):
         name = f"app-{len(self.revisions)}"
         before = self.state
         self._write(
-            changes.deploy(before, declared(name), name, f"sha-{len(self.revisions)}", ACTOR)
+            deploys.deploy(before, declared(name), name, f"sha-{len(self.revisions)}", ACTOR)
         )
         self.revisions.append(revision(name, ready))
         assert self.state.shares == before.shares, "a deploy moves no traffic"
@@ -72,27 +74,90 @@ class Releases(RuleBasedStateMachine):
     def promote(self, to: int | None) -> None:
         before = self.state
         try:
-            percent = changes.choose_percent([before], [10, 50, 100], to)
+            percent = choices.choose_percent([before], [10, 50, 100], to)
             change = changes.step(before, before.candidate or "", percent, ACTOR, verb="promote")
         except (Refused, UsageError):
             return
         assert before.hold is None, "I7"
         assert before.candidate in before.ready, "I4"
-        self._write(changes.apply(before, change))
+        self._write_as_shown(before, change)
         after = self.state
         assert after.shares.get(before.candidate, 0) >= before.shares.get(before.candidate, 0)
+        # Typed again before it was concluded, it takes no second step.
+        if change.moves:
+            assert choices.choose_percent([after], [10, 50, 100], None) == percent
+            again = changes.step(after, before.candidate or "", percent, ACTOR, verb="promote")
+            assert not again.moves
+        self._write_as_shown(after, changes.conclude(after, before.candidate or ""))
+        assert self.state.in_progress is None
+        assert self.state.shares == after.shares
+
+    @rule(fails=st.booleans())
+    def rollout(self, fails: bool) -> None:
+        """Steps as a rollout takes them; a dry run takes the same on states that it makes up."""
+        before = self.state
+        try:
+            revision = choices.revision_to_roll_out(before)
+            choices.refuse_held(before, None)
+        except Refused:
+            return
+        stable = before.stable
+        if state.is_finished(before, revision):
+            return
+        planned = before
+        for to in (None, 10, 50, 100):
+            now = self.state
+            changed = self._rollout_step(now, revision, to)
+            imagined = self._rollout_step(planned, revision, to)
+            assert changed == imagined, "the dry run says what is written"
+            self._write_as_shown(now, changed)
+            planned = self._shown(planned, imagined)
+            assert planned.shares == self.state.shares
+            if fails and to == 50 and stable not in (None, revision):
+                assert stable is not None
+                withdrawn = changes.withdraw(self.state, revision, stable, ACTOR)
+                self._write_as_shown(self.state, withdrawn)
+                assert self.state.shares == {stable: 100}, "I5"
+                assert choices.revision_to_roll_out(self.state) == revision
+                return
+        self._write_as_shown(self.state, changes.conclude(self.state, revision))
+        assert state.is_finished(self.state, revision)
+
+    def _rollout_step(self, now: State, revision: str, to: int | None) -> changes.Change:
+        if to is None:
+            return changes.claim(now, revision, ACTOR, to=10)
+        return changes.step(now, revision, to, ACTOR, verb="rollout")
+
+    def _shown(self, before: State, change: changes.Change) -> State:
+        """Return what a dry run shows for a change."""
+        if not change.moves:
+            return before
+        service = {**changes.apply(before, change), "status": before.status}
+        return state.read_state(service, [*before.revisions.values()], "app")
+
+    def _write_as_shown(self, before: State, change: changes.Change) -> None:
+        """Write a change, if there is one; a dry run shows what is there after it (I10)."""
+        shown = self._shown(before, change)
+        if change.moves:
+            self._write(changes.apply(before, change))
+        assert shown.shares == self.state.shares
+        assert (shown.hold, shown.candidate, shown.known_good, shown.failure) == (
+            self.state.hold, self.state.candidate, self.state.known_good, self.state.failure,
+        )  # fmt: skip
 
     @rule()
     def rollback(self) -> None:
         before = self.state
         try:
-            target = changes.choose_target(before, None)
+            target = choices.choose_target(before, None)
         except (Refused, UsageError):
             return
         assert before.trusts(target), "I4"
         change = changes.roll_back(before, target, ACTOR, hold=True, verb="rollback")
-        self._write(changes.apply(before, change))
+        self._write_as_shown(before, change)
         after = self.state
+        assert after.in_progress is None
+        assert after.failure is None or not change.moves
         assert after.shares == {target: 100}
         assert target in before.ready, "I4"
         assert after.hold is not None or before.shares == after.shares
@@ -186,12 +251,12 @@ def served(
 
 def test_while_two_serve_a_rollback_goes_to_the_stable_one_not_to_the_one_before_it() -> None:
     now = served(("app-2", 90), ("app-9", 10), known_good='["app-2", "app-1"]')
-    assert changes.choose_target(now, None) == "app-2"
+    assert choices.choose_target(now, None) == "app-2"
 
 
 def test_a_finished_release_rolls_back_to_the_one_before_it() -> None:
     now = served(("app-9", 100), known_good='["app-9", "app-2", "app-1"]')
-    assert changes.choose_target(now, None) == "app-2"
+    assert choices.choose_target(now, None) == "app-2"
 
 
 def test_an_unreadable_hold_stays_in_force() -> None:
@@ -237,17 +302,17 @@ def test_a_rollback_goes_to_a_good_commit_that_was_delivered_again() -> None:
         ours=("app-2", "app-9"),
     )  # fmt: skip
     assert now.stable == "app-2"
-    assert changes.choose_target(now, None) == "app-2"
+    assert choices.choose_target(now, None) == "app-2"
 
 
 def test_a_rollback_typed_twice_goes_back_once() -> None:
     """I6: two people, or one in a hurry."""
     now = served(("app-9", 100), known_good='["app-9", "app-2", "app-1"]')
-    assert changes.choose_target(now, None) == "app-2"
+    assert choices.choose_target(now, None) == "app-2"
     service = changes.apply(now, changes.roll_back(now, "app-2", ACTOR, hold=True, verb="rollback"))
     names = ("app-1", "app-2", "app-9")
     now = state.read_state(service, [revision(name) for name in names], "app")
-    assert changes.choose_target(now, None) == "app-2"
+    assert choices.choose_target(now, None) == "app-2"
     assert not changes.roll_back(now, "app-2", ACTOR, hold=True, verb="rollback").moves
 
 
@@ -265,7 +330,7 @@ def test_a_deploy_keeps_the_labels_and_annotations_of_others() -> None:
     now = served(("app-2", 100))
     now.service["metadata"]["annotations"]["acme.example/team"] = "web"
     now.service["metadata"]["labels"] = {"cost-center": "7"}
-    written = changes.deploy(now, declared("app-9"), "app-9", "sha-9", ACTOR)
+    written = deploys.deploy(now, declared("app-9"), "app-9", "sha-9", ACTOR)
     assert written["metadata"]["annotations"]["acme.example/team"] == "web"
     assert written["metadata"]["labels"] == {"cost-center": "7", "commit-sha": "app-9"}
 
@@ -279,10 +344,99 @@ def test_where_nothing_ready_serves_a_release_takes_everything(percent: int) -> 
     assert traffic.shares(change.targets) == {"app-9": 100}
 
 
-def test_the_history_is_kept_short() -> None:
+def test_a_list_that_lags_behind_the_service_is_not_believed() -> None:
+    """I8: nothing is known of a revision that was not read; only one that is gone loses its tag."""
+    service = served(("app-2", 100)).service
+    service["spec"]["traffic"] += [{"revisionName": "app-1", "tag": "sha-1234567"}]
+    now = state.read_state(service, [], "app")
+    assert traffic.tags(now.targets) == {"sha-1234567": "app-1"}
+    assert (now.stable, now.unknown) == ("app-2", {"app-1", "app-2", "app-9"})
+    written = deploys.deploy(now, declared("app-9"), "app-9", "sha-9999999", ACTOR)
+    assert traffic.shares(written["spec"]["traffic"]) == {"app-2": 100}
+    now = state.read_state(service, [], "app", gone=["app-1"])
+    assert traffic.tags(now.targets) == {}
+
+
+def test_what_is_served_is_told_from_what_was_asked_for() -> None:
+    service = served(("app-2", 90), ("app-9", 10)).service
+    refused = {"type": "RoutesReady", "status": "False", "message": "Revision is not ready."}
+    service["status"] = {
+        "traffic": [{"revisionName": "app-2", "percent": 100}],
+        "conditions": [refused],
+    }
+    now = state.read_state(service, [revision("app-2"), revision("app-9")], "app")
+    assert (now.shares, now.served) == ({"app-2": 90, "app-9": 10}, {"app-2": 100})
+    assert not now.in_force
+    assert now.not_taken == "Revision is not ready."
+
+
+def test_a_clock_that_is_wrong_by_minutes_changes_no_plan() -> None:
+    """Times are only shown: a step left by a machine whose clock is ahead is taken up as any."""
     now = served(("app-2", 100))
+    ahead = Actor(by="other", at="2999-01-01T00:00:00Z")
+    service = changes.apply(now, changes.step(now, "app-9", 10, ahead, verb="promote"))
+    now = state.read_state(service, [revision("app-2"), revision("app-9")], "app")
+    assert choices.choose_percent([now], [10, 50, 100], None) == 10
+
+
+def test_the_longest_of_everything_stays_far_below_the_limit() -> None:
+    """Kubernetes allows 256 KiB for all annotations; the last change of traffic is always kept."""
+    name = "a" * 60
+    long = Actor(by="\U0001f600" * 300, at="2026-01-02T03:04:05Z", why="\U0001f600" * 3000)
+    now = served((f"{name}-2", 50), (f"{name}-9", 50), candidate=f"{name}-9")
+    back = changes.roll_back(now, f"{name}-2", long, hold=True, verb="rollback")
+    written = changes.apply(now, back)
+    step = changes.step(now, f"{name}-9", 60, long, verb="promote")
+    change = changes.Change(
+        event=step.event,
+        in_progress=step.in_progress,
+        failure=changes.withdraw(now, f"{name}-9", f"{name}-2", long).failure,
+        known_good=[f"{name}-{number}" for number in range(10)],
+        moves=True,
+    )
+    for number in range(40):
+        now = state.read_state(written, [revision(f"{name}-2")], "app")
+        event = long.event("deploy", f"{name}-{number}")
+        written = changes.apply(now, msgspec.structs.replace(change, event=event))
+    annotations = written["metadata"]["annotations"]
+    assert set(annotations) == {
+        "shipway/candidate", "shipway/known-good", "shipway/hold", "shipway/log",
+        "shipway/in-progress", "shipway/failed",
+    }  # fmt: skip
+    assert sum(len(key) + len(value.encode()) for key, value in annotations.items()) < 100_000
+    log = state.read_state(written, [], "app").log
+    assert [event.verb for event in log if event.percent is not None] == ["rollback"]
+
+
+def test_a_huge_hold_of_someone_else_is_shown_short_and_kept_whole() -> None:
+    """I8."""
+    now = served(("app-2", 50), ("app-9", 50))
+    text = json.dumps({"name": "h", "at": "?", "by": "b" * 10_000, "why": "w" * 100_000})
+    now.service["metadata"]["annotations"]["shipway/hold"] = text
+    now = state.read_state(now.service, [revision("app-2"), revision("app-9")], "app")
+    assert len(str(now.hold)) < 1000
+    change = changes.roll_back(now, "app-2", ACTOR, hold=True, verb="rollback")
+    assert changes.apply(now, change)["metadata"]["annotations"]["shipway/hold"] == text
+
+
+def test_a_thousand_revisions_and_two_thousand_tags() -> None:
+    now = served(("app-2", 100))
+    tags = {f"preview-{number}": "app-1" for number in range(2000)}
+    now.service["spec"]["traffic"] = traffic.plan(now.shares, tags)
+    listed = [revision(f"app-{number}") for number in range(1000)]
+    now = state.read_state(now.service, listed, "app")
+    change = changes.step(now, "app-9", 10, ACTOR, verb="promote")
+    assert change.targets
+    assert traffic.tags(change.targets) == tags
+
+
+def test_the_history_is_kept_short() -> None:
+    now = served(("app-2", 50), ("app-9", 50))
+    back = changes.roll_back(now, "app-2", ACTOR, hold=False, verb="rollback")
+    now = state.read_state(changes.apply(now, back), [revision("app-2")], "app")
     for _ in range(100):
         written = changes.apply(now, changes.resume(now, ACTOR))
         now = state.read_state(written, [revision("app-2")], "app")
     assert len(now.log) == 30
+    assert now.log[0].verb == "rollback", "the last change of traffic is kept"
     assert now.log[-1].by == "someone"

@@ -40,9 +40,10 @@ def test_one_round_trip_before_the_write_and_four_in_all(
     asked = shape(candidate, relay)
     assert sorted(asked[:2]) == ["GET revisions", "GET service"]
     assert asked[2] == "PUT service"
-    assert set(asked[3:]) == {"GET service"}
-    assert len(asked) <= 5
-    assert relay.in_turn <= 4
+    # A step of a promotion is noted as in progress, and one small write more ends that.
+    last = ["PUT service"] if verb[0] == "promote" else []
+    assert asked[3:] in (["GET service", *last], last)
+    assert relay.in_turn <= 3 + len(last)
     reads = sorted(relay.exchanges, key=lambda exchange: exchange.began)[:2]
     assert max(one.began for one in reads) < min(one.ended for one in reads), "both at once"
     assert candidate.shares() != before
