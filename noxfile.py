@@ -73,6 +73,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def torture(session: nox.Session) -> None:
+    """Attack Shipway for half an hour: faults, kills, races. `-- --help` lists the options."""
+    _install(session)
+    for command in (["python", "-m", "tests.torture", *session.posargs],):
+        session.run(*command)
+
+
+@nox.session
 def schema(session: nox.Session) -> None:
     """Write pipelines/schema.json and the tables of docs/security.md."""
     _install(session)

@@ -14,6 +14,8 @@ import signal
 import sys
 from pathlib import Path
 
+from emulator.errors import ApiError
+from emulator.faults.settings import Fault, from_text
 from emulator.front_door import host_name
 from emulator.instances.engine import NoEngine
 from emulator.instances.unpack import Limits
@@ -39,6 +41,7 @@ def main() -> int:
             enforced=arguments.iam == "enforce",
             limits=Limits(arguments.max_image_bytes, arguments.max_image_files),
             hosts=arguments.allow_host,
+            faults=arguments.fault,
         )
     except StateInUse:
         print(
@@ -105,6 +108,14 @@ def _arguments() -> argparse.Namespace:
         help="a name of this machine that requests may be for, besides localhost and 127.0.0.1; "
         "can be repeated",
     )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        type=_fault,
+        metavar="NAME[,KEY=VALUE]...",
+        help="a fault that is active from the start: docs/local-cloud-run.md; can be repeated",
+    )
     return parser.parse_args()
 
 
@@ -114,6 +125,13 @@ def _host_name(text: str) -> str:
     except ValueError:
         message = f"'{text}' is not a host name, such as host.docker.internal"
         raise argparse.ArgumentTypeError(message) from None
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return from_text(text)
+    except ApiError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 async def _serve(emulator: Emulator, port: int, runtime: str) -> int:
