@@ -47,7 +47,7 @@ ANY: dict[str, dict[str, Any]] = {
     "hang": {"name": "hang", "times": 1},
     "hang-always": {"name": "hang"},
 }
-READS: dict[str, dict[str, Any]] = {"stale": {"name": "stale"}}
+READS: dict[str, dict[str, Any]] = {"stale": {"name": "stale", "times": 3}}
 WRITES: dict[str, dict[str, Any]] = {
     **{
         f"{code}-done": {"name": "status", "code": code, "times": 1, "done": True}
@@ -191,7 +191,7 @@ def matrix(recordings: list[Recording], seed: int) -> list[Cell]:
     seen: Counter[tuple[str, ...]] = Counter()
     turns = []
     for cell in found:
-        key = (cell.verb, cell.event, cell.when)
+        key = (cell.verb, cell.event, *cell.when.split()[:1])
         # A hang costs its whole time limit: one for four of the others.
         seen[key] += 4 if cell.event.startswith("hang") else 1
         turns.append((seen[key] / (3 if cell.verb == "deliver" else 1), len(turns), cell))

@@ -10,7 +10,7 @@ from typing import Any
 from tests.torture.place import FOREIGN, Ended, Facts, Place
 
 READERS = ("status", "history", "plan", "logs", "smoke")
-_BUG = re.compile(r"Traceback \(most recent call last\)|this should not happen")
+BUG = re.compile(r"Traceback \(most recent call last\)|this should not happen")
 _SAME = re.compile(
     r"traffic is unchanged|nothing was (sent|written|changed)|nothing (has )?changed"
     r"|serves what it did before|only reads were sent"
@@ -41,7 +41,7 @@ def goal(place: Place, verb: str, ended: Ended, facts: Facts) -> Goal:
     return Goal(
         code=ended.code,
         shares=place.by_role(facts.shares),
-        hold=facts.hold,
+        hold=_named(place, facts.hold),
         candidate=place.role(facts.candidate),
         built=commit in facts.written["images"],
         tagged=f"sha-{commit[:7]}" in facts.tags,
@@ -67,10 +67,7 @@ def _shown(place: Place, verb: str, out: str) -> str:
     """Return what a reading verb shows, without names and times."""
     if verb in ("logs", "smoke"):
         return ""
-    for name, role in place.roles.items():
-        out = out.replace(name, role)
-    for role, commit in place.commits.items():
-        out = out.replace(commit, role).replace(commit[:7], role)
+    out = _named(place, out)
     try:
         document = _timeless(json.loads(out))
     except ValueError:
@@ -79,6 +76,16 @@ def _shown(place: Place, verb: str, out: str) -> str:
         kept = [one for one in document["revisions"] if one["revision"] in place.roles.values()]
         document = sorted(json.dumps(one, sort_keys=True) for one in kept)
     return json.dumps(document, sort_keys=True)
+
+
+def _named(place: Place, text: str) -> str:
+    """Return a text with roles instead of the names that differ from place to place."""
+    for revision, role in place.roles.items():
+        text = text.replace(revision, role)
+    for role, commit in place.commits.items():
+        text = text.replace(commit, role).replace(commit[:7], role)
+    text = text.replace(place.project.name, "svc")
+    return re.sub(r"sha256:[0-9a-f]+|127\.0\.0\.1:\d+|\d{4}-\d\d-\d\dT[\d:.]+Z", "…", text)
 
 
 def _timeless(value: Any) -> Any:
@@ -116,8 +123,8 @@ def verdict(
     same = before.written == after.written
     if not ended.in_time:
         return [*problems, f"late: it did not end within {ended.seconds:.0f} s"]
-    if _BUG.search(said):
-        problems.append(f"bug: {_line_of(_BUG, said)}")
+    if BUG.search(said):
+        problems.append(f"bug: {_line_of(BUG, said)}")
     if killed and (ended.code < 0 or ended.code == 130):
         return problems
     if ended.code == 0 and not lies and wanted.code in (0, 4):
@@ -177,8 +184,8 @@ def again_problems(
     problems = []
     if not again.in_time:
         return ["again late"]
-    if _BUG.search(again.out + again.err):
-        problems.append(f"again bug: {_line_of(_BUG, again.out + again.err)}")
+    if BUG.search(again.out + again.err):
+        problems.append(f"again bug: {_line_of(BUG, again.out + again.err)}")
     if again.code not in (0, wanted.code):
         problems.append(f"again code {again.code}: {_last(again)}")
     elif again.code == 0 and first.code == 0 and verb == "promote":

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import requests
 
 from tests import warm
-from tests.conftest import LocalCloudRun
+from tests.conftest import FOR_GCLOUD, LocalCloudRun
 from tests.scripts.conftest import LOCAL, Project
 
 STATES = ("steady", "deployed", "ten", "held", "rolled-back")
@@ -135,7 +135,7 @@ class Place:
     commits: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.cloud_run = SamePort(self.folder / "state")
+        self.cloud_run = SamePort(self.folder / "state", *FOR_GCLOUD)
         self.http = requests.Session()
         self._services = 0
         self._saved: dict[str, dict[str, Any]] = {}
