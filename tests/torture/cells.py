@@ -12,7 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tests.torture import judge
@@ -121,7 +121,7 @@ class Result:
     asked: int = 0
     struck: bool = True
     said: str = ""
-    cells: list[dict[str, Any]] = field(default_factory=list)
+    steps: int = 0
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
@@ -264,33 +264,57 @@ def _fault(cell: Cell, place: Place) -> dict[str, Any]:
     return {**known, "method": cell.method, "path": cell.pattern, "from": start}
 
 
+def stopped_at(
+    place: Place,
+    command: list[str],
+    how: str,
+    method: str,
+    nth: int,
+    after: bool,
+    *,
+    path: str = "*",
+    limit: float = 65,
+    scale: float = 0.1,
+) -> tuple[Ended, bool]:
+    """Run a command, and kill it or the local Cloud Run when it makes a call.
+
+    Returns:
+        How it ended, and whether it made the call.
+    """  # fmt: skip
+    place.start_fault({
+        "name": "hang", "times": 1, "method": method, "path": path, "from": nth, "done": after,
+    })  # fmt: skip
+    running = place.start(*command)
+    deadline = time.monotonic() + limit
+    while not (struck := place.struck()) and time.monotonic() < deadline:
+        if running.process.poll() is not None:
+            break
+        time.sleep(_LOOK)
+    return _kill(place, running, how, limit, scale), struck
+
+
+def _kill(place: Place, running: Running, how: str, limit: float, scale: float) -> Ended:
+    if how == CLOUD:
+        place.crash()
+        return running.wait(limit)
+    _stop(running, how, scale)
+    ended = running.wait(limit)
+    place.end_faults()
+    return ended
+
+
 def _killed(
     place: Place, cell: Cell, recording: Recording, command: list[str], limit: float, scale: float
 ) -> tuple[Ended, bool]:
     """Run a command and kill it, or the local Cloud Run, at a call or after a part of its time."""
-    struck = True
     if cell.method:
-        place.start_fault({
-            "name": "hang", "times": 1, "method": cell.method, "path": cell.pattern,
-            "from": cell.nth, "done": cell.when == " after",
-        })  # fmt: skip
-        running = place.start(*command)
-        deadline = time.monotonic() + limit
-        while not (struck := place.struck()) and time.monotonic() < deadline:
-            if running.process.poll() is not None:
-                break
-            time.sleep(_LOOK)
-    else:
-        running = place.start(*command)
-        part = int(cell.when.split()[1]) / 100
-        time.sleep(recording.seconds * part)
-    if cell.event == CLOUD:
-        place.crash()
-        return running.wait(limit), struck
-    _stop(running, cell.event, scale)
-    ended = running.wait(limit)
-    place.end_faults()
-    return ended, struck
+        return stopped_at(
+            place, command, cell.event, cell.method, cell.nth, cell.when == " after",
+            path=cell.pattern, limit=limit, scale=scale,
+        )  # fmt: skip
+    running = place.start(*command)
+    time.sleep(recording.seconds * int(cell.when.split()[1]) / 100)
+    return _kill(place, running, cell.event, limit, scale), True
 
 
 def _stop(running: Running, how: str, scale: float) -> None:

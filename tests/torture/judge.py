@@ -11,7 +11,7 @@ from tests.torture.place import FOREIGN, Ended, Facts, Place
 
 READERS = ("status", "history", "plan", "logs", "smoke")
 BUG = re.compile(r"Traceback \(most recent call last\)|this should not happen")
-_SAME = re.compile(
+SAME = re.compile(
     r"traffic is unchanged|nothing was (sent|written|changed)|nothing (has )?changed"
     r"|serves what it did before|only reads were sent"
 )
@@ -138,8 +138,8 @@ def verdict(
     elif ended.code not in (0, 1, 2, 3, 4):
         problems.append(f"code: {ended.code}")
     if ended.code != 0 and moved:
-        if _SAME.search(said):
-            problems.append(f"untrue words: {_line_of(_SAME, said)}")
+        if SAME.search(said):
+            problems.append(f"untrue words: {_line_of(SAME, said)}")
         elif verb in ("deliver", "rollout") and not _ADMITS.search(said):
             problems.append(f"I5: traffic stays {place.by_role(after.shares)}, silently")
         elif not _ADMITS.search(said):
