@@ -69,7 +69,7 @@ KILLS = ("kill", "term", "int", "cancel")
 CLOUD = "cloud-run-killed"
 _LIES = ("stale", "no-fields", "404")
 _RUNNER = (7.5, 2.5)  # seconds from INT to TERM, and from TERM to KILL
-_LOOK = 0.004
+_LOOK = 0.015
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ STATES = ("steady", "deployed", "ten", "held", "rolled-back")
 FOREIGN = {"tag": "blue", "annotation": "team.example/owner", "label": "team"}
 PATIENCE = 20.0
 _SYSTEM = re.compile(r"(run\.googleapis\.com|serving\.knative\.dev)/")
-_PAUSE = 0.03
+_PAUSE = 0.05
 
 
 @dataclass

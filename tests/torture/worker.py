@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tests import warm
 from tests.torture import cells, model, races, regions
 from tests.torture.cells import Cell, Recording, Result
 from tests.torture.place import Place
@@ -24,6 +26,7 @@ def open_in(folder: str) -> None:
     """Prepare this process; `folder` is for its places."""
     global _folder
     _folder = Path(folder)
+    os.environ[warm.OWN] = "1"
 
 
 def close() -> None:
