@@ -175,7 +175,7 @@ def _load_own() -> None:
             importlib.import_module(
                 ".".join(path.relative_to(_ROOT).with_suffix("").parts).removesuffix(".__init__")
             )
-    importlib.import_module("scripts.config.pipelines").load(_ROOT, "app", "local")
+    importlib.import_module("scripts.config.pipelines").load(_ROOT / "tests", "app", "local")
 
 
 def _reap(*_: object) -> None:

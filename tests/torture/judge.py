@@ -10,6 +10,7 @@ from typing import Any
 from tests.torture.place import FOREIGN, Ended, Facts, Place
 
 READERS = ("status", "history", "plan", "logs", "smoke")
+UP = ("deliver", "rollout", "promote")
 BUG = re.compile(r"Traceback \(most recent call last\)|this should not happen")
 SAME = re.compile(
     r"traffic is unchanged|nothing was (sent|written|changed)|nothing (has )?changed"
@@ -137,10 +138,12 @@ def verdict(
         problems.append("code: 4")
     elif ended.code not in (0, 1, 2, 3, 4):
         problems.append(f"code: {ended.code}")
+    if before.hold and moved and verb in UP:
+        problems.append(f"I7: {place.by_role(after.shares)} during a hold")
     if ended.code != 0 and moved:
         if SAME.search(said):
             problems.append(f"untrue words: {_line_of(SAME, said)}")
-        elif verb in ("deliver", "rollout") and not _ADMITS.search(said):
+        elif verb in UP[:2] and not _ADMITS.search(said):
             problems.append(f"I5: traffic stays {place.by_role(after.shares)}, silently")
         elif not _ADMITS.search(said):
             problems.append(f"silent: traffic moved to {place.by_role(after.shares)}")
@@ -163,10 +166,6 @@ def service_problems(place: Place, before: Facts, after: Facts) -> list[str]:
     image = after.service["spec"]["template"]["spec"]["containers"][0]["image"]
     if "@sha256:" not in image:
         problems.append(f"I2: {image}")
-    if before.hold and after.hold == before.hold:
-        for name, percent in after.shares.items():
-            if percent > before.shares.get(name, 0) and not before.revisions.get(name):
-                problems.append(f"I7: {place.role(name)} got traffic during a hold")
     metadata = after.service["metadata"]
     if after.tags.get(FOREIGN["tag"]) != before.tags.get(FOREIGN["tag"]):
         problems.append("I8: the foreign tag is lost")

@@ -22,7 +22,6 @@ from tests.torture import cells, judge
 from tests.torture.place import STATES, Ended, Facts, Place
 
 STEPS = (10, 50, 100)
-_UP = ("deliver", "rollout", "promote")
 _CALLS = (("GET", "*/services/*"), ("GET", "*/revisions*"), ("PUT", "*/services/*"), ("*", "/v2/*"))
 _FAULTS = tuple(
     name
@@ -157,7 +156,7 @@ class Model(RuleBasedStateMachine):
             assert same, f"written\n{said}"
         if name in ("build", "deploy", "hold", "resume"):
             assert before.shares == after.shares, f"moved\n{said}"
-        if before.hold and name in _UP:
+        if before.hold and name in judge.UP:
             assert before.shares == after.shares, f"I7\n{said}"
         if verb == "promote" and not self.shifted:
             share = before.shares.get(before.candidate, 0)

@@ -88,24 +88,32 @@ class Load:
     def _run(self) -> None:
         connection: http.client.HTTPConnection | None = None
         while not self._stop.wait(self.pause):
-            if self.paused:
+            if not self.paused:
+                connection = connection or http.client.HTTPConnection(
+                    urlsplit(self.url).netloc, timeout=15
+                )
+                problem = _ask(connection)
+                if not self.paused:
+                    self.asked += 1
+                    self.failed += [problem] if problem else []
+                    if not problem:
+                        continue
+            if connection is not None:
+                connection.close()
                 connection = None
-                continue
-            connection = connection or http.client.HTTPConnection(
-                urlsplit(self.url).netloc, timeout=15
-            )
-            try:
-                connection.request("GET", "/version")
-                answer = connection.getresponse()
-                body = answer.read()
-                problem = "" if answer.status == 200 else f"{answer.status} {body[:80]!r}"
-            except (OSError, http.client.HTTPException) as error:
-                connection, problem = None, f"{type(error).__name__}: {error}"
-            if self.paused:
-                continue
-            self.asked += 1
-            if problem:
-                self.failed.append(problem)
+        if connection is not None:
+            connection.close()
+
+
+def _ask(connection: http.client.HTTPConnection) -> str:
+    """Make one request; return what was wrong with its answer."""
+    try:
+        connection.request("GET", "/version")
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        return f"{type(error).__name__}: {error}"
+    return "" if answer.status == 200 else f"{answer.status} {body[:80]!r}"
 
 
 class SamePort(LocalCloudRun):
@@ -225,11 +233,6 @@ class Place:
         if not _is_ready(service) or found.shares != _shares(wanted["spec"]["traffic"]):
             raise Broken(f"{state} did not come back: {service['status']}")
 
-    def renew(self) -> None:
-        """Make a new service: the old one is beyond repair."""
-        self.load.close()
-        self._build()
-
     # Reading and writing as another tool does
 
     def path(self, region: str = "") -> str:
@@ -340,12 +343,14 @@ class Place:
         self.load.paused = True
         self.cloud_run.stop(signal.SIGKILL)
         self.cloud_run.start()
+        self.http.close()
         self.http = requests.Session()
         self.settled()
         self.load.paused = False
 
     def close(self) -> None:
         self.load.close()
+        self.http.close()
         self.cloud_run.stop(signal.SIGKILL)
 
 

@@ -21,7 +21,6 @@ PAIRS = (
 )  # fmt: skip
 _STATES = ("ten", "deployed", "steady", "held")
 _EDIT = "team.example/edit"
-_UP = ("promote", "rollout", "deliver", "older", "newer", "deploy")
 
 
 class Editor:
@@ -158,6 +157,8 @@ def _outcome(
         problems.append("race: a hold is lost")
     if before.hold and "resume" not in ended and not after.hold:
         problems.append("race: the earlier hold is lost")
+    if before.hold and not {"resume", "rollback"} & set(ended) and before.shares != after.shares:
+        problems.append(f"I7: {shares} during a hold")
     if commits and "newer" in done:
         older, newer = place.project.revision(commits["older"]), shares.get("newer", 0)
         if after.shares.get(older) and not {"rollback", "hold"} & set(ended):
