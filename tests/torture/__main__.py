@@ -123,7 +123,7 @@ def _races(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float
     work = (
         (worker.race, number, given.seed, number % _GCLOUD_EVERY == _GCLOUD_EVERY - 1)
         for number in range(given.rounds)
-        if fnmatchcase(f"race {number} seed", given.only)
+        if fnmatchcase(f"race {number}", given.only)
     )
     return [*_in_turn(pool, work, given.workers, deadline)], "rounds"
 
@@ -136,15 +136,19 @@ def _regions(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: flo
 
 def _model(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
     """Walk in pieces of 100 steps; a failure ends its piece."""
-    pieces = ((worker.walk, given.seed * 1000 + n, 100) for n in range(-(-given.steps // 100)))
+    work = (
+        (worker.walk, number, given.seed, 100)
+        for number in range(-(-given.steps // 100))
+        if fnmatchcase(f"model {number}", given.only)
+    )
     results = []
-    for number, (steps, failure) in enumerate(_in_turn(pool, pieces, given.workers, deadline)):
+    for number, steps, failure in _in_turn(pool, work, given.workers, deadline):
         first, _, rest = failure.partition("\n")
-        problems = [f"model {first}"] if failure else []
+        name = f"model {number} seed {given.seed}"
+        problems = [f"model: {first}"] if failure else []
         results.append(
-            Result(f"model {number}", "model", "", "model", problems, 0, 0, said=rest[-1500:])
+            Result(name, "model", "", "model", problems, 0, 0, said=rest[-1500:], steps=steps)
         )
-        results[-1].steps = steps
     return results, "walks"
 
 

@@ -67,7 +67,7 @@ REVISIONS: dict[str, dict[str, Any]] = {
 }
 KILLS = ("kill", "term", "int", "cancel")
 CLOUD = "cloud-run-killed"
-_LIES = ("stale", "no-fields", "404")
+_LIES = ("stale", "no-fields", "404", "404-always")
 _RUNNER = (7.5, 2.5)  # seconds from INT to TERM, and from TERM to KILL
 _LOOK = 0.015
 

@@ -60,10 +60,10 @@ def kind(problem: str) -> str:
 
 
 def _repeat(one: Result) -> str:
-    if one.cell.startswith("race"):
-        return f"--parts races --seed {one.cell.split()[3]} --only '{_escaped(one.cell[:12])}*'"
-    if one.verb == "model":
-        return "--parts model --seed SEED"
+    if one.cell.startswith(("race", "model")):
+        kind, number, _, seed = one.cell.split()[:4]
+        parts = "races" if kind == "race" else "model"
+        return f"--parts {parts} --seed {seed} --only '{kind} {number}'"
     if one.cell.startswith("regions"):
         return f"--parts regions --only '{_escaped(one.cell)}'"
     return f"--parts matrix --verbs {one.verb} --only '{_escaped(one.cell)}'"

@@ -64,9 +64,9 @@ def region(cell: regions.Cell, limit: float) -> Result:
     )  # fmt: skip
 
 
-def walk(seed: int, steps: int) -> tuple[int, str]:
-    """Take the model through some steps; return how many, and the failure or ""."""
-    return _work(_ONE, lambda place: model.run(place, seed, steps))
+def walk(number: int, seed: int, steps: int) -> tuple[int, int, str]:
+    """Take the model through some steps; return the number, the steps, and the failure or ""."""
+    return (number, *_work(_ONE, lambda place: model.run(place, seed * 1000 + number, steps)))
 
 
 def _work(where: tuple[str, ...], work: Callable[[Place], T]) -> T:
