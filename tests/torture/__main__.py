@@ -47,17 +47,22 @@ def main(argv: list[str]) -> int:
                 run = {"matrix": _matrix, "races": _races, "regions": _regions, "model": _model}
                 found, unit = run[part](pool, given, deadline)
                 results += found
-                lines.append(report.line(part, found, time.monotonic() - began, unit))
+                lines.append(report.row(part, found, unit))
+                missed = sum(not one.struck for one in found)
+                print(
+                    f"{part}: {time.monotonic() - began:.0f} s; {missed} {unit} ended before the"
+                    " call at which something was to happen",
+                    file=sys.stderr,
+                )
                 if part == "matrix":
                     print("\n".join(report.table(found)))
-            for _ in range(given.workers):
-                pool.submit(worker.close)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if given.json:
         given.json.write_text(json.dumps([one.document() for one in results], indent=1))
     print("\n".join(["", *report.failures(results, given.failures), ""]))
-    print("\n".join([*lines, f"seed {given.seed}"]))
+    print("| Part | Size | Failed | User requests | Parts with a failed request |")
+    print("\n".join(["| --- | --- | --- | --- | --- |", *lines, f"seed {given.seed}"]))
     return 1 if any(one.problems for one in results) else 0
 
 
@@ -142,12 +147,23 @@ def _model(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float
         if fnmatchcase(f"model {number}", given.only)
     )
     results = []
-    for number, steps, failure in _in_turn(pool, work, given.workers, deadline):
+    for number, steps, asked, failure in _in_turn(pool, work, given.workers, deadline):
         first, _, rest = failure.partition("\n")
         name = f"model {number} seed {given.seed}"
         problems = [f"model: {first}"] if failure else []
         results.append(
-            Result(name, "model", "", "model", problems, 0, 0, said=rest[-1500:], steps=steps)
+            Result(
+                name,
+                "model",
+                "",
+                "model",
+                problems,
+                0,
+                0,
+                asked=asked,
+                said=rest[-1500:],
+                steps=steps,
+            )
         )
     return results, "walks"
 

@@ -145,6 +145,13 @@ def words(place: Place, verb: str) -> list[str]:
     return [verb, "--format", "json"] if verb in judge.READERS else [verb]
 
 
+def prepare(place: Place, verb: str, state: str) -> None:
+    """Put the service into a state in which a verb can work: `deploy` needs an image."""
+    place.restore(state)
+    if verb == "deploy" and "new" in place.commits:
+        place.ship("build", "--commit", place.commits["new"])
+
+
 def pattern(path: str, service: str) -> str:
     """Return the pattern of a path that holds in every run: without names that differ."""
     bare = path.partition("?")[0]
@@ -157,7 +164,7 @@ def pattern(path: str, service: str) -> str:
 
 def record(place: Place, verb: str, state: str) -> tuple[Recording, Result]:
     """Run a verb alone, note its calls, and judge its end like any other."""
-    place.restore(state)
+    prepare(place, verb, state)
     before, mark, asked = place.facts(), place.last_call(), place.load.asked
     ended = place.ship(*words(place, verb))
     counts: Counter[tuple[str, str]] = Counter()
@@ -222,7 +229,7 @@ def run(
     place: Place, cell: Cell, recording: Recording, *, limit: float = 65, scale: float = 0.1
 ) -> Result:
     """Run one cell: the state, the event, the command, and the same command again."""
-    place.restore(cell.state)
+    prepare(place, cell.verb, cell.state)
     before, asked = place.facts(), place.load.asked
     wanted = recording.goal
     command = words(place, cell.verb)

@@ -174,8 +174,13 @@ class Model(RuleBasedStateMachine):
         assert not failed, f"{failed[0]}\n" + "\n".join(self.log)
 
 
-def run(place: Place, seed: int, steps: int, *, per_example: int = 40) -> tuple[int, str]:
-    """Run the model until it has made so many steps; return how many, and the failure or ""."""
+def run(place: Place, seed: int, steps: int, *, per_example: int = 40) -> tuple[int, int, str]:
+    """Run the model until it has made so many steps.
+
+    Returns:
+        The number of steps, that of the user's requests, and the failure or "".
+    """
+    asked = place.load.asked
     Model.place, Model.steps = place, 0
     while Model.steps < steps:
         settings = hypothesis.settings(
@@ -192,5 +197,5 @@ def run(place: Place, seed: int, steps: int, *, per_example: int = 40) -> tuple[
         try:
             run_state_machine_as_test(seeded(Model), settings=settings)
         except AssertionError as error:
-            return Model.steps, str(error)
-    return Model.steps, ""
+            return Model.steps, place.load.asked - asked, str(error)
+    return Model.steps, place.load.asked - asked, ""

@@ -78,6 +78,8 @@ def round_of(place: Place, number: int, seed: int, *, by_gcloud: bool = False) -
     state = "steady" if "older" in verbs else chance.choice(_STATES)
     if "resume" in verbs:
         state = "held"
+    if "deploy" in verbs:
+        state = "ten"  # it needs an image
     place.restore(state)
     commits = _commits(place) if "older" in verbs else {}
     gcloud = None

@@ -37,21 +37,17 @@ def failures(results: Sequence[Result], most: int) -> list[str]:
     return lines
 
 
-def line(part: str, results: Sequence[Result], seconds: float, unit: str = "cells") -> str:
-    """Return the numbers of a part."""
+def row(part: str, results: Sequence[Result], unit: str) -> str:
+    """Return the numbers of a part, as a row of the table in docs/reliability.md."""
     failed = [one for one in results if one.problems]
     kills = sum(one.event in cells.KILLS or one.event == cells.CLOUD for one in results)
-    missed = sum(not one.struck for one in results)
-    asked = sum(one.asked for one in results)
     steps = sum(one.steps for one in results)
+    size = f"{len(results):,} {unit}"
+    size += f", {kills:,} of them kills" if kills else ""
+    size += f" of {steps:,} steps" if steps else ""
+    asked = sum(one.asked for one in results)
     lost = sum(kind(p) == "requests failed" for one in failed for p in one.problems)
-    return (
-        f"{part}: {len(results):,} {unit}"
-        + (f" ({kills} of them kills)" if kills else "")
-        + (f" of {steps:,} steps" if steps else "")
-        + f", {len(failed)} failed, {missed} ended before their event; {asked:,} user requests,"
-        f" {lost} {unit} lost one; {seconds:.0f} s"
-    )
+    return f"| {part} | {size} | {len(failed):,} | {asked:,} | {lost:,} |"
 
 
 def kind(problem: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from multiprocessing import util
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,12 +27,7 @@ def open_in(folder: str) -> None:
     global _folder
     _folder = Path(folder)
     os.environ[warm.OWN] = "1"
-
-
-def close() -> None:
-    """Stop this worker's local Cloud Runs; it takes long enough that each worker gets one."""
-    _drop()
-    time.sleep(0.5)
+    util.Finalize(None, _drop, exitpriority=100)  # a worker's atexit functions do not run
 
 
 def record(verb: str, state: str) -> tuple[Recording, Result]:
@@ -64,8 +59,8 @@ def region(cell: regions.Cell, limit: float) -> Result:
     )  # fmt: skip
 
 
-def walk(number: int, seed: int, steps: int) -> tuple[int, int, str]:
-    """Take the model through some steps; return the number, the steps, and the failure or ""."""
+def walk(number: int, seed: int, steps: int) -> tuple[int, int, int, str]:
+    """Take the model through some steps; return the number, and what `model.run` returns."""
     return (number, *_work(_ONE, lambda place: model.run(place, seed * 1000 + number, steps)))
 
 
