@@ -125,8 +125,9 @@ def _matrix(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: floa
 
 
 def _races(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
+    every = _GCLOUD_EVERY if shutil.which("gcloud") else given.rounds + 1
     work = (
-        (worker.race, number, given.seed, number % _GCLOUD_EVERY == _GCLOUD_EVERY - 1)
+        (worker.race, number, given.seed, number % every == every - 1)
         for number in range(given.rounds)
         if fnmatchcase(f"race {number}", given.only)
     )
