@@ -79,19 +79,12 @@ def audit(session: nox.Session) -> None:
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """Attack for a few minutes, differently each time: `-- 0.2` for a fifth of that time."""
+    """Attack for half an hour with hostile input, faults, kills and races. `-- --help`: options."""
     _install(session)
-    seed = f"--hypothesis-seed={secrets.randbelow(2**32)}"  # nox prints the command
-    how_long = {"SHIPWAY_TORTURE": session.posargs[0] if session.posargs else "1"}
-    for command in (["pytest", "tests/fuzz", seed],):
-        session.run("python", "-m", *command, env=how_long)
-
-
-@nox.session
-def bench(session: nox.Session) -> None:
-    """Compare speed with other tools in the same run."""
-    _install(session)
-    session.run("python", "-m", "tests.bench", *session.posargs)
+    if not session.posargs:  # options are those of the faults, kills and races alone
+        seed = f"--hypothesis-seed={secrets.randbelow(2**32)}"  # nox prints the command
+        session.run("python", "-m", "pytest", "tests/fuzz", seed, env={"SHIPWAY_TORTURE": "1"})
+    session.run("python", "-m", "tests.torture", *session.posargs)
 
 
 @nox.session

@@ -17,6 +17,8 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from emulator.errors import ApiError
+from emulator.faults.settings import Fault, from_text
 from emulator.front_door import host_name
 from emulator.instances.engine import NoEngine
 from emulator.instances.unpack import Limits
@@ -43,6 +45,7 @@ def main() -> int:
             enforced=arguments.iam == "enforce",
             limits=Limits(arguments.max_image_bytes, arguments.max_image_files),
             hosts=arguments.allow_host,
+            faults=arguments.fault,
         )
     except StateInUse:
         print(
@@ -109,6 +112,14 @@ def _arguments() -> argparse.Namespace:
         help="a name of this machine that requests may be for, besides localhost and 127.0.0.1; "
         "can be repeated",
     )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        type=_fault,
+        metavar="NAME[,KEY=VALUE]...",
+        help="a fault that is active from the start: docs/local-cloud-run.md; can be repeated",
+    )
     return parser.parse_args()
 
 
@@ -124,6 +135,13 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
     """Leave out of the log what is no HTTP: its sender gets an answer with status 400."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return from_text(text)
+    except ApiError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 async def _serve(emulator: Emulator, port: int, runtime: str) -> int:

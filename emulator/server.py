@@ -26,6 +26,9 @@ from emulator.errors import ApiError, invalid
 from emulator.faults import urls as fault_urls
 from emulator.faults.models import Faults
 from emulator.faults.responses import clock
+from emulator.faults.revisions import WithFaults
+from emulator.faults.settings import Fault
+from emulator.faults.spoil import middleware as spoil
 from emulator.identity import urls as identity_urls
 from emulator.identity.guard import Guard
 from emulator.identity.issuers import keys_of
@@ -79,6 +82,7 @@ class Emulator:
         enforced: Whether callers need permissions.
         limits: What an image may unpack to, for the runtime "process".
         hosts: Names of this machine that requests may be for, besides those of loopback.
+        faults: The faults that are active from the start.
     """
 
     def __init__(
@@ -90,7 +94,11 @@ class Emulator:
         enforced: bool = False,
         limits: Limits = _LIMITS,
         hosts: Collection[str] = (),
+        faults: Collection[Fault] = (),
     ) -> None:
+        self._faults = Faults()
+        for fault in faults:
+            self._faults.start(fault)
         self._hosts = front_door.Hosts(hosts)
         self._enforced = enforced
         self._limits = limits
@@ -116,7 +124,7 @@ class Emulator:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self._logs = logs = Logs(self.folder / "logs")
         operations = Operations(store.Store(self.folder / "operations"))
-        faults = Faults()
+        faults = self._faults
         projects = Projects(store.Store(self.folder / "projects"), faults)
         repositories = Repositories(store.Store(self.folder / "repositories"), projects.is_made)
         registry = Registry(self.folder / "registry", repositories)
@@ -137,7 +145,9 @@ class Emulator:
             enforced=self._enforced,
         )
         guard = Guard(identity, services, projects, faults, self.url)
-        runtime = WithSecrets(await self._runtime(identity), secrets, identity.may_read_secret)
+        runtime = WithSecrets(
+            WithFaults(await self._runtime(identity), faults), secrets, identity.may_read_secret
+        )
 
         def find_image(reference: str) -> images.Image:
             return images.read(registry, reference, runtime.platforms)
@@ -168,7 +178,14 @@ class Emulator:
         await self._reconciler.resume()
         door = front_door.FrontDoor(self._hosts, self.folder)
         self.application = application = web.Application(
-            middlewares=[door.check, *recorder.middlewares(), clock(faults), _errors, guard.check],
+            middlewares=[
+                door.check,
+                clock(faults),
+                spoil(faults.calls),
+                *recorder.middlewares(),
+                _errors,
+                guard.check,
+            ],
             client_max_size=16 * 1024**2,
         )
         application.on_response_prepare.append(front_door.protect)
@@ -210,6 +227,7 @@ class Emulator:
 
     async def close(self) -> None:
         """Stop serving, and stop every instance. The state stays."""
+        self._faults.calls.close()
         await self._runner.cleanup()
         await self._reconciler.close()
         await asyncio.gather(self._router.close(), self._instances.close())

@@ -62,6 +62,14 @@ class Options(options.Options, frozen=True, kw_only=True):
             " and 127.0.0.1; may be repeated",
         ),
     ] = ()
+    fault: Annotated[
+        tuple[str, ...],
+        option(
+            "--fault",
+            metavar="NAME[,KEY=VALUE]...",
+            help="an error to return on purpose: see docs/local-cloud-run.md; may be repeated",
+        ),
+    ] = ()
 
 
 def run(options: Options, call: Call) -> int:
@@ -72,6 +80,7 @@ def run(options: Options, call: Call) -> int:
     command += ["--max-image-bytes", str(options.max_image_bytes)]
     command += ["--max-image-files", str(options.max_image_files)]
     command += [f"--allow-host={name}" for name in options.allow_host]
+    command += [f"--fault={fault}" for fault in options.fault]
     # The emulator is a separate program, reached only over HTTP, like Cloud Run.
     os.chdir(HOME)
     os.execv(sys.executable, [sys.executable, *command])

@@ -35,6 +35,9 @@ _LIBRARIES = (
     "google.auth.identity_pool", "google.oauth2.service_account", "jwt", "logging", "msgspec",
     "requests", "subprocess", "tarfile", "tempfile", "venv", "yaml",
 )  # fmt: skip
+# Set to 1, it makes the server load Shipway's own modules, too: commands start in half the time,
+# and do not notice edits of the files.
+OWN = "SHIPWAY_WARM_OWN"
 _NUMBER = struct.Struct("q")
 _lock = threading.Lock()
 _channel: socket.socket | None = None
@@ -132,6 +135,8 @@ def _serve(channel: socket.socket) -> str:
     """Fork for each command; return in the fork, with the program that it is to run."""
     for name in _LIBRARIES:
         importlib.import_module(name)
+    if os.environ.get(OWN) == "1":
+        _load_own()
     gc.freeze()  # otherwise, garbage collection would copy all of it in each fork
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
@@ -159,6 +164,20 @@ def _serve(channel: socket.socket) -> str:
             os.close(file)
 
 
+def _load_own() -> None:
+    """Load every module of Shipway's except those that run when they are loaded.
+
+    Reading the files of a service once makes the tables that msgspec needs for their types.
+    """
+    sys.path[0] = str(_ROOT)
+    for path in sorted((_ROOT / SHIP).rglob("*.py")):
+        if path.name != "__main__.py":
+            importlib.import_module(
+                ".".join(path.relative_to(_ROOT).with_suffix("").parts).removesuffix(".__init__")
+            )
+    importlib.import_module("scripts.config.pipelines").load(_ROOT / "tests", "app", "local")
+
+
 def _reap(*_: object) -> None:
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -181,11 +200,31 @@ def _become(message: bytes, streams: list[int]) -> str:
         os.execv(sys.executable, [sys.executable, *words, *arguments])
     sys.argv = [program, *arguments]
     sys.path[0] = home
+    if home != str(_ROOT):
+        for name in [name for name in sys.modules if name.partition(".")[0] == SHIP]:
+            del sys.modules[name]
     return str(program)
 
 
+def _end(code: int) -> None:
+    """End the program as Python does, except that it does not take its memory apart first.
+
+    Taking apart what a fork shares with the server copies most of it.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for the other threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    if _serve(socket.socket(fileno=int(sys.argv[1]))) == SHIP:
-        runpy.run_path(f"{sys.path[0]}/{SHIP}", run_name="__main__")
-    else:
-        runpy.run_module(EMULATOR, run_name="__main__", alter_sys=True)
+    try:
+        if _serve(socket.socket(fileno=int(sys.argv[1]))) == SHIP:
+            runpy.run_path(f"{sys.path[0]}/{SHIP}", run_name="__main__")
+        else:
+            runpy.run_module(EMULATOR, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if isinstance(ended.code, int) and 0 <= ended.code < 256:
+            _end(ended.code)
+        raise

@@ -4,53 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.errors import ApiError, error_info, invalid
+import msgspec
+
+from emulator.errors import ApiError, error_info
+from emulator.faults.calls import Calls
+from emulator.faults.settings import BILLING, CLOCK, QUOTA, CallFault, Clock, Fault, Quota
 from emulator.names import project_number
 
 Document = dict[str, Any]
 
-QUOTA = "quota-exceeded"
-"""Each request to `service` (run.googleapis.com unless named) is over the quota."""
-DOMAINS = "org-policy-domains"
-"""constraints/iam.allowedPolicyMemberDomains: no policy may name allUsers."""
-INVOKER = "org-policy-invoker"
-"""constraints/run.managed.requireInvokerIam: no service may be open without a policy."""
-BILLING = "no-billing"
-"""The project has no billing account: no API can be enabled."""
-TOKEN = "token-exchange"  # noqa: S105  (a fault's name)
-"""The registry does not exchange the caller's credentials."""
-CLOCK = "clock-skew"
-"""Google's clock is `seconds` ahead of this machine's, according to the Date header."""
-NAMES = (QUOTA, DOMAINS, INVOKER, BILLING, TOKEN, CLOCK)
-
-_SKEW = 600.0  # seconds, unless the fault names others
-_LARGEST_SKEW = 1e9
-
 
 class Faults:
-    """The faults that are active."""
+    """The faults that are active.
+
+    Attributes:
+        calls: The calls of the APIs, and the faults that strike single ones.
+    """
 
     def __init__(self) -> None:
-        self._active: dict[str, Document] = {}
+        self._active: dict[str, Fault] = {}
+        self.calls = Calls()
 
-    def start(self, settings: Document) -> None:
-        """Start the fault that `settings` names; raises ApiError INVALID_ARGUMENT."""
-        name = settings.get("name")
-        if name not in NAMES:
-            raise invalid(f"Expected one of {', '.join(NAMES)}.", "name")
-        seconds = settings.get("seconds", _SKEW)
-        if not isinstance(seconds, int | float) or not abs(seconds) < _LARGEST_SKEW:
-            raise invalid("Expected a number of seconds.", "seconds")
-        self._active[name] = settings
+    def start(self, fault: Fault) -> None:
+        """Start a fault; it takes the place of an active one of the same name."""
+        if isinstance(fault, CallFault):
+            self.calls.start(fault)
+        else:
+            self._active[fault.name] = fault
 
     def end(self, name: str) -> None:
         """End a fault; raises ApiError NOT_FOUND for one that is not active."""
-        if self._active.pop(name, None) is None:
+        if not self.calls.end(name) and self._active.pop(name, None) is None:
             raise ApiError("NOT_FOUND", f"The fault '{name}' is not active.")
 
     def all(self) -> list[Document]:
-        """Return the settings of every active fault."""
-        return [*self._active.values()]
+        """Return the settings of every active fault; of calls, also how many it has met."""
+        others = [msgspec.to_builtins(fault) for fault in self._active.values()]
+        return others + [strike.document for strike in self.calls.strikes.values()]
+
+    def active(self, name: str) -> Fault | None:
+        """Return the settings of a fault, except of one of calls; None if it is not active."""
+        return self._active.get(name)
 
     def is_active(self, name: str) -> bool:
         """Return whether a fault is active."""
@@ -59,12 +53,12 @@ class Faults:
     def skew(self) -> float:
         """Return how many seconds Google's clock is ahead."""
         fault = self._active.get(CLOCK)
-        return float(fault.get("seconds", _SKEW)) if fault else 0.0
+        return fault.seconds if isinstance(fault, Clock) else 0.0
 
     def check_quota(self, api: str, project: str) -> None:
         """Raise ApiError RESOURCE_EXHAUSTED while the quota of an API is used up."""
         fault = self._active.get(QUOTA)
-        if fault is None or fault.get("service", "run.googleapis.com") != api:
+        if not isinstance(fault, Quota) or fault.service != api:
             return
         number = project_number(project)
         where = "https://console.cloud.google.com/iam-admin/quotas"

@@ -1,4 +1,4 @@
-"""The routes that start and end faults."""
+"""The routes that start and end faults, and list the calls that were made."""
 
 from __future__ import annotations
 
@@ -17,4 +17,5 @@ def routes(faults: Faults) -> list[Route]:
         Route("GET", _FAULTS, answer.list_faults, LOCAL),
         Route("POST", _FAULTS, answer.start, LOCAL),
         Route("DELETE", f"{_FAULTS}/{{name}}", answer.end, LOCAL),
+        Route("GET", "/_local/calls", answer.list_calls, LOCAL),
     ]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from emulator.errors import ApiError, precondition_failure
-from emulator.faults.models import INVOKER, Faults
+from emulator.faults.models import Faults
+from emulator.faults.settings import INVOKER
 from emulator.identity.access import PULL, Access
 from emulator.identity.accounts import Accounts
 from emulator.identity.invoker import is_open

@@ -11,7 +11,8 @@ from aiohttp import web
 
 from emulator import routes
 from emulator.errors import ApiError
-from emulator.faults.models import TOKEN, Faults
+from emulator.faults.models import Faults
+from emulator.faults.settings import TOKEN
 from emulator.fields import typed
 from emulator.identity.access import PULL, Document
 from emulator.identity.models import Identity

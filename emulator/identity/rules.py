@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from emulator.errors import ApiError, invalid, precondition_failure
-from emulator.faults.models import DOMAINS, Faults
+from emulator.faults.models import Faults
+from emulator.faults.settings import DOMAINS
 from emulator.identity.accounts import Accounts
 from emulator.identity.custom_roles import CustomRoles
 from emulator.identity.pools import Pools

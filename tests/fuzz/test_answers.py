@@ -18,12 +18,10 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from tests.conftest import LocalCloudRun
-from tests.fuzz import LONG, fuzz
+from tests.fuzz import fuzz
 from tests.fuzz.changes import Change, Spoiled, as_json, changed, changes, spoil, spoiled
 from tests.relay import Answer, Relay
 from tests.scripts.conftest import Project
-
-pytestmark = pytest.mark.skipif(not LONG, reason="left out: a part of nox -s torture")
 
 DEADLINE = 60.0  # seconds, for one command
 COMMANDS = [

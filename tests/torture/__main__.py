@@ -1,0 +1,192 @@
+"""Torture Shipway: every verb, each of its calls, each fault; kills, races, a model, regions.
+
+The parts: `matrix`, `races`, `model` and `regions`. A failure is printed with the command that
+repeats it. The exit code is 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from tests.torture import cells, regions, report, worker
+from tests.torture.cells import Result
+from tests.torture.place import STATES
+
+PARTS = {"matrix": 0.6, "races": 0.1, "model": 0.22, "regions": 0.08}
+"""Each part's share of the time."""
+_GCLOUD_EVERY = 40  # rounds: gcloud takes seconds
+
+
+def main(argv: list[str]) -> int:
+    """Run the parts that were asked for."""
+    given = _arguments(argv)
+    parts = given.parts.split(",")
+    whole = sum(PARTS[part] for part in parts)
+    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    results: list[Result] = []
+    lines: list[str] = []
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(
+            given.workers, context, initializer=worker.open_in, initargs=(str(folder),)
+        ) as pool:
+            for part in parts:
+                began = time.monotonic()
+                deadline = began + given.minutes * 60 * PARTS[part] / whole
+                run = {"matrix": _matrix, "races": _races, "regions": _regions, "model": _model}
+                found, unit = run[part](pool, given, deadline)
+                results += found
+                lines.append(report.row(part, found, unit))
+                missed = sum(not one.struck for one in found)
+                print(
+                    f"{part}: {time.monotonic() - began:.0f} s; {missed} {unit} ended before the"
+                    " call at which something was to happen",
+                    file=sys.stderr,
+                )
+                if part == "matrix":
+                    print("\n".join(report.table(found)))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if given.json:
+        given.json.write_text(json.dumps([one.document() for one in results], indent=1))
+    print("\n".join(["", *report.failures(results, given.failures), ""]))
+    print("| Part | Size | Failed | User requests | Parts with a failed request |")
+    print("\n".join(["| --- | --- | --- | --- | --- |", *lines, f"seed {given.seed}"]))
+    return 1 if any(one.problems for one in results) else 0
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="nox -s torture --", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--parts", default=",".join(PARTS), help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the order (default: %(default)s)")
+    parser.add_argument(
+        "--minutes", type=float, default=23, help="time for all parts (default: %(default)s)"
+    )
+    parser.add_argument("--cells", type=int, default=100_000, help="most cells of the matrix")
+    parser.add_argument("--rounds", type=int, default=400, help="most races")
+    parser.add_argument("--steps", type=int, default=10_000, help="most steps of the model")
+    parser.add_argument(
+        "--workers", type=int, default=4, help="local Cloud Runs at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=65, help="most seconds of a command (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=0.1,
+        help="of the runner's pauses between INT, TERM and KILL (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--only", default="*", help="pattern of the cells' names")
+    parser.add_argument("--verbs", default=",".join(cells.VERBS), help="of the matrix")
+    parser.add_argument("--json", type=Path, help="write every result to this file")
+    parser.add_argument("--failures", type=int, default=40, help="failures to print in full")
+    given = parser.parse_args(argv)
+    if unknown := set(given.parts.split(",")) - set(PARTS):
+        parser.error(f"--parts: {', '.join(unknown)}: expected {', '.join(PARTS)}")
+    return given
+
+
+Found = tuple[list[Result], str]
+
+
+def _matrix(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
+    recorded = [
+        pool.submit(worker.record, verb, state)
+        for state in STATES
+        for verb in given.verbs.split(",")
+    ]
+    done = [one.result() for one in recorded]
+    recordings = {(one.verb, one.state): one for one, _ in done}
+    results = [result for _, result in done if fnmatchcase(result.cell, given.only)]
+    asked = [
+        cell
+        for cell in cells.matrix([*recordings.values()], given.seed)
+        if fnmatchcase(str(cell), given.only)
+    ]
+    print(f"matrix: {len(asked):,} cells from {len(done)} recordings", file=sys.stderr, flush=True)
+    work = (
+        (worker.run, cell, recordings[cell.verb, cell.state], given.limit, given.scale)
+        for cell in asked[: given.cells]
+    )
+    return [*results, *_in_turn(pool, work, given.workers, deadline)], "cells"
+
+
+def _races(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
+    every = _GCLOUD_EVERY if shutil.which("gcloud") else given.rounds + 1
+    work = (
+        (worker.race, number, given.seed, number % every == every - 1)
+        for number in range(given.rounds)
+        if fnmatchcase(f"race {number}", given.only)
+    )
+    return [*_in_turn(pool, work, given.workers, deadline)], "rounds"
+
+
+def _regions(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
+    found = [cell for cell in regions.matrix(given.seed) if fnmatchcase(str(cell), given.only)]
+    work = ((worker.region, cell, given.limit) for cell in found)
+    return [*_in_turn(pool, work, given.workers, deadline)], "cells"
+
+
+def _model(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
+    """Walk in pieces of 100 steps; a failure ends its piece."""
+    work = (
+        (worker.walk, number, given.seed, 100)
+        for number in range(-(-given.steps // 100))
+        if fnmatchcase(f"model {number}", given.only)
+    )
+    results = []
+    for number, steps, asked, failure in _in_turn(pool, work, given.workers, deadline):
+        first, _, rest = failure.partition("\n")
+        name = f"model {number} seed {given.seed}"
+        problems = [f"model: {first}"] if failure else []
+        results.append(
+            Result(
+                name,
+                "model",
+                "",
+                "model",
+                problems,
+                0,
+                0,
+                asked=asked,
+                said=rest[-1500:],
+                steps=steps,
+            )
+        )
+    return results, "walks"
+
+
+def _in_turn(
+    pool: ProcessPoolExecutor, work: Iterable[Any], workers: int, deadline: float
+) -> Iterator[Any]:
+    """Yield results as they come, until the work or the time is over."""
+    rest = iter(work)
+    running: set[Future[Any]] = set()
+    while True:
+        while len(running) < workers + 1 and time.monotonic() < deadline:
+            following = next(rest, None)
+            if following is None:
+                break
+            running.add(pool.submit(*following))
+        if not running:
+            return
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for one in done:
+            yield one.result()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,340 @@
+"""The cells of the matrix: a verb, in a state, while something happens at one of its calls.
+
+They are made from recordings: each verb runs once in each state, and every call that it made gets
+every fault. So a call that Shipway begins to make tomorrow is covered.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tests.torture import judge
+from tests.torture.judge import Goal
+from tests.torture.place import STATES, Ended, Place, Running
+
+VERBS = (
+    "deliver", "deploy", "smoke", "rollout", "promote", "rollback", "hold", "resume", "status",
+    "history", "plan", "logs", "build",
+)  # fmt: skip
+_OF_A_COMMIT = ("deliver", "deploy", "build")
+_CODES = (400, 401, 403, 404, 408, 409, 412, 429, 500, 502, 503, 504)
+_AFTER_THE_DEED = (408, 409, 500, 502, 503, 504)
+
+ANY: dict[str, dict[str, Any]] = {
+    **{f"{code}": {"name": "status", "code": code, "times": 1} for code in _CODES},
+    **{f"{code}-always": {"name": "status", "code": code} for code in (401, 403, 404, 429, 503)},
+    "429-retry-after": {"name": "status", "code": 429, "times": 1, "retry-after": 1},
+    "503-twice": {"name": "status", "code": 503, "times": 2},
+    "reset": {"name": "reset", "times": 1},
+    "outage": {"name": "reset", "spread": True},
+    "flapping": {"name": "reset", "every": 2, "spread": True},
+    "lost": {"name": "lost", "times": 1},
+    "cut": {"name": "cut", "times": 1},
+    "html": {"name": "html", "times": 1},
+    "html-always": {"name": "html"},
+    "html-503": {"name": "html", "code": 503, "times": 1},
+    "empty": {"name": "empty", "times": 1},
+    "no-fields": {"name": "no-fields", "times": 1},
+    "slow": {"name": "slow", "seconds": 2, "times": 1},
+    "trickle": {"name": "trickle", "seconds": 2, "times": 1},
+    "hang": {"name": "hang", "times": 1},
+    "hang-always": {"name": "hang"},
+}
+READS: dict[str, dict[str, Any]] = {"stale": {"name": "stale", "times": 3}}
+WRITES: dict[str, dict[str, Any]] = {
+    **{
+        f"{code}-done": {"name": "status", "code": code, "times": 1, "done": True}
+        for code in _AFTER_THE_DEED
+    },
+    "html-done": {"name": "html", "times": 1, "done": True},
+    "empty-done": {"name": "empty", "times": 1, "done": True},
+    "no-fields-done": {"name": "no-fields", "times": 1, "done": True},
+    "reset-done": {"name": "reset", "times": 1, "done": True},
+    "hang-done": {"name": "hang", "times": 1, "done": True},
+    "lost-then-outage": {"name": "lost", "spread": True},
+}
+UPLOADS: dict[str, dict[str, Any]] = {"drop-upload": {"name": "drop-upload", "times": 1}}
+REVISIONS: dict[str, dict[str, Any]] = {
+    "revision-slow": {"name": "revision-slow", "seconds": 2},
+    "revision-crashes": {"name": "revision-crashes", "seconds": 0.2},
+}
+KILLS = ("kill", "term", "int", "cancel")
+CLOUD = "cloud-run-killed"
+_LIES = ("stale", "no-fields", "404", "404-always")
+_RUNNER = (7.5, 2.5)  # seconds from INT to TERM, and from TERM to KILL
+_LOOK = 0.015
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a recording: the nth of those with the same method and pattern of the path."""
+
+    method: str
+    pattern: str
+    nth: int
+
+    def __str__(self) -> str:
+        path = self.pattern.removeprefix("*")
+        return f"{self.method} {path} #{self.nth}"
+
+    @property
+    def writes(self) -> bool:
+        return self.method != "GET" and self.method != "HEAD" and "entries" not in self.pattern
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment. `event` is the name of a fault or a kill; "" for the recording itself."""
+
+    verb: str
+    state: str
+    event: str = ""
+    when: str = ""
+    method: str = ""
+    pattern: str = ""
+    nth: int = 0
+
+    def __str__(self) -> str:
+        where = f" {self.method} {self.pattern} #{self.nth}" if self.method else ""
+        return f"{self.verb} {self.state} {self.event or 'alone'}{self.when}{where}"
+
+
+@dataclass
+class Result:
+    """What a cell found."""
+
+    cell: str
+    verb: str
+    state: str
+    event: str
+    problems: list[str]
+    code: int
+    seconds: float
+    again: int | None = None
+    asked: int = 0
+    struck: bool = True
+    said: str = ""
+    steps: int = 0
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A verb that ran alone in a state: its calls, and how it ended."""
+
+    verb: str
+    state: str
+    calls: tuple[Call, ...]
+    goal: Goal
+    seconds: float
+
+
+def words(place: Place, verb: str) -> list[str]:
+    """Return the command line of a verb."""
+    if verb in _OF_A_COMMIT:
+        return [verb, "--commit", place.commits.get("new", place.commits["v3"])]
+    return [verb, "--format", "json"] if verb in judge.READERS else [verb]
+
+
+def prepare(place: Place, verb: str, state: str) -> None:
+    """Put the service into a state in which a verb can work: `deploy` needs an image."""
+    place.restore(state)
+    if verb == "deploy" and "new" in place.commits:
+        place.ship("build", "--commit", place.commits["new"])
+
+
+def pattern(path: str, service: str) -> str:
+    """Return the pattern of a path that holds in every run: without names that differ."""
+    bare = path.partition("?")[0]
+    parts = []
+    for part in bare.split("/"):
+        varies = re.fullmatch(r"[0-9a-f]{12,}", part) or part.startswith(f"{service}-")
+        parts.append("*" if varies else re.sub(r"^sha256:.*", "sha256:*", part))
+    return "*" + "/".join("*" if one == service else one for one in parts)
+
+
+def record(place: Place, verb: str, state: str) -> tuple[Recording, Result]:
+    """Run a verb alone, note its calls, and judge its end like any other."""
+    prepare(place, verb, state)
+    before, mark, asked = place.facts(), place.last_call(), place.load.asked
+    ended = place.ship(*words(place, verb))
+    counts: Counter[tuple[str, str]] = Counter()
+    calls = []
+    for call in place.calls(mark):
+        key = (call["method"], pattern(call["path"], place.project.name))
+        counts[key] += 1
+        calls.append(Call(*key, counts[key]))
+    after = place.facts()
+    wanted = judge.goal(place, verb, ended, after)
+    problems = judge.verdict(place, verb, before, ended, after, wanted)
+    if verb != "promote":
+        again = place.ship(*words(place, verb))
+        problems += judge.again_problems(place, verb, ended, again, place.facts(), wanted)
+    problems += _failed_requests(place)
+    recording = Recording(verb, state, tuple(calls), wanted, ended.seconds)
+    cell = Cell(verb, state)
+    return recording, Result(
+        str(cell), verb, state, "alone", problems, ended.code, ended.seconds,
+        asked=place.load.asked - asked, said=ended.err[-1500:],
+    )  # fmt: skip
+
+
+def matrix(recordings: list[Recording], seed: int) -> list[Cell]:
+    """Return every cell, shuffled so that a part of them has something of everything."""
+    found: list[Cell] = []
+    for one in recordings:
+        found += _cells_of(one)
+    chance = random.Random(seed)
+    chance.shuffle(found)
+    seen: Counter[tuple[str, ...]] = Counter()
+    turns = []
+    for cell in found:
+        key = (cell.verb, cell.event, *cell.when.split()[:1])
+        # A hang costs its whole time limit: one for four of the others.
+        seen[key] += 4 if cell.event.startswith("hang") else 1
+        turns.append((seen[key] / (3 if cell.verb == "deliver" else 1), len(turns), cell))
+    return [cell for *_, cell in sorted(turns, key=lambda turn: turn[:2])]
+
+
+def _cells_of(recording: Recording) -> Iterator[Cell]:
+    verb, state = recording.verb, recording.state
+    for call in recording.calls:
+        at = (call.method, call.pattern, call.nth)
+        events = [*ANY]
+        events += [*WRITES] if call.writes else [*READS]
+        events += [*UPLOADS] if call.method == "PATCH" else []
+        for event in events:
+            yield Cell(verb, state, event, "", *at)
+        for when in (" before", " after"):
+            for kill in (*KILLS, CLOUD):
+                yield Cell(verb, state, kill, when, *at)
+    for kill in (*KILLS, CLOUD):
+        for part in range(10):
+            yield Cell(verb, state, kill, f" at {part * 10} %")
+    if verb in _OF_A_COMMIT and state == "steady":
+        for event in REVISIONS:
+            yield Cell(verb, state, event)
+
+
+def run(
+    place: Place, cell: Cell, recording: Recording, *, limit: float = 65, scale: float = 0.1
+) -> Result:
+    """Run one cell: the state, the event, the command, and the same command again."""
+    prepare(place, cell.verb, cell.state)
+    before, asked = place.facts(), place.load.asked
+    wanted = recording.goal
+    command = words(place, cell.verb)
+    if cell.event in KILLS or cell.event == CLOUD:
+        ended, struck = _killed(place, cell, recording, command, limit, scale)
+    else:
+        place.start_fault(_fault(cell, place))
+        ended = place.ship(*command, limit=limit)
+        struck = any(place.end_faults().values())
+    after = place.facts()
+    killed = cell.event in KILLS
+    lies = cell.event in _LIES and cell.method in ("GET", "HEAD", "POST")
+    problems = judge.verdict(
+        place, cell.verb, before, ended, after, wanted, killed=killed, lies=lies
+    )
+    again = None
+    is_done = ended.code == 0 and cell.verb == "promote"
+    if not is_done and cell.event not in REVISIONS:
+        again = place.ship(*command, limit=limit)
+        problems += judge.again_problems(place, cell.verb, ended, again, place.facts(), wanted)
+    failed = _failed_requests(place)
+    if cell.event != "revision-crashes":  # which had traffic: no tool can prevent these
+        problems += failed
+    return Result(
+        str(cell), cell.verb, cell.state, cell.event, problems, ended.code,
+        round(ended.seconds, 2), again.code if again else None, place.load.asked - asked, struck,
+        ended.err[-1500:] if problems else "",
+    )  # fmt: skip
+
+
+def _failed_requests(place: Place) -> list[str]:
+    failed, place.load.failed = place.load.failed, []
+    return [f"requests failed: {len(failed)}, {failed[0]}"] if failed else []
+
+
+def _fault(cell: Cell, place: Place) -> dict[str, Any]:
+    known = {**ANY, **READS, **WRITES, **UPLOADS, **REVISIONS}[cell.event]
+    if cell.event in REVISIONS:
+        return {**known, "revision": place.project.revision(place.commits["new"])}
+    start = max(2, cell.nth) if cell.event == "stale" else cell.nth
+    return {**known, "method": cell.method, "path": cell.pattern, "from": start}
+
+
+def stopped_at(
+    place: Place,
+    command: list[str],
+    how: str,
+    method: str,
+    nth: int,
+    after: bool,
+    *,
+    path: str = "*",
+    limit: float = 65,
+    scale: float = 0.1,
+) -> tuple[Ended, bool]:
+    """Run a command, and kill it or the local Cloud Run when it makes a call.
+
+    Returns:
+        How it ended, and whether it made the call.
+    """  # fmt: skip
+    place.start_fault({
+        "name": "hang", "times": 1, "method": method, "path": path, "from": nth, "done": after,
+    })  # fmt: skip
+    running = place.start(*command)
+    deadline = time.monotonic() + limit
+    while not (struck := place.struck()) and time.monotonic() < deadline:
+        if running.process.poll() is not None:
+            break
+        time.sleep(_LOOK)
+    return _kill(place, running, how, limit, scale), struck
+
+
+def _kill(place: Place, running: Running, how: str, limit: float, scale: float) -> Ended:
+    if how == CLOUD:
+        place.crash()
+        return running.wait(limit)
+    _stop(running, how, scale)
+    ended = running.wait(limit)
+    place.end_faults()
+    return ended
+
+
+def _killed(
+    place: Place, cell: Cell, recording: Recording, command: list[str], limit: float, scale: float
+) -> tuple[Ended, bool]:
+    """Run a command and kill it, or the local Cloud Run, at a call or after a part of its time."""
+    if cell.method:
+        return stopped_at(
+            place, command, cell.event, cell.method, cell.nth, cell.when == " after",
+            path=cell.pattern, limit=limit, scale=scale,
+        )  # fmt: skip
+    running = place.start(*command)
+    time.sleep(recording.seconds * int(cell.when.split()[1]) / 100)
+    return _kill(place, running, cell.event, limit, scale), True
+
+
+def _stop(running: Running, how: str, scale: float) -> None:
+    if how != "cancel":
+        numbers = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
+        return running.signal(numbers[how])
+    for number, pause in zip((signal.SIGINT, signal.SIGTERM), _RUNNER, strict=True):
+        running.signal(number)
+        if running.process._end(pause * scale) is not None:
+            return None
+    return running.signal(signal.SIGKILL)
+
+
+__all__ = ["STATES", "VERBS", "Cell", "Recording", "Result", "matrix", "record", "run"]

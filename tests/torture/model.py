@@ -1,0 +1,201 @@
+"""A model of a service: random commands, edits by hand, faults and kills, and what must be true.
+
+The model knows little on purpose: the hold, the tags of others, the shares. A command that fails
+may have been done or not; a command that ends with 0 was done.
+"""
+
+from __future__ import annotations
+
+import random
+
+import hypothesis
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.torture import cells, judge
+from tests.torture.place import STATES, Ended, Facts, Place
+
+STEPS = (10, 50, 100)
+_CALLS = (("GET", "*/services/*"), ("GET", "*/revisions*"), ("PUT", "*/services/*"), ("*", "/v2/*"))
+_FAULTS = tuple(
+    name
+    for name, fault in {**cells.ANY, **cells.WRITES, **cells.READS}.items()
+    if fault["name"] not in ("hang", "stale", "trickle", "slow") and not name.endswith("-always")
+)
+_VERBS = (
+    "promote", "promote", "rollback", "hold", "resume", "status", "rollout", "smoke", "history",
+    "plan", "deploy", "deliver", "build", "promote --all", "rollback --dry-run",
+    "promote --dry-run", "rollout --dry-run",
+)  # fmt: skip
+
+
+class Model(RuleBasedStateMachine):
+    """One service of `place`, which `machine` sets."""
+
+    place: Place
+    steps = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: dict[str, str] = {}
+        self.facts: Facts
+        self.log: list[str] = []
+        self.shifted = False
+
+    @initialize(state=st.sampled_from(STATES))
+    def begin(self, state: str) -> None:
+        self.place.restore(state)
+        self.facts = self.place.facts()
+        self.log.append(state)
+
+    @rule(verb=st.sampled_from(_VERBS))
+    def command(self, verb: str) -> None:
+        """A command, and nothing goes wrong."""
+        ended, before, after = self._run(verb)
+        said = "\n".join([f"{verb}: exit {ended.code}", *self.log, ended.err[-600:]])
+        assert ended.code in (0, 3) or (verb, ended.code) in (("plan", 4), ("smoke", 2)), said
+        if verb in ("hold", "rollback") and ended.code == 0 and before.written != after.written:
+            assert after.hold, f"no hold after {said}"
+        if verb == "resume" and ended.code == 0:
+            assert not after.hold, f"still on hold after {said}"
+        if verb == "promote" and ended.code == 0 and not self.shifted:
+            share = before.shares.get(before.candidate, 0)
+            wanted = next(step for step in STEPS if step > share)
+            assert after.shares.get(before.candidate) == wanted, f"{after.shares} after {said}"
+        if verb == "rollback" and ended.code == 0:
+            assert 100 in after.shares.values(), f"{after.shares} after {said}"
+
+    @rule(
+        verb=st.sampled_from(_VERBS), fault=st.sampled_from(_FAULTS),
+        call=st.sampled_from(_CALLS), nth=st.integers(1, 4),
+    )  # fmt: skip
+    def command_with_fault(self, verb: str, fault: str, call: tuple[str, str], nth: int) -> None:
+        """A command, while the local Cloud Run fails."""
+        settings = {**cells.ANY, **cells.WRITES, **cells.READS}[fault]
+        method, path = call
+        settings = {**settings, "method": method, "path": path, "from": nth}
+        if settings.get("done"):
+            settings["method"] = "PUT"
+        self.place.start_fault(settings)
+        self._run(verb, f" with {fault} at {method} {path} #{nth}")
+
+    @rule(
+        verb=st.sampled_from(_VERBS), kill=st.sampled_from(cells.KILLS),
+        after=st.booleans(), nth=st.integers(1, 3), method=st.sampled_from(["GET", "PUT"]),
+    )  # fmt: skip
+    def command_killed(self, verb: str, kill: str, after: bool, nth: int, method: str) -> None:
+        """A command that is killed at one of its calls."""
+        self._run(verb, f" and {kill} at {method} #{nth}", (kill, method, nth, after))
+
+    @rule(number=st.integers(0, 5))
+    def edit(self, number: int) -> None:
+        """A colleague sets a tag by hand."""
+        service = self.place.service()
+        serving = [one for one in service["spec"]["traffic"] if one.get("percent")]
+        name, tag = serving[0]["revisionName"], f"edit{number}"
+        traffic = [one for one in service["spec"]["traffic"] if one.get("tag") != tag]
+        lost = [one for one in service["spec"]["traffic"] if one not in traffic]
+        traffic += [{**one, "tag": ""} for one in lost if one.get("percent")]
+        for one in traffic:
+            if not one.get("tag"):
+                one.pop("tag", None)
+            one.pop("url", None)
+        service["spec"]["traffic"] = [*traffic, {"revisionName": name, "tag": tag}]
+        self.place.put(service)
+        self.tags[tag] = name
+        self.facts = self.place.facts()
+        self.log.append(f"edit {tag}")
+
+    @rule(to=st.sampled_from(["v1", "v2"]), percent=st.sampled_from([10, 100]))
+    def shift(self, to: str, percent: int) -> None:
+        """A colleague moves traffic by hand."""
+        service = self.place.service()
+        names = {role: name for name, role in self.place.roles.items()}
+        other = "v2" if to == "v1" else "v1"
+        tagged = [
+            {"revisionName": one["revisionName"], "tag": one["tag"]}
+            for one in service["spec"]["traffic"] if one.get("tag")
+        ]  # fmt: skip
+        shares = [{"revisionName": names[to], "percent": percent}]
+        shares += [{"revisionName": names[other], "percent": 100 - percent}] * (percent < 100)
+        service["spec"]["traffic"] = [*shares, *tagged]
+        self.place.put(service)
+        self.facts = self.place.facts()
+        self.shifted = True  # the next step is then another one
+        self.log.append(f"shift {to} {percent}")
+
+    def _run(
+        self, verb: str, how: str = "", kill: tuple[str, str, int, bool] | None = None
+    ) -> tuple[Ended, Facts, Facts]:
+        """Run a command and check what holds whatever happens to it."""
+        type(self).steps += 1
+        name, *options = verb.split()
+        words = [*cells.words(self.place, name), *options]
+        if kill:
+            ended, _ = cells.stopped_at(self.place, words, *kill)
+        else:
+            ended = self.place.ship(*words)
+        self.place.end_faults()
+        before, after = self.facts, self.place.facts()
+        self.facts = after
+        self.log.append(f"{verb}{how} -> {ended.code} {self.place.by_role(after.shares)}")
+        said = "\n".join([*self.log, ended.err[-600:]])
+        assert ended.in_time, f"late\n{said}"
+        problems = judge.service_problems(self.place, before, after)
+        assert not problems, f"{problems}\n{said}"
+        assert not judge.BUG.search(ended.out + ended.err), f"bug\n{said}"
+        same = before.written == after.written
+        assert same or ended.code not in (2, 3), f"untrue {ended.code}\n{said}"
+        if name in judge.READERS or "--dry-run" in options:
+            assert same, f"written\n{said}"
+        if name in ("build", "deploy", "hold", "resume"):
+            assert before.shares == after.shares, f"moved\n{said}"
+        if before.hold and name in judge.UP:
+            assert before.shares == after.shares, f"I7\n{said}"
+        if verb == "promote" and not self.shifted:
+            share = before.shares.get(before.candidate, 0)
+            allowed = {share, next((step for step in STEPS if step > share), 100)}
+            assert after.shares.get(before.candidate, 0) in allowed, f"two steps\n{said}"
+        if ended.code not in (0, 130) and ended.code > 0 and before.shares != after.shares:
+            assert not judge.SAME.search(ended.err), f"untrue words\n{said}"
+        return ended, before, after
+
+    @invariant()
+    def nothing_of_others_is_lost(self) -> None:
+        for tag, revision in self.tags.items():
+            assert self.facts.tags.get(tag) == revision, f"tag {tag}\n" + "\n".join(self.log)
+        failed, self.place.load.failed = self.place.load.failed, []
+        assert not failed, f"{failed[0]}\n" + "\n".join(self.log)
+
+
+def run(place: Place, seed: int, steps: int, *, per_example: int = 40) -> tuple[int, int, str]:
+    """Run the model until it has made so many steps.
+
+    Returns:
+        The number of steps, that of the user's requests, and the failure or "".
+    """
+    asked = place.load.asked
+    Model.place, Model.steps = place, 0
+    while Model.steps < steps:
+        settings = hypothesis.settings(
+            max_examples=max(1, min(25, (steps - Model.steps) // per_example + 1)),
+            stateful_step_count=per_example,
+            deadline=None,
+            database=None,
+            phases=[hypothesis.Phase.generate],
+            suppress_health_check=list(hypothesis.HealthCheck),
+            print_blob=False,
+            report_multiple_bugs=False,
+        )
+        seeded = hypothesis.seed(random.Random(f"{seed}/{Model.steps}").randrange(1 << 30))
+        try:
+            run_state_machine_as_test(seeded(Model), settings=settings)
+        except AssertionError as error:
+            return Model.steps, place.load.asked - asked, str(error)
+    return Model.steps, place.load.asked - asked, ""

@@ -1,0 +1,82 @@
+"""What the torture found: tables, failures with the command that repeats each, and one line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tests.torture import cells
+from tests.torture.cells import Result
+
+
+def table(results: Sequence[Result]) -> list[str]:
+    """Return a line for each event: how many cells failed, of how many, for each verb."""
+    verbs = [verb for verb in cells.VERBS if any(one.verb == verb for one in results)]
+    lines = [f"{'':18}" + "".join(f"{verb[:8]:>9}" for verb in verbs)]
+    for event in sorted({one.event for one in results}, key=_order):
+        row = [_count(results, event, verb) for verb in verbs]
+        lines.append(f"{event:18}" + "".join(f"{one:>9}" for one in row))
+    return lines
+
+
+def failures(results: Sequence[Result], most: int) -> list[str]:
+    """Return the failures by class, and examples of each class."""
+    failed = [one for one in results if one.problems]
+    classes = Counter(kind(problem) for one in failed for problem in one.problems)
+    lines = [f"  {count:5} {name}" for name, count in classes.most_common()]
+    shown: Counter[str] = Counter()
+    for one in failed:
+        key = kind(one.problems[0])
+        shown[key] += 1
+        if shown[key] > max(1, most // max(1, len(classes))):
+            continue
+        lines += ["", f"{one.cell}: exit {one.code}, again {one.again}, {one.seconds:.1f} s"]
+        lines += [f"  - {problem}" for problem in one.problems]
+        lines += [f"    | {line[:200]}" for line in one.said.strip().splitlines()[-4:]]
+        lines.append(f"    nox -s torture -- {_repeat(one)}")
+    return lines
+
+
+def row(part: str, results: Sequence[Result], unit: str) -> str:
+    """Return the numbers of a part, as a row of the table in docs/reliability.md."""
+    failed = [one for one in results if one.problems]
+    kills = sum(one.event in cells.KILLS or one.event == cells.CLOUD for one in results)
+    steps = sum(one.steps for one in results)
+    size = f"{len(results):,} {unit}"
+    size += f", {kills:,} of them kills" if kills else ""
+    size += f" of {steps:,} steps" if steps else ""
+    asked = sum(one.asked for one in results)
+    lost = sum(kind(p) == "requests failed" for one in failed for p in one.problems)
+    return f"| {part} | {size} | {len(failed):,} | {asked:,} | {lost:,} |"
+
+
+def kind(problem: str) -> str:
+    """Return the class of a problem."""
+    return problem.partition(":")[0]
+
+
+def _repeat(one: Result) -> str:
+    if one.cell.startswith(("race", "model")):
+        kind, number, _, seed = one.cell.split()[:4]
+        parts = "races" if kind == "race" else "model"
+        return f"--parts {parts} --seed {seed} --only '{kind} {number}'"
+    if one.cell.startswith("regions"):
+        return f"--parts regions --only '{_escaped(one.cell)}'"
+    return f"--parts matrix --verbs {one.verb} --only '{_escaped(one.cell)}'"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "[[]").replace("*", "[*]")
+
+
+def _order(event: str) -> tuple[int, str]:
+    names = ["alone", *cells.ANY, *cells.READS, *cells.WRITES, *cells.UPLOADS, *cells.REVISIONS]
+    names += [*cells.KILLS, cells.CLOUD]
+    return (names.index(event) if event in names else len(names), event)
+
+
+def _count(results: Sequence[Result], event: str, verb: str) -> str:
+    """Return how many cells failed, of how many; "." for none."""
+    found = [one for one in results if one.event == event and one.verb == verb]
+    bad = sum(bool(one.problems) for one in found)
+    return f"{bad}/{len(found)}" if bad else str(len(found) or ".")
