@@ -30,6 +30,7 @@ _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 10.0
 _WHOLE_SECONDS = 30.0  # an answer that comes byte by byte ends, too
 _PIECE = 1 << 16
+_LARGEST = 64 << 20  # bytes of an answer; a list of 1,000 revisions has some 5 MB
 _TEMPORARY_ERRORS = (ConnectionError, Timeout, ChunkedEncodingError, ContentDecodingError)
 
 
@@ -139,14 +140,22 @@ def _read(answer: requests.Response, deadline: float) -> None:
     """Read the body of an answer, as it comes, until a deadline.
 
     Raises:
+        Failed: it is too large.
         ReadTimeout: the deadline has passed.
         ChunkedEncodingError: the answer was cut.
         ConnectionError: the connection broke.
     """
-    pieces = []
+    pieces, size = [], 0
     try:
         while piece := answer.raw.read1(_PIECE, decode_content=True):
             pieces.append(piece)
+            size += len(piece)
+            if size > _LARGEST:
+                host = urlsplit(str(answer.request.url)).netloc
+                raise Failed(
+                    f"{host} answers with more than {_LARGEST >> 20} MiB: not read further",
+                    "check the address: the endpoint in the environment's file, and the proxy",
+                )
             if time.monotonic() > deadline:
                 raise ReadTimeout(f"the answer is too slow: {len(pieces)} pieces so far")
     except urllib3.exceptions.ReadTimeoutError as error:

@@ -250,6 +250,13 @@ def test_an_answer_that_is_not_the_json_that_was_asked_for(candidate: Project) -
         assert how != PAGE or "Sign in to the guest network" in ended.stderr
 
 
+def test_an_answer_without_an_end_is_not_read_to_its_end(candidate: Project) -> None:
+    with spoiling(candidate, lambda *_: Spoiled("[" * (65 << 20))) as ship:
+        ended = ship("status")
+    assert ended.returncode == 1
+    assert "answers with more than 64 MiB: not read further" in ended.stderr
+
+
 def test_a_list_of_revisions_that_is_empty_is_not_believed(candidate: Project) -> None:
     """I8: a rollback keeps the tags of revisions that the list lacks."""
     candidate.done("promote", "--to", "10")
