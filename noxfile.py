@@ -113,7 +113,8 @@ def lock(session: nox.Session) -> None:
             continue  # a fork's app/ may have no such file
         session.run(
             "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11",
-            "--generate-hashes", "--custom-compile-command", "nox -s lock", *session.posargs,
+            "--generate-hashes", "--no-strip-extras", *session.posargs,
+            "--custom-compile-command", "nox -s lock",
             f"{name}.in", "-o", f"{name}.txt",
         )  # fmt: skip
 
