@@ -36,9 +36,6 @@ def main(argv: list[str]) -> int:
     """
     _open_closed_streams()
     terminal.guard()
-    # SIGTERM acts like Ctrl-C: it deletes scratch folders, and the current traffic stays in force.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     if argv[:1] == ["help"]:
         argv = [*argv[1:2], "--help"]
     if not argv or argv[0] in ("-h", "--help"):
@@ -51,6 +48,9 @@ def main(argv: list[str]) -> int:
     verb, *rest = argv
     call = Call(verb, root())
     try:
+        # SIGTERM acts like Ctrl-C: it deletes scratch folders, and the current traffic stays.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         return _run_to_an_end(call, rest)
     except KeyboardInterrupt:
         # A second Ctrl-C must not cut the last line off.

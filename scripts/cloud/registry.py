@@ -211,7 +211,7 @@ class Registry:
                 sent, layers = sent + layer.size, layers + 1
         self._push_blob(repository, image.config_digest, image.config, None)
         place = f"/v2/{repository}/manifests/{tag}"
-        with self._recorded(f"image {repository}:{tag}", place):
+        with self._recorded(f"image {_last(repository)}:{tag[:12]}", place):
             self._send(
                 "PUT", place, data=image.manifest, headers={"Content-Type": image.media_type}
             )
@@ -260,7 +260,7 @@ class Registry:
             started = self._send("POST", uploads, params=mount)
             if started.status_code == 201:
                 return False
-            with self._recorded(f"blob {digest} of {repository}", uploads):
+            with self._recorded(f"a layer of {_last(repository)}", uploads):
                 self._upload(started, digest, contents)
             return True
 
@@ -414,3 +414,8 @@ def _readable(size: int) -> str:
     if size < 1000:
         return f"{size} B"
     return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
+
+
+def _last(repository: str) -> str:
+    """Return the last part of a repository's path, as people name an image."""
+    return repository.rpartition("/")[2]

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 
+# Ctrl-C just ends the program, except while packages are installed.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 HOME = Path(__file__).resolve().parents[2]
 sys.path[0] = str(HOME)
 
@@ -33,7 +36,13 @@ def main(venv: Path, argv: list[str]) -> None:
         from scripts.machine.venv import make
 
         terminal.guard()
-        make(venv, wanted[0])
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.default_int_handler)
+            make(venv, wanted[0])
+        except KeyboardInterrupt:
+            print("\nship: interrupted; the next command sets its packages up", file=sys.stderr)
+            sys.exit(130)
     elif Path(sys.prefix) == venv:
         # The normal case: this Python is the environment's, so a second one need not start.
         sys.argv = [program, *argv]

@@ -249,7 +249,8 @@ class CommitImages:
             if docker.is_engine and earlier:
                 labels = {**labels, inline_cache.LABEL: " ".join(earlier)}
             tag = self.repository.by_tag(commit.sha)
-            write = Write(what=f"image {tag}", request="docker buildx build --push")
+            name = self.repository.path.rpartition("/")[2]
+            write = Write(what=f"image {name}:{commit.short}", request="docker buildx build --push")
             self._google.writes.append(write)
             try:
                 digest = docker.build(

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -116,6 +117,21 @@ def test_no_network_for_the_first_set_up(clone: Path) -> None:
         assert "ship: could not install the packages of deliver.txt" in ended.stderr
         assert "check that pip can reach its index" in ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_set_up_says_so(clone: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [str(clone / "ship"), "status"], cwd=clone, env={**PLAIN, "HOME": str(clone)},
+        stderr=subprocess.PIPE, text=True,
+    ) as started:  # fmt: skip
+        assert started.stderr is not None
+        assert "setting up its Python packages" in started.stderr.readline()
+        started.send_signal(number)
+        said = started.stderr.read()
+    assert (started.returncode, said) == (
+        130, "\nship: interrupted; the next command sets its packages up\n"
+    )  # fmt: skip
 
 
 def test_no_code_of_a_package_runs_when_it_is_installed(clone: Path, tmp_path: Path) -> None:
