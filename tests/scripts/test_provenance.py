@@ -9,7 +9,6 @@ import json
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -302,15 +301,6 @@ def test_an_immutable_tag_that_does_not_count(guarded: Guarded) -> None:
     assert (kept.hint or "").startswith("make a new commit, or delete ")
 
 
-@pytest.fixture
-def github(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
-    made = GitHub()
-    for name, value in made.env().items():
-        monkeypatch.setenv(name, value)
-    yield made
-    made.stop()
-
-
 @needs_gh
 @pytest.mark.parametrize(
     ("private", "by_cloud_build", "problem"),
@@ -321,9 +311,9 @@ def github(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
     ],
 )
 def test_the_doctor_says_what_cannot_be_signed(
-    tmp_path: Path, github: GitHub, private: bool, by_cloud_build: bool, problem: str
+    tmp_path: Path, github_com: GitHub, private: bool, by_cloud_build: bool, problem: str
 ) -> None:
-    github.private = private
+    github_com.private = private
     for words in (["init", "--quiet"], ["remote", "add", "origin", f"git@github.com:{REPO}.git"]):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
     files = pipelines.load(Path(__file__).parent.parent, None, "production")
@@ -342,12 +332,12 @@ def test_the_doctor_says_what_cannot_be_signed(
 
 
 @needs_gh
-def test_init_writes_what_a_private_repository_needs(tmp_path: Path, github: GitHub) -> None:
-    github.private = True
+def test_init_writes_what_a_private_repository_needs(tmp_path: Path, github_com: GitHub) -> None:
+    github_com.private = True
     fork = Fork(tmp_path / "fork")
     words = ["--repository", REPO, "--project", "production=shop-prod", "--yes"]
     words += ["--project", "staging=shop-stage", "--registry", "us-docker.pkg.dev/shop-ops/images"]
-    fork.done("init", "shop", *words, **github.env())
+    fork.done("init", "shop", *words, **github_com.env())
     environment = pipelines.load(fork.folder, "shop", "production").environment
     assert environment.verify == "none"
     assert pipelines.load(fork.folder, "shop", "staging").environment.verify is None
