@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from scripts.config import workflows
 from scripts.config.pipelines import Pipeline
 from scripts.doctor import at_github
 from scripts.doctor.case import Case, Named
 from scripts.errors import Failed, UsageError
-from scripts.setup import environment, gh, github, identity_provider, main_branch
+from scripts.setup import environment, gh, github, main_branch
 from scripts.setup.gh import Change, GitHubError
 from tests.conftest import ROOT
 from tests.federation_help import REPOSITORY, pipeline, planned
@@ -82,7 +83,7 @@ def test_the_required_checks_are_the_jobs_of_ci() -> None:
 
 def test_the_ruleset_is_about_the_branch_that_gets_an_identity() -> None:
     assert RULESET["conditions"]["ref_name"] == {
-        "include": [identity_provider.BRANCH],
+        "include": [workflows.BRANCH],
         "exclude": [],
     }
     assert (RULESET["enforcement"], RULESET["bypass_actors"]) == ("active", [])
