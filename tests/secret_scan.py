@@ -26,6 +26,7 @@ _GUESSES = {
 # Passwords in URLs that tests hold on purpose, and what the tests do with them.
 ALLOWED = {
     "secret": "a remote's URL, whose password must not be in any output",
+    "hunter2": "an example of a password, in an earlier test of this scan",
     "b": "a malformed URL for the fuzzer",
     "{port}": "a request with a forged host",
 }

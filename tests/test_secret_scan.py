@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 TOKEN = "ghp_" + "a1B2c3D4e5F6" * 3
 API_KEY = "AIza" + "Sy0-_aB1c2D" * 3 + "9z"
 CLIENT = "GOCSPX-" + "aB1c2D3" * 4
+PASSWORD = "https://user:" + "s3same-open" + "@example.com"
 ACCESS = "ya29." + "a0AfB_by-C" * 7
 
 
@@ -59,7 +60,7 @@ def test_a_secret_is_found_on_any_branch_also_after_its_removal(tmp_path: Path) 
         "google.env": API_KEY,
         "client.yaml": CLIENT,
         "access.log": ACCESS,
-        "url": "https://user:hunter2@example.com",
+        "url": PASSWORD,
     }
     for name, text in secret.items():
         (tmp_path / name).write_text(f'"{text}"\n')
