@@ -16,6 +16,7 @@ from emulator.front_door import SECRET_FILE, SECRET_HEADER
 from emulator.recorder import VARIABLE
 from tests import warm
 from tests.discovery import Watch
+from tests.github_rest import GitHub
 
 # The tests start Python hundreds of times: it need not compile Shipway each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -103,6 +104,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if docker.needs_docker.mark in item.iter_markers("skipif"):
                 item.add_marker(pytest.mark.xdist_group("docker-runtime"))
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
+@pytest.fixture
+def github_com(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
+    """Yield a stand-in for GitHub, at which gh is logged in as an administrator."""
+    made = GitHub()
+    for name, value in made.env().items():
+        monkeypatch.setenv(name, value)
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

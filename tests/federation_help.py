@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 from emulator.names import project_number
-from scripts.config import pipelines
+from scripts.config import pipelines, workflows
 from scripts.config.pipelines import Pipeline
-from scripts.setup import identity_provider, permissions
+from scripts.setup import permissions
 from scripts.setup.identity_provider import Repository
 from scripts.setup.permissions import Federation
 
@@ -56,7 +56,7 @@ def pipeline(env: str, access: str = "public") -> Pipeline:
         return pipelines.load(Path(folder), "app", env)
 
 
-def planned(env: str, issuer: str = identity_provider.ISSUER, access: str = "public") -> Federation:
+def planned(env: str, issuer: str = workflows.ISSUER, access: str = "public") -> Federation:
     """Return the planned access of one environment of the example."""
     made = pipeline(env, access)
     after = made.environment.after

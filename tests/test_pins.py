@@ -13,7 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
+from scripts.cloud.patience import Patience
 from scripts.cloud.registry import Registry
+from scripts.cloud.session import Session
 from scripts.config.image_reference import ImageReference
 from tests import pins
 from tests.conftest import ROOT, LocalCloudRun
@@ -47,10 +49,9 @@ def test_only_a_full_version_moves_to_a_newer_tag(tag: str, tags: list[str], exp
 def test_pins_move_in_place_and_are_reported_with_check(
     tmp_path: Path,
     local_cloud_run: LocalCloudRun,
-    session: requests.Session,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    registry = Registry(local_cloud_run.url, session)
+    registry = Registry(local_cloud_run.url, Session(Patience()))
     host = local_cloud_run.url.removeprefix("http://")
     app = write_app(tmp_path / "app")
     digests = {}

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from scripts.command import verbs
-from scripts.config import pipelines
+from scripts.config import pipelines, workflows
 from scripts.config.image_reference import ImageReference
 from scripts.setup import identity_provider
 from scripts.template import owners, record
@@ -75,10 +75,7 @@ def kept() -> list[Path]:
 
 
 USES = re.compile(r"\s*(?:- )?uses:\s*(\S+?)@(\S+)(.*)")
-OWN = {
-    f"uses: ./.github/workflows/{name}"
-    for name in (identity_provider.BUILD, identity_provider.DELIVER_TO)
-}
+OWN = {f"uses: ./.github/workflows/{name}" for name in (workflows.BUILD, workflows.DELIVER_TO)}
 
 
 def shell_scripts() -> list[Path]:
@@ -321,7 +318,7 @@ def test_only_the_build_asks_for_an_identity_without_an_environment() -> None:
             named = (job.get("environment") or {}).get("name", "")
             if "steps" in job and named != "${{ inputs.environment }}":
                 without.append((file.name, id_))
-    assert without == [(identity_provider.BUILD, "build")] or (IN_FORK and not without)
+    assert without == [(workflows.BUILD, "build")] or (IN_FORK and not without)
 
 
 def installs_too_late(text: str) -> list[str]:
@@ -354,7 +351,7 @@ def test_packages_are_installed_before_the_job_has_an_identity(workflow: Path) -
 @needs_deliver
 def test_only_what_was_built_is_signed_and_nothing_else_runs_in_the_job_that_builds() -> None:
     """A job of its own, in a file of its own, whose inputs choose no code and no action."""
-    document = yaml.safe_load((ROOT / ".github/workflows" / identity_provider.BUILD).read_text())
+    document = yaml.safe_load((ROOT / ".github/workflows" / workflows.BUILD).read_text())
     assert triggers_of(document) == {"workflow_call"}
     assert [*document[True]["workflow_call"]["inputs"]] == ["environment"]
     [job] = document["jobs"].values()

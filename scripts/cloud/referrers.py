@@ -120,9 +120,7 @@ class Referrers(Registry):
 
     def _small_blob(self, repository: str, digest: str) -> bytes | None:
         """Read a blob; None if it is too large for a bundle, or is not what its digest says."""
-        answer = self._send("GET", f"/v2/{repository}/blobs/{digest}", allowed=(404,), stream=True)
-        with answer:
-            contents: bytes = next(answer.iter_content(_LARGEST + 1), b"")
+        contents = self._send("GET", f"/v2/{repository}/blobs/{digest}", allowed=(404,)).content
         return contents if _digest(contents) == digest and len(contents) <= _LARGEST else None
 
 

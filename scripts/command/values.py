@@ -17,14 +17,14 @@ def percent(text: str) -> int | None:
     text = text.strip().removesuffix("%").rstrip()
     if not text:
         return None
-    if not text.isdigit() or not 1 <= int(text) <= 100:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
         raise ArgumentTypeError(f"'{text}' is not a percentage (1 to 100)")
     return int(text)
 
 
 def count(text: str) -> int:
     """Return a number of things, 1 or more."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"'{text}' is not a number (1 or more)")
     return int(text)
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scripts.cloud.google import NotFound
-from scripts.config import pipelines
+from scripts.config import pipelines, workflows
 from scripts.doctor.case import Case, grant
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.errors import ShipError, UsageError
 from scripts.machine import git
-from scripts.setup import cloud, github, identity_provider, permissions, steps
+from scripts.setup import cloud, github, permissions, steps
 from scripts.setup import triggers as setup_triggers
 from scripts.setup import wanted as setup_wanted
 from scripts.setup.identity_provider import Provider
@@ -115,7 +115,7 @@ def provider(case: Case, plan: Federation) -> Iterator[Finding]:
         yield ok(
             "provider",
             f"accepts only jobs of {of.owner}/{of.name} (repository {of.repository_id}, owner"
-            f" {of.owner_id}) on {identity_provider.BRANCH}",
+            f" {of.owner_id}) on {workflows.BRANCH}",
         )
 
 

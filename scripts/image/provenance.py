@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from scripts.config.workflows import BRANCH, BUILD, FOLDER, ISSUER
 from scripts.errors import Failed, UsageError
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from sigstore.verify import Verifier
 
-ISSUER = "https://token.actions.githubusercontent.com"
-BUILD = ".github/workflows/build.yml"
+SIGNER = f"{FOLDER}/{BUILD}"
 """The workflow that builds and signs."""
-BRANCH = "refs/heads/main"
 PREDICATE = "https://slsa.dev/provenance/v1"
 
 _STATEMENT = "application/vnd.in-toto+json"
@@ -71,7 +70,7 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
         """Return what differs from a build of the commit by the repository's own pipeline."""
         wanted = [
             ("issuer", self.issuer, ISSUER),
-            ("signer", self.signer, f"{self.repository}/{BUILD}@{BRANCH}"),
+            ("signer", self.signer, f"{self.repository}/{SIGNER}@{BRANCH}"),
             ("runner", self.runner, "github-hosted"),
             ("branch", self.ref, BRANCH),
             ("commit", self.commit, commit),

@@ -10,15 +10,15 @@ from typing import Any
 
 import yaml
 
-from scripts.config import yamledit
+from scripts.config import workflows, yamledit
 from scripts.config.yamlfile import refusal
 from scripts.init.tree import Files
 
-DELIVER = ".github/workflows/deliver.yml"
+DELIVER = f"{workflows.FOLDER}/{workflows.DELIVER}"
 DEPENDABOT = ".github/dependabot.yml"
 _SHIPWAYS_PACKAGES = "/requirements"
-_CALLED = "./.github/workflows/deliver-to.yml"
-_BUILDS = "    uses: ./.github/workflows/build.yml\n"
+_CALLED = f"./{workflows.FOLDER}/{workflows.DELIVER_TO}"
+_BUILDS = f"    uses: ./{workflows.FOLDER}/{workflows.BUILD}\n"
 _BUILD_FOR = "      environment: "
 
 After = dict[str, str | None]

@@ -17,13 +17,14 @@ import msgspec
 
 from scripts import HOME
 from scripts.cloud.google import Google
+from scripts.config import workflows
 from scripts.config.pipelines import ENDPOINT_VARIABLE, Pipeline, earlier
 from scripts.errors import Failed
 from scripts.machine import git, scratch
 from scripts.rehearse.clone import ScratchClone, all_pipelines
 from scripts.rehearse.owner import Owner
 from scripts.rehearse.workflow import Job, Workflow
-from scripts.setup import cloud, identity_provider, permissions, steps
+from scripts.setup import cloud, permissions, steps
 from scripts.setup.identity_provider import Repository
 from scripts.setup.permissions import Federation
 
@@ -168,7 +169,7 @@ class World:
         """
         access = self.access[environment] if environment else next(iter(self.access.values()))
         account = access.deployer if environment else access.pusher
-        file = identity_provider.DELIVER_TO if environment else identity_provider.BUILD
+        file = workflows.DELIVER_TO if environment else workflows.BUILD
         job = Job(id="before", file=file, key="before", environment=environment, tokens=True)
         done = subprocess.run(
             [sys.executable, str(HOME / "scripts"), *arguments, "--format", "json"],
@@ -201,7 +202,7 @@ class World:
 
     def _credentials(self, job: Job, email: str) -> Path:
         """Write the file that google-github-actions/auth writes."""
-        asked = self.token_request(job, identity_provider.DELIVER, "push", identity_provider.BRANCH)
+        asked = self.token_request(job, workflows.DELIVER, "push", workflows.BRANCH)
         provider = next(iter(self.access.values())).provider.name
         audience = f"https://iam.googleapis.com/{provider}"
         file = self.folder / f"credentials-{email.partition('@')[0]}.json"
@@ -233,7 +234,7 @@ class World:
     def leave_main(self, branch: str) -> None:
         """Make the rehearsed commit one of a branch only, which main does not have."""
         scratch.git("checkout", "--quiet", "-b", branch, cwd=self.clone)
-        main = identity_provider.BRANCH.removeprefix("refs/heads/")
+        main = workflows.BRANCH.removeprefix("refs/heads/")
         scratch.git("branch", "--quiet", "--force", main, "HEAD~1", cwd=self.clone)
 
     def declared(self, env: str) -> list[Pipeline]:

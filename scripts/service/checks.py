@@ -292,7 +292,7 @@ def _no_constant(name: str) -> Any:
 def _field(body: Any, path: str) -> Any:
     """Return a field of a JSON document by its dotted path; None if it is missing."""
     for step in path.split("."):
-        if isinstance(body, list) and step.isdigit() and int(step) < len(body):
+        if isinstance(body, list) and step.isdecimal() and int(step) < len(body):
             body = body[int(step)]
         elif isinstance(body, dict):
             body = body.get(step)

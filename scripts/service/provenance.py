@@ -10,7 +10,7 @@ from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, UsageError
 from scripts.image import provenance
-from scripts.image.provenance import BUILD, Signed, Source
+from scripts.image.provenance import SIGNER, Signed, Source
 from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.service.context import Context
@@ -84,7 +84,7 @@ def _verified(
     raise Refused(
         f"{image.short} has no provenance that proves that {source.name} built it"
         f" from commit {commit.short}",
-        f"run the Deliver workflow again for this commit: it builds and signs in {BUILD}."
+        f"run the Deliver workflow again for this commit: it builds and signs in {SIGNER}."
         f" A repository that cannot sign (private at GitHub, Cloud Build): verify: none in {file}",
         evidence=problems[:_SHOWN] or ["no signed provenance is attached to the image"],
     )

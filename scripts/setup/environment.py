@@ -17,10 +17,10 @@ from urllib.parse import quote
 import msgspec
 
 from scripts.config.pipelines import Pipeline
+from scripts.config.workflows import BRANCH
 from scripts.errors import UsageError
 from scripts.setup import gh
 from scripts.setup.gh import Change
-from scripts.setup.identity_provider import BRANCH
 
 # GitHub accepts at most six reviewers for an environment.
 _MOST_REVIEWERS = 6

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-ISSUER = "https://token.actions.githubusercontent.com"
+from scripts.config.workflows import BRANCH, BUILD, DELIVER, DELIVER_TO, FOLDER, ISSUER
+
 POOL = "shipway"
-BRANCH = "refs/heads/main"
-DELIVER, BUILD, DELIVER_TO = "deliver.yml", "build.yml", "deliver-to.yml"  # it calls the others
 _BUTTONS = ("promote.yml", "rollback.yml", "resume.yml")
 # The files that a run starts from, and the files whose jobs get an identity.
 WORKFLOWS = (DELIVER, *_BUTTONS)
@@ -22,7 +21,7 @@ JOB_WORKFLOWS = (BUILD, DELIVER_TO, *_BUTTONS)
 
 def _file(name: str) -> str:
     """Return a workflow file of the repository, as tokens name it on the main branch."""
-    return f"assertion.repository + '/.github/workflows/{name}@{BRANCH}'"
+    return f"assertion.repository + '/{FOLDER}/{name}@{BRANCH}'"
 
 
 # Numbers instead of names, which someone else can take over. The subject is not GitHub's `sub`: it

@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
+from scripts.config.workflows import BRANCH
 from scripts.errors import UsageError
 from scripts.setup import gh
 from scripts.setup.gh import Change, GitHubError
-from scripts.setup.identity_provider import BRANCH
 
 FILE = ".github/rulesets/main.json"
 GET_BACK = "take the last good one:"

@@ -17,9 +17,10 @@ from typing import Any, Literal
 import msgspec
 
 from scripts.config.pipelines import Pipeline
+from scripts.config.workflows import ISSUER
 from scripts.errors import UsageError
 from scripts.release import manifest
-from scripts.setup.identity_provider import ISSUER, Provider, Repository
+from scripts.setup.identity_provider import Provider, Repository
 
 ARTIFACT_READER = "roles/artifactregistry.reader"
 ARTIFACT_WRITER = "roles/artifactregistry.writer"

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.config.pipelines import Pipeline
+from scripts.config.workflows import BRANCH
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError
-from scripts.setup.identity_provider import BRANCH
 from scripts.setup.permissions import Federation, has_first
 from scripts.setup.wanted import Document, Thing, Write, quoted
 

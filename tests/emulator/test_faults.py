@@ -98,7 +98,6 @@ def test_a_connection_ends_before_or_after_the_deed(
     with pytest.raises(requests.exceptions.RequestException) as caught:
         faulty.make(f"connection-{name}")
     assert ("IncompleteRead" in str(caught.value)) == (name == "cut")
-    assert ("reset by peer" in str(caught.value)) == (name == "reset")
     assert faulty.exists(f"connection-{name}") == is_done
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from scripts.config import workflows
 from scripts.config.pipelines import Pipeline
 from scripts.doctor import at_github
 from scripts.doctor.case import Case, Named
 from scripts.errors import Failed, UsageError
-from scripts.setup import environment, gh, github, identity_provider, main_branch
+from scripts.setup import environment, gh, github, main_branch
 from scripts.setup.gh import Change, GitHubError
 from tests.conftest import ROOT
 from tests.federation_help import REPOSITORY, pipeline, planned
@@ -23,15 +23,6 @@ from tests.github_rest import REPO, GitHub, needs_gh
 
 MAIN_ONLY = {"protected_branches": False, "custom_branch_policies": True}
 RULESET = main_branch.declared(ROOT) or {}
-
-
-@pytest.fixture
-def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
-    made = GitHub()
-    for name, value in made.env().items():
-        monkeypatch.setenv(name, value)
-    yield made
-    made.stop()
 
 
 def protect(env: str, *reviewers: str, guarded: bool | None = None) -> list[str]:
@@ -92,7 +83,7 @@ def test_the_required_checks_are_the_jobs_of_ci() -> None:
 
 def test_the_ruleset_is_about_the_branch_that_gets_an_identity() -> None:
     assert RULESET["conditions"]["ref_name"] == {
-        "include": [identity_provider.BRANCH],
+        "include": [workflows.BRANCH],
         "exclude": [],
     }
     assert (RULESET["enforcement"], RULESET["bypass_actors"]) == ("active", [])
@@ -112,20 +103,24 @@ def test_a_bad_ruleset_file_is_one_clear_error(tmp_path: Path, text: str) -> Non
 
 
 @needs_gh
-def test_a_new_environment_is_protected_and_a_second_run_changes_nothing(there: GitHub) -> None:
+def test_a_new_environment_is_protected_and_a_second_run_changes_nothing(
+    github_com: GitHub,
+) -> None:
     assert protect("production", "alice", "acme/on-call") == [
         "environment production: only named branches may deploy",
         "environment production: main may deploy",
         "environment production: needs an approval by alice, acme/on-call; no approval of one's"
         " own run, no bypass",
     ]
-    assert there.environments["production"] == {
+    assert github_com.environments["production"] == {
         "deployment_branch_policy": MAIN_ONLY,
         "reviewers": [{"type": "User", "id": 101}, {"type": "Team", "id": 201}],
         "prevent_self_review": True,
         "can_admins_bypass": False,
     }
-    assert [(p["name"], p["type"]) for p in there.policies["production"]] == [("main", "branch")]
+    assert [(p["name"], p["type"]) for p in github_com.policies["production"]] == [
+        ("main", "branch")
+    ]
     assert protect("production", "alice") == []
     assert protect("production") == []
     assert protect("staging") == [
@@ -139,31 +134,34 @@ def test_a_new_environment_is_protected_and_a_second_run_changes_nothing(there: 
 
 
 @needs_gh
-def test_an_existing_environment_is_never_weakened(there: GitHub) -> None:
+def test_an_existing_environment_is_never_weakened(github_com: GitHub) -> None:
     """Reviewers, wait timers, branches and a forbidden bypass that others set stay."""
-    there.environments["production"] = {
+    github_com.environments["production"] = {
         "wait_timer": 30,
         "reviewers": [{"type": "User", "id": 102}],
         "can_admins_bypass": False,
         "deployment_branch_policy": {"protected_branches": True, "custom_branch_policies": False},
     }
     protect("production", "alice")
-    assert there.environments["production"] == {
+    assert github_com.environments["production"] == {
         "wait_timer": 30,
         "reviewers": [{"type": "User", "id": 102}, {"type": "User", "id": 101}],
         "prevent_self_review": True,
         "can_admins_bypass": False,
         "deployment_branch_policy": MAIN_ONLY,
     }
-    there.policies["production"].append({"id": 5, "name": "hotfix/*", "type": "branch"})
-    there.policies["production"].append({"id": 6, "name": "v1", "type": "tag"})
-    before = copy.deepcopy((there.environments, there.policies))
+    github_com.policies["production"].append({"id": 5, "name": "hotfix/*", "type": "branch"})
+    github_com.policies["production"].append({"id": 6, "name": "v1", "type": "tag"})
+    before = copy.deepcopy((github_com.environments, github_com.policies))
     assert protect("production", "alice") == []
-    assert (there.environments, there.policies) == before
+    assert (github_com.environments, github_com.policies) == before
     # Without approvals of its own, staging keeps the ones that it has.
-    there.environments["staging"] = {"wait_timer": 5, "reviewers": [{"type": "User", "id": 103}]}
+    github_com.environments["staging"] = {
+        "wait_timer": 5,
+        "reviewers": [{"type": "User", "id": 103}],
+    }
     protect("staging")
-    assert there.environments["staging"] == {
+    assert github_com.environments["staging"] == {
         "wait_timer": 5,
         "reviewers": [{"type": "User", "id": 103}],
         "prevent_self_review": False,
@@ -188,35 +186,35 @@ def test_an_existing_environment_is_never_weakened(there: GitHub) -> None:
     ],
 )  # fmt: skip
 def test_the_doctor_names_each_protection_that_lacks(
-    there: GitHub, rules: dict[str, Any] | None, named: list[str], said: str
+    github_com: GitHub, rules: dict[str, Any] | None, named: list[str], said: str
 ) -> None:
     if rules is not None:
-        there.environments["production"] = {
+        github_com.environments["production"] = {
             "deployment_branch_policy": MAIN_ONLY,
             "reviewers": [{"type": "User", "id": 101}],
             "prevent_self_review": True,
             "can_admins_bypass": False,
             **rules,
         }
-        there.policies["production"] = [{"id": 1, "name": n, "type": "branch"} for n in named]
+        github_com.policies["production"] = [{"id": 1, "name": n, "type": "branch"} for n in named]
     found = told(case_of(), "environment")
     assert set(found) == {"wrong"}
     assert any(said in one for one in found["wrong"]), found
 
 
 @needs_gh
-def test_a_reviewer_must_be_known_and_there_is_room_for_six(there: GitHub) -> None:
+def test_a_reviewer_must_be_known_and_there_is_room_for_six(github_com: GitHub) -> None:
     for name in ("nobody", "acme/nobody", "../rulesets", "acme", "", "acme/"):
         with pytest.raises(UsageError, match=f"--reviewer {name}: GitHub shows no such"):
             environment.reviewer(name)
     with pytest.raises(UsageError, match="would have 7 reviewers"):
         protect("production", "alice", "bob", "carol", "dave", "eve", "frank", "grace")
-    assert there.writes == []
+    assert github_com.writes == []
 
 
 @needs_gh
-def test_what_a_plan_lacks_is_said(there: GitHub) -> None:
-    there.private = True
+def test_what_a_plan_lacks_is_said(github_com: GitHub) -> None:
+    github_com.private = True
     with pytest.raises(GitHubError) as refused:
         protect("production", "alice")
     assert refused.value.status == 404
@@ -224,11 +222,11 @@ def test_what_a_plan_lacks_is_said(there: GitHub) -> None:
     assert "environments on the plans Pro, Team and Enterprise" in missing
     [unruled] = told_of_main()["wrong"]
     assert "no rules for private repositories on the Free plan" in unruled
-    there.plan = "team"
+    github_com.plan = "team"
     with pytest.raises(GitHubError, match="billing plan"):
         protect("production", "alice")
-    assert there.environments["production"] == {"deployment_branch_policy": MAIN_ONLY}
-    assert there.policies["production"], "main is let in although reviewers are refused"
+    assert github_com.environments["production"] == {"deployment_branch_policy": MAIN_ONLY}
+    assert github_com.policies["production"], "main is let in although reviewers are refused"
     assert "required reviewers on Enterprise only" in told(case_of(), "environment")["wrong"][0]
 
 
@@ -236,7 +234,7 @@ def test_what_a_plan_lacks_is_said(there: GitHub) -> None:
 
 
 @needs_gh
-def test_the_ruleset_is_applied_once(there: GitHub) -> None:
+def test_the_ruleset_is_applied_once(github_com: GitHub) -> None:
     assert told_of_main()["wrong"] == [
         "main can change without a pull request that someone else approved",
         "main can change although these checks did not pass: Lint, types, tests, Trial delivery",
@@ -246,14 +244,14 @@ def test_the_ruleset_is_applied_once(there: GitHub) -> None:
     [made] = rule_main()
     assert made.command == f"gh api --method=POST repos/{REPO}/rulesets --input={main_branch.FILE}"
     assert rule_main() == []
-    assert len(there.rulesets) == 1
+    assert len(github_com.rulesets) == 1
     assert set(told_of_main()) == {"ok"}
 
 
 @needs_gh
-def test_a_stricter_ruleset_stays_and_a_weaker_one_is_corrected(there: GitHub) -> None:
+def test_a_stricter_ruleset_stays_and_a_weaker_one_is_corrected(github_com: GitHub) -> None:
     rule_main()
-    [ruleset] = there.rulesets.values()
+    [ruleset] = github_com.rulesets.values()
     rules = {rule["type"]: rule for rule in ruleset["rules"]}
     pulls = rules["pull_request"]["parameters"]
     pulls |= {
@@ -280,7 +278,7 @@ def test_a_stricter_ruleset_stays_and_a_weaker_one_is_corrected(there: GitHub) -
         "ruleset main: enforcement, bypass_actors, conditions, rules",
     )
     assert rule_main() == []
-    [ruleset] = there.rulesets.values()
+    [ruleset] = github_com.rulesets.values()
     rules = {rule["type"]: rule for rule in ruleset["rules"]}
     assert set(rules) == {"deletion", "non_fast_forward", "pull_request",
                           "required_status_checks", "required_linear_history"}  # fmt: skip
@@ -325,9 +323,9 @@ CLASSIC = {
     ],
 )
 def test_classic_protection_counts_as_well(
-    there: GitHub, changed: dict[str, Any], said: str
+    github_com: GitHub, changed: dict[str, Any], said: str
 ) -> None:
-    there.classic = {**CLASSIC, **changed}
+    github_com.classic = {**CLASSIC, **changed}
     found = told_of_main()
     assert set(found) == ({"wrong"} if said else {"ok"})
     if said:
@@ -336,9 +334,9 @@ def test_classic_protection_counts_as_well(
 
 
 @needs_gh
-def test_a_bypass_that_the_file_does_not_name_is_wrong(there: GitHub) -> None:
+def test_a_bypass_that_the_file_does_not_name_is_wrong(github_com: GitHub) -> None:
     rule_main()
-    [ruleset] = there.rulesets.values()
+    [ruleset] = github_com.rulesets.values()
     ruleset["bypass_actors"] = [{"actor_type": "OrganizationAdmin", "bypass_mode": "always"}]
     assert told_of_main() == {"wrong": ["its rules do not hold for OrganizationAdmin"]}
 
@@ -347,19 +345,22 @@ def test_a_bypass_that_the_file_does_not_name_is_wrong(there: GitHub) -> None:
 
 
 @needs_gh
-def test_a_login_that_may_not_read_skips(there: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_that_may_not_read_skips(
+    github_com: GitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GH_TOKEN", "reader")
     found = told_of_main()
     assert found == {
         "skipped": ["no ruleset protects it, and its classic protection may not be read: Not Found"]
     }
     rules = copy.deepcopy(RULESET)
-    there.rulesets[1] = {**rules, "id": 1}
+    github_com.rulesets[1] = {**rules, "id": 1}
     assert set(told_of_main()) == {"ok"}, "everyone may read the rules of a branch"
     monkeypatch.setenv("GH_TOKEN", "expired")
     assert set(told(case_of())) == {"skipped"}
     assert "Bad credentials" in told(case_of())["skipped"][0]
     monkeypatch.delenv("GH_TOKEN")
+    monkeypatch.delenv("CI", raising=False)  # gh gives a job other advice
     assert "gh auth login" in told(case_of())["skipped"][0]
     with pytest.raises(Failed, match="gh auth login"):
         gh.get(f"repos/{REPO}")
@@ -373,7 +374,7 @@ def test_without_gh_the_checks_are_skipped(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @needs_gh
-def test_cloud_build_needs_no_environment(there: GitHub) -> None:
+def test_cloud_build_needs_no_environment(github_com: GitHub) -> None:
     rule_main()
     assert told(case_of(by_cloud_build=True)) == {
         "ok": ["changes only by an approved pull request whose checks passed"]
@@ -384,9 +385,9 @@ def test_cloud_build_needs_no_environment(there: GitHub) -> None:
 
 
 @needs_gh
-def test_variables_that_lack_or_differ_are_set(there: GitHub) -> None:
+def test_variables_that_lack_or_differ_are_set(github_com: GitHub) -> None:
     """With an older gh as well, which has no `gh variable`; from more than one page."""
-    there.variables[""] = {f"A{i}": "x" for i in range(65)} | {"PUSHER": "old"}
+    github_com.variables[""] = {f"A{i}": "x" for i in range(65)} | {"PUSHER": "old"}
     protect("production")
     plan = planned("production")
     wanted = (plan.repository_variables, plan.environment_variables)
@@ -394,7 +395,7 @@ def test_variables_that_lack_or_differ_are_set(there: GitHub) -> None:
     assert [change.method for change in changes] == ["POST", "PATCH", "POST"]
     for change in changes:
         change.make()
-    assert there.variables["production"] == plan.environment_variables
-    assert plan.repository_variables.items() <= there.variables[""].items()
+    assert github_com.variables["production"] == plan.environment_variables
+    assert plan.repository_variables.items() <= github_com.variables[""].items()
     assert github.variables(REPOSITORY, "production", *wanted) == []
     assert json.dumps([change.command for change in changes]).count("gh variable set") == 3

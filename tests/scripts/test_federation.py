@@ -17,15 +17,16 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from emulator.identity.roles import ROLES
+from scripts.config import workflows
 from scripts.errors import UsageError
-from scripts.setup import github, identity_provider, permissions
+from scripts.setup import github, permissions
 from scripts.setup.permissions import Account, Federation
 from tests.conftest import LocalCloudRun
 from tests.federation_help import NUMBERS, REPOSITORY, pipeline, planned
 from tests.identity_help import Owner
 
 FILES = "acme/app/.github/workflows"
-MAIN = identity_provider.BRANCH
+MAIN = workflows.BRANCH
 DELIVER, BUILD, DELIVER_TO = (
     f"{FILES}/{name}.yml@{MAIN}" for name in ("deliver", "build", "deliver-to")
 )
@@ -295,7 +296,7 @@ def test_tokens_of_another_issuer_or_for_another_audience(door: Door) -> None:
         (door.token({}, name, audience="https://github.com/acme"), "audience in ID Token"),
         (door.token({}, name, f"https://iam.googleapis.com/{door.name('x')}"), "audience in ID"),
         (door.token({"iat": 1_700_000_000, "exp": 1_700_000_300}, name), "stale to sign-in"),
-        (door.token({"iss": identity_provider.ISSUER}, name), "does not match the expected one"),
+        (door.token({"iss": workflows.ISSUER}, name), "does not match the expected one"),
         (jwt.encode(claims, key, "RS256", header), "Unable to verify the ID Token signature"),
         (jwt.encode(claims, None, "none", header), "Unable to verify the ID Token signature"),
     ):

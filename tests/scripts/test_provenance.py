@@ -6,7 +6,6 @@ A test authority signs as GitHub and Sigstore do; Sigstore's own library verifie
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import uuid
@@ -17,7 +16,9 @@ import msgspec
 import pytest
 import requests
 
+from scripts.cloud.patience import Patience
 from scripts.cloud.referrers import BUNDLE, Referrers
+from scripts.cloud.session import Session
 from scripts.command import verbs
 from scripts.config import pipelines
 from scripts.doctor import access
@@ -27,6 +28,7 @@ from scripts.image import provenance
 from scripts.image.provenance import Source
 from tests.authority import Authority
 from tests.conftest import LocalCloudRun
+from tests.github_rest import REPO, GitHub, needs_gh
 from tests.scripts.conftest import Project
 from tests.scripts.test_images import Pushed
 from tests.scripts.test_init import Fork
@@ -299,36 +301,24 @@ def test_an_immutable_tag_that_does_not_count(guarded: Guarded) -> None:
     assert (kept.hint or "").startswith("make a new commit, or delete ")
 
 
-def with_gh(folder: Path, answer: str) -> str:
-    """Return a PATH with a `gh` that answers every question so."""
-    program = folder / "bin" / "gh"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\necho {answer}\n")
-    program.chmod(0o755)
-    return f"{program.parent}{os.pathsep}{os.environ['PATH']}"
-
-
+@needs_gh
 @pytest.mark.parametrize(
     ("private", "by_cloud_build", "problem"),
     [
-        ("false", False, ""),
-        ("true", False, "acme/shop is private, and GitHub signs nothing for it"),
-        ("false", True, "Cloud Build does not sign"),
+        (False, False, ""),
+        (True, False, f"{REPO} is private, and GitHub signs nothing for it"),
+        (False, True, "Cloud Build does not sign"),
     ],
 )
 def test_the_doctor_says_what_cannot_be_signed(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    private: str,
-    by_cloud_build: bool,
-    problem: str,
+    tmp_path: Path, github_com: GitHub, private: bool, by_cloud_build: bool, problem: str
 ) -> None:
-    monkeypatch.setenv("PATH", with_gh(tmp_path, private))
-    for words in (["init", "--quiet"], ["remote", "add", "origin", "git@github.com:acme/shop.git"]):
+    github_com.private = private
+    for words in (["init", "--quiet"], ["remote", "add", "origin", f"git@github.com:{REPO}.git"]):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
     files = pipelines.load(Path(__file__).parent.parent, None, "production")
     environment = msgspec.structs.replace(files.environment, endpoint=None, credentials="none")
-    named = Named("acme/shop", 42, 4711)
+    named = Named(REPO, 42, 4711)
     case = Case(
         tmp_path,
         msgspec.structs.replace(files, environment=environment),
@@ -341,11 +331,13 @@ def test_the_doctor_says_what_cannot_be_signed(
     assert finding.fix == ("verify: none in pipelines/app/production.yaml" if problem else "")
 
 
-def test_init_writes_what_a_private_repository_needs(tmp_path: Path) -> None:
+@needs_gh
+def test_init_writes_what_a_private_repository_needs(tmp_path: Path, github_com: GitHub) -> None:
+    github_com.private = True
     fork = Fork(tmp_path / "fork")
-    words = ["--repository", "acme/shop", "--project", "production=shop-prod", "--yes"]
+    words = ["--repository", REPO, "--project", "production=shop-prod", "--yes"]
     words += ["--project", "staging=shop-stage", "--registry", "us-docker.pkg.dev/shop-ops/images"]
-    fork.done("init", "shop", *words, PATH=with_gh(tmp_path, "true"))
+    fork.done("init", "shop", *words, **github_com.env())
     environment = pipelines.load(fork.folder, "shop", "production").environment
     assert environment.verify == "none"
     assert pipelines.load(fork.folder, "shop", "staging").environment.verify is None
@@ -364,7 +356,7 @@ class NoReferrers(Referrers):
 
 def test_a_registry_without_the_referrers_api(pushed: Pushed) -> None:
     """The specification's fallback: an index under a tag made of the image's digest."""
-    registry = NoReferrers(pushed.project.cloud_run.url, requests.Session())
+    registry = NoReferrers(pushed.project.cloud_run.url, Session(Patience()))
     path = pushed.images.repository.path
     for contents, new in ((b"one", True), (b"two", True), (b"one", False)):
         assert registry.attach(path, pushed.digest, contents, "x") is new

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from scripts.config.workflows import BUILD, DELIVER_TO
 from scripts.errors import UsageError
 from scripts.rehearse import workflow
-from scripts.setup.identity_provider import BUILD, DELIVER_TO
 from tests import warm
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE

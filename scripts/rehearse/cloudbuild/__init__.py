@@ -15,6 +15,7 @@ from typing import Any
 
 from scripts.command.progress import Progress
 from scripts.command.results import Result, Table
+from scripts.config import workflows
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError
 from scripts.machine import git, scratch
@@ -23,7 +24,7 @@ from scripts.rehearse.cloudbuild import build as files
 from scripts.rehearse.cloudbuild import metadata, place, runner
 from scripts.rehearse.cloudbuild.build import Build
 from scripts.rehearse.world import World
-from scripts.setup import identity_provider, permissions
+from scripts.setup import permissions
 from scripts.setup.permissions import Account, Federation, has_first
 
 
@@ -35,7 +36,7 @@ def rehearse(
     *,
     builder: str = "pack",
     bake: str = "0s",
-    ref: str = identity_provider.BRANCH,
+    ref: str = workflows.BRANCH,
 ) -> Result:
     """Run a build file as a trigger does.
 
@@ -60,15 +61,15 @@ def rehearse(
     with TemporaryDirectory(prefix="shipway-rehearsal-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         progress.line(_begins(file, builder, bake))
-        world = World(root, folder, builder=builder, bake=bake, ref=identity_provider.BRANCH)
+        world = World(root, folder, builder=builder, bake=bake, ref=workflows.BRANCH)
         env = substitutions.get("_ENVIRONMENT")
         before.check(world, env)
         with world:
             before.prepare(world, Path(file).stem, env, progress)
-            if ref != identity_provider.BRANCH:
+            if ref != workflows.BRANCH:
                 world.leave_main(ref.removeprefix("refs/heads/"))
             workspace = _checked_out(world, folder / "workspace", ref)
-            main = _checked_out(world, folder / "main", identity_provider.BRANCH)
+            main = _checked_out(world, folder / "main", workflows.BRANCH)
             access = _access(world, env)
             built_in = _built_in(world, workspace, file, ref)
             made = _read(main, file, substitutions, built_in, access.deployer.email)

@@ -8,7 +8,6 @@ import pty
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,66 +18,66 @@ from tests.github_rest import GitHub, needs_gh
 from tests.scripts.bootstrap_help import CLOUD_BUILD, CONNECTED, IDS, OPS, Team, without_gh
 
 
-@pytest.fixture
-def there() -> Iterator[GitHub]:
-    made = GitHub()
-    yield made
-    made.stop()
-
-
-def bootstrap(team: Team, there: GitHub, env: str, *words: str) -> subprocess.CompletedProcess[str]:
+def bootstrap(
+    team: Team, github_com: GitHub, env: str, *words: str
+) -> subprocess.CompletedProcess[str]:
     """Run it as someone who is logged in to GitHub, with the ruleset in the repository."""
     file = team.project.folder / main_branch.FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / main_branch.FILE, file)
     return team.project.ship(
         *("bootstrap", "--env", env, "--repository", "acme/app", *words),
-        GOOGLE_APPLICATION_CREDENTIALS=str(team.admin), **there.env(),
+        GOOGLE_APPLICATION_CREDENTIALS=str(team.admin), **github_com.env(),
     )  # fmt: skip
 
 
 @needs_gh
-def test_gh_gives_the_numbers_protects_and_sets_the_variables(team: Team, there: GitHub) -> None:
-    explained = bootstrap(team, there, "staging", "--explain")
+def test_gh_gives_the_numbers_protects_and_sets_the_variables(
+    team: Team, github_com: GitHub
+) -> None:
+    explained = bootstrap(team, github_com, "staging", "--explain")
     assert explained.returncode == 0, explained.stderr
     assert "gh variable set DEPLOYER" in explained.stdout
     assert f"--input={main_branch.FILE}" in explained.stdout
-    assert there.writes == [], "an explanation changes nothing (I10)"
-    made = bootstrap(team, there, "staging", "--yes")
+    assert github_com.writes == [], "an explanation changes nothing (I10)"
+    made = bootstrap(team, github_com, "staging", "--yes")
     assert made.returncode == 0, made.stderr
     assert "ruleset main" in made.stdout
     plan = team.access("staging")
-    assert there.variables == {"": plan.repository_variables, "staging": plan.environment_variables}
-    assert [policy["name"] for policy in there.policies["staging"]] == ["main"]
-    assert [one["name"] for one in there.rulesets.values()] == ["main"]
-    writes = len(there.writes)
-    again = bootstrap(team, there, "staging", "--yes", "--format", "json")
+    assert github_com.variables == {
+        "": plan.repository_variables,
+        "staging": plan.environment_variables,
+    }
+    assert [policy["name"] for policy in github_com.policies["staging"]] == ["main"]
+    assert [one["name"] for one in github_com.rulesets.values()] == ["main"]
+    writes = len(github_com.writes)
+    again = bootstrap(team, github_com, "staging", "--yes", "--format", "json")
     assert (json.loads(again.stdout)["steps"], json.loads(again.stdout)["github"]) == ([], [])
-    assert len(there.writes) == writes, "the second time nothing is set"
+    assert len(github_com.writes) == writes, "the second time nothing is set"
     # Production needs an approval; what GitHub refuses is said, and the rest is done.
-    there.private, there.plan = True, "team"
-    refused = bootstrap(team, there, "production", "--yes", "--reviewer", "alice")
+    github_com.private, github_com.plan = True, "team"
+    refused = bootstrap(team, github_com, "production", "--yes", "--reviewer", "alice")
     assert refused.returncode == 1
     assert "not done: environment production: needs an approval by alice" in refused.stdout
     assert "required reviewers on Enterprise only" in " ".join(refused.stdout.split())
-    assert there.variables["production"]["DEPLOYER"].startswith("deploy-production")
-    there.private = False
-    shown, told = on_a_terminal(team, there, "production", "nobody", "alice", "y")
+    assert github_com.variables["production"]["DEPLOYER"].startswith("deploy-production")
+    github_com.private = False
+    shown, told = on_a_terminal(team, github_com, "production", "nobody", "alice", "y")
     assert told.count("Who must approve a delivery to production?") == 2
     assert "nobody: GitHub shows no such user" in told
     assert "Make this change? [y/N]" in told
     assert "alice is the only reviewer of production" in shown
-    assert there.environments["production"]["reviewers"] == [{"type": "User", "id": 101}]
-    assert there.environments["production"]["prevent_self_review"] is True
+    assert github_com.environments["production"]["reviewers"] == [{"type": "User", "id": 101}]
+    assert github_com.environments["production"]["prevent_self_review"] is True
 
 
-def on_a_terminal(team: Team, there: GitHub, env: str, *lines: str) -> tuple[str, str]:
+def on_a_terminal(team: Team, github_com: GitHub, env: str, *lines: str) -> tuple[str, str]:
     """Type lines into bootstrap, which must succeed; return its output and its errors."""
     opened, terminal = pty.openpty()
     with subprocess.Popen(
         [sys.executable, str(ROOT / "scripts"), "bootstrap", "--env", env, *IDS],
         cwd=team.project.folder, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, **there.env(), "GOOGLE_APPLICATION_CREDENTIALS": str(team.admin)},
+        env={**os.environ, **github_com.env(), "GOOGLE_APPLICATION_CREDENTIALS": str(team.admin)},
         text=True,
     ) as running:  # fmt: skip
         os.write(opened, "".join(f"{line}\n" for line in lines).encode())

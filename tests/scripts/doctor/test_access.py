@@ -212,11 +212,9 @@ def test_a_delivery_uses_no_other_permission(
 
 
 @needs_gh
-def test_what_lacks_at_github_fails(patient: Patient) -> None:
+def test_what_lacks_at_github_fails(patient: Patient, github_com: GitHub) -> None:
     """Each line of it is tested in tests/scripts/test_at_github.py."""
-    there = GitHub()
-    found = patient.wrong(**there.env())
-    there.stop()
+    found = patient.wrong(**github_com.env())
     assert {one["check"] for one in found} == {"environment", "main", "variables"}
     assert found[0]["fix"] == BOOTSTRAP
     assert found[-1]["fix"].startswith("gh variable set DEPLOYER ")
