@@ -269,10 +269,16 @@ class CloudRun:
             ) from error
 
     def _settle(self, operation: str, outcome: Literal["done", "refused"]) -> None:
-        """Record how the writes of an operation ended whose answers were lost."""
-        for write in self.google.writes:
-            if write.operation == operation and write.outcome == "unknown":
-                write.outcome = outcome
+        """Record how the writes of an operation ended: at most one of them was done.
+
+        Even a conflict may be the answer to a write that was done: a proxy has sent it twice.
+        """
+        tries = [write for write in self.google.writes if write.operation == operation]
+        for write in tries:
+            if write.outcome == "unknown":
+                write.outcome = "refused"
+        if outcome == "done":
+            tries[-1].outcome = "done"
 
     def _not_done(self, lost: Unknown, operation: str) -> Trouble:
         """Return the trouble of a write whose answer was lost, and that was seen not to be done."""

@@ -58,22 +58,28 @@ class Patience:
         self._say = say
         self._lock = threading.Lock()
         self._spent = 0.0
+        self._kept = 0.0
         self._troubled = 0
         self._since = self._ended = 0.0
         self._told_until = 0.0
         self.answered: set[str] = set()
         """The hosts that have answered: their addresses are right."""
 
-    def renew(self) -> None:
-        """Give the calls that follow the whole limit again: to undo what failed for lack of it."""
+    def keep(self) -> None:
+        """Keep a quarter of the limit to undo what fails for lack of time."""
+        self._kept = self.seconds / 4
+
+    def use_kept(self) -> None:
+        """Give the calls that follow the quarter that was kept, and no more."""
         with self._lock:
-            self._spent, self._since = 0.0, time.monotonic()
+            self._kept, self._spent = 0.0, self.seconds * 3 / 4
+            self._since = time.monotonic()
 
     def left(self) -> float:
         """Return the seconds that are left for trouble."""
         with self._lock:
             running = time.monotonic() - self._since if self._troubled else 0.0
-            return max(0.0, self.seconds - self._spent - running)
+            return max(0.0, self.seconds - self._kept - self._spent - running)
 
     def try_seconds(self, longest: float) -> float:
         """Return how long one try may wait for an answer, at most `longest`."""

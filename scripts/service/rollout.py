@@ -90,6 +90,8 @@ class _Rollout:
 
     def run(self) -> Acted:
         context, revision = self._context, self._revision
+        # What uses up the time for trouble must not keep the traffic from being moved back.
+        context.google.patience.keep()
         self._before = self._before or {r.region: r.state([revision]) for r in context.regions}
         self._now = dict(self._before)
         before = self._before.values()
@@ -245,8 +247,7 @@ class _Rollout:
         if not any(self._stable(region.region) for region in context.regions):
             return _with(error, "there is no other revision to roll back to")
         actor = msgspec.structs.replace(context.actor(), why=error.message)
-        # What used up the time for trouble must not keep the traffic from being moved back.
-        context.google.patience.renew()
+        context.google.patience.use_kept()
 
         def withdraw(region: CloudRun) -> tuple[State, State]:
             before = self._before[region.region]

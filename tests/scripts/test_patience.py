@@ -64,8 +64,14 @@ def test_all_calls_share_the_limit_and_parallel_ones_count_once() -> None:
     for call in calls:
         call.join()
     assert 0.25 < patience.left() < 0.6
-    patience.renew()
-    assert patience.left() == 0.6
+
+
+def test_a_quarter_of_the_limit_is_kept_to_undo_what_failed() -> None:
+    patience = Patience(60)
+    patience.keep()
+    assert patience.left() == 45
+    patience.use_kept()
+    assert patience.left() == 15
 
 
 @pytest.mark.parametrize(

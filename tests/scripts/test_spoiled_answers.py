@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
+from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import ApiError, Google, NoAnswer, Unreachable
 from scripts.cloud.patience import Patience
 from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.errors import Unknown
+from scripts.release import changes
+from scripts.release.changes import Actor
 from tests.conftest import LocalCloudRun
 from tests.relay import Relay, Spoiled
 from tests.scripts.conftest import LOCAL, Project
@@ -370,3 +373,18 @@ def test_a_token_service_that_answers_something_else(
     assert "no usable Google credentials: " in ended.stderr
     assert "should not happen" not in ended.stderr
     assert "ya29" not in ended.stderr
+
+
+def test_a_conflict_may_be_the_answer_to_a_write_that_was_done(
+    candidate: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conflict = json.dumps({"error": {"status": "ABORTED", "message": "no"}})
+    actor = Actor(by="someone", at="2026-01-01T00:00:00Z")
+    with Relay(
+        candidate.cloud_run.url, spoil=once("PUT", "/services/", Spoiled(conflict, 409))
+    ) as relay:
+        monkeypatch.setenv(ENDPOINT_VARIABLE, relay.url)
+        pipeline = pipelines.load(candidate.folder, candidate.name, "local")
+        google = Google(pipeline)
+        CloudRun(google, pipeline, "us-central1").change(lambda s: changes.hold(s, "mine", actor))
+    assert [one.outcome for one in google.writes] == ["done"]
