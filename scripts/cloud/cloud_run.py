@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 _ATTEMPTS = 8
 _READY_SECONDS = 600.0
+_LAG_SECONDS = 20.0  # a read may lag behind a write for a moment
 _NEWEST = 50
 _AT_ONCE = 16
 
@@ -378,12 +379,19 @@ class CloudRun:
             moved = traffic.shares(found) == traffic.shares(wanted)
             return moved and traffic.tags(found) == traffic.tags(wanted)
 
-        def probe() -> Object | None:
-            service = self.service()
-            return service if service and settled(service) else None
-
         if settled(written):
             return written
+        seen = time.monotonic()
+
+        def probe() -> Object | None:
+            nonlocal seen
+            service = self.service()
+            if service:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > _LAG_SECONDS:
+                raise Failed("it does not exist any more: someone else has deleted it")
+            return service if service and settled(service) else None
+
         return wait(probe, f"the traffic of {self.name} to move")
 
     def wait_until_ready(self, name: str) -> Object:

@@ -17,8 +17,8 @@ SAME = re.compile(
     r"|serves what it did before|only reads were sent"
 )
 _ADMITS = re.compile(
-    r"could not be moved back|unknown|not known|may have|cannot tell|was written|has moved|moved to"
-    r"|is done|was done|serves|in progress|still"
+    r"could not be moved back|unknown|not known|may have|cannot tell|was written|was changed"
+    r"|has moved|moved to|is done|was done|serves|in progress|still"
 )
 _TIMES = {"since", "at", "created", "age", "by", "log"}
 
