@@ -380,7 +380,9 @@ class CloudRun:
 
         def probe() -> Object | None:
             service = self.service()
-            return service if service and settled(service) else None
+            if service is None:
+                raise Failed(f"{self.name} in {self.region} does not exist any more")
+            return service if settled(service) else None
 
         if settled(written):
             return written

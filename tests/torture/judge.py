@@ -18,7 +18,7 @@ SAME = re.compile(
 )
 _ADMITS = re.compile(
     r"could not be moved back|unknown|not known|may have|cannot tell|was written|has moved|moved to"
-    r"|is done|was done|serves|in progress|still"
+    r"|is done|was done|was changed|live now|serves|in progress|still"
 )
 _TIMES = {"since", "at", "created", "age", "by", "log"}
 
