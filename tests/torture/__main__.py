@@ -185,7 +185,10 @@ def _in_turn(
             return
         done, running = wait(running, return_when=FIRST_COMPLETED)
         for one in done:
-            yield one.result()
+            result = one.result()
+            if isinstance(result, Result) and result.problems:
+                print(f"{result.cell}: {result.problems}", file=sys.stderr, flush=True)
+            yield result
 
 
 if __name__ == "__main__":

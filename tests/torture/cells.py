@@ -246,7 +246,8 @@ def run(
         place, cell.verb, before, ended, after, wanted, killed=killed, lies=lies
     )
     again = None
-    is_done = ended.code == 0 and cell.verb == "promote"
+    # Once its result is printed, the next step is what the same command asks for.
+    is_done = cell.verb == "promote" and (ended.code == 0 or (killed and bool(ended.out)))
     if not is_done and cell.event not in REVISIONS:
         again = place.ship(*command, limit=limit)
         problems += judge.again_problems(place, cell.verb, ended, again, place.facts(), wanted)

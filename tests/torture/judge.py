@@ -18,7 +18,7 @@ SAME = re.compile(
 )
 _ADMITS = re.compile(
     r"could not be moved back|unknown|not known|may have|cannot tell|was written|was changed"
-    r"|has moved|moved to|is done|was done|serves|in progress|still"
+    r"|has moved|moved to|is done|was done|live now|serves|in progress|still"
 )
 _TIMES = {"since", "at", "created", "age", "by", "log"}
 
