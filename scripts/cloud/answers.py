@@ -6,6 +6,7 @@ complete (I8).
 
 from __future__ import annotations
 
+import threading
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ from scripts.errors import Failed
 T = TypeVar("T")
 
 _SHOWN_BYTES = 200
+# msgspec builds its table of a type on first use, and crashes if two threads do so at once.
+_converting = threading.Lock()
 HIDDEN = "(the answer is not shown: it may hold a token)"
 _SERVICES = {
     "run": "Cloud Run",
@@ -315,7 +318,8 @@ def document(answer: requests.Response, service: str, shape: Any) -> dict[str, A
     content = answer.content
     try:
         found: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
-        msgspec.convert(found, shape)
+        with _converting:
+            msgspec.convert(found, shape)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         parts = urlsplit(str(answer.request.url))
         kind = answer.headers.get("Content-Type", "").partition(";")[0]
