@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
@@ -108,10 +109,10 @@ class TokenResponses:
 
     async def token_info(self, request: web.Request) -> web.Response:
         """Get the account of an access token, as from https://oauth2.googleapis.com/tokeninfo."""
-        form = await request.post()
         try:
+            form = await _form(request)
             principal = self._tokens.principal(str(form.get("access_token", "")))
-        except BadToken:
+        except (BadToken, Refused):
             body = {"error": "invalid_token", "error_description": "Invalid Value"}
             return web.json_response(body, status=400)
         return web.json_response({"email": principal.email} if principal.email else {})
@@ -149,8 +150,16 @@ async def _parameters(request: web.Request) -> _Parameters:
             return _Parameters(await json_object(request))
         except ApiError as error:
             raise Refused("invalid_request", error.message) from None
-    form = await request.post()
+    form = await _form(request)
     return _Parameters({name: value for name, value in form.items() if isinstance(value, str)})
+
+
+async def _form(request: web.Request) -> Mapping[str, Any]:
+    """Read a form; raise Refused for a body that is none."""
+    try:
+        return await request.post()
+    except ValueError as error:
+        raise Refused("invalid_request", f"The body is not a form: {error}") from None
 
 
 def _fields(body: dict[str, Any], known: set[str]) -> dict[str, Any]:

@@ -260,6 +260,16 @@ def _check_images(
         )
 
 
+# What an overlay must not remove.
+_NEEDED = (
+    ["metadata"],
+    ["spec"],
+    ["spec", "template"],
+    ["spec", "template", "spec"],
+    ["spec", "template", "spec", "containers"],
+)
+
+
 def _environment(
     root: Path, name: str, env: str, known: list[str]
 ) -> tuple[Environment, dict[str, Any]]:
@@ -281,7 +291,18 @@ def _environment(
             f"no environment '{environment.after}'",
             did_you_mean(environment.after, known, "environments here"),
         )
-    return environment, file.data.get("overlay") or {}
+    written = file.data.get("overlay") or {}
+    for path in _NEEDED:
+        part: Any = written
+        for key in path[:-1]:
+            part = part.get(key) or {}
+        if path[-1] in part and part[path[-1]] is None:
+            raise file.error(
+                ["overlay", *path],
+                f"null would remove the manifest's {path[-1]}, which a service needs",
+                "leave the key out",
+            )
+    return environment, written
 
 
 def _checks(root: Path, name: str) -> list[Check]:

@@ -115,7 +115,10 @@ WRONG: list[tuple[str, str, str]] = [
     ),
     ("POST", f"{IN_PROJECT}/locations/{REGION}/triggers", '{"name": 1, "filename": "a"}'),
 ]
+_MULTIPART = ("Content-Type", "multipart/form-data; boundary=x")
 FOUND = [
+    Request("POST", "/v1/token", [_MULTIPART], b"no boundary"),
+    Request("POST", "/tokeninfo", [_MULTIPART], b"no boundary"),
     Request("POST", f"{IN_PROJECT}/secrets", [JSON, GZIP], b"{}"),
     Request("GET", f"{IN_PROJECT}/secrets", [JSON, BROTLI], None),
     Request("POST", f"/v2/{IMAGE}/blobs/uploads/?digest={BLOB_DIGEST}", [GZIP], BLOB),

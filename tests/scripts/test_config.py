@@ -50,6 +50,8 @@ WRONG = [
     ("production", 'minScale: "1"', "minScale: 1", "production.yaml:15: overlay.spec.template"
      ".metadata.annotations.autoscaling.knative.dev/minScale: expected text, got a whole number"
      " (put it in quotes)"),
+    ("production", "overlay:\n  spec:", "overlay:\n  metadata:\n  spec:",
+     "production.yaml:12: overlay.metadata: null would remove the manifest's metadata"),
     ("production", "serviceAccountName", "serviceAcountName", "production.yaml:17: overlay.spec"
      ".template.spec.serviceAcountName: unknown key; did you mean 'serviceAccountName'?"),
     ("service", "containerPort: 8080", "containerport: 8080", "service.yaml:21: spec.template.spec"
