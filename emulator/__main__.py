@@ -132,9 +132,9 @@ def _host_name(text: str) -> str:
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Leave out of the log what is no HTTP: its sender gets an answer with status 400."""
+    """Leave out of the log what is no HTTP, which gets status 400, and clients that went away."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError)
 
 
 def _fault(text: str) -> Fault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import tarfile
 import tempfile
 import time
@@ -108,7 +109,8 @@ def test_no_layer_leaves_its_folder_or_its_limits(
         assert size_below(root) <= LIMITS.size
         assert len([*root.rglob("*")]) <= LIMITS.files
         for path in root.rglob("*"):
-            assert path.resolve().is_relative_to(root.resolve()), path
+            # Not Path.resolve: before Python 3.13 it raises for a link to itself.
+            assert Path(os.path.realpath(path)).is_relative_to(root.resolve()), path
 
 
 INSTRUCTIONS = [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.errors import UsageError
 from scripts.image.packing.dockerignore import Ignore, read, walk
 
 
@@ -67,3 +68,9 @@ def test_the_dockerfiles_own_rules_win(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile.dockerignore").write_text("b\n")
     assert not read(tmp_path, dockerfile).excludes("a")
     assert read(tmp_path, dockerfile).excludes("b")
+
+
+def test_a_file_that_is_no_text_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / ".dockerignore").write_bytes(b"\xed\xa0\x80")
+    with pytest.raises(UsageError, match=r"\.dockerignore: cannot be read"):
+        read(tmp_path, tmp_path / "Dockerfile")

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.errors import UsageError
+
 
 @dataclass(frozen=True)
 class _Pattern:
@@ -48,13 +50,20 @@ class Ignore:
 
 
 def read(context: Path, dockerfile: Path) -> Ignore:
-    """Read a context's rules: `<Dockerfile>.dockerignore` if it exists, or `.dockerignore`."""
+    """Read a context's rules: `<Dockerfile>.dockerignore` if it exists, or `.dockerignore`.
+
+    Raises:
+        UsageError: the file cannot be read as text.
+    """
     for path in (
         dockerfile.with_name(f"{dockerfile.name}.dockerignore"),
         context / ".dockerignore",
     ):
         if path.is_file():
-            return Ignore(path.read_text(encoding="utf-8-sig").splitlines())
+            try:
+                return Ignore(path.read_text(encoding="utf-8-sig").splitlines())
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(f"{path.name}: cannot be read: {error}") from None
     return Ignore([])
 
 
