@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scripts.cloud.registry import Registry
+from scripts.cloud.session import TooLarge
 from scripts.errors import Failed
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -22,7 +23,7 @@ BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _EMPTY = "application/vnd.oci.empty.v1+json"
-_MOST = 50  # attached artifacts that are read: whoever may push can attach any number
+_MOST = 50  # attached artifacts that are read: anyone who may push can attach any number
 _LARGEST = 1 << 20  # bytes of a bundle; GitHub's have about 12 kB
 
 
@@ -120,8 +121,12 @@ class Referrers(Registry):
 
     def _small_blob(self, repository: str, digest: str) -> bytes | None:
         """Read a blob; None if it is too large for a bundle, or is not what its digest says."""
-        contents = self._send("GET", f"/v2/{repository}/blobs/{digest}", allowed=(404,)).content
-        return contents if _digest(contents) == digest and len(contents) <= _LARGEST else None
+        path = f"/v2/{repository}/blobs/{digest}"
+        try:
+            contents = self._send("GET", path, allowed=(404,), largest=_LARGEST).content
+        except TooLarge:
+            return None
+        return contents if _digest(contents) == digest else None
 
 
 def _entries(document: Any) -> list[dict[str, Any]]:

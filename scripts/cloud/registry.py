@@ -20,7 +20,7 @@ from scripts.cloud import answers
 from scripts.cloud.credentials import is_confidential
 from scripts.cloud.google import no_answer
 from scripts.cloud.patience import Trouble
-from scripts.cloud.session import Session, redirected
+from scripts.cloud.session import LARGEST, Session, redirected
 from scripts.errors import Failed, UsageError
 from scripts.ledger import Write
 
@@ -305,6 +305,7 @@ class Registry:
         headers: dict[str, str] | None = None,
         allowed: tuple[int, ...] = (),
         restarts: bool = False,
+        largest: int = LARGEST,
         **options: Any,
     ) -> requests.Response:
         """Send one request, which may be repeated: digests name what is written.
@@ -327,9 +328,10 @@ class Registry:
                 allow_redirects=False,
                 repeatable=True,
                 restarts=restarts,
+                largest=largest,
                 **options,
             )
-            return self._moved(answer) if answer.is_redirect else answer
+            return self._moved(answer, largest) if answer.is_redirect else answer
 
         def end(answer: requests.Response) -> requests.Response:
             if answer.ok or answer.status_code in allowed:
@@ -361,7 +363,7 @@ class Registry:
 
         return Trouble(trouble.what, ended, trouble.after)
 
-    def _moved(self, answer: requests.Response) -> requests.Response:
+    def _moved(self, answer: requests.Response, largest: int) -> requests.Response:
         """Read a blob from the storage that the registry redirects to, without credentials.
 
         Raises:
@@ -375,7 +377,11 @@ class Registry:
                 break
             answer.close()
             answer = self._session.request(
-                str(request.method), url, timeout=_TIMEOUT, allow_redirects=False
+                str(request.method),
+                url,
+                timeout=_TIMEOUT,
+                allow_redirects=False,
+                largest=largest,
             )
             if not answer.is_redirect:
                 return answer

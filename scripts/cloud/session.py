@@ -30,7 +30,7 @@ _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 10.0
 _WHOLE_SECONDS = 30.0  # an answer that comes byte by byte ends, too
 _PIECE = 1 << 16
-_LARGEST = 64 << 20  # bytes of an answer; a list of 1,000 revisions has some 5 MB
+LARGEST = 64 << 20  # bytes of an answer; a list of 1,000 revisions has some 5 MB
 _TEMPORARY_ERRORS = (ConnectionError, Timeout, ChunkedEncodingError, ContentDecodingError)
 
 
@@ -59,6 +59,7 @@ class Session(requests.Session):
         service: str = "",
         restarts: bool = False,
         timeout: float | tuple[float, float] | None = None,
+        largest: int = LARGEST,
         **options: Any,
     ) -> requests.Response:
         """Send a request. Try again after an error that may pass.
@@ -73,10 +74,12 @@ class Session(requests.Session):
             service: its name for people; the host unless given.
             restarts: whether the caller starts again from an earlier request: raises Trouble.
             timeout: the seconds to connect, and between two pieces of the answer.
+            largest: the bytes of an answer that are read at most.
             options: as for requests.
 
         Raises:
             RequestException: there is no answer, or half of one. `was_sent` tells more.
+            TooLarge: the answer has more bytes than `largest`.
             Trouble: it failed for a reason that may pass; only if the caller restarts.
         """
         parts = urlsplit(url)
@@ -89,7 +92,8 @@ class Session(requests.Session):
                 answer = super(Session, self).request(
                     method, url, timeout=self._timeout(timeout), stream=True, **options
                 )
-                _read(answer, time.monotonic() + self.patience.try_seconds(_WHOLE_SECONDS))
+                seconds = self.patience.try_seconds(_WHOLE_SECONDS)
+                _read(answer, time.monotonic() + seconds, largest)
             except RequestException as error:
                 if (again or not was_sent(error)) and self._may_pass(error, url):
                     raise Trouble(f"{name} {reason(error)}", _Ended(error)) from None
@@ -136,11 +140,15 @@ class Session(requests.Session):
         return answer
 
 
-def _read(answer: requests.Response, deadline: float) -> None:
+class TooLarge(Failed):
+    """An answer has more bytes than are read of it."""
+
+
+def _read(answer: requests.Response, deadline: float, largest: int) -> None:
     """Read the body of an answer, as it comes, until a deadline.
 
     Raises:
-        Failed: it is too large.
+        TooLarge: it has more bytes than `largest`.
         ReadTimeout: the deadline has passed.
         ChunkedEncodingError: the answer was cut.
         ConnectionError: the connection broke.
@@ -150,10 +158,10 @@ def _read(answer: requests.Response, deadline: float) -> None:
         while piece := answer.raw.read1(_PIECE, decode_content=True):
             pieces.append(piece)
             size += len(piece)
-            if size > _LARGEST:
+            if size > largest:
                 host = urlsplit(str(answer.request.url)).netloc
-                raise Failed(
-                    f"{host} answers with more than {_LARGEST >> 20} MiB: not read further",
+                raise TooLarge(
+                    f"{host} answers with more than {largest >> 20} MiB: not read further",
                     "check the address: the endpoint in the environment's file, and the proxy",
                 )
             if time.monotonic() > deadline:

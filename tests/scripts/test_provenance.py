@@ -364,6 +364,15 @@ def test_a_registry_without_the_referrers_api(pushed: Pushed) -> None:
     assert [*pushed.images.bundles(pushed.images.repository.by_digest(pushed.digest))]
 
 
+def test_a_bundle_that_is_too_large_is_passed_over(pushed: Pushed) -> None:
+    """Anyone who may push can attach one: it must not keep the right one from being found."""
+    registry = Referrers(pushed.project.cloud_run.url, Session(Patience()))
+    path = pushed.images.repository.path
+    for contents in (b"x" * ((1 << 20) + 1), b"small"):
+        assert registry.attach(path, pushed.digest, contents, "x")
+    assert [*registry.bundles(path, pushed.digest)] == [b"small"]
+
+
 def test_skopeo_reads_what_was_attached(guarded: Guarded) -> None:
     """The artifact is one that another client takes."""
     if shutil.which("skopeo") is None:
