@@ -20,7 +20,7 @@ from tests.github_rest import GitHub
 
 # The tests start Python hundreds of times: it need not compile Shipway each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# No test asks GitHub, whoever is logged in: gh finds no login.
+# No test asks GitHub, even where someone is logged in: gh finds no login.
 os.environ["GH_CONFIG_DIR"] = "/nonexistent"
 for _name in ("GH_TOKEN", "GITHUB_TOKEN", "GH_HOST"):
     os.environ.pop(_name, None)

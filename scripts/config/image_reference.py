@@ -66,6 +66,11 @@ class ImageReference(msgspec.Struct, frozen=True, kw_only=True):
         return self.digest[:19] or str(self)
 
     @property
+    def name(self) -> str:
+        """The last part of the path: "app"."""
+        return self.path.rpartition("/")[2]
+
+    @property
     def short(self) -> str:
         """The last part of the path and the short digest: "app@sha256:0123456789ab"."""
-        return f"{self.path.rpartition('/')[2]}@{self.short_digest}" if self.digest else str(self)
+        return f"{self.name}@{self.short_digest}" if self.digest else str(self)

@@ -249,8 +249,8 @@ class CommitImages:
             if docker.is_engine and earlier:
                 labels = {**labels, inline_cache.LABEL: " ".join(earlier)}
             tag = self.repository.by_tag(commit.sha)
-            name = self.repository.path.rpartition("/")[2]
-            write = Write(what=f"image {name}:{commit.short}", request="docker buildx build --push")
+            what = f"image {self.repository.name}:{commit.short}"
+            write = Write(what=what, request="docker buildx build --push")
             self._google.writes.append(write)
             try:
                 digest = docker.build(

@@ -51,8 +51,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
     def __str__(self) -> str:
-        why = f": {_short(self.why, _WHY)}" if self.why else ""
-        return f"{self.name} (by {_short(self.by, _BY)}, {_short(self.at, _BY)}{why})"
+        return f"{self.name} {_told(self.by, self.at, self.why)}"
 
 
 class InProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,10 +72,8 @@ class InProgress(msgspec.Struct, frozen=True, kw_only=True):
     at: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.verb} of {self.revision} from {self.start} % to {self.to} %"
-            f" (by {_short(self.by, _BY)}, {_short(self.at, _BY)})"
-        )
+        step = f"{self.verb} of {self.revision} from {self.start} % to {self.to} %"
+        return f"{step} {_told(self.by, self.at)}"
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,8 +85,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
     def __str__(self) -> str:
-        why = f": {_short(self.why, _WHY)}" if self.why else ""
-        return f"{self.revision} (by {_short(self.by, _BY)}, {_short(self.at, _BY)}{why})"
+        return f"{self.revision} {_told(self.by, self.at, self.why)}"
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +97,9 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     hold: Hold | None
     log: list[Event]
     in_progress: InProgress | None
+    """A step that has begun and was not seen to end."""
     failure: Failure | None
+    """The last release, if it failed."""
 
 
 def read(service: Object) -> Memory:
@@ -162,6 +160,12 @@ def to_builtins(value: Event | Hold | InProgress | Failure | None) -> Any:
 def short_event(event: Event) -> Event:
     """Return an event whose texts have a limited length."""
     return msgspec.structs.replace(event, by=_short(event.by, _BY), why=_short(event.why, _WHY))
+
+
+def _told(by: str, at: str, why: str = "") -> str:
+    """Return by whom, when and why, in brackets. Other tools may have stored long texts."""
+    reason = f": {_short(why, _WHY)}" if why else ""
+    return f"(by {_short(by, _BY)}, {_short(at, _BY)}{reason})"
 
 
 def _short(text: str, most: int) -> str:

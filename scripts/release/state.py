@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-import msgspec
-
 from scripts.release import manifest, memory, traffic
 from scripts.release.manifest import Object
-from scripts.release.memory import Event, Failure, Hold, InProgress
+from scripts.release.memory import Event, InProgress, Memory
 from scripts.release.traffic import Target
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """A service as it was read, with the state of its releases."""
+class State(Memory, frozen=True, kw_only=True):
+    """A service as it was read, with what Shipway stores on it."""
 
     where: str
     """What to type after a verb to mean this service: "app --env staging"."""
@@ -28,15 +26,6 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Revisions in use that were not read, although they may exist: nothing is known of them."""
     targets: list[Target]
     """The traffic that was asked for, every revision by name."""
-    candidate: str | None
-    known_good: list[str]
-    """Revisions that Shipway gave 100 % and no one rolled back from, newest first."""
-    hold: Hold | None
-    log: list[Event]
-    in_progress: InProgress | None
-    """A step that has begun and was not seen to end."""
-    failure: Failure | None
-    """The last release, if it failed."""
     commits: dict[str, str]
     """Revision → the commit in its label."""
     newer: frozenset[str] = frozenset()

@@ -111,13 +111,11 @@ class _Rollout:
                 self._step(percent)
                 self._check()
             done = self._acted()
-        except StepsAside:
-            raise
         except NotReady as error:
             if not any(state.shares.get(revision) for state in self._now.values()):
                 raise
             raise self._moved_back(Failed(error.message, error.hint)) from error
-        except Refused:
+        except (StepsAside, Refused):
             raise
         except ShipError as error:
             raise self._moved_back(error) from error.__cause__

@@ -72,29 +72,29 @@ def _numbers(name: str) -> Any:
 def template(root: Path) -> str:
     """Return the URL of the repository that this one was forked or copied from; "" if unknown."""
     name = git.origin(root).removeprefix("https://github.com/")
-    if not name or not gh.is_installed():
-        return ""
-    # Source: https://docs.github.com/en/rest/repos/repos#get-a-repository
-    try:
-        found = gh.send("GET", f"repos/{name}")
-    except Failed:
-        return ""
+    found = _described(name) if name else {}
     made_from = found.get("template_repository") or found.get("parent") or {}
     return str(made_from.get("clone_url") or "")
 
 
 def is_private(name: str) -> bool | None:
-    """Return whether a repository is private; None if `gh` cannot tell.
+    """Return whether a repository is private; None if `gh` cannot tell."""
+    found = _described(name).get("private")
+    return found if isinstance(found, bool) else None
+
+
+def _described(name: str) -> dict[str, Any]:
+    """Return GitHub's description of a repository; an empty one if `gh` cannot read it.
 
     Source: https://docs.github.com/en/rest/repos/repos#get-a-repository
     """
     if not gh.is_installed():
-        return None
+        return {}
     try:
-        found = gh.send("GET", f"repos/{name}").get("private")
+        found: dict[str, Any] = gh.send("GET", f"repos/{name}")
     except Failed:
-        return None
-    return found if isinstance(found, bool) else None
+        return {}
+    return found
 
 
 def paste(
