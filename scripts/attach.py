@@ -11,7 +11,8 @@ from typing import Annotated
 from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.options import WritingOptions, option
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.errors import Failed, UsageError
 from scripts.image import provenance
 from scripts.service.context import Context

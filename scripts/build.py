@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from scripts.command.call import Call
 from scripts.command.options import Builder, Commit, WritingOptions
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.service.build import build
 from scripts.service.context import at_commit
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.command.words import ago
 from scripts.config.image_reference import ImageReference
 from scripts.release.manifest import commit_of, image_of
@@ -77,6 +78,7 @@ def revisions(context: Context, limit: int) -> Result:
                 ]
                 for one in data
             ],
+            give_way=["IMAGE", "REGION", "MADE"],
         ),
     )
 
@@ -113,6 +115,7 @@ def changes(context: Context, limit: int) -> Result:
                 ]
                 for region, event in found
             ],
+            give_way=["REGION"],
         ),
     )
 

@@ -14,7 +14,8 @@ from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.github import json_text
 from scripts.command.options import ServiceOptions, option
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.command.visible import hanging
 from scripts.config.pipelines import seconds
 from scripts.service.context import Context

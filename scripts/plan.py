@@ -16,7 +16,8 @@ import msgspec
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.machine.git import Commit
 from scripts.release import manifest
 from scripts.release.declared import Difference, differences

@@ -11,7 +11,8 @@ import msgspec
 
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.release.choices import require_candidate
 from scripts.service.context import Context
 from scripts.service.smoke import Smoked, smoke

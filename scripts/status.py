@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from scripts.command import terminal
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
-from scripts.command.results import Result, Table, plain_table, rich_table
+from scripts.command.results import Result
+from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.visible import one_line
 from scripts.command.words import ago
 from scripts.config.image_reference import ImageReference
@@ -98,6 +99,7 @@ def status(context: Context) -> Result:
             columns=["REGION", "REVISION", "TRAFFIC", "STATE", "SINCE", "COMMIT", "IMAGE"],
             rows=rows,
             notes=[*notes, *tried.lines],
+            give_way=["IMAGE", "REGION", "SINCE"],
         ),
         code=1 if tried.errors else 0,
     )
@@ -200,11 +202,13 @@ def _watch(context: Context) -> int:
         return _watch_plainly(context)
     from rich.console import Group
 
-    with terminal.live(terminal.console(sys.stdout)) as live:
+    console = terminal.console(sys.stdout)
+    with terminal.live(console) as live:
         try:
             while True:
                 table = _table(context)
-                live.update(Group(*map(one_line, table.notes), "", rich_table(table)))
+                shown = rich_table(table, console.width)
+                live.update(Group(*map(one_line, table.notes), "", shown))
                 time.sleep(_EVERY_SECONDS)
         except KeyboardInterrupt:
             return 0

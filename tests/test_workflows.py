@@ -1,7 +1,8 @@
 """Workflows, shell scripts and Dockerfiles: linters find nothing, and our own rules hold.
 
-Each check is also run on a file with the fault that it should find. A fork may use other actions,
-pinned by commit, and delete workflows; its own scripts and Dockerfiles are not checked.
+Each check is also run on a file with the fault that it should find. In a fork, these are checks of
+the workflows that can get an identity; they may use other actions, pinned by commit. Its other
+workflows, its scripts and its Dockerfiles are not checked.
 """
 
 from __future__ import annotations
@@ -23,12 +24,24 @@ from scripts.setup import identity_provider
 from scripts.template import owners, record
 from tests.conftest import ROOT
 
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TOOLS = Path(sys.executable).parent
 IN_FORK = (ROOT / record.FILE).exists()
+
+
+def checked(folder: Path, *, in_fork: bool) -> list[Path]:
+    """Return the workflows to check: all, or in a fork those that can get an identity."""
+    files = sorted(folder.glob("*.y*ml"))
+    may_ask = re.compile(r"\b(id-token|write-all)\b")
+    return [file for file in files if not in_fork or may_ask.search(file.read_text())]
+
+
+WORKFLOWS = checked(ROOT / ".github" / "workflows", in_fork=IN_FORK)
 needs_deliver = pytest.mark.skipif(
     IN_FORK and not (ROOT / ".github/workflows/deliver.yml").exists(),
     reason="left out: this fork does not deliver with GitHub Actions",
+)
+needs_workflows = pytest.mark.skipif(
+    not WORKFLOWS, reason="left out: no workflow of this fork can get an identity"
 )
 in_the_template = pytest.mark.skipif(IN_FORK, reason="left out: a fork has workflows of its own")
 
@@ -102,19 +115,22 @@ def schema(name: str, *files: Path) -> tuple[int, str]:
     return tool("check-jsonschema", "--builtin-schema", f"vendor.{name}", *files)
 
 
+@needs_workflows
 def test_zizmor_finds_nothing() -> None:
-    code, said = zizmor(ROOT / ".github")
+    code, said = zizmor(*(WORKFLOWS if IN_FORK else [ROOT / ".github"]))
     assert code == 0, said
     assert "No findings" in said
 
 
+@needs_workflows
 def test_actionlint_finds_nothing() -> None:
     code, said = tool("actionlint", *WORKFLOWS)
     assert (code, said) == (0, "")
 
 
+@needs_workflows
 def test_githubs_schemas_hold() -> None:
-    if (ROOT / ".github" / "dependabot.yml").exists() or not IN_FORK:
+    if not IN_FORK:
         code, said = schema("dependabot", ROOT / ".github" / "dependabot.yml")
         assert code == 0, said
     code, said = schema("github-workflows", *WORKFLOWS)
@@ -277,6 +293,19 @@ def test_each_rule_finds_what_breaks_it(before: str, after: str, said: str) -> N
     assert before in GOOD
     [found] = problems(GOOD.replace(before, after))
     assert said in found
+
+
+def test_a_fork_decides_about_workflows_without_an_identity(tmp_path: Path) -> None:
+    asking = GOOD.replace("contents: read", "id-token: write")
+    for name, text in {
+        "own.yml": GOOD,
+        "asking.yaml": asking,
+        "all.yml": GOOD.replace("permissions: {}", "permissions: write-all"),
+    }.items():
+        (tmp_path / name).write_text(text)
+    names = ["all.yml", "asking.yaml"]
+    assert [file.name for file in checked(tmp_path, in_fork=True)] == names
+    assert len(checked(tmp_path, in_fork=False)) == 3
 
 
 def test_a_fork_chooses_its_actions_and_pins_them() -> None:

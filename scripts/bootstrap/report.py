@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from scripts.bootstrap.at_github import AtGitHub
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.setup.steps import Step
 
 

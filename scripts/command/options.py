@@ -223,7 +223,7 @@ def parse(verb: str, options: type[T], documentation: str | None, argv: list[str
             _add(groups[note.either], field, type_, note)
     found, others = parser.parse_known_args(argv)
     if others and taker is None:
-        parser.error(f"unrecognized arguments: {' '.join(others)}")
+        parser.error(f"unrecognized arguments: {' '.join(others)}{_meant(parser, others[0])}")
     given = {name: value for name, value in vars(found).items() if name != "debug"}
     # argparse collects repeated options in lists; a struct that never changes holds tuples.
     given = {
@@ -232,6 +232,19 @@ def parse(verb: str, options: type[T], documentation: str | None, argv: list[str
         if value is not None
     }
     return options(**given, **({taker: tuple(others)} if taker else {}))
+
+
+def _meant(parser: argparse.ArgumentParser, word: str) -> str:
+    """Return a question that names the option that a word may stand for; "" if none is close."""
+    import difflib
+
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    word = word.partition("=")[0]
+    # "--enviroment" and "--env": one may start with the other.
+    close = [flag for flag in known if flag.startswith("--") and word.startswith(flag)]
+    close = close or [flag for flag in known if word.startswith("--") and flag.startswith(word)]
+    close = close or difflib.get_close_matches(word, known, 1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _add(

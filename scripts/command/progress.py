@@ -71,7 +71,10 @@ class Progress:
     def update(self, step: Step, text: str) -> None:
         """Replace a step's live line, or print one more line."""
         if self._spinner:
-            self._spinner.update(text=styled((f"{step.name:<8}", "bold"), f" {one_line(text)}"))
+            shown = styled((f"{step.name:<8}", "bold"), f" {one_line(text)}")
+            # One line: what is longer would flicker, and leave lines behind.
+            shown.truncate(self._console.width - 3 if self._console else 77, overflow="ellipsis")
+            self._spinner.update(text=shown)
         else:
             self.line(f"{step.name:<8} {text}")
 

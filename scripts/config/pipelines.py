@@ -184,9 +184,18 @@ def _service(root: Path, service: str | None) -> str:
     if service not in known:
         raise UsageError(
             f"no service '{service}': pipelines/{service}/service.yaml does not exist",
-            did_you_mean(service, known, "services here"),
+            _option_for(root, service, known) or did_you_mean(service, known, "services here"),
         )
     return service
+
+
+def _option_for(root: Path, word: str, known: list[str]) -> str:
+    """Return the option that takes a word that was typed as a service; "" if none does."""
+    if any(word in environments(root, service) for service in known):
+        return f"an environment is typed with its option: --env {word}"
+    if word.removesuffix("%").isdecimal():
+        return f"a percentage is typed with its option: promote --to {word.removesuffix('%')}"
+    return ""
 
 
 def _file(root: Path, *parts: str) -> YamlFile:

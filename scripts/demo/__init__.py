@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from scripts.command import options
 from scripts.command.call import Call
-from scripts.command.results import Table
+from scripts.command.tables import Table
 from scripts.demo.load import failed, observed
 from scripts.demo.stage import Ended, Stage
 from scripts.errors import Failed

@@ -16,7 +16,7 @@ import msgspec
 import requests
 
 from scripts.command import terminal
-from scripts.command.results import Table, plain_table, rich_table
+from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.terminal import styled
 from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
@@ -218,7 +218,7 @@ class Stage:
         """Print a table."""
         self._print("")
         if self.terminal:
-            self._console.print(rich_table(table))
+            self._console.print(rich_table(table, self._console.width), soft_wrap=True)
         else:
             print(plain_table(table), flush=True)
 

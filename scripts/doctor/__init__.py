@@ -25,7 +25,8 @@ from scripts.command.options import (
     ServiceOptions,
     Trigger,
 )
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.config import pipelines
 from scripts.doctor import access, at_github, cloud, machine
 from scripts.doctor.case import Case, Named

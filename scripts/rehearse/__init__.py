@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 from scripts.command import options, values
 from scripts.command.call import Call
 from scripts.command.options import Format, option
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.image import docker_command
 from scripts.rehearse import act, before, workflow
 from scripts.rehearse.world import World

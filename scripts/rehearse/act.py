@@ -95,7 +95,8 @@ def run(
             "act could not fetch third-party actions from GitHub"
             if log.unfetched
             else "act did not run the workflow",
-            "without access to github.com, use checked-out actions: --actions FOLDER",
+            "without access to github.com: --actions tests/actions takes Shipway's stand-ins,"
+            " --actions FOLDER your own checkouts",
             evidence=log.unfetched or log.unread[-20:],
         )
     return [

@@ -1,14 +1,15 @@
 """Bring the scratch Cloud Run to the state in which the workflow would find it.
 
-The previous commit is delivered. For `promote` the commit itself is also deployed, without traffic;
-for `rollback` it is delivered; for `resume` it is delivered and rolled back. For `deliver-after` it
-is delivered to the environments that come first.
+The previous commit is delivered, if it can be: the rehearsed commit may be its fix. For `promote`
+the commit itself is also deployed, without traffic; for `rollback` it is delivered; for `resume` it
+is delivered and rolled back. For `deliver-after` it is delivered to the environments that come
+first.
 """
 
 from __future__ import annotations
 
 from scripts.command.progress import Progress
-from scripts.errors import UsageError, did_you_mean
+from scripts.errors import Failed, UsageError, did_you_mean
 from scripts.rehearse.world import World
 
 
@@ -33,17 +34,25 @@ def prepare(world: World, name: str, env: str | None, progress: Progress) -> Non
         progress: Gets each line of progress.
 
     Raises:
-        Failed: the previous commit cannot be delivered.
+        Failed: the previous commit cannot be delivered, and the workflow needs it: to roll back to.
     """
     services = sorted({p.service for p in world.pipelines if env in (None, p.env)})
     with progress.step("before", "deliver the previous commit") as step:
+        outcome = "the previous commit is delivered"
         for service in services:
-            _deliver(world, service, _way(world, service, None))
+            try:
+                _deliver(world, service, _way(world, service, None))
+            except Failed as failed:
+                if name != "deliver":
+                    raise
+                lines = failed.evidence or [failed.message]
+                why = next((line for line in lines if line.startswith("ship: ")), lines[-1])
+                outcome = f"the previous commit cannot be delivered, and is left out ({why})"
         world.take_up()
         if env:
             for service in services:
                 _prepare(world, name, service, env)
-        step.done("the previous commit is delivered" + (f"; {env} is prepared" if env else ""))
+        step.done(outcome + (f"; {env} is prepared" if env else ""))
 
 
 def _prepare(world: World, name: str, service: str, env: str) -> None:

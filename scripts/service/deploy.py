@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from scripts.cloud.cloud_run import CloudRun
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.config.image_reference import ImageReference
 from scripts.errors import Failed, Refused
 from scripts.image.provenance import Signed

@@ -10,7 +10,8 @@ import msgspec
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command import run_page
 from scripts.command.record import Moved
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.command.words import by_share, split
 from scripts.errors import Failed, Refused, ShipError, Unknown, UsageError, bug
 from scripts.release.choices import StepsAside

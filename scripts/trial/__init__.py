@@ -15,7 +15,8 @@ from scripts.command import options
 from scripts.command.call import Call
 from scripts.command.options import Bake, Format, Service, option
 from scripts.command.progress import Progress
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.errors import ShipError, UsageError
 from scripts.image import docker_command
 from scripts.machine import git

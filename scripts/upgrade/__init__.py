@@ -23,7 +23,8 @@ import msgspec
 from scripts.command import options as shared
 from scripts.command.call import Call
 from scripts.command.options import option
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.errors import Refused, UsageError
 from scripts.template import owners, record
 from scripts.template.owners import Owner, Owners

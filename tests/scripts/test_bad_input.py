@@ -37,7 +37,9 @@ def test_an_unknown_verb(project: Project) -> None:
 
 
 def test_an_unknown_option_and_a_missing_value(project: Project) -> None:
-    assert project.ship("deliver", "--fast").returncode == 2
+    assert "did you mean" not in error(project.ship("deliver", "--fast"), 2)
+    for typed, meant in (("--enviroment", "--env"), ("--form", "--format"), ("--sinse", "--since")):
+        assert f"did you mean {meant}?" in error(project.ship("logs", typed, "3h"), 2)
     assert project.ship("promote", "--to").returncode == 2
 
 

@@ -102,6 +102,18 @@ def test_an_unknown_service_lists_the_known_ones(project: Path) -> None:
     assert caught.value.hint == "services here: app"
 
 
+@pytest.mark.parametrize(
+    ("word", "option"),
+    [("production", "--env production"), ("35", "promote --to 35"), ("35%", "promote --to 35")],
+)
+def test_what_is_no_service_but_an_option_is_explained(
+    project: Path, word: str, option: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        pipelines.load(project, word, "local")
+    assert option in caught.value.hint
+
+
 def test_with_two_services_one_must_be_named(project: Path) -> None:
     shutil.copytree(project / "pipelines/app", project / "pipelines/api")
     with pytest.raises(UsageError, match="name the service: api, app"):

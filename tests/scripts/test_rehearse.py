@@ -147,6 +147,11 @@ def test_deliver_stops_at_a_failing_smoke_check(tmp_path: Path) -> None:
     assert "Deploy, smoke-check, shift traffic" in done.stdout
     assert '"status": "broken"' in done.stderr
     assert "rollout" not in done.stderr
+    # The next commit fixes it: what cannot be delivered is left out, and said.
+    fork.commit("fix it", health="ok")
+    done = fork.rehearse("deliver")
+    assert "the previous commit cannot be delivered, and is left out (ship: " in done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_promote(forked: Fork) -> None:

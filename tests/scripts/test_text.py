@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from scripts.command import failure, github, terminal
 from scripts.command.record import Record
-from scripts.command.results import Table, plain_table, rich_table
+from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.visible import visible
 from scripts.errors import Failed
 from tests.conftest import ROOT, LocalCloudRun
@@ -409,7 +409,7 @@ def test_a_console_shows_strings_as_text(text: str) -> None:
     console = terminal.console(output)
     console.print(text, terminal.styled((text, "red"), text), markup=True, emoji=True)
     table = Table(columns=["WHY", "TEXT"], rows=[[text, text]], notes=[text])
-    console.print(rich_table(table))
+    console.print(rich_table(table, 1000), soft_wrap=True)
     assert obeyed(output.getvalue()) == []
     assert obeyed(plain_table(table)) == []
 
@@ -419,5 +419,5 @@ def test_a_console_finds_no_markup() -> None:
     console = terminal.console(output)
     console.width = 1000
     console.print(MARKUP, terminal.styled((MARKUP, "red")), markup=True, emoji=True)
-    console.print(rich_table(Table(columns=["WHY"], rows=[[MARKUP]])))
+    console.print(rich_table(Table(columns=["WHY"], rows=[[MARKUP]]), 1000))
     assert output.getvalue().count(MARKUP) == 3

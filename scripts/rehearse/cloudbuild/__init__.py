@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from scripts.command.progress import Progress
-from scripts.command.results import Result, Table
+from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.config import workflows
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError

@@ -15,7 +15,7 @@ from google.oauth2.credentials import Credentials
 from rich.console import Console
 
 from scripts.cloud.google import Google
-from scripts.command.results import Table, rich_table
+from scripts.command.tables import Table, rich_table
 from scripts.config import pipelines
 from scripts.setup import permissions
 from tests.conftest import ROOT
@@ -257,7 +257,7 @@ def test_a_terminal_of_80_columns_shows_the_whole_plan() -> None:
            " runtime@team-staging.iam.gserviceaccount.com to"
            " deploy-staging-4711@team-staging.iam.gserviceaccount.com"]  # fmt: skip
     shown = StringIO()
-    table = rich_table(Table(columns=["DO", "PROJECT", "WHAT"], rows=[row]))
+    table = rich_table(Table(columns=["DO", "PROJECT", "WHAT"], rows=[row]), 80)
     Console(file=shown, width=80).print(table)
     words = shown.getvalue().split()
     assert words[:3] == ["DO", "PROJECT", "WHAT"]
