@@ -204,7 +204,7 @@ def _adopted(options: Options, running_name: str, root: Path, files: Files) -> _
     ]
     notes += [
         f"the files describe what runs. To compare: ./ship plan {where}",
-        f"set the paths to check in pipelines/{name}/smoke.yaml (docs/smoke-checks.md)",
+        f"set the path that returns the commit in pipelines/{name}/smoke.yaml",
         *_next(root, source, _repository(options.repository, root), env),
     ]
     return _Planned(

@@ -33,11 +33,13 @@ _HEAD = """\
 # their own files. Releases decide traffic and revision names; files do not.
 """
 _SMOKE = """\
-# yaml-language-server: $schema=../smoke.schema.json
 # The checks that a revision must pass at its own URL before it gets traffic, and after each step.
-# docs/smoke-checks.md describes each key.
+# The first check always runs: the URL must answer with the commit that was built, in a JSON field.
+# The build passes COMMIT_SHA as a build argument. Set the path that returns it.
+- name: commit
+  path: /version
+  expect: {commit: commit} # the JSON field that holds the commit's SHA
 """
-_ANY = "- path: /\n  expect: {status: any} # it answers, and not with 404, 429 or 5xx\n"
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,12 +195,12 @@ def _dump(manifest: Object) -> str:
 
 
 def _smoke(manifest: Object) -> str:
-    """Return a check of the path that its probes request, or that it answers at all."""
+    """Return a check of the commit, and one of the path that its probes request."""
     container = serving_container(manifest["spec"]["template"]["spec"])
     probes = (container.get(kind) or {} for kind in ("livenessProbe", "startupProbe"))
     paths = [(probe.get("httpGet") or {}).get("path") for probe in probes]
     path = next((p for p in paths if p and p != "/healthz" and p.startswith("/")), None)
-    return _SMOKE + (f"- name: health\n  path: {yamledit.scalar(path)}\n" if path else _ANY)
+    return _SMOKE + (f"- name: health\n  path: {yamledit.scalar(path)}\n" if path else "")
 
 
 def _environment(current: str | None, running: Running, account: str | None, files: Files) -> str:
