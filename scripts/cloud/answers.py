@@ -124,6 +124,7 @@ class RevisionStatus(_Answer, frozen=True, kw_only=True):
     """How a revision is."""
 
     conditions: list[Condition] | None = None
+    image_digest: str | None = None
 
 
 class ServiceStatus(_Answer, frozen=True, kw_only=True):
