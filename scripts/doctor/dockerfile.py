@@ -174,7 +174,10 @@ def _commit(parsed: Dockerfile, file: str) -> Iterator[Finding]:
     asked = "smoke.yaml checks the commit"
     if not takes:
         found = f"{file}: {asked}, but no {argument} takes it from the build"
-        fix = f"above {file}:{line}: write two lines, {argument} and {variable}"
+        fix = (
+            f"above {file}:{line}: write two lines, {argument} and {variable}."
+            " Or remove commit: from smoke.yaml"
+        )
         yield wrong("dockerfile", found, fix)
     elif not uses:
         at = f"{file}:{takes[-1].line}"

@@ -22,22 +22,21 @@ _SAMPLE_MARK = "# gunicorn.conf.py"
 _SAMPLE_VALUES: tuple[tuple[str, Any], ...] = (("containerConcurrency", 16), ("timeoutSeconds", 60))
 _SAMPLE_CHECKS = ["/version", "/health", "/"]
 _SPEC: tuple[str, ...] = ("spec", "template", "spec")
-# A route of the application itself: that of a part of it may have a prefix. Google's front end
-# answers /healthz itself.
-_HEALTH = re.compile(
-    r"\b(?:app|application|server)\.(?:get|route)\(\s*[\"']"
-    r"(/(?:health|healthcheck|health-check|ready|readyz|livez|ping|status))[\"']"
-)
+# A route of the application itself: that of a part of it may have a prefix.
+_ROUTE = re.compile(r"\b(?:app|application|server)\.(?:get|route)\(\s*[\"'](/[\w./-]*)[\"']")
+# Google's front end answers /healthz itself.
+_HEALTH = re.compile(r"/(health|healthcheck|health-check|ready|readyz|livez|ping|status)")
 
 _SMOKE = """\
+# yaml-language-server: $schema=../smoke.schema.json
 # The checks that a revision must pass at its own URL before it gets traffic, and again after each
-# step. One always runs, listed or not: the URL must answer, with neither 404 nor 5xx.
+# step. docs/smoke-checks.md describes every key.
 """
 _EXAMPLE = """\
-# Add your own, such as:
+# Without any, one check runs: / must answer, and not with 404, 429 or 5xx. To add one:
 # - name: home
 #   path: /
-#   expect: {status: 200, text: Welcome}
+#   expect: {text: Welcome}
 """
 
 
@@ -61,7 +60,7 @@ def fit(files: Files, service: str, code: Source) -> Files:
     made[f"{folder}/service.yaml"] = _manifest(files[f"{folder}/service.yaml"], code)
     path = f"{folder}/smoke.yaml"
     if _is_samples_smoke(yamledit.get(files.get(path, ""), [])):
-        made[path] = smoke(_health(code))
+        made[path] = _smoke_for(code)
     return made
 
 
@@ -70,6 +69,23 @@ def smoke(health: str | None) -> str:
     if health is None:
         return _SMOKE + _EXAMPLE
     return f"{_SMOKE}- name: health\n  path: {yamledit.scalar(health)}\n"
+
+
+def _smoke_for(code: Source) -> str:
+    """Return a smoke.yaml that the service passes, as far as its code tells."""
+    routes = [
+        path
+        for name, text in code.code.items()
+        if name != "Dockerfile"
+        for path in _ROUTE.findall(text)
+        if path != "/healthz"
+    ]
+    health = next((path for path in routes if _HEALTH.fullmatch(path)), None)
+    if health or "/" in routes or not routes:
+        return smoke(health)
+    # Nothing answers at /, which the check that is built in would ask.
+    any_answer = "expect: {status: any} # any answer but 404, 429 and 5xx"
+    return f"{_SMOKE}- name: answers\n  path: {yamledit.scalar(routes[0])}\n  {any_answer}\n"
 
 
 def _manifest(text: str, code: Source) -> str:
@@ -101,9 +117,3 @@ def _serving(text: str) -> int:
 def _is_samples_smoke(checks: Any) -> bool:
     paths = [one.get("path") for one in checks or [] if isinstance(one, dict)]
     return paths == _SAMPLE_CHECKS and "<title>" in str(checks[-1])
-
-
-def _health(code: Source) -> str | None:
-    """Return a path that the code answers to say that it is well."""
-    found = (_HEALTH.search(text) for name, text in code.code.items() if name != "Dockerfile")
-    return next((match[1] for match in found if match), None)

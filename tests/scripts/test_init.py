@@ -289,6 +289,14 @@ def test_another_service_gets_its_own_port_and_checks(
         assert word not in text
 
 
+def test_where_nothing_answers_at_the_root_another_route_is_checked(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    (tmp_path / "main.py").write_text("@app.get('/items/{one}')\n@app.get('/items')\n")
+    _, smoke, _ = fitted(tmp_path)
+    assert smoke == [{"name": "answers", "path": "/items", "expect": {"status": "any"}}]
+
+
 def test_what_someone_set_stays() -> None:
     ai = ROOT / "tests/services/ai"
     spec, smoke, _ = fitted(ai, {"# gunicorn.conf.py": "# ours:", "<title>": "Welcome"})

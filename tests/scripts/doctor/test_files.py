@@ -222,9 +222,8 @@ def test_the_commit_reaches_the_image_if_it_is_checked() -> None:
     facts = Facts(folder="app", checks_commit=True)
     command = "CMD exec gunicorn -b :$PORT m:a"
     [problem] = found(BASE + command, facts=facts)
-    assert problem.endswith(
-        "above app/Dockerfile:2: write two lines, ARG COMMIT_SHA and ENV COMMIT_SHA=$COMMIT_SHA"
-    )
+    lines = "write two lines, ARG COMMIT_SHA and ENV COMMIT_SHA=$COMMIT_SHA."
+    assert f"above app/Dockerfile:2: {lines}" in problem
     [problem] = found(f"{BASE}ARG COMMIT_SHA\n{command}", facts=facts)
     assert problem.endswith("below app/Dockerfile:2: write ENV COMMIT_SHA=$COMMIT_SHA")
     for takes in ("ARG COMMIT_SHA\nENV SHA=$COMMIT_SHA", "ARG COMMIT_SHA=x\nRUN v ${COMMIT_SHA}"):
