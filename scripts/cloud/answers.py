@@ -333,3 +333,25 @@ def document(answer: requests.Response, service: str, shape: Any) -> dict[str, A
             evidence=[HIDDEN if shape is IdToken else start],
         ) from None
     return found
+
+
+class Examined(_Answer, frozen=True, kw_only=True):
+    """What the local Cloud Run cannot build of a Dockerfile without Docker, and what to know.
+
+    `docker` is whether it builds with Docker instead.
+    """
+
+    class Problem(_Answer, frozen=True, kw_only=True):
+        line: int
+        reason: str
+        instruction: str = ""
+        instead: str = ""
+
+    class Note(_Answer, frozen=True, kw_only=True):
+        line: int
+        text: str
+        kind: str = ""
+
+    problems: list[Problem]
+    notes: list[Note]
+    docker: bool = False

@@ -107,6 +107,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
         reached = reached and (finding.check == "clock" or finding.state != "wrong")
     if not reached:
         return
+    yield from dockerfile.packing(case)
     if not case.takes_credentials:
         yield from cloud.image(case, context)
         yield from cloud.services(case)

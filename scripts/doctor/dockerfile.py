@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from scripts.cloud import answers
+from scripts.cloud.google import NotFound
 from scripts.config import limits
 from scripts.doctor.case import Case
-from scripts.doctor.finding import Finding, ok, warning, wrong
+from scripts.doctor.finding import Finding, of_error, ok, warning, wrong
+from scripts.errors import ShipError
 from scripts.image import dockerfile, listening, source
 from scripts.image.dockerfile import Dockerfile, Instruction
 from scripts.image.listening import Listening
@@ -20,6 +24,8 @@ from scripts.release.manifest import serving_container
 from scripts.service.accepted import Files
 
 COMMIT_ARGUMENT = "COMMIT_SHA"
+EXAMINE = "/dockerfile:examine"
+"""What the local Cloud Run offers: it builds without Docker what it can."""
 _IN_FILE = re.compile(r"\bdocker(\.io|-ce|-ce-cli|-cli|d)\b|get\.docker\.com|docker\.sock")
 _IN_CODE = (
     (re.compile(r"\bdocker\.(from_env|DockerClient|APIClient)\("), "the Docker client"),
@@ -82,6 +88,50 @@ def findings(case: Case) -> Iterator[Finding]:
     yield from found
     if not any(one.state == "wrong" for one in found):
         yield ok("dockerfile", f"{facts.folder}/Dockerfile: nothing to change")
+
+
+def packing(case: Case) -> Iterator[Finding]:
+    """Ask the environment's endpoint what of the Dockerfile it cannot build, if it tells that.
+
+    Google's Cloud Build has Docker, and no such question.
+    """
+    pipeline = case.pipeline
+    if pipeline.endpoint is None or case.environment.after:
+        return
+    try:
+        text = (pipeline.source / "Dockerfile").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return  # the check of the files reports it
+    names = source.read(pipeline.source).names
+    asked = {"dockerfile": text, "files": names}
+    try:
+        answer = case.google.query("cloudbuild", EXAMINE, asked, answers.Examined)
+    except NotFound:
+        return
+    except ShipError as error:
+        yield of_error("dockerfile", error, case.context())
+        return
+    file = f"{_shown(pipeline.source, case.root)}/Dockerfile"
+    yield from examined(answer, file)
+
+
+def examined(answer: dict[str, Any], file: str) -> Iterator[Finding]:
+    """Yield what an endpoint answered about a Dockerfile, which messages call `file`."""
+    for one in answer["problems"]:
+        where = f"{file}:{one['line']}"
+        quoted = f"{one['instruction']}: " if one.get("instruction") else ""
+        found = f"{where}: {quoted}{one['reason']}"
+        instead = f"{where}: write {one['instead']}" if one.get("instead") else ""
+        if answer.get("docker"):
+            yield warning("dockerfile", f"{found}; Docker builds it", instead)
+        else:
+            yield wrong("dockerfile", found, instead or "start Docker, which builds it as it is")
+    for one in answer["notes"]:
+        found = f"{file}:{one['line']}: {one['text']}"
+        if one.get("kind") == "interpreter":
+            yield warning("dockerfile", found, "")
+        else:
+            yield ok("dockerfile", found)
 
 
 def _shown(folder: Path, root: Path) -> str:
