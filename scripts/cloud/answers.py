@@ -248,6 +248,29 @@ class EnabledApis(_Answer, frozen=True, kw_only=True):
     services: list[Api] | None = None
 
 
+class Examined(_Answer, frozen=True, kw_only=True):
+    """What the local Cloud Run cannot build of a Dockerfile without Docker, and what to know.
+
+    `docker` is whether it builds with Docker instead.
+    """
+
+    class Problem(_Answer, frozen=True, kw_only=True):
+        line: int
+        instruction: str
+        reason: str
+        instead: str = ""
+
+    class Note(_Answer, frozen=True, kw_only=True):
+        line: int
+        instruction: str
+        text: str
+        kind: str = ""
+
+    problems: list[Problem]
+    notes: list[Note]
+    docker: bool = False
+
+
 class TokenInfo(_Answer, frozen=True, kw_only=True):
     """What a token says."""
 
@@ -333,25 +356,3 @@ def document(answer: requests.Response, service: str, shape: Any) -> dict[str, A
             evidence=[HIDDEN if shape is IdToken else start],
         ) from None
     return found
-
-
-class Examined(_Answer, frozen=True, kw_only=True):
-    """What the local Cloud Run cannot build of a Dockerfile without Docker, and what to know.
-
-    `docker` is whether it builds with Docker instead.
-    """
-
-    class Problem(_Answer, frozen=True, kw_only=True):
-        line: int
-        reason: str
-        instruction: str = ""
-        instead: str = ""
-
-    class Note(_Answer, frozen=True, kw_only=True):
-        line: int
-        text: str
-        kind: str = ""
-
-    problems: list[Problem]
-    notes: list[Note]
-    docker: bool = False

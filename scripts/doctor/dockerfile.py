@@ -119,15 +119,14 @@ def examined(answer: dict[str, Any], file: str) -> Iterator[Finding]:
     """Yield what an endpoint answered about a Dockerfile, which messages call `file`."""
     for one in answer["problems"]:
         where = f"{file}:{one['line']}"
-        quoted = f"{one['instruction']}: " if one.get("instruction") else ""
-        found = f"{where}: {quoted}{one['reason']}"
+        found = f"{where}: {one['instruction']}: {one['reason']}"
         instead = f"{where}: write {one['instead']}" if one.get("instead") else ""
         if answer.get("docker"):
             yield warning("dockerfile", f"{found}; Docker builds it", instead)
         else:
             yield wrong("dockerfile", found, instead or "start Docker, which builds it as it is")
     for one in answer["notes"]:
-        found = f"{file}:{one['line']}: {one['text']}"
+        found = f"{file}:{one['line']}: {one['instruction']}: {one['text']}"
         if one.get("kind") == "interpreter":
             yield warning("dockerfile", found, "")
         else:
