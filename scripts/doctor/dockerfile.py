@@ -13,6 +13,7 @@ import msgspec
 from scripts.cloud import answers
 from scripts.cloud.google import NotFound
 from scripts.config import limits
+from scripts.config.yamlfile import YamlFile
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, warning, wrong
 from scripts.errors import ShipError
@@ -57,13 +58,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         folder: the folder that is built, as messages name it.
         port: the container's port.
         port_at: FILE:LINE of the port in the manifest.
-        checks_commit: whether a smoke check asks for the commit.
+        commit_at: FILE:LINE of the smoke check that asks for the commit; "" without one.
     """
 
     folder: str
     port: int = limits.DEFAULT_PORT
     port_at: str = "service.yaml"
-    checks_commit: bool = False
+    commit_at: str = ""
 
 
 def findings(case: Case) -> Iterator[Finding]:
@@ -82,12 +83,21 @@ def findings(case: Case) -> Iterator[Finding]:
         folder=_shown(pipeline.source, case.root),
         port=limits.port_of(container),
         port_at=files.place(at)[0],
-        checks_commit=any(check.expect.commit for check in pipeline.checks),
+        commit_at=_commit_at(case),
     )
     found = [*problems(text, source.read(pipeline.source), facts)]
     yield from found
     if not any(one.state == "wrong" for one in found):
         yield ok("dockerfile", f"{facts.folder}/Dockerfile: nothing to change")
+
+
+def _commit_at(case: Case) -> str:
+    relative = Path("pipelines", case.pipeline.service, "smoke.yaml")
+    for index, check in enumerate(case.pipeline.checks):
+        if check.expect.commit:
+            file = YamlFile(case.root / relative, str(relative))
+            return f"{file.name}:{file.line([index, 'expect', 'commit'])}"
+    return ""
 
 
 def packing(case: Case) -> Iterator[Finding]:
@@ -152,8 +162,8 @@ def problems(text: str, code: Source, facts: Facts) -> Iterator[Finding]:
         return
     yield from _bases(parsed, file)
     yield from _port(parsed, code, facts)
-    if facts.checks_commit:
-        yield from _commit(parsed, file)
+    if facts.commit_at:
+        yield from _commit(parsed, file, facts.commit_at)
     yield from _environment_files(parsed, code, facts)
     yield from _docker(parsed, code, facts)
 
@@ -212,7 +222,7 @@ def _in_code(where: str, at: Listening) -> str:
     return f"{where}: listen on $PORT"
 
 
-def _commit(parsed: Dockerfile, file: str) -> Iterator[Finding]:
+def _commit(parsed: Dockerfile, file: str, commit_at: str) -> Iterator[Finding]:
     """Check that the image gets the commit that a smoke check asks for."""
     everything = [one for stage in parsed.stages for one in stage.instructions]
     takes = [one for one in everything if one.name == "ARG" and COMMIT_ARGUMENT in one.pairs]
@@ -220,12 +230,12 @@ def _commit(parsed: Dockerfile, file: str) -> Iterator[Finding]:
     command = parsed.command()
     line = command.line if command else max((one.line for one in everything), default=1)
     argument, variable = f"ARG {COMMIT_ARGUMENT}", f"ENV {COMMIT_ARGUMENT}=${COMMIT_ARGUMENT}"
-    asked = "smoke.yaml checks the commit"
+    asked = f"{commit_at} checks the commit"
     if not takes:
         found = f"{file}: {asked}, but no {argument} takes it from the build"
         fix = (
             f"above {file}:{line}: write two lines, {argument} and {variable}."
-            " Or remove commit: from smoke.yaml"
+            f" Or {commit_at}: remove commit"
         )
         yield wrong("dockerfile", found, fix)
     elif not uses:

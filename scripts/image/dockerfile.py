@@ -110,7 +110,8 @@ class Dockerfile(msgspec.Struct, frozen=True, kw_only=True):
             if one.name == "CMD":
                 command = one
             else:
-                entry, command = one, None
+                # An empty one takes away what a base image has.
+                entry, command = (None if one.exec_form == [] else one), None
         if entry is None or command is None or not (entry.exec_form and command.exec_form):
             return entry or command
         both = json.dumps([*entry.exec_form, *command.exec_form])

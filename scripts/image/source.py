@@ -14,6 +14,7 @@ _NAMES = ("Dockerfile", ".dockerignore", "Procfile")
 _NOT_READ = ("package-lock.json",)
 _MOST_BYTES = 256 * 1024
 _MOST_FILES = 2_000
+_LONGEST_LINE = 2_000  # longer ones are of no person's making
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +44,13 @@ def read(folder: Path) -> Source:
         if "node_modules/" in name or path.name in _NOT_READ or path.is_symlink():
             continue
         try:
-            if path.stat().st_size <= _MOST_BYTES:
-                texts[name] = path.read_text(encoding="utf-8")
+            if path.stat().st_size > _MOST_BYTES:
+                continue
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue
+        if max(map(len, text.splitlines()), default=0) <= _LONGEST_LINE:
+            texts[name] = text
     return Source(names=names, texts=texts)
 
 

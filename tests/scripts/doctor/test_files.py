@@ -182,6 +182,7 @@ UVICORN = "CMD exec uvicorn main:app --host 0.0.0.0 --port $PORT"
          "app/s.js:2: it listens on 3000"),
         (BASE + 'CMD ["python", "main.py"]', {"main.py": FLASK + "app.run(debug=True)"},
          'app/main.py:2: write host="0.0.0.0", port=int(os.environ["PORT"])'),
+        (BASE + 'ENTRYPOINT []\nCMD ["flask", "run", "-h", "0.0.0.0"]', {}, "it listens on 5000"),
         (BASE + "EXPOSE 3000\nCMD ./server", {},
          "warning app/Dockerfile:2: EXPOSE 3000, but Cloud Run sends"),
         (BASE + "EXPOSE 3000\nCMD ./server", {"main.go": 'os.Getenv("PORT")'}, None),
@@ -219,15 +220,30 @@ def test_what_a_dockerfile_and_its_code_need(
 
 
 def test_the_commit_reaches_the_image_if_it_is_checked() -> None:
-    facts = Facts(folder="app", checks_commit=True)
+    facts = Facts(folder="app", commit_at="smoke.yaml:5")
     command = "CMD exec gunicorn -b :$PORT m:a"
     [problem] = found(BASE + command, facts=facts)
     lines = "write two lines, ARG COMMIT_SHA and ENV COMMIT_SHA=$COMMIT_SHA."
-    assert f"above app/Dockerfile:2: {lines}" in problem
+    assert f"above app/Dockerfile:2: {lines} Or smoke.yaml:5: remove commit" in problem
     [problem] = found(f"{BASE}ARG COMMIT_SHA\n{command}", facts=facts)
     assert problem.endswith("below app/Dockerfile:2: write ENV COMMIT_SHA=$COMMIT_SHA")
     for takes in ("ARG COMMIT_SHA\nENV SHA=$COMMIT_SHA", "ARG COMMIT_SHA=x\nRUN v ${COMMIT_SHA}"):
         assert found(f"{BASE}{takes}\n{command}", facts=facts) == []
+
+
+def test_what_an_endpoint_cannot_build_is_a_problem_only_without_docker() -> None:
+    problem = {"line": 3, "instruction": "RUN make", "reason": "there is no make"}
+    note = {"line": 1, "instruction": "FROM python:3.9", "text": "runs 3.11", "kind": "interpreter"}
+    answer = {"problems": [{**problem, "instead": "COPY"}], "notes": [note]}
+    one, other = dockerfile.examined(answer, "app/Dockerfile")
+    assert (one.state, other.state) == ("wrong", "warning")
+    assert one.found == "app/Dockerfile:3: RUN make: there is no make"
+    assert one.fix == "app/Dockerfile:3: write COPY"
+    assert other.found == "app/Dockerfile:1: FROM python:3.9: runs 3.11"
+    one, _ = dockerfile.examined({**answer, "docker": True}, "app/Dockerfile")
+    assert one.state == "warning"
+    [one] = dockerfile.examined({"problems": [problem], "notes": []}, "app/Dockerfile")
+    assert one.fix, "a problem has a fix"
 
 
 def test_the_services_of_the_tests_listen_where_they_say() -> None:
