@@ -88,7 +88,7 @@ def findings(case: Case) -> Iterator[Finding]:
     found = [*problems(text, source.read(pipeline.source), facts)]
     yield from found
     if not any(one.state == "wrong" for one in found):
-        yield ok("dockerfile", f"{facts.folder}/Dockerfile: nothing to change")
+        yield ok("dockerfile", f"{facts.folder}/Dockerfile fits the manifest")
 
 
 def _commit_at(case: Case) -> str:
