@@ -89,11 +89,12 @@ def torture(session: nox.Session) -> None:
 
 @nox.session
 def schema(session: nox.Session) -> None:
-    """Write pipelines/schema.json and the tables of docs/security.md."""
+    """Write the schemas in pipelines/ and the tables of docs/security.md."""
     _install(session)
-    code = "import json; from scripts.config.formats import schema; print(json.dumps(schema()))"
+    code = "import json; from scripts.config.formats import schemas; print(json.dumps(schemas()))"
     made = session.run("python", "-c", code, silent=True)
-    Path("pipelines/schema.json").write_text(json.dumps(json.loads(str(made)), indent=2) + "\n")
+    for file, schema in json.loads(str(made)).items():
+        Path("pipelines", file).write_text(json.dumps(schema, indent=2) + "\n")
     session.run("python", "-m", "tests.security_page")
 
 

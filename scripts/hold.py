@@ -1,4 +1,7 @@
-"""Put a service on hold: traffic cannot increase until `resume`."""
+"""Put a service on hold: traffic cannot increase until `resume`.
+
+A second `hold` of the same name changes the reason.
+"""
 
 from __future__ import annotations
 
@@ -29,5 +32,9 @@ def run(options: Options, call: Call) -> int:
         ),
     )
     hold = acted.moves[0].after.hold
-    notes = [f"on hold: {hold}", f"To release it: ./ship resume {context.where}"]
+    new = any(move.before is not move.after for move in acted.moves)
+    notes = [
+        f"{'on hold' if new else 'already on hold; nothing changed'}: {hold}",
+        f"To release it: ./ship resume {context.where}",
+    ]
     return call.show(report(context, acted, notes), options.format)

@@ -13,12 +13,13 @@ from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.options import Override, WritingOptions, option
 from scripts.release import changes
+from scripts.release.changes import Change
 from scripts.release.choices import choose_percent, refuse_held, require_candidate
 from scripts.release.state import State, has_everything
 from scripts.service.context import Context
 from scripts.service.regions import Acted, in_every_region, report
 from scripts.service.rollout import conclude
-from scripts.service.smoke import failure, smoke
+from scripts.service.smoke import failure, refuse_moved, smoke
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
@@ -46,23 +47,26 @@ def run(options: Options, call: Call) -> int:
     for state in states:
         refuse_held(state, context.override)
     context.confirm(f"Promote {revision} to {percent} % in {context.where}.")
+    checked = {}
     for region in context.regions:
         done = smoke(context, region, before[region.region], revision)
         if done.failed:
             raise failure(context, done)
+        checked[region.region] = done
 
     def step(region: CloudRun) -> tuple[State, State]:
-        return region.change(
-            lambda state: changes.step(
+        def plan(state: State) -> Change:
+            refuse_moved(state, checked[region.region])
+            return changes.step(
                 state,
                 revision,
                 percent,
                 context.actor(),
                 verb="promote",
                 override=context.override,
-            ),
-            seen=before[region.region],
-        )
+            )
+
+        return region.change(plan, seen=before[region.region])
 
     acted = in_every_region(context, step, stop_at_failure=True)
     code = call.show(report(context, acted, _notes(context, acted, percent)), options.format)

@@ -13,11 +13,12 @@ from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.options import WritingOptions, option
 from scripts.release import changes
+from scripts.release.changes import Change
 from scripts.release.choices import choose_target
 from scripts.release.state import State
 from scripts.service.context import Context
 from scripts.service.regions import in_every_region, report
-from scripts.service.smoke import failure, smoke
+from scripts.service.smoke import Smoked, failure, refuse_moved, smoke
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
@@ -58,19 +59,27 @@ def _roll_back(context: Context, region: CloudRun, options: Options) -> tuple[St
     wanted = [options.to] if options.to else []
     state = region.state(wanted)
     target = choose_target(state, options.to)
+    checked = None
     if not state.trusts(target):
-        state = _check(context, region, state, target)
-    return region.change(
-        lambda state: changes.roll_back(
+        state, checked = _check(context, region, state, target)
+
+    def plan(state: State) -> Change:
+        refuse_moved(state, checked)
+        return changes.roll_back(
             state, target, context.actor(), hold=not options.no_hold, verb="rollback"
-        ),
-        revisions=wanted,
-        seen=state,
-    )
+        )
+
+    return region.change(plan, revisions=wanted, seen=state)
 
 
-def _check(context: Context, region: CloudRun, state: State, target: str) -> State:
-    """Smoke-check a revision that is not known to be good (I4); return the service as last read."""
+def _check(
+    context: Context, region: CloudRun, state: State, target: str
+) -> tuple[State, Smoked | None]:
+    """Smoke-check a revision that is not known to be good (I4).
+
+    Returns:
+        The service as last read, and the checks; in a dry run none if there is no tag to check.
+    """
     if state.tag_of(target) is None:
         # Without a tag it has no URL to check. A tag alone moves no traffic.
         _, state = region.change(
@@ -79,8 +88,8 @@ def _check(context: Context, region: CloudRun, state: State, target: str) -> Sta
             seen=state,
         )
         if context.dry_run:
-            return state
+            return state, None
     done = smoke(context, region, state, target)
     if done.failed:
         raise failure(context, done)
-    return state
+    return state, done

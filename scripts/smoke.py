@@ -1,6 +1,6 @@
 """Run the smoke checks against a revision at its own tagged URL.
 
-One check always runs: the URL answers with the commit that was built.
+pipelines/SERVICE/smoke.yaml lists them. If it lists none, one runs: the URL answers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.release.choices import require_candidate
 from scripts.service.context import Context
-from scripts.service.smoke import Smoked, smoke
+from scripts.service.smoke import Smoked, logs, smoke
 
 
 class Options(ServiceOptions, frozen=True, kw_only=True):
@@ -33,6 +33,18 @@ def run(options: Options, call: Call) -> int:
         revision = options.revision or require_candidate(state)
         done.append(smoke(context, region, state, revision))
     return call.show(_result(context, done), options.format)
+
+
+def _below(context: Context, one: Smoked) -> list[str]:
+    """Return the lines below the table: what was checked, and why a check failed."""
+    checked = f"{one.revision} at {one.url}"
+    if not one.failed:
+        return [checked]
+    return [
+        checked,
+        *(f"  | {line}" for line in one.evidence),
+        f"To see its log: {logs(context, one.revision)}",
+    ]
 
 
 def _result(context: Context, done: list[Smoked]) -> Result:
@@ -58,7 +70,7 @@ def _result(context: Context, done: list[Smoked]) -> Result:
         table=Table(
             columns=["REGION", "CHECK", "RESULT", "TOOK", "PROBLEM"],
             rows=rows,
-            notes=[f"{one.revision} at {one.url}" for one in done],
+            notes=[line for one in done for line in _below(context, one)],
         ),
         code=1 if any(one.failed for one in done) else 0,
     )

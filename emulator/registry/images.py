@@ -39,7 +39,8 @@ class Image:
     """An image for one platform.
 
     Attributes:
-        digest: The digest of the requested manifest; of the index if the reference names one.
+        digest: The digest of its manifest, not of an index that names it. Cloud Run reports
+            that one, too: https://github.com/BasedHardware/omi/pull/10702
         config: The image configuration of the OCI image specification (`config`, `rootfs`, …).
         layers: The files of its layers, lowest first, compressed as they were pushed.
         platform: `os/architecture`, with `/variant` if the config has one.
@@ -109,7 +110,7 @@ def _image(
     if not _fits(platform, platforms):
         raise WrongPlatform(asked.media_type, [platform])
     layers = [registry.blob(name, layer["digest"]) for layer in parsed.get("layers", [])]
-    return Image(asked.digest, config, layers, platform)
+    return Image(manifest.digest, config, layers, platform)
 
 
 def _platform(fields: dict[str, Any]) -> str:

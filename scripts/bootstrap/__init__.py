@@ -9,7 +9,8 @@ At GitHub, with gh: the environment, from which only main deploys, with the revi
 production; the rules of the branch main (.github/rulesets/main.json); the variables that the
 workflows read. Stricter rules that exist already stay.
 
---explain prints the plan as gcloud commands that someone else can run.
+--explain prints the plan as gcloud commands that someone else can run. Without an account, it
+prints all of them, with names in place of the numbers that only Google and GitHub know.
 docs/security.md lists the resulting identities and roles.
 """
 
@@ -21,6 +22,7 @@ from typing import Annotated, Literal
 
 from scripts.bootstrap import extras, report
 from scripts.bootstrap.at_github import AtGitHub, check_reviewers
+from scripts.bootstrap.unread import Unread
 from scripts.cloud.google import Google
 from scripts.cloud.patience import Patience
 from scripts.command import options
@@ -38,9 +40,7 @@ from scripts.command.progress import Progress
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError, UsageError, did_you_mean
-from scripts.setup import admission, cloud, github, permissions, steps, triggers
-from scripts.setup.identity_provider import Repository
-from scripts.setup.permissions import Federation
+from scripts.setup import admission, cloud, permissions, steps, triggers
 from scripts.setup.steps import Step
 from scripts.setup.wanted import Thing
 
@@ -97,9 +97,9 @@ def run(options: Options, call: Call) -> int:
         )
     check_reviewers(options.reviewer, by_jobs=options.trigger == "github")
     declared = _declared(root, env)
-    repository = github.repository(
-        root, options.repository, options.owner_id, options.repository_id
-    )
+    explains = options.explain and options.format == "table"
+    unread = Unread()
+    repository = unread.repository(root, options, explains=explains)
     google = Google(
         declared[0],
         dry_run=options.only_reads,
@@ -107,14 +107,15 @@ def run(options: Options, call: Call) -> int:
         patience=Patience(say=call.progress.line),
     )
     google.quota_project = declared[0].environment.project
-    access = _access(google, repository, declared)
+    numbers = unread.numbers(google, _projects(declared), explains=explains)
+    access = permissions.plan(repository, declared, pipelines.earlier(declared), numbers)
     more: list[Thing] = []
     if options.connection:
         access = permissions.for_cloud_build(access, repository, declared)
         more = triggers.wanted(access, declared, options.connection)
     if options.binary_authorization:
         more.append(admission.wanted(declared, options.binary_authorization))
-    found = cloud.look(google, access, declared, more)
+    found = unread.found(lambda: cloud.look(google, access, declared, more), explains=explains)
     todo = steps.plan(access, declared, found, more)
     surplus = extras.surplus(access, found)
     notes = extras.advice(access, found, more)
@@ -134,8 +135,8 @@ def run(options: Options, call: Call) -> int:
         if not options.only_reads:
             _take(google, todo, env, call.progress)
             there.make(call.progress)
-    if options.explain and options.format == "table":
-        report.explain(todo, there)
+    if explains:
+        report.explain(todo, there, unread)
         return 0
     result = report.result(todo, there, notes, only_reads=options.only_reads)
     return call.show(result, options.format)
@@ -165,10 +166,8 @@ def _declared(root: Path, env: str) -> list[Pipeline]:
     return found
 
 
-def _access(google: Google, repository: Repository, declared: list[Pipeline]) -> Federation:
-    home = permissions.home(declared)
-    numbers = cloud.numbers(google, [home, *(p.environment.project for p in declared)])
-    return permissions.plan(repository, declared, pipelines.earlier(declared), numbers)
+def _projects(declared: list[Pipeline]) -> list[str]:
+    return [permissions.home(declared), *(p.environment.project for p in declared)]
 
 
 def _ask(todo: list[tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scripts.bootstrap.at_github import AtGitHub
+from scripts.bootstrap.unread import Unread
 from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.setup.steps import Step
@@ -74,13 +75,14 @@ def _values(done: list[Step]) -> list[str]:
     ]
 
 
-def explain(todo: list[Step], at_github: AtGitHub) -> None:
+def explain(todo: list[Step], at_github: AtGitHub, unread: Unread) -> None:
     """Print the plan as a script, each step under a comment with its purpose."""
+    lines = unread.notes()
     for step in todo:
-        print(f"# {step.does} {step.what}" + (f": {step.why}" if step.why else ""))
-        print("\n".join(step.gcloud))
+        lines.append(f"# {step.does} {step.what}" + (f": {step.why}" if step.why else ""))
+        lines += step.gcloud
     for change in at_github.todo:
-        print(f"# {change.does} {change.what} at GitHub\n{change.command}")
+        lines += [f"# {change.does} {change.what} at GitHub", change.command]
     if at_github.paste:
-        print("# the variables that the workflows read")
-        print("\n".join(at_github.paste))
+        lines += ["# the variables that the workflows read", *at_github.paste]
+    print("\n".join(map(unread.named, lines)))

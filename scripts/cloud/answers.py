@@ -124,6 +124,7 @@ class RevisionStatus(_Answer, frozen=True, kw_only=True):
     """How a revision is."""
 
     conditions: list[Condition] | None = None
+    image_digest: str | None = None
 
 
 class ServiceStatus(_Answer, frozen=True, kw_only=True):
@@ -245,6 +246,29 @@ class EnabledApis(_Answer, frozen=True, kw_only=True):
         state: str = ""
 
     services: list[Api] | None = None
+
+
+class Examined(_Answer, frozen=True, kw_only=True):
+    """What the local Cloud Run cannot build of a Dockerfile without Docker, and what to know.
+
+    `docker` is whether it builds with Docker instead.
+    """
+
+    class Problem(_Answer, frozen=True, kw_only=True):
+        line: int
+        instruction: str
+        reason: str
+        instead: str = ""
+
+    class Note(_Answer, frozen=True, kw_only=True):
+        line: int
+        instruction: str
+        text: str
+        kind: str = ""
+
+    problems: list[Problem]
+    notes: list[Note]
+    docker: bool = False
 
 
 class TokenInfo(_Answer, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ import msgspec
 
 from scripts.cloud import answers
 from scripts.cloud.google import ApiError, Conflict, Google, NotFound
-from scripts.cloud.logs import text_of
+from scripts.cloud.logs import end_of, text_of
 from scripts.cloud.patience import Trouble
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError, Unknown
@@ -32,6 +32,7 @@ from scripts.release.state import (
     read_state,
     revisions_in_use,
     revisions_that_matter,
+    tag_url,
 )
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ _READY_SECONDS = 600.0
 _LAG_SECONDS = 20.0  # a read may lag behind a write for a moment
 _NEWEST = 50
 _AT_ONCE = 16
+_LOG_ENTRIES = 200
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -394,16 +396,23 @@ class CloudRun:
 
         return wait(probe, f"the traffic of {self.name} to move")
 
-    def wait_until_ready(self, name: str) -> Object:
-        """Wait until a revision is Ready or has failed; return it in both cases."""
+    def wait_until_ready(self, name: str, tell: Callable[[str], None]) -> Object:
+        """Wait until a revision is Ready or has failed; return it in both cases.
+
+        Args:
+            name: the revision's name.
+            tell: takes the progress; called often.
+        """
+        what = f"revision {name} to become ready"
 
         def decided() -> Object | None:
             revision = self.revision(name)
             if revision and (is_ready(revision) or has_failed(revision)):
                 return revision
+            tell(f"waiting for {what}")
             return None
 
-        return wait(decided, f"revision {name} to become ready")
+        return wait(decided, what)
 
     def tag_url(self, tag: str, revision: str) -> str:
         """Wait for a tag's URL in the status, which is never guessed, nor another revision's.
@@ -413,16 +422,11 @@ class CloudRun:
         """
 
         def listed() -> str | None:
-            status = (self.service() or {}).get("status") or {}
-            for target in status.get("traffic") or []:
-                if target.get("tag") == tag and target.get("revisionName") == revision:
-                    url = target.get("url")
-                    return str(url) if url else None
-            return None
+            return tag_url(self.service() or {}, tag, revision)
 
         return wait(listed, f"the URL of tag {tag}", seconds=60)
 
-    def last_log_lines(self, revision: str, count: int = 10) -> list[str]:
+    def last_log_lines(self, revision: str) -> list[str]:
         """Read the container's last log lines, oldest first, or one line with the reason for none.
 
         Source: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list
@@ -434,14 +438,14 @@ class CloudRun:
                 ' AND NOT logName:"%2Frequests"'
             ),
             "orderBy": "timestamp desc",
-            "pageSize": count,
+            "pageSize": _LOG_ENTRIES,
         }
         try:
             answer = self.google.query("logging", "/v2/entries:list", body, answers.Entries)
         except Failed as error:
             return [f"(its log could not be read: {error.message})"]
         lines = [text_of(entry) for entry in reversed(answer.get("entries") or [])]
-        return [line for text in lines for line in text.splitlines()] or ["(its log is empty)"]
+        return end_of([line for text in lines for line in text.splitlines()])
 
 
 def _marked(service: Object, operation: str) -> Object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,9 @@ SEVERITIES = (
 _LARGEST_PAGE = 1000
 # Entries arrive late and out of order: a request's entry has the start time, but comes at the end.
 _LATE = timedelta(seconds=10)
+_LAST_LINES = 10
+_TRACEBACK = "Traceback (most recent call last):"
+_MOST_LINES = 40
 
 
 class Log:
@@ -98,6 +102,35 @@ class Log:
             if not answer.get("nextPageToken"):
                 return
             body["pageToken"] = answer["nextPageToken"]
+
+
+def end_of(lines: list[str]) -> list[str]:
+    """Return the last lines of a log, from the start of the error that ends it.
+
+    A long one loses lines in its middle: the first ones name the error, or the last ones do.
+    """
+    start = max(len(lines) - _LAST_LINES, 0)
+    following = len(lines)
+    for number in reversed([n for n, line in enumerate(lines) if _TRACEBACK in line]):
+        # Python prints the cause of an error before the error.
+        is_cause = any("the above exception" in line.lower() for line in lines[number:following])
+        if not is_cause and _error_of(lines, number) < start:
+            break
+        start, following = min(start, number), number
+    while start and lines[start][:1].isspace():  # the stack of another language's error
+        start -= 1
+    shown = lines[start:]
+    left_out = len(shown) - _MOST_LINES
+    if left_out > 0:
+        half = _MOST_LINES // 2
+        shown = [*shown[:half], f"({left_out} lines left out)", *shown[-half:]]
+    return shown or ["(its log is empty)"]
+
+
+def _error_of(lines: list[str], traceback: int) -> int:
+    """Return the number of the line that ends a traceback: the error itself."""
+    frames = takewhile(lambda line: line[:1].isspace(), lines[traceback + 1 :])
+    return traceback + 1 + len([*frames])
 
 
 def revision_of(entry: Entry) -> str:

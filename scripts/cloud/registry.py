@@ -71,12 +71,14 @@ class Resolved:
         digest: sha256:….
         media_type: the manifest's or index's.
         platforms: `os/architecture(/variant)` of each image in it, without attestations.
+        manifests: the digest of each of these images.
         labels: of the image's configuration; of the first image where there are several.
     """
 
     digest: str
     media_type: str
     platforms: tuple[str, ...]
+    manifests: tuple[str, ...]
     labels: dict[str, str]
 
 
@@ -126,11 +128,12 @@ class Registry:
         images = [child for child in children if "unknown" not in child[0]]
         if not manifest.get("manifests"):
             config = self._config(repository, manifest)
-            return Resolved(digest, media_type, (_platform(config),), _labels(config))
+            return Resolved(digest, media_type, (_platform(config),), (digest,), _labels(config))
         labels: dict[str, str] = {}
         if images and (child := self._manifest(repository, images[0][1])):
             labels = _labels(self._config(repository, child[2]))
-        return Resolved(digest, media_type, tuple(name for name, _ in images), labels)
+        platforms, manifests = zip(*images, strict=True) if images else ((), ())
+        return Resolved(digest, media_type, platforms, manifests, labels)
 
     def has(self, repository: str, reference: str) -> bool:
         """Return whether a tag or digest exists.

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.spinner import Spinner
 
 
+_STILL_SECONDS = 5.0
+
+
 class Step:
     """One step of a verb, while it runs; `done` records how it ended."""
 
@@ -25,10 +28,20 @@ class Step:
         self.started = time.monotonic()
         self.outcome = ""
         self._progress = progress
+        self._said = self.started
 
     def say(self, text: str) -> None:
         """Print the current activity: a live line on a terminal, a line of its own elsewhere."""
+        self._said = time.monotonic()
         self._progress.update(self, text)
+
+    def still(self, text: str) -> None:
+        """Print what the step waits for, and for how long now; every few seconds, however often
+        it is called.
+        """
+        now = time.monotonic()
+        if now - self._said >= _STILL_SECONDS:
+            self.say(f"{text} ({now - self.started:.0f} s)")
 
     def done(self, outcome: str) -> None:
         """Set how the step ended; it is printed when the step is left."""

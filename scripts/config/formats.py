@@ -1,7 +1,7 @@
 """The formats of pipelines/<service>/, as types: environments and smoke checks.
 
 Files are checked against them, errors quote their descriptions, and `nox -s schema` generates
-pipelines/schema.json from them.
+pipelines/schema.json and pipelines/smoke.schema.json from them.
 """
 
 from __future__ import annotations
@@ -154,22 +154,34 @@ class Environment(_Strict, frozen=True):
 class Expect(_Strict, frozen=True):
     """The expected response; all conditions must hold."""
 
-    status: Annotated[int, Meta(ge=100, le=599)] = 200
+    status: Annotated[
+        Annotated[int, Meta(ge=100, le=599)] | Literal["any"],
+        Meta(description="the status; any: the service answers, and not with 404, 429 or 5xx"),
+    ] = 200
     headers: Annotated[dict[str, str], Meta(description="header: its exact value")] = {}
     json: Annotated[dict[str, Any], Meta(description="dotted.path in the JSON body: value")] = {}
     text: Annotated[str, Meta(description="text that the body contains")] | None = None
-    commit: Annotated[str, Meta(description="JSON field that holds the commit's SHA")] | None = None
-    within: Duration = "10s"
+    commit: (
+        Annotated[
+            str, Meta(description="dotted.path in the JSON body that holds the commit's full SHA")
+        ]
+        | None
+    ) = None
+    within: Annotated[
+        Duration, Meta(extra_json_schema={"title": "how long the whole answer may take"})
+    ] = "10s"
 
 
 class Check(_Strict, frozen=True):
     """One smoke check: a request, and the expected response."""
 
     path: Annotated[str, Meta(pattern=r"^/", description="a path from the root, such as /health")]
-    name: str | None = None
+    name: (
+        Annotated[str, Meta(description="what reports call the check; default: METHOD PATH")] | None
+    ) = None
     method: Literal["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"] = "GET"
-    headers: dict[str, str] = {}
-    body: str | None = None
+    headers: Annotated[dict[str, str], Meta(description="header of the request: its value")] = {}
+    body: Annotated[str, Meta(description="the request's body")] | None = None
     expect: Expect = msgspec.field(default_factory=Expect)
 
     @property
@@ -178,8 +190,8 @@ class Check(_Strict, frozen=True):
         return self.name or f"{self.method} {self.path}"
 
 
-COMMIT_CHECK = Check(path="/version", name="commit", expect=Expect(commit="commit"))
-"""The check that always runs: the URL must answer with the commit that was built."""
+BUILT_IN = Check(path="/", name="answers", expect=Expect(status="any"))
+"""The check of a service that declares none: its URL answers at all."""
 
 
 def matches(text: str, type_: Any) -> bool:
@@ -187,10 +199,16 @@ def matches(text: str, type_: Any) -> bool:
     return re.search(get_args(type_)[1].pattern, text) is not None
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of an environment file, for editors."""
-    made = _clean(msgspec.json.schema(Environment))
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return the JSON Schemas for editors: file in pipelines/ -> schema."""
+    types = {"schema.json": Environment, "smoke.schema.json": list[Check] | None}
+    return {
+        file: {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **_clean(msgspec.json.schema(type_)),
+        }
+        for file, type_ in types.items()
+    }
 
 
 def _clean(value: Any) -> Any:

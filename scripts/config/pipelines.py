@@ -13,7 +13,7 @@ import msgspec
 
 from scripts.config import knative
 from scripts.config.formats import (
-    COMMIT_CHECK,
+    BUILT_IN,
     Check,
     Duration,
     Environment,
@@ -317,7 +317,7 @@ def _environment(
 def _checks(root: Path, name: str) -> list[Check]:
     file = _file(root, name, "smoke.yaml")
     if file.data is None:
-        return [COMMIT_CHECK]
+        return [BUILT_IN]
     checks = file.decode(list[Check])
     for index, check in enumerate(checks):
         if check.path.split("?")[0] == "/healthz":
@@ -326,6 +326,4 @@ def _checks(root: Path, name: str) -> list[Check]:
                 "Google's front end answers /healthz itself, so a service never gets the request",
                 "check another path, such as /health",
             )
-    if not any(check.expect.commit for check in checks):
-        checks.insert(0, COMMIT_CHECK)
-    return checks
+    return checks or [BUILT_IN]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 import yaml
@@ -197,6 +197,16 @@ def _plain_type(type_: Any) -> Any:
             return type_
 
 
+def _choices(type_: Any) -> list[Any]:
+    """Return the values of a `Literal`, alone or in a union."""
+    plain = _plain_type(type_)
+    if get_origin(plain) is Literal:
+        return [*get_args(plain)]
+    return [
+        value for one in get_args(plain) if get_origin(one) is Literal for value in get_args(one)
+    ]
+
+
 def _plain(what: str, type_: Any) -> str:
     """Translate a message of msgspec into the terms of YAML, with the type's description."""
     missing = re.match(r"Object missing required field `(.+)`", what)
@@ -204,10 +214,12 @@ def _plain(what: str, type_: Any) -> str:
         return f"missing key '{missing[1]}'"
     value = re.match(r"Invalid enum value '?(.*?)'?$", what)
     if value:
-        known = [str(choice) for choice in get_args(_plain_type(type_))]
+        known = [str(choice) for choice in _choices(type_)]
         return f"unknown value '{value[1]}'; {did_you_mean(value[1], known)}"
     if "matching regex" in what:
         return f"not valid: expected {description(type_) or what}"
+    if choices := _choices(type_):
+        what = what.replace("`int | str`", f"a whole number or {', '.join(choices)}")
     what = re.sub(r"`([\w| ]+) \| null`", r"`\1`", what).replace("int | str", "str")
     for python, plain in (("array", "a list"), ("object", "a mapping"), ("str", "text")):
         what = what.replace(f"`{python}`", plain)

@@ -30,7 +30,7 @@ from scripts.service.build import build
 from scripts.service.context import Context, at_commit
 from scripts.service.deploy import Deployed, deploy
 from scripts.service.deploy import report as report_deploy
-from scripts.service.regions import Tried, report
+from scripts.service.regions import Tried, addresses, report
 from scripts.service.rollout import rollout
 
 
@@ -62,7 +62,7 @@ def run(options: Options, call: Call) -> int:
             done = rollout(context, deployed[0].revision, options.bake)
         except StepsAside as aside:
             return call.show(overtaken(context, commit, aside), options.format)
-    notes = [f"{commit.short} {commit.subject}"]
+    notes = [f"{commit.short} {commit.subject}", *addresses(done)]
     if not all(has_everything(move.after, deployed[0].revision) for move in done.moves):
         notes.append(
             f"the environment's steps end here. To continue: ./ship promote {context.where}"

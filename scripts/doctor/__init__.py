@@ -1,9 +1,10 @@
 """Check everything that a delivery needs.
 
-Checks files, git, Docker, network, clock, credentials, APIs, registry, image, service, secrets,
-permissions, accounts, provider and roles; at GitHub the environment, the rules of main and the
-variables. Each line is ok, or names a problem and the command that fixes it. "skipped" is not a
-problem: your credentials may not read that, or gh is not installed.
+Checks files, the manifest's values, the Dockerfile and the code, git, Docker, network, clock,
+credentials, APIs, registry, image, service, secrets, permissions, accounts, provider and roles; at
+GitHub the environment, the rules of main and the variables. Each line is ok, or names a problem and
+the command or line that fixes it. A "warning" stops no delivery. "skipped" is not a problem: your
+credentials may not read that, or gh is not installed. Files and code need no account.
 
 The doctor only reads. To test whether Cloud Run would accept a write, it sends one that Cloud Run
 only validates (dryRun). The exit code is 0 if nothing is wrong, else 1.
@@ -28,7 +29,7 @@ from scripts.command.options import (
 from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.config import pipelines
-from scripts.doctor import access, at_github, cloud, machine
+from scripts.doctor import access, at_github, cloud, dockerfile, machine, manifest
 from scripts.doctor.case import Case, Named
 from scripts.doctor.finding import Finding, skipped, wrong
 from scripts.errors import ShipError, UsageError
@@ -50,8 +51,14 @@ def run(options: Options, call: Call) -> int:
         for finding in examine(options, call):
             findings.append(finding)
         bad = sum(finding.state == "wrong" for finding in findings)
-        step.done(f"{bad} of {len(findings)} checks found a problem" if bad else "nothing is wrong")
+        step.done(_summary(findings, bad))
     return call.show(report(options.env, findings), options.format)
+
+
+def _summary(findings: list[Finding], bad: int) -> str:
+    found = f"{bad} of {len(findings)} checks found a problem" if bad else "nothing is wrong"
+    warnings = sum(finding.state == "warning" for finding in findings)
+    return f"{found}; {warnings} warning{'s' * (warnings > 1)}" if warnings else found
 
 
 def examine(options: Options, call: Call) -> Iterator[Finding]:
@@ -92,6 +99,8 @@ def _exists(options: Options, root: Path) -> bool:
 
 def _checks(case: Case, context: Context) -> Iterator[Finding]:
     yield from machine.files(case)
+    yield from manifest.findings(case)
+    yield from dockerfile.findings(case)
     yield from machine.docker(case)
     reached = True
     for finding in (*machine.network(case), *machine.credentials(case)):
@@ -99,6 +108,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
         reached = reached and (finding.check == "clock" or finding.state != "wrong")
     if not reached:
         return
+    yield from dockerfile.packing(case)
     if not case.takes_credentials:
         yield from cloud.image(case, context)
         yield from cloud.services(case)

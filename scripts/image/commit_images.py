@@ -325,6 +325,11 @@ class CommitImages:
             say("no layers to reuse: git knows no earlier commit here")
         return []
 
+    def manifests(self, image: ImageReference) -> tuple[str, ...]:
+        """Return the digests of the images that a reference by digest names: those of an index."""
+        resolved = self._registry.resolve(image.path, image.digest)
+        return resolved.manifests if resolved else ()
+
     def attestations(self, image: ImageReference) -> list[str]:
         """Return the predicate types of an image's attestations: provenance, contents (SBOM)."""
         return self._registry.attestations(image.path, image.digest)

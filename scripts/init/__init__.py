@@ -1,7 +1,8 @@
 """Make a fork yours: set its service name, projects, region and repository, or adopt a service.
 
 Asks for what the options do not give, shows the difference, asks for confirmation, and writes
-pipelines/ in one step. Run it again to change an answer. The service's code stays in app/.
+pipelines/ in one step. Run it again to change an answer. The service's code stays in app/. If it is
+not the sample any more, its Dockerfile gives the port, and the sample's values and smoke checks go.
 
 --from-service reads a running service from Cloud Run and writes the files that describe it.
 Afterwards, ./ship plan shows no change.
@@ -21,7 +22,8 @@ from scripts.command.options import Yes, option
 from scripts.config import pipelines
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError, did_you_mean
-from scripts.init import adopt, environments, fork, forms, questions, tree
+from scripts.image import source as sources
+from scripts.init import adopt, environments, fitting, fork, forms, questions, tree
 from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers, Fork
 from scripts.init.tree import Files
@@ -165,6 +167,8 @@ def _renamed(options: Options, root: Path, files: Files) -> _Planned:
     if service != current.service and (root / "pipelines" / service).exists():
         raise UsageError(f"pipelines/{service}/ already exists: it is another service")
     made, renamed = current.with_answers(answers)
+    code = sources.read(root / source)
+    made = fitting.fit(made, service, code)
     production = f"pipelines/{service}/production.yaml"
     if repository and production in made and github.is_private(repository):
         made[production] = environments.unsigned(made[production])
@@ -204,7 +208,6 @@ def _adopted(options: Options, running_name: str, root: Path, files: Files) -> _
     ]
     notes += [
         f"the files describe what runs. To compare: ./ship plan {where}",
-        f"set the path that returns the commit in pipelines/{name}/smoke.yaml",
         *_next(root, source, _repository(options.repository, root), env),
     ]
     return _Planned(
@@ -266,12 +269,19 @@ def _suggestion(current: Fork, repository: str | None, root: Path) -> str | None
 def _next(root: Path, source: str, repository: str | None, env: str | None) -> list[str]:
     """Return what to do next, one line each."""
     todo = []
+    code = sources.read(root / source)
     if not (root / source / "Dockerfile").is_file():
-        todo.append(f"put the service's code and its Dockerfile into {source}/")
+        todo.append(f"put the service's code and its Dockerfile into {source}/, then ./ship init")
+    elif fitting.is_sample(code.names):
+        todo.append(f"to deliver your own code: put it into {source}/, then ./ship init again")
     if repository and git.github_name(root) != repository:
         verb = "set-url" if git.has_origin(root) else "add"
         todo.append(f"git remote {verb} origin https://github.com/{repository}.git")
-    todo += ["git add -A && git commit -m 'Make it ours'", "./ship up, then ./ship deliver"]
+    todo += [
+        "git add -A && git commit -m 'Make it ours'",
+        "./ship doctor, which says what to change before a build",
+        "./ship up, then ./ship deliver",
+    ]
     if env and env != pipelines.DEFAULT_ENV:
         todo.append(f"then, for Google Cloud: docs/fork.md; ./ship deliver --env {env}")
     return ["next:", *(f"  {line}" for line in todo)]

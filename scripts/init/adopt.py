@@ -17,7 +17,7 @@ from scripts.config.formats import GRADUAL, Environment
 from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError
-from scripts.init import environments, fork
+from scripts.init import environments, fitting, fork
 from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers
 from scripts.init.tree import Files
@@ -31,14 +31,6 @@ _HEAD = """\
 # The Cloud Run manifest of this service, adopted from {project}, {region}.
 # The image 'app' is a placeholder for the commit's own. Differences between environments are in
 # their own files. Releases decide traffic and revision names; files do not.
-"""
-_SMOKE = """\
-# The checks that a revision must pass at its own URL before it gets traffic, and after each step.
-# The first check always runs: the URL must answer with the commit that was built, in a JSON field.
-# The build passes COMMIT_SHA as a build argument. Set the path that returns it.
-- name: commit
-  path: /version
-  expect: {commit: commit} # the JSON field that holds the commit's SHA
 """
 
 
@@ -195,12 +187,12 @@ def _dump(manifest: Object) -> str:
 
 
 def _smoke(manifest: Object) -> str:
-    """Return a check of the commit, and one of the path that its probes request."""
+    """Return smoke checks with the path that the service's probes request."""
     container = serving_container(manifest["spec"]["template"]["spec"])
     probes = (container.get(kind) or {} for kind in ("livenessProbe", "startupProbe"))
     paths = [(probe.get("httpGet") or {}).get("path") for probe in probes]
     path = next((p for p in paths if p and p != "/healthz" and p.startswith("/")), None)
-    return _SMOKE + (f"- name: health\n  path: {yamledit.scalar(path)}\n" if path else "")
+    return fitting.smoke(path)
 
 
 def _environment(current: str | None, running: Running, account: str | None, files: Files) -> str:

@@ -43,12 +43,11 @@ def ask(
             print(file=sys.stderr)
             raise Refused("not answered: nothing changed")
         text = line.strip() or default
-        if text is None:
-            continue
         try:
-            return form(text)
+            return form(text or "")
         except UsageError as error:
-            print(f"  {error.message}", file=sys.stderr)
+            expected = error.message.removeprefix("'' is not ")
+            print(f"  {error.message if text else f'type {expected}'}", file=sys.stderr)
 
 
 def confirm(question: str) -> None:

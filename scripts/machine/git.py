@@ -147,6 +147,20 @@ def uncommitted(root: Path) -> int:
     return len(_git(root, "status", "--porcelain", "--", ".").splitlines())
 
 
+def listed(root: Path, folder: str) -> list[str]:
+    """Return the files below a folder that a commit of everything would have.
+
+    Returns:
+        Paths relative to the folder, sorted; none if it is not in a repository.
+    """
+    words = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".")
+    try:
+        found = _git(root / folder, *words).decode(errors="replace")
+    except UsageError:
+        return []
+    return sorted({name for name in found.split("\0") if name})
+
+
 def has_origin(root: Path) -> bool:
     """Return whether the repository has a remote called origin, at GitHub or elsewhere."""
     return bool(_origin_url(root))

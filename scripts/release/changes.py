@@ -240,7 +240,7 @@ def withdraw(state: State, revision: str, stable: str, actor: Actor) -> Change:
 
 
 def hold(state: State, name: str, actor: Actor) -> Change:
-    """Put the service on hold.
+    """Put the service on hold, or give its hold a new reason.
 
     Raises:
         Refused: there is another hold.
@@ -253,7 +253,7 @@ def hold(state: State, name: str, actor: Actor) -> Change:
     return Change(
         event=actor.event("hold"),
         hold=Hold(name=name, at=actor.at, by=actor.by, why=actor.why),
-        moves=state.hold is None,
+        moves=state.hold is None or actor.why not in ("", state.hold.why),
     )
 
 

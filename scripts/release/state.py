@@ -94,17 +94,14 @@ class State(Memory, frozen=True, kw_only=True):
         return str(self.status.get("url") or "")
 
     def tag_of(self, revision: str) -> str | None:
-        """Return the first tag of a revision, or None."""
-        tags = traffic.tags(self.targets).items()
-        return next((tag for tag, name in tags if name == revision), None)
+        """Return a tag of a revision, or None. Shipway's own come first: no one moves those."""
+        tags = [tag for tag, name in traffic.tags(self.targets).items() if name == revision]
+        return next(iter(sorted(tags, key=lambda tag: not manifest.is_own(tag))), None)
 
     def url_of(self, revision: str) -> str | None:
         """Return the URL of a revision's tag as status lists it, or None while it does not."""
         tag = self.tag_of(revision)
-        for target in self.status.get("traffic") or []:
-            if target.get("tag") == tag and target.get("revisionName") == revision:
-                return str(target["url"]) if target.get("url") else None
-        return None
+        return tag_url(self.service, tag, revision) if tag else None
 
     def trusts(self, revision: str) -> bool:
         """Return whether a revision may get all traffic without smoke checks (I4).
@@ -194,6 +191,14 @@ def revisions_that_matter(service: Object) -> set[str]:
     failed = stored.failure.revision if stored.failure else None
     others = {name for name in (latest, failed) if name}
     return revisions_in_use(service, tagged=False) | others | {*stored.known_good}
+
+
+def tag_url(service: Object, tag: str, revision: str) -> str | None:
+    """Return the URL of a tag as status lists it; None while it is not this revision's."""
+    for target in (service.get("status") or {}).get("traffic") or []:
+        if target.get("tag") == tag and target.get("revisionName") == revision:
+            return str(target["url"]) if target.get("url") else None
+    return None
 
 
 def operation_of(service: Object) -> str:

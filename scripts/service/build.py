@@ -7,7 +7,7 @@ import msgspec
 from scripts.config.image_reference import ImageReference
 from scripts.errors import Refused, UsageError
 from scripts.machine.git import Commit
-from scripts.service import provenance
+from scripts.service import accepted, provenance
 from scripts.service.context import Context
 
 
@@ -27,11 +27,13 @@ def build(context: Context, commit: Commit, builder: str | None) -> Built:
         builder: "docker" or "pack"; None for the environment's.
 
     Raises:
-        UsageError: the Dockerfile cannot be built with it, or the registry does not answer.
+        UsageError: the Dockerfile cannot be built with it, Cloud Run would refuse the manifest, or
+            the registry does not answer.
         Refused: the environment never builds, and the commit has no image.
         Failed: the build failed; its last lines are the evidence.
     """
     pipeline = context.pipeline
+    accepted.check(pipeline)
     with context.progress.step("build", f"{pipeline.service} {commit.short}") as step:
         found = context.images.find(commit)
         why = found and (

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import time
+from collections.abc import Callable
 from http.client import HTTPException, RemoteDisconnected
 from typing import Any
 
@@ -21,6 +22,7 @@ from scripts.config.pipelines import seconds
 _NOT_ROUTED = (404, 429, 502, 503, 504)
 _ROUTING_SECONDS = 15.0
 _HICCUP_SECONDS = 2.0
+_TELL_SECONDS = 1.0
 _MOST = 1024 * 1024
 """The most bytes that are read of a body, unpacked."""
 _SLOW_CODECS = ("idna", "punycode")
@@ -28,6 +30,23 @@ _SLOW_CODECS = ("idna", "punycode")
 _CHUNK = 64 * 1024
 _SHOWN = 200
 """The most characters of one thing that an outcome repeats from an answer."""
+_NO_ANSWER = (404, 429)
+"""Statuses below 500 that do not show that the service works.
+
+Cloud Run itself answers 429 while it has no instance for a request.
+Source: https://cloud.google.com/run/docs/troubleshooting#429
+"""
+# Source: https://cloud.google.com/run/docs/troubleshooting#unauthorized-client, and the page itself
+_REFUSED = re.compile(rb"<h1>Error: (Forbidden|Unauthorized)</h1>")
+# Source: https://cloud.google.com/iap/docs/query-parameters-and-headers-howto
+_FROM_IAP = "X-Goog-IAP-Generated-Response"
+_LINES_FOR_COMMIT = [
+    "if the Dockerfile does not pass the commit on, add to its last stage:",
+    "  ARG COMMIT_SHA",
+    "  ENV COMMIT_SHA=$COMMIT_SHA",
+]
+Tell = Callable[[str], None]
+"""Takes what is being waited for; called often."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +67,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     evidence: list[str] = []
 
 
-def run(url: str, checks: list[Check], commit: str, token: str | None = None) -> list[Outcome]:
+def run(
+    url: str,
+    checks: list[Check],
+    commit: str,
+    token: str | None = None,
+    tell: Tell = lambda _: None,
+) -> list[Outcome]:
     """Run every check even after a failure, so that one report shows them all.
 
     Args:
@@ -56,7 +81,12 @@ def run(url: str, checks: list[Check], commit: str, token: str | None = None) ->
         checks: the requests and what is expected of them.
         commit: the commit that the answer must name; "" to leave that out.
         token: an ID token for a private service. No outcome contains it, whatever the answer (I9).
+        tell: takes the progress.
     """
+
+    def tell_safely(text: str) -> None:
+        tell(without(token, text))
+
     with _Session() as http:
         http.headers["User-Agent"] = "shipway-smoke"
         http.headers["Accept-Encoding"] = "identity"
@@ -67,8 +97,10 @@ def run(url: str, checks: list[Check], commit: str, token: str | None = None) ->
         patience = _ROUTING_SECONDS
         outcomes = []
         for check in checks:
-            outcome, answered = _attempts(http, url, check, commit, patience)
-            outcomes.append(_without(token, outcome) if token else outcome)
+            outcome, answered = _attempts(http, url, check, commit, patience, tell_safely)
+            problem = without(token, outcome.problem)
+            evidence = [without(token, line) for line in outcome.evidence]
+            outcomes.append(msgspec.structs.replace(outcome, problem=problem, evidence=evidence))
             if answered:
                 patience = _HICCUP_SECONDS
         return outcomes
@@ -81,20 +113,18 @@ class _Session(requests.Session):
         """Return no target: for one, requests reads the whole body and parses the location."""
 
 
-def _without(token: str, outcome: Outcome) -> Outcome:
-    """Return an outcome without the token, in case the service echoed it."""
-    # Evidence may end in the middle of it. The signed part begins after the first dot.
+def without(token: str | None, text: str) -> str:
+    """Return a text without the token, in case the service echoed or logged it."""
+    if not token:
+        return text
+    # The text may end in the middle of it. The signed part begins after the first dot.
     head, body = token.split(".", 2)[:2]
-    signed = re.compile(rf"{re.escape(head)}[\w.-]*|{re.escape(body[:12])}[\w.-]*")
-    return msgspec.structs.replace(
-        outcome,
-        problem=signed.sub("(token)", outcome.problem),
-        evidence=[signed.sub("(token)", line) for line in outcome.evidence],
-    )
+    signed = rf"{re.escape(head)}[\w.-]*|{re.escape(body[:12])}[\w.-]*"
+    return re.sub(signed, "(token)", text)
 
 
 def _attempts(
-    http: _Session, url: str, check: Check, commit: str, patience: float
+    http: _Session, url: str, check: Check, commit: str, patience: float, tell: Tell
 ) -> tuple[Outcome, bool]:
     """Try again while the answer may only mean that the URL does not work yet.
 
@@ -104,18 +134,21 @@ def _attempts(
     deadline = time.monotonic() + patience
     pause = 0.1
     while True:
-        outcome, status = _once(http, url, check, commit)
+        outcome, status = _once(http, url, check, commit, tell)
         answered = status is not None and (outcome.ok or status not in _NOT_ROUTED)
         if answered or time.monotonic() + pause > deadline:
             return outcome, answered
+        tell(f"{check.title}: {outcome.problem}; trying again")
         time.sleep(pause)
         pause *= 2
 
 
-def _once(http: _Session, url: str, check: Check, commit: str) -> tuple[Outcome, int | None]:
+def _once(
+    http: _Session, url: str, check: Check, commit: str, tell: Tell
+) -> tuple[Outcome, int | None]:
     attempt = _Attempt(http, url, check, commit)
     started = time.monotonic()
-    in_time = attempt.run(seconds(check.expect.within))
+    in_time = attempt.run(seconds(check.expect.within), tell)
     took = time.monotonic() - started
     late = f"no complete answer within {check.expect.within}"
     problem = attempt.problem if in_time else late
@@ -152,24 +185,29 @@ class _Attempt:
         self._commit = commit
         self._reason = ""
         self._body = bytearray()
+        self._advice: list[str] = []
         self._ended = threading.Event()
         self._given_up = False
 
-    def run(self, limit: float) -> bool:
+    def run(self, limit: float, tell: Tell) -> bool:
         """Make the request; return whether it ended within the limit, in seconds."""
+        deadline = time.monotonic() + limit
         threading.Thread(target=self._make, args=(limit,), daemon=True).start()
-        in_time = self._ended.wait(limit)
-        self._given_up = not in_time
-        return in_time
+        left = limit
+        while left > 0 and not self._ended.wait(min(left, _TELL_SECONDS)):
+            tell(f"{self._check.title}: no answer yet")
+            left = deadline - time.monotonic()
+        self._given_up = not self._ended.is_set()
+        return not self._given_up
 
     def evidence(self) -> list[str]:
-        """Return the answer's status line and the start of its body."""
+        """Return the answer's status line, the start of its body, and what may fix it."""
         if not self.status:
             return []
         method = self._check.method
         head = f"{method} {self._url} -> {self.status} {_short(self._reason)}"
         body = bytes(self._body[:1600]).decode(errors="replace")
-        return [head, *body[:400].splitlines()[:5]]
+        return [head, *body[:400].splitlines()[:5], *self._advice]
 
     def _make(self, limit: float) -> None:
         try:
@@ -207,7 +245,11 @@ class _Attempt:
                 self._body += data
                 if len(self._body) > _MOST or self._given_up:
                     break
-            return _problem(answer, bytes(self._body), check, self._commit)
+            body = bytes(self._body)
+            problem = _problem(answer, body, check, self._commit)
+            if problem and _lacks_commit(body, check):
+                self._advice = _LINES_FOR_COMMIT
+            return problem
 
 
 def _not_http(error: requests.exceptions.ConnectionError) -> str:
@@ -228,8 +270,16 @@ def _short(text: str) -> str:
 def _problem(answer: requests.Response, body: bytes, check: Check, commit: str) -> str:
     """Return what is not as expected; "" if everything is."""
     expect = check.expect
-    if answer.status_code != expect.status:
-        return f"status {answer.status_code}, expected {expect.status}"
+    status = answer.status_code
+    if status in (401, 403) and _REFUSED.search(body[:1000]):
+        return f"status {status} from Cloud Run, not from the service: the caller may not invoke it"
+    if _FROM_IAP in answer.headers:
+        return f"status {status} from Identity-Aware Proxy, not from the service"
+    if expect.status == "any":
+        if status in _NO_ANSWER or status >= 500:
+            return f"status {status}, expected any but 404, 429 and 5xx"
+    elif status != expect.status:
+        return f"status {status}, expected {expect.status}"
     for header, value in expect.headers.items():
         found = answer.headers.get(header)
         if found != value:
@@ -257,6 +307,18 @@ def _problem(answer: requests.Response, body: bytes, check: Check, commit: str) 
             if found != value:
                 return f"field {path} is {_short(repr(found))}, expected {value!r}"
     return ""
+
+
+def _lacks_commit(body: bytes, check: Check) -> bool:
+    """Return whether the commit in an answer is none, such as the "unknown" of a default."""
+    if not check.expect.commit or len(body) > _MOST:
+        return False
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    found = _field(document, check.expect.commit)
+    return found is None or not re.fullmatch("[0-9a-f]{40}", str(found))
 
 
 def _charset(answer: requests.Response) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from scripts.cloud.cloud_run import CloudRun
+from scripts.command.progress import Step
 from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.config.image_reference import ImageReference
@@ -20,6 +21,7 @@ from scripts.release.manifest import Object
 from scripts.release.state import State, condition, has_failed
 from scripts.service.context import Context
 from scripts.service.regions import Tried, try_in_every_region
+from scripts.service.smoke import LOG_FOLLOWS, logs, require_image
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +93,7 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
             step.done(f"{name} {doing}")
         else:
             step.say(f"waiting for {name} to become ready")
-            _wait_until_ready(context, region, name)
+            _wait_until_ready(context, region, name, image, step)
             url = region.tag_url(tag, name)
             step.done(f"{name} is ready at {url}")
     return Deployed(
@@ -131,18 +133,44 @@ def _name(region: CloudRun, commit: Commit, image: ImageReference) -> tuple[str,
     return name, found is not None
 
 
-def _wait_until_ready(context: Context, region: CloudRun, name: str) -> None:
-    revision = region.wait_until_ready(name)
+def _wait_until_ready(
+    context: Context, region: CloudRun, name: str, image: ImageReference, step: Step
+) -> None:
+    revision = region.wait_until_ready(name, step.still)
     if not has_failed(revision):
+        require_image(revision, image)
+        _require_resolved(context, revision, image)
         return
     ready = condition(revision)
     lines = ready.get("message", "").strip().splitlines()
     raise Failed(
         f"revision {name} did not start: {ready.get('reason', 'no reason given')}",
-        f"Fix it and commit. To see what is live: ./ship status {context.where}",
+        f"Fix it and commit. To see its log: {logs(context, name)}."
+        f" To see what is live: ./ship status {context.where}",
         evidence=lines,
-        service_says=["the container's last log lines:", *region.last_log_lines(name)],
+        service_says=[LOG_FOLLOWS, *region.last_log_lines(name)],
     )
+
+
+def _require_resolved(context: Context, revision: Object, image: ImageReference) -> None:
+    """Require that Cloud Run resolved the image's digest to the image itself.
+
+    For an index, it reports the digest of the index's manifest for linux/amd64, as deliveries of
+    others met: https://github.com/BasedHardware/omi/pull/10702. With sidecars, nothing says which
+    container's digest it reports.
+
+    Source: https://cloud.google.com/run/docs/reference/rest/v1/RevisionStatus (imageDigest)
+    """
+    resolved = (revision.get("status") or {}).get("imageDigest")
+    if not resolved or len(revision["spec"].get("containers") or []) > 1:
+        return
+    digest = ImageReference.parse(resolved).digest
+    if digest != image.digest and digest not in context.images.manifests(image):
+        name = revision["metadata"]["name"]
+        raise Failed(
+            f"revision {name} runs {resolved}, which is not part of {image}",
+            "make a new commit and deliver it",
+        )
 
 
 def report(

@@ -171,6 +171,16 @@ def serving(states: Mapping[str, State]) -> str:
     return "; ".join(f"{region}: {split(s.shares)}" for region, s in states.items())
 
 
+def addresses(acted: Acted) -> list[str]:
+    """Return a line with the service's own URL for each region."""
+    several = len(acted.moves) > 1
+    return [
+        f"it serves at {move.after.url}{f' ({move.region})' if several else ''}"
+        for move in acted.moves
+        if move.after.url
+    ]
+
+
 def report(context: Context, acted: Acted, notes: list[str], title: str | None = None) -> Result:
     """Make the result of a traffic change: before and after in each region, and what went wrong.
 

@@ -21,7 +21,7 @@ from scripts.release.choices import StepsAside, refuse_displaced, refuse_held, s
 from scripts.release.state import State, condition, has_failed, is_finished, previous
 from scripts.service.context import Context
 from scripts.service.regions import Acted, Move, in_every_region, serving
-from scripts.service.smoke import check, failure, smoke
+from scripts.service.smoke import Smoked, check, failure, refuse_moved, smoke
 
 _LOOK_SECONDS = 1.0
 _LOOKS_PER_CHECK = 3
@@ -87,6 +87,7 @@ class _Rollout:
         self._bake = bake
         self._before: dict[str, State] = planned or {}
         self._now: dict[str, State] = {}
+        self._checked: dict[str, Smoked] = {}
 
     def run(self) -> Acted:
         context, revision = self._context, self._revision
@@ -142,15 +143,19 @@ class _Rollout:
     def _change(self, plan: Callable[[State], Change]) -> None:
         """Make one change in every region; a failure in one leaves the later ones untouched."""
         dry_run = self._context.dry_run
-        acted = in_every_region(
-            self._context,
-            lambda region: region.change(
-                plan,
+
+        def change(region: CloudRun) -> tuple[State, State]:
+            def planned(state: State) -> Change:
+                refuse_moved(state, self._checked.get(region.region))
+                return plan(state)
+
+            return region.change(
+                planned,
                 revisions=[self._revision],
                 seen=self._now[region.region] if dry_run else None,
-            ),
-            stop_at_failure=True,
-        )
+            )
+
+        acted = in_every_region(self._context, change, stop_at_failure=True)
         self._now.update({move.region: move.after for move in acted.moves})
         acted.check()
 
@@ -194,6 +199,7 @@ class _Rollout:
         looks = 0
         while (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, _LOOK_SECONDS))
+            step.still(f"{live}, watched for {self._bake:g} s")
             looks += 1
             for region in self._context.regions:
                 state = region.state([self._revision])
@@ -225,6 +231,7 @@ class _Rollout:
             done = smoke(self._context, region, self._now[region.region], self._revision)
             if done.failed:
                 raise failure(self._context, done)
+            self._checked[region.region] = done
 
     def _stable(self, region: str) -> str | None:
         """Return the revision that a failed release's traffic goes back to, or None."""

@@ -151,7 +151,7 @@ def test_a_service_is_adopted_as_production(fork: Fork) -> None:
     assert made.environment.registry == "europe-west1-docker.pkg.dev/acme-ops/images"
     assert (made.environment.access, made.environment.confirm) == ("private", True)
     assert made.environment.rollout == GRADUAL
-    assert [check.path for check in made.checks] == ["/version", "/ready"]
+    assert [check.path for check in made.checks] == ["/ready"]
     commit = "0" * 40
     image = ImageReference.parse("x@sha256:00")
     rendered = manifest.render(made, commit=commit, image=image, revision="web-0000000")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from scripts.config import pipelines
-from scripts.config.formats import schema
+from scripts.config.formats import BUILT_IN, schemas
 from scripts.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +65,12 @@ WRONG = [
      " /healthz itself"),
     ("smoke", "path: /health", "pth: /health", "smoke.yaml:7: [1].pth: unknown key; did you mean"
      " 'path'?"),
+    ("smoke", "within: 5s", "status: ayn", "smoke.yaml:10: [1].expect.status: unknown value 'ayn';"
+     " did you mean 'any'?"),
+    ("smoke", "within: 5s", "status: 99", "smoke.yaml:10: [1].expect.status: expected a whole"
+     " number >= 100"),
+    ("smoke", "within: 5s", "status: yes", "smoke.yaml:10: [1].expect.status: expected a whole"
+     " number or any, got true or false"),
     ("smoke", "within: 5s", "within: 5", "smoke.yaml:10: [1].expect.within: expected text, got a"
      " whole number (put it in quotes)"),
 ]  # fmt: skip
@@ -120,25 +127,47 @@ def test_with_two_services_one_must_be_named(project: Path) -> None:
         pipelines.load(project, None, "local")
 
 
-def test_the_commit_is_checked_even_without_a_check(project: Path) -> None:
-    (project / "pipelines/app/smoke.yaml").write_text("")
-    checks = pipelines.load(project, "app", "local").checks
-    assert [check.expect.commit for check in checks] == ["commit"]
+@pytest.mark.parametrize("text", ["", "# none\n", "[]"])
+def test_a_service_without_checks_must_answer(project: Path, text: str) -> None:
+    (project / "pipelines/app/smoke.yaml").write_text(text)
+    assert pipelines.load(project, "app", "local").checks == [BUILT_IN]
+
+
+def test_declared_checks_replace_the_built_in_one(project: Path) -> None:
+    (project / "pipelines/app/smoke.yaml").write_text("- path: /ready\n")
+    [check] = pipelines.load(project, "app", "local").checks
+    assert (check.path, check.expect.status, check.expect.commit) == ("/ready", 200, None)
 
 
 @pytest.mark.parametrize("root", [ROOT, ROOT / "tests"], ids=["ours", "tests"])
 def test_the_schema_accepts_what_the_types_accept(root: Path) -> None:
-    schema_file = json.loads((ROOT / "pipelines/schema.json").read_text())
+    made = schemas()
     assert pipelines.services(root)
     for name in pipelines.services(root):
-        for env in pipelines.environments(root, name):
-            pipelines.load(root, name, env)
-            path = root / "pipelines" / name / f"{env}.yaml"
-            jsonschema.validate(yaml.safe_load(path.read_text()), schema_file)
+        for file in [*pipelines.environments(root, name), "smoke"]:
+            pipelines.load(root, name, file if file != "smoke" else "local")
+            text = (root / "pipelines" / name / f"{file}.yaml").read_text()
+            # The line by which editors find the schema.
+            line = re.match(r"# yaml-language-server: \$schema=\.\./(\S+)\n", text)
+            assert line, file
+            assert line[1] == ("smoke.schema.json" if file == "smoke" else "schema.json")
+            jsonschema.validate(yaml.safe_load(text), made[line[1]])
+
+
+@pytest.mark.parametrize(
+    "wrong", ["- pth: /", "- path: health", "- {path: /, expect: {status: some}}", "path: /",
+              "- {path: /, expect: {status: 42}}", "- {path: /, expect: {within: 5}}"],
+)  # fmt: skip
+def test_the_schema_of_checks_refuses_what_the_types_refuse(project: Path, wrong: str) -> None:
+    (project / "pipelines/app/smoke.yaml").write_text(wrong)
+    with pytest.raises(UsageError, match=r"^pipelines/app/smoke\.yaml:1: "):
+        pipelines.load(project, "app", "local")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(wrong), schemas()["smoke.schema.json"])
 
 
 def test_the_schema_refuses_what_the_types_refuse() -> None:
-    schema_file = json.loads((ROOT / "pipelines/schema.json").read_text())
+    schema_file = schemas()["schema.json"]
     wrong = yaml.safe_load((ROOT / "tests/pipelines/app/local.yaml").read_text())
     wrong["rollout"]["stepz"] = [10]
     with pytest.raises(jsonschema.ValidationError):
@@ -147,4 +176,5 @@ def test_the_schema_refuses_what_the_types_refuse() -> None:
 
 def test_the_schema_is_generated_from_the_types() -> None:
     """`nox -s schema` writes it; it is never edited by hand."""
-    assert json.loads((ROOT / "pipelines/schema.json").read_text()) == schema()
+    for file, made in schemas().items():
+        assert json.loads((ROOT / "pipelines" / file).read_text()) == made

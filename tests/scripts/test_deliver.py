@@ -94,14 +94,54 @@ def test_a_first_release_that_fails_its_checks_is_no_rollback_target(project: Pr
     assert "nothing to roll back to" in project.ship("rollback").stderr
 
 
-def test_an_answer_from_another_commit_fails_the_check_that_always_runs(served: Project) -> None:
-    """I4: the URL must answer with the commit that was built."""
+COMMIT_CHECK = "- {name: commit, path: /version, expect: {commit: commit}}\n"
+
+
+def test_a_declared_check_of_the_commit_names_the_lines_that_the_dockerfile_lacks(
+    served: Project,
+) -> None:
+    """I4: the URL must answer with the commit that was built; `ARG` alone gives no variable."""
+    (served.pipeline / "smoke.yaml").write_text(COMMIT_CHECK)
     dockerfile = served.folder / served.name / "Dockerfile"
-    dockerfile.write_text(dockerfile.read_text().replace("COMMIT_SHA=$COMMIT_SHA", "COMMIT_SHA=x"))
+    right = dockerfile.read_text()
     served.commit()
+    served.done("deliver")
+    dockerfile.write_text(right.replace("COMMIT_SHA=$COMMIT_SHA ", ""))
+    bad = served.commit()
     ended = served.ship("deliver")
     assert ended.returncode == 1
-    assert "commit: field commit is 'x'" in ended.stderr
+    assert f"commit: field commit is None, expected '{bad}'" in ended.stderr
+    assert "  |   ARG COMMIT_SHA\n  |   ENV COMMIT_SHA=$COMMIT_SHA\n" in ended.stderr
+    other = "0" * 40
+    dockerfile.write_text(right.replace("=$COMMIT_SHA", f"={other}"))
+    served.commit()
+    ended = served.ship("deliver")
+    assert f"field commit is '{other}'" in ended.stderr
+    assert "ARG COMMIT_SHA" not in ended.stderr, "it is another commit's"
+
+
+def test_a_failed_check_shows_the_log_and_the_command_for_more(served: Project) -> None:
+    served.serve_with(
+        "def health():\n"
+        "    print('Traceback (most recent call last):', flush=True)\n"
+        "    for number in range(20):\n"
+        "        print('  File', number, flush=True)\n"
+        "    print('OSError: no database', flush=True)\n"
+        "    return 500, body()"
+    )
+    bad = served.revision(served.commit())
+    ended = served.ship("deliver")
+    assert ended.returncode == 1
+    assert "health: status 500, expected 200" in ended.stderr
+    _, _, log = ended.stderr.partition("the container's last log lines:\n")
+    assert log.startswith("  | Traceback (most recent call last):\n  |   File 0\n")
+    assert "  | OSError: no database\n" in log
+    assert f"./ship logs {served.name} --revision {bad}" in " ".join(log.split())
+
+
+def test_a_delivery_prints_where_the_service_is(project: Project) -> None:
+    ended = project.ship("deliver")
+    assert f"it serves at {project.service()['status']['url']}" in ended.stdout
 
 
 def test_a_release_that_never_starts_shows_its_log(served: Project) -> None:
@@ -112,6 +152,7 @@ def test_a_release_that_never_starts_shows_its_log(served: Project) -> None:
     assert ended.returncode == 1
     assert "did not start: HealthCheckContainerError" in ended.stderr
     assert "no database" in ended.stderr
+    assert f"./ship logs {served.name} --revision" in " ".join(ended.stderr.split())
     assert f"traffic is unchanged: {next(iter(before))} 100 %" in ended.stderr
     assert served.shares() == before
     # A revision that never started blocks neither the next release nor a rollback.

@@ -33,8 +33,12 @@ def server(answer: Answer) -> Iterator[str]:
 
     def serve(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            while not connection.recv(65536).endswith(b"\r\n\r\n"):
-                pass
+            with connection.makefile("rb") as request:
+                length = 0
+                while line := request.readline().strip():
+                    name, _, value = line.partition(b":")
+                    length = int(value) if name == b"Content-Length" else length
+                request.read(length)
             for part in answer():
                 connection.sendall(part)
                 if ended.is_set():

@@ -16,9 +16,10 @@ import yaml
 
 from scripts.config import pipelines
 from scripts.config.formats import AT_ONCE, GRADUAL
-from scripts.init import triggers
+from scripts.image import source
+from scripts.init import fitting, triggers
 from tests import warm
-from tests.conftest import ROOT, LocalCloudRun, share_packed
+from tests.conftest import ROOT, LocalCloudRun, needs_sample, share_packed
 
 ANSWERS = [
     *("--project", "staging=orders-staging", "--project", "production=orders-production"),
@@ -244,6 +245,79 @@ def test_a_dry_run_writes_nothing(fork: Fork) -> None:
     assert fork.files() == before
 
 
+def fitted(folder: Path, change: dict[str, str] | None = None) -> tuple[dict[str, Any], Any, str]:
+    """Fit the sample's files to the service in a folder.
+
+    Returns:
+        The spec of its template, its smoke checks, and both files' text.
+    """
+    files = {
+        f"pipelines/app/{name}.yaml": (ROOT / f"tests/pipelines/app/{name}.yaml").read_text()
+        for name in ("service", "smoke")
+    }
+    limit = "containerConcurrency: 80"
+    mark = {limit: "containerConcurrency: 16 # gunicorn.conf.py has as many threads"}
+    for old, new in {**mark, **(change or {})}.items():
+        assert any(old in text for text in files.values()), old
+        files = {path: text.replace(old, new) for path, text in files.items()}
+    code = source.read(folder)
+    made = fitting.fit(files, "app", code)
+    assert fitting.fit(made, "app", code) == made, "a second run changes nothing"
+    manifest, smoke = made.values()
+    return (
+        yaml.safe_load(manifest)["spec"]["template"]["spec"],
+        yaml.safe_load(smoke),
+        "".join(made.values()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "port", "health"),
+    [("ai", 8081, "/health"), ("api", 8080, "/health"), ("chat", 8080, None),
+     ("todo", 8080, None), ("node", 8080, None)],
+)  # fmt: skip
+def test_another_service_gets_its_own_port_and_checks(
+    name: str, port: int, health: str | None
+) -> None:
+    spec, smoke, text = fitted(ROOT / "tests/services" / name)
+    [container] = spec["containers"]
+    assert container["ports"] == [{"containerPort": port}]
+    assert "startupProbe" not in container
+    assert not {"containerConcurrency", "timeoutSeconds"} & spec.keys()
+    assert smoke == ([{"name": "health", "path": health}] if health else None)
+    for word in ("gunicorn.conf", "<title>", "/version"):
+        assert word not in text
+
+
+def test_where_nothing_answers_at_the_root_another_route_is_checked(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    (tmp_path / "main.py").write_text("@app.get('/items/{one}')\n@app.get('/items')\n")
+    _, smoke, _ = fitted(tmp_path)
+    assert smoke == [{"name": "answers", "path": "/items", "expect": {"status": "any"}}]
+
+
+def test_what_someone_set_stays() -> None:
+    ai = ROOT / "tests/services/ai"
+    spec, smoke, _ = fitted(ai, {"# gunicorn.conf.py": "# ours:", "<title>": "Welcome"})
+    assert spec["containerConcurrency"] == 16
+    [container] = spec["containers"]
+    assert container["startupProbe"]["tcpSocket"]["port"] == 8081, "it follows the port"
+    assert len(smoke) == 3
+    spec, _, _ = fitted(ai, {"timeoutSeconds: 60": "timeoutSeconds: 900"})
+    assert spec["timeoutSeconds"] == 900
+
+
+@needs_sample
+def test_the_sample_keeps_its_values() -> None:
+    spec, smoke, _ = fitted(ROOT / "app")
+    assert spec["containerConcurrency"] == 16
+    assert len(smoke) == 3
+    text = (ROOT / "pipelines/app/service.yaml").read_text()
+    assert "containerConcurrency: 16 # gunicorn.conf.py" in text, "what marks the sample's values"
+    assert "timeoutSeconds: 60\n" in text
+
+
 def test_on_a_terminal_it_asks(fork: Fork) -> None:
     """A wrong answer is asked again, and the last question decides."""
     for last, code in (("n", 3), ("y", 0)):
@@ -254,13 +328,14 @@ def test_on_a_terminal_it_asks(fork: Fork) -> None:
             env={**os.environ, "SHIPWAY_VENV": sys.prefix},
         )  # fmt: skip
         os.close(theirs)
-        answers = ["shopco/orders", "Orders", "orders", "", "orders-staging", "orders-production",
-                   "europe-west1", "", last]  # fmt: skip
+        answers = ["shopco/orders", "Orders", "orders", "", "", "orders-staging",
+                   "orders-production", "europe-west1", "", last]  # fmt: skip
         os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
         _, told = process.communicate(timeout=60)
         os.close(ours)
         assert process.returncode == code, told
         assert "'Orders' is not a service name" in told
+        assert "type a project ID: 6 to 30 lower-case letters" in told, "Enter is answered, too"
         assert (fork.folder / "pipelines/app").exists() == (last == "n")
     assert fork.yaml("orders/staging.yaml")["project"] == "orders-staging"
 

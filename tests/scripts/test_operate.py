@@ -106,6 +106,18 @@ def test_a_hold_is_overridden_by_its_name_only(second: Project) -> None:
     assert second.done("status")["regions"][0]["hold"]["name"] == "incident-42"
 
 
+def test_a_second_hold_brings_its_reason(served: Project) -> None:
+    served.done("hold", "--reason", "looking")
+    ended = served.ship("hold", "--reason", "it was the database")
+    assert "on hold: hold " in ended.stdout
+    assert "it was the database" in ended.stdout
+    [region] = served.done("status")["regions"]
+    assert region["hold"]["why"] == "it was the database"
+    again = served.ship("hold")
+    assert "already on hold; nothing changed" in again.stdout
+    assert "it was the database" in again.stdout
+
+
 def test_promote_under_a_hold_is_refused_unless_it_names_the_hold(candidate: Project) -> None:
     """I7."""
     new, old = names(candidate)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from emulator.names import project_number
 from scripts.setup import main_branch
 from tests.conftest import ROOT
 from tests.github_rest import GitHub, needs_gh
-from tests.scripts.bootstrap_help import CLOUD_BUILD, CONNECTED, IDS, OPS, Team, without_gh
+from tests.scripts.bootstrap_help import CLOUD_BUILD, CONNECTED, IDS, OPS, STAGING, Team, without_gh
 
 
 def bootstrap(
@@ -139,11 +140,38 @@ def test_gcloud_accepts_every_command_that_is_explained(team: Team, tmp_path: Pa
     assert not [a.get("error_message") for a in answers if not a.get("success")]
 
 
+def test_an_explanation_needs_no_account(team: Team, tmp_path: Path) -> None:
+    """Once its names are replaced, it is the one that someone with an account gets."""
+    whole = explained(team, "staging")
+    ended = team.project.ship(
+        "bootstrap", "--env", "staging", "--explain", "--repository", "acme/app",
+        PATH=without_gh(team.folder), HOME=str(tmp_path), GOOGLE_APPLICATION_CREDENTIALS="",
+        CLOUDSDK_CONFIG=str(tmp_path), NO_GCE_CHECK="true",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    text = ended.stdout
+    assert text.startswith("# What exists could not be read, so every step is listed: ")
+    assert "#   OWNER_ID: the field owner.id of https://api.github.com/repos/acme/app" in text
+    assert f"#   NUMBER_OF_{OPS}: gcloud projects describe {OPS}" in text
+    for name, number in {
+        "REPOSITORY_ID": "4711",
+        "OWNER_ID": "42",
+        f"NUMBER_OF_{OPS}": project_number(OPS),
+        f"NUMBER_OF_{STAGING}": project_number(STAGING),
+    }.items():
+        text = text.replace(name, number)
+    assert commands_in(text) == whole
+
+
 def explained(team: Team, env: str, *words: str) -> list[str]:
     """Return the gcloud commands that are printed, without what is piped into them."""
     ended = team.bootstrap(env, "--explain", *words, PATH=without_gh(team.folder))
     assert ended.returncode == 0, ended.stderr
-    lines = [line for line in ended.stdout.splitlines() if not line.startswith(("#", "gh "))]
+    return commands_in(ended.stdout)
+
+
+def commands_in(text: str) -> list[str]:
+    lines = [line for line in text.splitlines() if not line.startswith(("#", "gh "))]
     return [line[line.index("gcloud ") :] for line in lines]
 
 

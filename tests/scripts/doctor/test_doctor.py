@@ -24,7 +24,9 @@ def test_nothing_is_wrong(patient: Patient) -> None:
     code, findings = patient.doctor()
     assert code == 0
     said = {one["check"]: one["found"] for one in findings if one["state"] == "ok"}
-    assert {one["state"] for one in findings} <= {"ok", "skipped"}
+    [warning] = [one for one in findings if one["state"] not in ("ok", "skipped")]
+    assert warning["state"] == "warning"
+    assert "is named by a tag" in warning["found"]
     assert {"files", "git", "docker", "network", "clock", "credentials", "project", "apis",
             "registry", "image", "service", "permissions", "accounts", "provider",
             "roles", "custom-roles"} <= said.keys()  # fmt: skip
@@ -35,7 +37,7 @@ def test_nothing_is_wrong(patient: Patient) -> None:
     )
     assert table.returncode == 0
     assert table.stdout.startswith("CHECK")
-    assert "nothing is wrong" in table.stderr
+    assert "nothing is wrong; 1 warning" in table.stderr
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,25 @@ def test_no_account_to_run_as(patient: Patient) -> None:
 def test_no_host_answers(patient: Patient) -> None:
     found = patient.one_wrong("network", SHIPWAY_ENDPOINT=f"http://127.0.0.1:{free_port()}")
     assert "does not answer" in found["found"]
+
+
+def test_files_are_checked_without_a_network_and_an_account(
+    patient: Patient, tmp_path: Path
+) -> None:
+    nowhere = {"HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path), "NO_GCE_CHECK": "true",
+               "SHIPWAY_ENDPOINT": f"http://127.0.0.1:{free_port()}"}  # fmt: skip
+    limits = "resources: {limits: {memory: 2GB}}"
+    with (
+        patient.file("service.yaml", lambda text: f"{text.rstrip()}\n          {limits}\n"),
+        patient.file("staging.yaml", lambda text: text.replace("us-central1]", "us-central9]")),
+    ):
+        _, findings = patient.doctor(credentials="/nonexistent", **nowhere)
+    found = {one["check"]: one for one in findings if one["state"] == "wrong"}
+    assert {"manifest", "network", "credentials"} <= found.keys()
+    assert found["manifest"]["fix"].endswith(": write memory: 2Gi")
+    [region] = [one for one in findings if "us-central9" in one["found"] and one["fix"]]
+    assert region["state"] == "warning"
+    assert "did you mean 'us-central1'?" in region["found"]
 
 
 def test_a_wrong_clock(patient: Patient) -> None:
