@@ -1,8 +1,9 @@
-"""Starts Shipway's programs in a Python that has already loaded the third-party libraries.
+"""Starts Shipway's programs in a Python that has already loaded their modules.
 
 Loading them takes most of the time of a command, and the tests run about two thousand commands.
 So a process for each worker loads them once, and forks for each command. The fork runs the program
-as Python does, from its files, with the command's own arguments, folder, environment and streams.
+as Python does, with the command's own arguments, folder, environment and streams. A copy of this
+project loads its own modules.
 
 Tests of start-up itself start `./ship` or `sys.executable` instead.
 """
@@ -35,9 +36,6 @@ _LIBRARIES = (
     "google.auth.identity_pool", "google.oauth2.service_account", "jwt", "logging", "msgspec",
     "requests", "subprocess", "tarfile", "tempfile", "venv", "yaml",
 )  # fmt: skip
-# Set to 1, it makes the server load Shipway's own modules, too: commands start in half the time,
-# and do not notice edits of the files.
-OWN = "SHIPWAY_WARM_OWN"
 _NUMBER = struct.Struct("q")
 _lock = threading.Lock()
 _channel: socket.socket | None = None
@@ -135,8 +133,7 @@ def _serve(channel: socket.socket) -> str:
     """Fork for each command; return in the fork, with the program that it is to run."""
     for name in _LIBRARIES:
         importlib.import_module(name)
-    if os.environ.get(OWN) == "1":
-        _load_own()
+    _load_own()
     gc.freeze()  # otherwise, garbage collection would copy all of it in each fork
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
@@ -170,7 +167,7 @@ def _load_own() -> None:
     Reading the files of a service once makes the tables that msgspec needs for their types.
     """
     sys.path[0] = str(_ROOT)
-    for path in sorted((_ROOT / SHIP).rglob("*.py")):
+    for path in sorted(path for name in (SHIP, EMULATOR) for path in (_ROOT / name).rglob("*.py")):
         if path.name != "__main__.py":
             importlib.import_module(
                 ".".join(path.relative_to(_ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -201,7 +198,7 @@ def _become(message: bytes, streams: list[int]) -> str:
     sys.argv = [program, *arguments]
     sys.path[0] = home
     if home != str(_ROOT):
-        for name in [name for name in sys.modules if name.partition(".")[0] == SHIP]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in (SHIP, EMULATOR)]:
             del sys.modules[name]
     return str(program)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from multiprocessing import util
 from pathlib import Path
 from typing import TypeVar
 
-from tests import warm
 from tests.torture import cells, model, races, regions
 from tests.torture.cells import Cell, Recording, Result
 from tests.torture.place import Place
@@ -26,7 +24,6 @@ def open_in(folder: str) -> None:
     """Prepare this process; `folder` is for its places."""
     global _folder
     _folder = Path(folder)
-    os.environ[warm.OWN] = "1"
     util.Finalize(None, _drop, exitpriority=100)  # a worker's atexit functions do not run
 
 
