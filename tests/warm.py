@@ -37,6 +37,7 @@ _LIBRARIES = (
     "requests", "subprocess", "tarfile", "tempfile", "venv", "yaml",
 )  # fmt: skip
 _NUMBER = struct.Struct("q")
+_reports: dict[int, int] = {}  # in the server: process -> where its exit code goes
 _lock = threading.Lock()
 _channel: socket.socket | None = None
 
@@ -145,20 +146,19 @@ def _serve(channel: socket.socket) -> str:
                 sys.exit()
             message += piece
             files += more
-        if os.fork() == 0:
+        *streams, reports = files
+        # Until its report has a place, the end of the command waits.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        command = os.fork()
+        if command == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            *streams, reports = files
-            command = os.fork()
-            if command == 0:
-                return _become(message, streams)
-            for stream in streams:
-                os.close(stream)
-            os.write(reports, _NUMBER.pack(command))
-            _, status = os.waitpid(command, 0)
-            os.write(reports, _NUMBER.pack(os.waitstatus_to_exitcode(status)))
-            os._exit(0)
-        for file in files:
-            os.close(file)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            return _become(message, streams)
+        _reports[command] = reports
+        _report_to(reports, command)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        for stream in streams:
+            os.close(stream)
 
 
 def _load_own() -> None:
@@ -176,9 +176,20 @@ def _load_own() -> None:
 
 
 def _reap(*_: object) -> None:
+    """Report the exit codes of the commands that have ended."""
     with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while True:
+            command, status = os.waitpid(-1, os.WNOHANG)
+            if not command:
+                return
+            reports = _reports.pop(command)
+            _report_to(reports, os.waitstatus_to_exitcode(status))
+            os.close(reports)
+
+
+def _report_to(reports: int, number: int) -> None:
+    with suppress(BrokenPipeError):  # who started the command is gone
+        os.write(reports, _NUMBER.pack(number))
 
 
 def _become(message: bytes, streams: list[int]) -> str:
