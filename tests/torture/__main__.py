@@ -80,10 +80,13 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=400, help="most races")
     parser.add_argument("--steps", type=int, default=10_000, help="most steps of the model")
     parser.add_argument(
-        "--workers", type=int, default=4, help="local Cloud Runs at once (default: %(default)s)"
+        "--workers", type=int, default=12, help="local Cloud Runs at once (default: %(default)s)"
     )
     parser.add_argument(
-        "--limit", type=float, default=65, help="most seconds of a command (default: %(default)s)"
+        "--late",
+        type=float,
+        default=15,
+        help="seconds that a command may take beyond its --timeout (default: %(default)s)",
     )
     parser.add_argument(
         "--scale", type=float, default=0.1,
@@ -118,7 +121,7 @@ def _matrix(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: floa
     ]
     print(f"matrix: {len(asked):,} cells from {len(done)} recordings", file=sys.stderr, flush=True)
     work = (
-        (worker.run, cell, recordings[cell.verb, cell.state], given.limit, given.scale)
+        (worker.run, cell, recordings[cell.verb, cell.state], given.late, given.scale)
         for cell in asked[: given.cells]
     )
     return [*results, *_in_turn(pool, work, given.workers, deadline)], "cells"
@@ -136,7 +139,7 @@ def _races(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float
 
 def _regions(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
     found = [cell for cell in regions.matrix(given.seed) if fnmatchcase(str(cell), given.only)]
-    work = ((worker.region, cell, given.limit) for cell in found)
+    work = ((worker.region, cell, given.late) for cell in found)
     return [*_in_turn(pool, work, given.workers, deadline)], "cells"
 
 
@@ -152,20 +155,9 @@ def _model(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float
         first, _, rest = failure.partition("\n")
         name = f"model {number} seed {given.seed}"
         problems = [f"model: {first}"] if failure else []
-        results.append(
-            Result(
-                name,
-                "model",
-                "",
-                "model",
-                problems,
-                0,
-                0,
-                asked=asked,
-                said=rest[-1500:],
-                steps=steps,
-            )
-        )
+        walk = Result(name, "model", "", "model", problems, 0, 0, asked=asked, steps=steps)
+        walk.said = rest[:3000]
+        results.append(walk)
     return results, "walks"
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from tests.torture import cells
 from tests.torture.cells import Result
 
+_LINES, _WALK = 4, 60  # that are shown of a command's, and of a walk's output
+
 
 def table(results: Sequence[Result]) -> list[str]:
     """Return a line for each event: how many cells failed, of how many, for each verb."""
@@ -32,7 +34,8 @@ def failures(results: Sequence[Result], most: int) -> list[str]:
             continue
         lines += ["", f"{one.cell}: exit {one.code}, again {one.again}, {one.seconds:.1f} s"]
         lines += [f"  - {problem}" for problem in one.problems]
-        lines += [f"    | {line[:200]}" for line in one.said.strip().splitlines()[-4:]]
+        said = one.said.strip().splitlines()[-(_WALK if one.verb == "model" else _LINES) :]
+        lines += [f"    | {line[:200]}" for line in said]
         lines.append(f"    nox -s torture -- {_repeat(one)}")
     return lines
 

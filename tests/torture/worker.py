@@ -32,11 +32,11 @@ def record(verb: str, state: str) -> tuple[Recording, Result]:
     return _work(_ONE, lambda place: cells.record(place, verb, state))
 
 
-def run(cell: Cell, recording: Recording, limit: float, scale: float) -> Result:
+def run(cell: Cell, recording: Recording, late: float, scale: float) -> Result:
     """Run a cell of the matrix."""
     return _judged(
         str(cell), cell.verb, cell.event, _ONE,
-        lambda place: cells.run(place, cell, recording, limit=limit, scale=scale),
+        lambda place: cells.run(place, cell, recording, late=late, scale=scale),
     )  # fmt: skip
 
 
@@ -48,17 +48,20 @@ def race(number: int, seed: int, by_gcloud: bool) -> Result:
     )  # fmt: skip
 
 
-def region(cell: regions.Cell, limit: float) -> Result:
+def region(cell: regions.Cell, late: float) -> Result:
     """Run a cell of three regions."""
     return _judged(
         str(cell), cell.verb, cell.fault, regions.REGIONS,
-        lambda place: regions.run(place, cell, limit),
+        lambda place: regions.run(place, cell, late),
     )  # fmt: skip
 
 
 def walk(number: int, seed: int, steps: int) -> tuple[int, int, int, str]:
     """Take the model through some steps; return the number, and what `model.run` returns."""
-    return (number, *_work(_ONE, lambda place: model.run(place, seed * 1000 + number, steps)))
+    made, asked, failure = model.run(_place(_ONE), seed * 1000 + number, steps)
+    if failure:
+        _drop()  # what failed may be left over
+    return number, made, asked, failure
 
 
 def _work(where: tuple[str, ...], work: Callable[[Place], T]) -> T:
