@@ -65,11 +65,11 @@ def walk(number: int, seed: int, steps: int) -> tuple[int, int, int, str]:
 
 
 def _work(where: tuple[str, ...], work: Callable[[Place], T]) -> T:
-    """Work in this worker's place; make a new one if it broke."""
+    """Work in this worker's place; make a new one if it broke, and print why."""
     try:
         return work(_place(where))
     except Exception as error:
-        print(f"(a new place: {type(error).__name__}: {str(error)[:200]})", file=sys.stderr)
+        print(f"a new place: {type(error).__name__}: {str(error)[:500]}", file=sys.stderr)
         _drop()
         return work(_place(where))
 
