@@ -27,6 +27,7 @@ _FAULTS: dict[str, dict[str, Any]] = {
     "empty": {"name": "empty"},
     "no-fields": {"name": "no-fields"},
 }
+_SHORT = 6  # seconds
 _WHERE = (("GET", "*/services/*"), ("GET", "*/revisions*"), ("PUT", "*/services/*"))
 
 
@@ -40,7 +41,7 @@ class Cell:
     method: str
     path: str
     nth: int
-    patience: int = 6
+    patience: int = cells.FULL
 
     def __str__(self) -> str:
         return (
@@ -52,13 +53,18 @@ def matrix(seed: int) -> list[Cell]:
     """Return every cell, shuffled."""
     chance = random.Random(seed)
     found = [
-        Cell(verb, fault, region, *where, nth, chance.choices((6, cells.FULL), (49, 1))[0])
+        Cell(verb, fault, region, *where, nth, _patience(fault, chance))
         for verb, fault, region, where, nth in itertools.product(
             _VERBS, _FAULTS, REGIONS, _WHERE, (1, 2)
         )
     ]
     chance.shuffle(found)
     return found
+
+
+def _patience(fault: str, chance: random.Random) -> int:
+    """Return the seconds of trouble that a cell allows: most get few, as in `cells`."""
+    return cells.FULL if fault == "404-always" or not chance.randrange(50) else _SHORT
 
 
 def run(place: Place, cell: Cell, late: float = 15) -> Result:
