@@ -17,7 +17,7 @@ from scripts.release.changes import Change
 from scripts.release.choices import choose_percent, refuse_held, require_candidate
 from scripts.release.state import State, has_everything
 from scripts.service.context import Context
-from scripts.service.regions import Acted, in_every_region, report
+from scripts.service.regions import Acted, in_every_region, read_every_region, report
 from scripts.service.rollout import conclude
 from scripts.service.smoke import failure, refuse_moved, smoke
 
@@ -40,7 +40,7 @@ class Options(WritingOptions, frozen=True, kw_only=True):
 def run(options: Options, call: Call) -> int:
     context = Context(options, call, override=options.override)
     steps = context.pipeline.environment.rollout.steps
-    before = {region.region: region.state() for region in context.regions}
+    before = read_every_region(context, lambda region: region.state())
     states = [*before.values()]
     percent = choose_percent(states, steps, 100 if options.all else options.to)
     revision = require_candidate(states[0])

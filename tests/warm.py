@@ -1,8 +1,9 @@
-"""Starts Shipway's programs in a Python that has already loaded the third-party libraries.
+"""Starts Shipway's programs in a Python that has already loaded their modules.
 
 Loading them takes most of the time of a command, and the tests run about two thousand commands.
 So a process for each worker loads them once, and forks for each command. The fork runs the program
-as Python does, from its files, with the command's own arguments, folder, environment and streams.
+as Python does, with the command's own arguments, folder, environment and streams. A copy of this
+project loads its own modules.
 
 Tests of start-up itself start `./ship` or `sys.executable` instead.
 """
@@ -35,10 +36,8 @@ _LIBRARIES = (
     "google.auth.identity_pool", "google.oauth2.service_account", "jwt", "logging", "msgspec",
     "requests", "subprocess", "tarfile", "tempfile", "venv", "yaml",
 )  # fmt: skip
-# Set to 1, it makes the server load Shipway's own modules, too: commands start in half the time,
-# and do not notice edits of the files.
-OWN = "SHIPWAY_WARM_OWN"
 _NUMBER = struct.Struct("q")
+_reports: dict[int, int] = {}  # in the server: process -> where its exit code goes
 _lock = threading.Lock()
 _channel: socket.socket | None = None
 
@@ -135,8 +134,7 @@ def _serve(channel: socket.socket) -> str:
     """Fork for each command; return in the fork, with the program that it is to run."""
     for name in _LIBRARIES:
         importlib.import_module(name)
-    if os.environ.get(OWN) == "1":
-        _load_own()
+    _load_own()
     gc.freeze()  # otherwise, garbage collection would copy all of it in each fork
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
@@ -148,20 +146,19 @@ def _serve(channel: socket.socket) -> str:
                 sys.exit()
             message += piece
             files += more
-        if os.fork() == 0:
+        *streams, reports = files
+        # Until its report has a place, the end of the command waits.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        command = os.fork()
+        if command == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            *streams, reports = files
-            command = os.fork()
-            if command == 0:
-                return _become(message, streams)
-            for stream in streams:
-                os.close(stream)
-            os.write(reports, _NUMBER.pack(command))
-            _, status = os.waitpid(command, 0)
-            os.write(reports, _NUMBER.pack(os.waitstatus_to_exitcode(status)))
-            os._exit(0)
-        for file in files:
-            os.close(file)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            return _become(message, streams)
+        _reports[command] = reports
+        _report_to(reports, command)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        for stream in streams:
+            os.close(stream)
 
 
 def _load_own() -> None:
@@ -170,7 +167,7 @@ def _load_own() -> None:
     Reading the files of a service once makes the tables that msgspec needs for their types.
     """
     sys.path[0] = str(_ROOT)
-    for path in sorted((_ROOT / SHIP).rglob("*.py")):
+    for path in sorted(path for name in (SHIP, EMULATOR) for path in (_ROOT / name).rglob("*.py")):
         if path.name != "__main__.py":
             importlib.import_module(
                 ".".join(path.relative_to(_ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -179,9 +176,20 @@ def _load_own() -> None:
 
 
 def _reap(*_: object) -> None:
+    """Report the exit codes of the commands that have ended."""
     with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while True:
+            command, status = os.waitpid(-1, os.WNOHANG)
+            if not command:
+                return
+            reports = _reports.pop(command)
+            _report_to(reports, os.waitstatus_to_exitcode(status))
+            os.close(reports)
+
+
+def _report_to(reports: int, number: int) -> None:
+    with suppress(BrokenPipeError):  # who started the command is gone
+        os.write(reports, _NUMBER.pack(number))
 
 
 def _become(message: bytes, streams: list[int]) -> str:
@@ -201,7 +209,7 @@ def _become(message: bytes, streams: list[int]) -> str:
     sys.argv = [program, *arguments]
     sys.path[0] = home
     if home != str(_ROOT):
-        for name in [name for name in sys.modules if name.partition(".")[0] == SHIP]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in (SHIP, EMULATOR)]:
             del sys.modules[name]
     return str(program)
 

@@ -33,6 +33,9 @@ _MANIFEST_TYPES = (
 _MOST_REDIRECTS = 3
 # Seconds to connect, and between two pieces of an answer: a registry takes some to check a layer.
 _TIMEOUT = (5.0, 30.0)
+# What a write is answered with. A proxy's page has 200, and then nothing is written.
+# Source: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#push
+_WRITTEN = (201, 202)
 
 
 class LayerFile(Protocol):
@@ -337,6 +340,10 @@ class Registry:
             return self._moved(answer, largest) if answer.is_redirect else answer
 
         def end(answer: requests.Response) -> requests.Response:
+            if answer.ok and method in ("POST", "PATCH", "PUT"):
+                if answer.status_code not in _WRITTEN:
+                    raise _not_written(method, answer)
+                return answer
             if answer.ok or answer.status_code in allowed:
                 return answer
             raise _refusal(method, answer)
@@ -389,6 +396,16 @@ class Registry:
             if not answer.is_redirect:
                 return answer
         raise redirected(answer)
+
+
+def _not_written(method: str, answer: requests.Response) -> Failed:
+    parts = urlsplit(answer.url)
+    return Failed(
+        f"{parts.netloc}: {method} {parts.path}: {answer.status_code} is not a registry's answer"
+        " to a write; it may not have been written",
+        "try again; a proxy or a wrong registry in the environment's file may be the cause",
+        evidence=[answer.content[:200].decode(errors="replace") or "(an empty answer)"],
+    )
 
 
 def _refusal(method: str, answer: requests.Response) -> Failed | UsageError:

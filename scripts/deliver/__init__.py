@@ -30,7 +30,7 @@ from scripts.service.build import build
 from scripts.service.context import Context, at_commit
 from scripts.service.deploy import Deployed, deploy
 from scripts.service.deploy import report as report_deploy
-from scripts.service.regions import Tried, addresses, report
+from scripts.service.regions import Tried, addresses, read_every_region, report
 from scripts.service.rollout import rollout
 
 
@@ -145,12 +145,11 @@ def _check_may_go(context: Context, newer: NewerCommits) -> None:
         StepsAside: a newer commit serves or is being released in some region.
         Refused: there is a hold (I7).
     """
-    states = []
-    for region in context.regions:
-        if state := region.read():
-            states.append(state)
-        else:
-            context.record.saw(region.region, {})
+    read = read_every_region(context, lambda region: region.read())
+    for region, state in read.items():
+        if state is None:
+            context.record.saw(region, {})
+    states = [state for state in read.values() if state]
     newer.report_unknown(states)
     for state in states:
         step_aside(state)

@@ -136,6 +136,23 @@ def try_in_every_region(
     return Tried(done=done, errors=errors, skipped=skipped)
 
 
+def read_every_region(context: Context, read: Callable[[CloudRun], T]) -> dict[str, T]:
+    """Read something in every region; return region -> what was read.
+
+    Raises:
+        ShipError: one region cannot be read; where there are several, the message names it.
+    """
+    found: dict[str, T] = {}
+    for region in context.regions:
+        try:
+            found[region.region] = read(region)
+        except ShipError as error:
+            if len(context.regions) > 1:
+                error.message = f"{region.region}: {error.message}"
+            raise
+    return found
+
+
 def _nowhere(errors: Mapping[str, ShipError], skipped: list[str]) -> ShipError:
     """Return one error for a failure in every region that was tried."""
     if len(errors) + len(skipped) == 1:

@@ -20,7 +20,7 @@ from scripts.release.changes import Change, NotReady
 from scripts.release.choices import StepsAside, refuse_displaced, refuse_held, step_aside
 from scripts.release.state import State, condition, has_failed, is_finished, previous
 from scripts.service.context import Context
-from scripts.service.regions import Acted, Move, in_every_region, serving
+from scripts.service.regions import Acted, Move, in_every_region, read_every_region, serving
 from scripts.service.smoke import Smoked, check, failure, refuse_moved, smoke
 
 _LOOK_SECONDS = 1.0
@@ -93,7 +93,9 @@ class _Rollout:
         context, revision = self._context, self._revision
         # What uses up the time for trouble must not keep the traffic from being moved back.
         context.google.patience.keep()
-        self._before = self._before or {r.region: r.state([revision]) for r in context.regions}
+        self._before = self._before or read_every_region(
+            context, lambda region: region.state([revision])
+        )
         self._now = dict(self._before)
         before = self._before.values()
         for state in before:

@@ -294,6 +294,20 @@ def test_an_upload_that_the_registry_drops(project: Project) -> None:
         assert "; try 2, next in " in ended.stderr, (method, part)
 
 
+def test_an_image_that_a_proxy_answers_for_is_not_pushed(candidate: Project) -> None:
+    spoil = once("PUT", "/manifests/", Spoiled(PAGE, 200, done=False))
+    with Relay(candidate.cloud_run.url, spoil=spoil) as relay:
+        local = candidate.pipeline / "local.yaml"
+        before = local.read_text()
+        candidate.commit()
+        local.write_text(before.replace(candidate.cloud_run.url, relay.url))
+        ended = candidate.ship("build", **{ENDPOINT_VARIABLE: relay.url})
+        local.write_text(before)
+    assert ended.returncode == 1, ended.stderr
+    assert "200 is not a registry's answer to a write; it may not have been written" in ended.stderr
+    assert "Sign in to the guest network" in ended.stderr
+
+
 def test_the_ledger_of_writes(candidate: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     def write() -> None:
         with suppress(Unknown, ApiError):

@@ -1,7 +1,8 @@
 """Torture Shipway: every verb, each of its calls, each fault; kills, races, a model, regions.
 
-The parts: `matrix`, `races`, `model` and `regions`. A failure is printed with the command that
-repeats it. The exit code is 1 if there is one.
+The parts: `regions`, `races`, `model` and `matrix`. Each part has a share of the time; what it does
+not use is for the parts after it. The last lines are the table of docs/reliability.md. A failure is
+printed with the command that repeats it. The exit code is 1 if there is one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import shutil
 import sys
 import tempfile
@@ -22,47 +24,45 @@ from typing import Any
 from tests.torture import cells, regions, report, worker
 from tests.torture.cells import Result
 from tests.torture.place import STATES
+from tests.torture.report import Found
 
-PARTS = {"matrix": 0.6, "races": 0.1, "model": 0.22, "regions": 0.08}
-"""Each part's share of the time."""
+PARTS = {"regions": 8, "races": 10, "model": 22, "matrix": 60}
+"""Each part's share of the time, in percent. The matrix is last: it is the longest."""
 _GCLOUD_EVERY = 40  # rounds: gcloud takes seconds
 
 
 def main(argv: list[str]) -> int:
     """Run the parts that were asked for."""
     given = _arguments(argv)
-    parts = given.parts.split(",")
-    whole = sum(PARTS[part] for part in parts)
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     results: list[Result] = []
     lines: list[str] = []
     context = multiprocessing.get_context("spawn")
+    end = time.monotonic() + given.minutes * 60
+    left = {part: PARTS[part] for part in PARTS if part in given.parts.split(",")}
+    left |= {part: float(share) for part, _, share in (o.partition("=") for o in given.share)}
     try:
         with ProcessPoolExecutor(
             given.workers, context, initializer=worker.open_in, initargs=(str(folder),)
         ) as pool:
-            for part in parts:
+            while left:
+                part, share = next(iter(left.items()))
                 began = time.monotonic()
-                deadline = began + given.minutes * 60 * PARTS[part] / whole
+                deadline = began + (end - began) * share / sum(left.values())
+                del left[part]
                 run = {"matrix": _matrix, "races": _races, "regions": _regions, "model": _model}
-                found, unit = run[part](pool, given, deadline)
-                results += found
-                lines.append(report.row(part, found, unit))
-                missed = sum(not one.struck for one in found)
-                print(
-                    f"{part}: {time.monotonic() - began:.0f} s; {missed} {unit} ended before the"
-                    " call at which something was to happen",
-                    file=sys.stderr,
-                )
+                found = run[part](pool, given, deadline)
+                results += found.results
+                lines.append(report.row(part, found))
+                print(report.rate(part, found, time.monotonic() - began), file=sys.stderr)
                 if part == "matrix":
-                    print("\n".join(report.table(found)))
+                    print("\n".join(report.table(found.results)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if given.json:
         given.json.write_text(json.dumps([one.document() for one in results], indent=1))
     print("\n".join(["", *report.failures(results, given.failures), ""]))
-    print("| Part | Size | Failed | User requests | Parts with a failed request |")
-    print("\n".join(["| --- | --- | --- | --- | --- |", *lines, f"seed {given.seed}"]))
+    print("\n".join([*report.HEAD, *lines, "", f"seed {given.seed}"]))
     return 1 if any(one.problems for one in results) else 0
 
 
@@ -74,16 +74,24 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(PARTS), help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the order (default: %(default)s)")
     parser.add_argument(
-        "--minutes", type=float, default=23, help="time for all parts (default: %(default)s)"
+        "--minutes", type=float, default=22, help="time for all parts (default: %(default)s)"
     )
+    shares = ", ".join(f"{part}={share}" for part, share in PARTS.items())
+    parser.add_argument(
+        "--share", action="append", default=[], metavar="PART=NUMBER",
+        help=f"another share of the time for a part (default: {shares})",
+    )  # fmt: skip
     parser.add_argument("--cells", type=int, default=100_000, help="most cells of the matrix")
     parser.add_argument("--rounds", type=int, default=400, help="most races")
     parser.add_argument("--steps", type=int, default=10_000, help="most steps of the model")
     parser.add_argument(
-        "--workers", type=int, default=4, help="local Cloud Runs at once (default: %(default)s)"
+        "--workers", type=int, default=12, help="local Cloud Runs at once (default: %(default)s)"
     )
     parser.add_argument(
-        "--limit", type=float, default=65, help="most seconds of a command (default: %(default)s)"
+        "--late",
+        type=float,
+        default=15,
+        help="seconds that a command may take beyond its --timeout (default: %(default)s)",
     )
     parser.add_argument(
         "--scale", type=float, default=0.1,
@@ -96,10 +104,10 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     given = parser.parse_args(argv)
     if unknown := set(given.parts.split(",")) - set(PARTS):
         parser.error(f"--parts: {', '.join(unknown)}: expected {', '.join(PARTS)}")
+    for one in given.share:
+        if not re.fullmatch(rf"({given.parts.replace(',', '|')})=\d+(\.\d+)?", one):
+            parser.error(f"--share: {one}: expected one of --parts and a number, as in matrix=60")
     return given
-
-
-Found = tuple[list[Result], str]
 
 
 def _matrix(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
@@ -118,10 +126,11 @@ def _matrix(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: floa
     ]
     print(f"matrix: {len(asked):,} cells from {len(done)} recordings", file=sys.stderr, flush=True)
     work = (
-        (worker.run, cell, recordings[cell.verb, cell.state], given.limit, given.scale)
+        (worker.run, cell, recordings[cell.verb, cell.state], given.late, given.scale)
         for cell in asked[: given.cells]
     )
-    return [*results, *_in_turn(pool, work, given.workers, deadline)], "cells"
+    results += _in_turn(pool, work, given.workers, deadline)
+    return Found(results, "cells", len(asked) + len(done))
 
 
 def _races(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
@@ -131,13 +140,14 @@ def _races(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float
         for number in range(given.rounds)
         if fnmatchcase(f"race {number}", given.only)
     )
-    return [*_in_turn(pool, work, given.workers, deadline)], "rounds"
+    return Found([*_in_turn(pool, work, given.workers, deadline)], "rounds")
 
 
 def _regions(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
     found = [cell for cell in regions.matrix(given.seed) if fnmatchcase(str(cell), given.only)]
-    work = ((worker.region, cell, given.limit) for cell in found)
-    return [*_in_turn(pool, work, given.workers, deadline)], "cells"
+    work = ((worker.region, cell, given.late) for cell in found)
+    results = [*_in_turn(pool, work, given.workers, deadline)]
+    return Found(results, "cells", len(found))
 
 
 def _model(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
@@ -152,21 +162,10 @@ def _model(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float
         first, _, rest = failure.partition("\n")
         name = f"model {number} seed {given.seed}"
         problems = [f"model: {first}"] if failure else []
-        results.append(
-            Result(
-                name,
-                "model",
-                "",
-                "model",
-                problems,
-                0,
-                0,
-                asked=asked,
-                said=rest[-1500:],
-                steps=steps,
-            )
-        )
-    return results, "walks"
+        walk = Result(name, "model", "", "model", problems, 0, 0, asked=asked, steps=steps)
+        walk.said = rest[:3000]
+        results.append(walk)
+    return Found(results, "walks")
 
 
 def _in_turn(

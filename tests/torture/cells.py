@@ -1,7 +1,13 @@
 """The cells of the matrix: a verb, in a state, while something happens at one of its calls.
 
 They are made from recordings: each verb runs once in each state, and every call that it made gets
-every fault. So a call that Shipway begins to make tomorrow is covered.
+every fault. So a call that Shipway begins to make tomorrow is covered. Cells that are the same are
+left out:
+
+- A call that is repeated without another one in between waits for something: of more than three,
+  the first two and the last one count.
+- A read changes nothing: what happens after it is the same as what happens before it.
+- A verb that writes nothing and makes the same calls in two states is tried in one of them.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any
 
 from tests.torture import judge
@@ -65,8 +72,15 @@ REVISIONS: dict[str, dict[str, Any]] = {
     "revision-slow": {"name": "revision-slow", "seconds": 2},
     "revision-crashes": {"name": "revision-crashes", "seconds": 0.2},
 }
+LASTING = ("outage", "flapping", "lost-then-outage", "hang", "hang-always", "hang-done")
+"""The events, beside those that end in "-always", in which a command waits for its time to end."""
 KILLS = ("kill", "term", "int", "cancel")
 CLOUD = "cloud-run-killed"
+FULL = 60
+"""The seconds that a command keeps trying, by default."""
+_SHORT = {"hang": 8, "hang-always": 8, "hang-done": 8}  # a hang takes 3 seconds of them
+_SHORT_OTHERWISE = 4
+_FULL_EVERY = 50  # cells with a lasting fault
 _LIES = ("stale", "no-fields", "404", "404-always")
 _RUNNER = (7.5, 2.5)  # seconds from INT to TERM, and from TERM to KILL
 _LOOK = 0.015
@@ -100,6 +114,7 @@ class Cell:
     method: str = ""
     pattern: str = ""
     nth: int = 0
+    patience: int = FULL
 
     def __str__(self) -> str:
         where = f" {self.method} {self.pattern} #{self.nth}" if self.method else ""
@@ -189,50 +204,82 @@ def record(place: Place, verb: str, state: str) -> tuple[Recording, Result]:
 
 
 def matrix(recordings: list[Recording], seed: int) -> list[Cell]:
-    """Return every cell, shuffled so that a part of them has something of everything."""
-    found: list[Cell] = []
-    for one in recordings:
-        found += _cells_of(one)
+    """Return every cell, in an order in which a part of them has something of everything.
+
+    For each verb, the recording with the most calls comes first: after it, every verb was tried
+    with every fault at every call. Then come the other states.
+    """
     chance = random.Random(seed)
+    first: list[Cell] = []
+    rest: list[Cell] = []
+    verbs: set[str] = set()
+    known: set[object] = set()
+    for one in sorted(recordings, key=lambda one: -len(one.calls)):
+        writes = any(call.writes for call in one.calls)
+        kind = (one.verb, one.goal.code, frozenset(one.calls), writes and one.state)
+        if kind not in known:
+            (rest if one.verb in verbs else first).extend(_cells_of(one, chance))
+        known.add(kind)
+        verbs.add(one.verb)
+    return [*_spread(first, chance), *_spread(rest, chance)]
+
+
+def _spread(found: list[Cell], chance: random.Random) -> list[Cell]:
+    """Shuffle cells so that each share of them has as much of each verb and event as the whole."""
     chance.shuffle(found)
-    seen: Counter[tuple[str, ...]] = Counter()
+    sizes = Counter((cell.verb, cell.event) for cell in found)
+    seen: Counter[tuple[str, str]] = Counter()
     turns = []
     for cell in found:
-        key = (cell.verb, cell.event, *cell.when.split()[:1])
-        # A hang costs its whole time limit: one for four of the others.
-        seen[key] += 4 if cell.event.startswith("hang") else 1
-        turns.append((seen[key] / (3 if cell.verb == "deliver" else 1), len(turns), cell))
-    return [cell for *_, cell in sorted(turns, key=lambda turn: turn[:2])]
+        key = (cell.verb, cell.event)
+        turns.append(((seen[key] + chance.random()) / sizes[key], cell))
+        seen[key] += 1
+    return [cell for _, cell in sorted(turns, key=lambda turn: turn[0])]
 
 
-def _cells_of(recording: Recording) -> Iterator[Cell]:
+def _cells_of(recording: Recording, chance: random.Random) -> Iterator[Cell]:
     verb, state = recording.verb, recording.state
-    for call in recording.calls:
+    for call in _distinct(recording.calls):
         at = (call.method, call.pattern, call.nth)
         events = [*ANY]
         events += [*WRITES] if call.writes else [*READS]
         events += [*UPLOADS] if call.method == "PATCH" else []
         for event in events:
-            yield Cell(verb, state, event, "", *at)
-        for when in (" before", " after"):
+            # --timeout does not shorten the wait for what a read does not find yet (20 s).
+            lasts = event in LASTING or (event.endswith("-always") and event != "404-always")
+            short = lasts and chance.randrange(_FULL_EVERY)
+            patience = _SHORT.get(event, _SHORT_OTHERWISE) if short else FULL
+            yield Cell(verb, state, event, "", *at, patience)
+        for when in (" before", " after") if call.writes else (" before",):
             for kill in (*KILLS, CLOUD):
                 yield Cell(verb, state, kill, when, *at)
+    parts = 10 if any(call.writes for call in recording.calls) else 3
     for kill in (*KILLS, CLOUD):
-        for part in range(10):
-            yield Cell(verb, state, kill, f" at {part * 10} %")
+        for part in range(parts):
+            yield Cell(verb, state, kill, f" at {100 * part // parts} %")
     if verb in _OF_A_COMMIT and state == "steady":
         for event in REVISIONS:
             yield Cell(verb, state, event)
 
 
+def _distinct(calls: tuple[Call, ...]) -> list[Call]:
+    """Return calls; of more than three of one kind in a row, the first two and the last one."""
+    kept = []
+    for _, same in groupby(calls, key=lambda call: (call.method, call.pattern)):
+        row = [*same]
+        kept += row if len(row) <= 3 else [*row[:2], row[-1]]
+    return kept
+
+
 def run(
-    place: Place, cell: Cell, recording: Recording, *, limit: float = 65, scale: float = 0.1
+    place: Place, cell: Cell, recording: Recording, *, late: float = 15, scale: float = 0.1
 ) -> Result:
     """Run one cell: the state, the event, the command, and the same command again."""
     prepare(place, cell.verb, cell.state)
     before, asked = place.facts(), place.load.asked
     wanted = recording.goal
-    command = words(place, cell.verb)
+    command = [*words(place, cell.verb), "--timeout", f"{cell.patience}s"]
+    limit = cell.patience + late
     if cell.event in KILLS or cell.event == CLOUD:
         ended, struck = _killed(place, cell, recording, command, limit, scale)
     else:

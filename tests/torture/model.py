@@ -6,14 +6,16 @@ may have been done or not; a command that ends with 0 was done.
 
 from __future__ import annotations
 
+import functools
 import random
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    invariant,
     rule,
     run_state_machine_as_test,
 )
@@ -28,6 +30,7 @@ _FAULTS = tuple(
     for name, fault in {**cells.ANY, **cells.WRITES, **cells.READS}.items()
     if fault["name"] not in ("hang", "stale", "trickle", "slow") and not name.endswith("-always")
 )
+_PATIENCE = 4  # seconds of trouble
 _VERBS = (
     "promote", "promote", "rollback", "hold", "resume", "status", "rollout", "smoke", "history",
     "plan", "deploy", "deliver", "build", "promote --all", "rollback --dry-run",
@@ -35,11 +38,40 @@ _VERBS = (
 )  # fmt: skip
 
 
+Step = TypeVar("Step", bound=Callable[..., None])
+
+
+def counted(step: Step) -> Step:
+    """Count a step, and keep its failure: hypothesis repeats the walk, which may then succeed."""
+
+    @functools.wraps(step)
+    def wrapped(self: Model, *args: Any, **kwargs: Any) -> None:
+        Model.steps += step.__name__ != "begin"
+        if Model.failure:
+            raise AssertionError(Model.failure)
+        try:
+            step(self, *args, **kwargs)
+            self.check()
+        except Exception as error:
+            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+            Model.failure = f"{kind}{error}\n" + "\n".join(self.log)
+            raise
+
+    return cast(Step, wrapped)
+
+
 class Model(RuleBasedStateMachine):
-    """One service of `place`, which `machine` sets."""
+    """One service of `place`.
+
+    Attributes:
+        place: Where it is; `run` sets it.
+        steps: How many steps were taken.
+        failure: The first one.
+    """
 
     place: Place
     steps = 0
+    failure = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,16 +81,19 @@ class Model(RuleBasedStateMachine):
         self.shifted = False
 
     @initialize(state=st.sampled_from(STATES))
+    @counted
     def begin(self, state: str) -> None:
+        self.place.end_faults()
         self.place.restore(state)
         self.facts = self.place.facts()
         self.log.append(state)
 
     @rule(verb=st.sampled_from(_VERBS))
+    @counted
     def command(self, verb: str) -> None:
         """A command, and nothing goes wrong."""
         ended, before, after = self._run(verb)
-        said = "\n".join([f"{verb}: exit {ended.code}", *self.log, ended.err[-600:]])
+        said = f"{verb}: exit {ended.code}\n{ended.err[-600:]}"
         assert ended.code in (0, 3) or (verb, ended.code) in (("plan", 4), ("smoke", 2)), said
         if verb in ("hold", "rollback") and ended.code == 0 and before.written != after.written:
             assert after.hold, f"no hold after {said}"
@@ -75,6 +110,7 @@ class Model(RuleBasedStateMachine):
         verb=st.sampled_from(_VERBS), fault=st.sampled_from(_FAULTS),
         call=st.sampled_from(_CALLS), nth=st.integers(1, 4),
     )  # fmt: skip
+    @counted
     def command_with_fault(self, verb: str, fault: str, call: tuple[str, str], nth: int) -> None:
         """A command, while the local Cloud Run fails."""
         settings = {**cells.ANY, **cells.WRITES, **cells.READS}[fault]
@@ -89,11 +125,13 @@ class Model(RuleBasedStateMachine):
         verb=st.sampled_from(_VERBS), kill=st.sampled_from(cells.KILLS),
         after=st.booleans(), nth=st.integers(1, 3), method=st.sampled_from(["GET", "PUT"]),
     )  # fmt: skip
+    @counted
     def command_killed(self, verb: str, kill: str, after: bool, nth: int, method: str) -> None:
         """A command that is killed at one of its calls."""
         self._run(verb, f" and {kill} at {method} #{nth}", (kill, method, nth, after))
 
     @rule(number=st.integers(0, 5))
+    @counted
     def edit(self, number: int) -> None:
         """A colleague sets a tag by hand."""
         service = self.place.service()
@@ -113,6 +151,7 @@ class Model(RuleBasedStateMachine):
         self.log.append(f"edit {tag}")
 
     @rule(to=st.sampled_from(["v1", "v2"]), percent=st.sampled_from([10, 100]))
+    @counted
     def shift(self, to: str, percent: int) -> None:
         """A colleague moves traffic by hand."""
         service = self.place.service()
@@ -134,9 +173,8 @@ class Model(RuleBasedStateMachine):
         self, verb: str, how: str = "", kill: tuple[str, str, int, bool] | None = None
     ) -> tuple[Ended, Facts, Facts]:
         """Run a command and check what holds whatever happens to it."""
-        type(self).steps += 1
         name, *options = verb.split()
-        words = [*cells.words(self.place, name), *options]
+        words = [*cells.words(self.place, name), *options, "--timeout", f"{_PATIENCE}s"]
         if kill:
             ended, _ = cells.stopped_at(self.place, words, *kill)
         else:
@@ -145,7 +183,7 @@ class Model(RuleBasedStateMachine):
         before, after = self.facts, self.place.facts()
         self.facts = after
         self.log.append(f"{verb}{how} -> {ended.code} {self.place.by_role(after.shares)}")
-        said = "\n".join([*self.log, ended.err[-600:]])
+        said = f"{verb}{how}: exit {ended.code}\n{ended.err[-600:]}"
         assert ended.in_time, f"late\n{said}"
         problems = judge.service_problems(self.place, before, after)
         assert not problems, f"{problems}\n{said}"
@@ -166,12 +204,12 @@ class Model(RuleBasedStateMachine):
             assert not judge.SAME.search(ended.err), f"untrue words\n{said}"
         return ended, before, after
 
-    @invariant()
-    def nothing_of_others_is_lost(self) -> None:
+    def check(self) -> None:
+        """Check that nothing of others is lost, and that no user's request failed."""
         for tag, revision in self.tags.items():
-            assert self.facts.tags.get(tag) == revision, f"tag {tag}\n" + "\n".join(self.log)
+            assert self.facts.tags.get(tag) == revision, f"tag {tag} is lost"
         failed, self.place.load.failed = self.place.load.failed, []
-        assert not failed, f"{failed[0]}\n" + "\n".join(self.log)
+        assert not failed, f"a user's request failed: {failed[0]}"
 
 
 def run(place: Place, seed: int, steps: int, *, per_example: int = 40) -> tuple[int, int, str]:
@@ -181,8 +219,8 @@ def run(place: Place, seed: int, steps: int, *, per_example: int = 40) -> tuple[
         The number of steps, that of the user's requests, and the failure or "".
     """
     asked = place.load.asked
-    Model.place, Model.steps = place, 0
-    while Model.steps < steps:
+    Model.place, Model.steps, Model.failure = place, 0, ""
+    while Model.steps < steps and not Model.failure:
         settings = hypothesis.settings(
             max_examples=max(1, min(25, (steps - Model.steps) // per_example + 1)),
             stateful_step_count=per_example,
@@ -196,6 +234,6 @@ def run(place: Place, seed: int, steps: int, *, per_example: int = 40) -> tuple[
         seeded = hypothesis.seed(random.Random(f"{seed}/{Model.steps}").randrange(1 << 30))
         try:
             run_state_machine_as_test(seeded(Model), settings=settings)
-        except AssertionError as error:
-            return Model.steps, place.load.asked - asked, str(error)
-    return Model.steps, place.load.asked - asked, ""
+        except Exception as error:
+            Model.failure = Model.failure or f"{type(error).__name__}: {error}"
+    return Model.steps, place.load.asked - asked, Model.failure

@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-
 from tests import warm
 from tests.conftest import FOR_GCLOUD, LocalCloudRun
 from tests.scripts.conftest import LOCAL, Project
@@ -31,8 +29,13 @@ from tests.scripts.conftest import LOCAL, Project
 STATES = ("steady", "deployed", "ten", "held", "rolled-back")
 FOREIGN = {"tag": "blue", "annotation": "team.example/owner", "label": "team"}
 PATIENCE = 20.0
+_COMMITS = 80  # of one service; more would make its lists of revisions long
 _SYSTEM = re.compile(r"(run\.googleapis\.com|serving\.knative\.dev)/")
-_PAUSE = 0.05
+_IDLE = 30.0  # seconds
+# The user asks often at first, when most happens, and seldom while a command waits.
+_PAUSES = (0.02, 0.5, 1.1)
+# A command starts faster with few variables: the HTTP library reads all of them for each request.
+_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 @dataclass
@@ -71,15 +74,19 @@ class Facts:
 class Load:
     """A user who asks the service's URL all the time, and counts the requests that fail."""
 
-    def __init__(self, url: str, pause: float = _PAUSE) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
-        self.pause = pause
+        self.pause = _PAUSES[0]
         self.asked = 0
         self.failed: list[str] = []
         self.paused = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def hurry(self) -> None:
+        """Ask as often as at the beginning."""
+        self.pause = _PAUSES[0]
 
     def close(self) -> None:
         self._stop.set()
@@ -88,6 +95,7 @@ class Load:
     def _run(self) -> None:
         connection: http.client.HTTPConnection | None = None
         while not self._stop.wait(self.pause):
+            self.pause = min(_PAUSES[1], self.pause * _PAUSES[2])
             if not self.paused:
                 connection = connection or http.client.HTTPConnection(
                     urlsplit(self.url).netloc, timeout=15
@@ -114,6 +122,48 @@ def _ask(connection: http.client.HTTPConnection) -> str:
     except (OSError, http.client.HTTPException) as error:
         return f"{type(error).__name__}: {error}"
     return "" if answer.status == 200 else f"{answer.status} {body[:80]!r}"
+
+
+class Api:
+    """A connection to a local Cloud Run, which costs less than one of the library `requests`."""
+
+    def __init__(self, cloud_run: LocalCloudRun) -> None:
+        self._cloud_run = cloud_run
+        self._secret = cloud_run.secret
+        self._connection = self._open()
+
+    def _open(self) -> http.client.HTTPConnection:
+        self._asked = time.monotonic()
+        return http.client.HTTPConnection(urlsplit(self._cloud_run.url).netloc, timeout=15)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def send(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Send a request; return the status and the JSON of the answer."""
+        if time.monotonic() - self._asked > _IDLE:  # the server may have closed it
+            self.close()
+            self._connection = self._open()
+        text = None if body is None else json.dumps(body)
+        headers = {"Content-Type": "application/json"} if text else {}
+        if path.startswith("/_local/"):
+            headers |= self._secret
+        try:
+            self._connection.request(method, path, text, headers)
+            answer = self._connection.getresponse()
+            received = answer.read()
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+        self._asked = time.monotonic()
+        return answer.status, json.loads(received)
+
+    def done(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request that must succeed; return its JSON."""
+        status, document = self.send(method, path, body)
+        if status >= 400:
+            raise Broken(f"{method} {path}: {status} {str(document)[:300]}")
+        return document
 
 
 class SamePort(LocalCloudRun):
@@ -144,7 +194,7 @@ class Place:
 
     def __post_init__(self) -> None:
         self.cloud_run = SamePort(self.folder / "state", *FOR_GCLOUD)
-        self.http = requests.Session()
+        self.api = Api(self.cloud_run)
         self._services = 0
         self._saved: dict[str, dict[str, Any]] = {}
         self._made = 0
@@ -210,9 +260,10 @@ class Place:
 
     def restore(self, state: str) -> None:
         """Put the service back into a state; the cell's own commit is `new`, or v3."""
-        if self._made > 40:
+        if self._made > _COMMITS:
             self.load.close()
             self._build()
+        self.load.hurry()
         for region in self.regions:
             self._restore(region, state)
         if state == "steady" or "new" in self.commits:
@@ -229,30 +280,22 @@ class Place:
         wanted = self._saved[state][region]
         self.put(copy.deepcopy(wanted), region)
         service = self.settled(region)
-        found = self.facts(region)
-        if not _is_ready(service) or found.shares != _shares(wanted["spec"]["traffic"]):
+        shares = _shares(service["status"].get("traffic", []))
+        if not _is_ready(service) or shares != _shares(wanted["spec"]["traffic"]):
             raise Broken(f"{state} did not come back: {service['status']}")
 
     # Reading and writing as another tool does
 
     def path(self, region: str = "") -> str:
         region = region or self.regions[0]
-        return (
-            f"{self.cloud_run.url}/v1/projects/shipway-local/locations/{region}"
-            f"/services/{self.project.name}"
-        )
+        return f"/v1/projects/shipway-local/locations/{region}/services/{self.project.name}"
 
     def service(self, region: str = "") -> Any:
-        answer = self.http.get(self.path(region), timeout=10)
-        answer.raise_for_status()
-        return answer.json()
+        return self.api.done("GET", self.path(region))
 
     def put(self, service: Any, region: str = "") -> Any:
         service.pop("status", None)
-        answer = self.http.put(self.path(region), json=service, timeout=10)
-        if not answer.ok:
-            raise Broken(f"PUT: {answer.status_code} {answer.text[:300]}")
-        return answer.json()
+        return self.api.done("PUT", self.path(region), service)
 
     def settled(self, region: str = "") -> Any:
         """Return the service once Cloud Run has decided about everything that was written."""
@@ -268,13 +311,11 @@ class Place:
         """Observe the service, once it has settled."""
         service = self.settled(region)
         root = self.path(region).rpartition("/services/")[0]
-        selector = {"labelSelector": f"serving.knative.dev/service={self.project.name}"}
-        listed = self.http.get(f"{root}/revisions", params=selector, timeout=10).json()
+        selector = f"labelSelector=serving.knative.dev%2Fservice%3D{self.project.name}"
+        listed = self.api.done("GET", f"{root}/revisions?{selector}")
         revisions = {one["metadata"]["name"]: one for one in listed.get("items", [])}
-        images = self.http.get(
-            f"{self.cloud_run.url}/v2/shipway-local/services/{self.project.name}/tags/list",
-            timeout=10,
-        ).json()
+        tags = f"/v2/shipway-local/services/{self.project.name}/tags/list"
+        images = self.api.send("GET", tags)[1]  # 404: there are none
         metadata = service["metadata"]
         annotations = metadata.get("annotations", {})
         written = {
@@ -307,27 +348,30 @@ class Place:
     # Faults
 
     def last_call(self) -> int:
-        calls = self.cloud_run.local("GET", "calls")["calls"]
+        calls = self.calls(0)
         return calls[-1]["number"] if calls else 0
 
     def calls(self, after: int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.cloud_run.local("GET", f"calls?after={after}")["calls"]
+        found: list[dict[str, Any]] = self._local("GET", f"calls?after={after}")["calls"]
         return found
 
     def start_fault(self, fault: Mapping[str, Any]) -> None:
-        self.cloud_run.local("POST", "faults", dict(fault))
+        self._local("POST", "faults", dict(fault))
 
     def end_faults(self) -> dict[str, int]:
         """End every fault; return name -> how many calls it struck."""
         struck = {}
-        for fault in self.cloud_run.local("GET", "faults")["faults"]:
+        for fault in self._local("GET", "faults")["faults"]:
             struck[fault["name"]] = fault.get("struck", 1)
-            self.cloud_run.local("DELETE", f"faults/{fault['name']}")
+            self._local("DELETE", f"faults/{fault['name']}")
         return struck
 
     def struck(self) -> bool:
         """Return whether the active fault has struck."""
-        return any(one.get("struck") for one in self.cloud_run.local("GET", "faults")["faults"])
+        return any(one.get("struck") for one in self._local("GET", "faults")["faults"])
+
+    def _local(self, method: str, path: str, body: Any = None) -> Any:
+        return self.api.done(method, f"/_local/{path}", body)
 
     # Commands
 
@@ -343,14 +387,14 @@ class Place:
         self.load.paused = True
         self.cloud_run.stop(signal.SIGKILL)
         self.cloud_run.start()
-        self.http.close()
-        self.http = requests.Session()
+        self.api.close()
+        self.api = Api(self.cloud_run)
         self.settled()
         self.load.paused = False
 
     def close(self) -> None:
         self.load.close()
-        self.http.close()
+        self.api.close()
         self.cloud_run.stop(signal.SIGKILL)
 
 
@@ -365,7 +409,8 @@ class Running:
         self._out = tempfile.TemporaryFile()  # noqa: SIM115  (closed in wait)
         self._err = tempfile.TemporaryFile()  # noqa: SIM115
         self._began = time.monotonic()
-        env = {**os.environ, "SHIPWAY_ACTOR": "tester"}
+        env = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        env["SHIPWAY_ACTOR"] = "tester"
         self.process = warm.Process(
             warm.SHIP, *words, cwd=project.folder, env=env,
             stdout=self._out.fileno(), stderr=self._err.fileno(),

@@ -55,8 +55,8 @@ class Editor:
             service["spec"]["traffic"].append({"revisionName": name, "tag": tag})
             service["metadata"]["annotations"][_EDIT] = note
             service.pop("status")
-            answer = self._place.http.put(self._place.path(), json=service, timeout=10)
-            if answer.ok:
+            status, _ = self._place.api.send("PUT", self._place.path(), service)
+            if status == 200:
                 self.tags[tag], self.note = name, note
         return None
 

@@ -4,9 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tests.torture import cells
 from tests.torture.cells import Result
+
+HEAD = (
+    "| Part | Size | Failed | User requests | With a failed request |",
+    "| --- | --- | --- | --- | --- |",
+)
+_LINES, _WALK = 4, 60  # that are shown of a command's, and of a walk's output
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a part found.
+
+    Attributes:
+        results: Its results.
+        unit: What each of them is.
+        whole: How many there would be with more time.
+    """
+
+    results: list[Result]
+    unit: str
+    whole: int = 0
 
 
 def table(results: Sequence[Result]) -> list[str]:
@@ -32,22 +54,40 @@ def failures(results: Sequence[Result], most: int) -> list[str]:
             continue
         lines += ["", f"{one.cell}: exit {one.code}, again {one.again}, {one.seconds:.1f} s"]
         lines += [f"  - {problem}" for problem in one.problems]
-        lines += [f"    | {line[:200]}" for line in one.said.strip().splitlines()[-4:]]
+        said = one.said.strip().splitlines()[-(_WALK if one.verb == "model" else _LINES) :]
+        lines += [f"    | {line[:200]}" for line in said]
         lines.append(f"    nox -s torture -- {_repeat(one)}")
     return lines
 
 
-def row(part: str, results: Sequence[Result], unit: str) -> str:
+def row(part: str, found: Found) -> str:
     """Return the numbers of a part, as a row of the table in docs/reliability.md."""
+    results = found.results
     failed = [one for one in results if one.problems]
     kills = sum(one.event in cells.KILLS or one.event == cells.CLOUD for one in results)
+    gcloud = sum(one.event == "gcloud" for one in results)
     steps = sum(one.steps for one in results)
-    size = f"{len(results):,} {unit}"
+    size = f"{len(results):,}"
+    size += f" of {found.whole:,}" if len(results) < found.whole else ""
+    size += f" {found.unit}"
     size += f", {kills:,} of them kills" if kills else ""
+    size += f", {gcloud:,} of them with edits by gcloud" if gcloud else ""
     size += f" of {steps:,} steps" if steps else ""
     asked = sum(one.asked for one in results)
     lost = sum(kind(p) == "requests failed" for one in failed for p in one.problems)
     return f"| {part} | {size} | {len(failed):,} | {asked:,} | {lost:,} |"
+
+
+def rate(part: str, found: Found, seconds: float) -> str:
+    """Return how fast a part was, and how many of its events had no call to strike."""
+    steps = sum(one.steps for one in found.results)
+    made = steps or len(found.results)
+    missed = sum(not one.struck for one in found.results)
+    unit = "steps" if steps else found.unit
+    return (
+        f"{part}: {made:,} {unit} in {seconds:.0f} s, {made / seconds * 60:.0f} a minute; {missed}"
+        f" {found.unit} ended before the call at which something was to happen"
+    )
 
 
 def kind(problem: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from multiprocessing import util
 from pathlib import Path
 from typing import TypeVar
 
-from tests import warm
 from tests.torture import cells, model, races, regions
 from tests.torture.cells import Cell, Recording, Result
 from tests.torture.place import Place
@@ -26,7 +24,6 @@ def open_in(folder: str) -> None:
     """Prepare this process; `folder` is for its places."""
     global _folder
     _folder = Path(folder)
-    os.environ[warm.OWN] = "1"
     util.Finalize(None, _drop, exitpriority=100)  # a worker's atexit functions do not run
 
 
@@ -35,11 +32,11 @@ def record(verb: str, state: str) -> tuple[Recording, Result]:
     return _work(_ONE, lambda place: cells.record(place, verb, state))
 
 
-def run(cell: Cell, recording: Recording, limit: float, scale: float) -> Result:
+def run(cell: Cell, recording: Recording, late: float, scale: float) -> Result:
     """Run a cell of the matrix."""
     return _judged(
         str(cell), cell.verb, cell.event, _ONE,
-        lambda place: cells.run(place, cell, recording, limit=limit, scale=scale),
+        lambda place: cells.run(place, cell, recording, late=late, scale=scale),
     )  # fmt: skip
 
 
@@ -51,25 +48,28 @@ def race(number: int, seed: int, by_gcloud: bool) -> Result:
     )  # fmt: skip
 
 
-def region(cell: regions.Cell, limit: float) -> Result:
+def region(cell: regions.Cell, late: float) -> Result:
     """Run a cell of three regions."""
     return _judged(
         str(cell), cell.verb, cell.fault, regions.REGIONS,
-        lambda place: regions.run(place, cell, limit),
+        lambda place: regions.run(place, cell, late),
     )  # fmt: skip
 
 
 def walk(number: int, seed: int, steps: int) -> tuple[int, int, int, str]:
     """Take the model through some steps; return the number, and what `model.run` returns."""
-    return (number, *_work(_ONE, lambda place: model.run(place, seed * 1000 + number, steps)))
+    made, asked, failure = model.run(_place(_ONE), seed * 1000 + number, steps)
+    if failure:
+        _drop()  # what failed may be left over
+    return number, made, asked, failure
 
 
 def _work(where: tuple[str, ...], work: Callable[[Place], T]) -> T:
-    """Work in this worker's place; make a new one if it broke."""
+    """Work in this worker's place; make a new one if it broke, and print why."""
     try:
         return work(_place(where))
     except Exception as error:
-        print(f"(a new place: {type(error).__name__}: {str(error)[:200]})", file=sys.stderr)
+        print(f"a new place: {type(error).__name__}: {str(error)[:500]}", file=sys.stderr)
         _drop()
         return work(_place(where))
 
