@@ -120,14 +120,14 @@ def _notes(state: State) -> list[str]:
             f"IN PROGRESS: {step}, since {ago(step.at)}. If it does not run any more:"
             f" ./ship {step.verb} {state.where} takes it up"
         )
-    elif deploy := left_deploy(state):
+    elif (deploy := left_deploy(state)) and not has_failed(state.revisions[deploy.revision]):
         notes.append(
             f"IN PROGRESS: {deploy.revision} is deployed and not released, since {ago(deploy.at)}"
             f" (by {deploy.by}). If it does not run any more: ./ship deliver {state.where}"
         )
     if state.failure:
         notes.append(
-            f"FAILED: the last rollout, of {state.failure}. Its traffic was moved back."
+            f"FAILED: the last release, of {state.failure}. It has no traffic."
             f" To try it again: ./ship rollout {state.where}"
         )
     return notes

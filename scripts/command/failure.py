@@ -38,7 +38,7 @@ def complete(error: ShipError, record: Record) -> ShipError:
     now = _look(record)
     parts = [_traffic(record, now)] if now is not None else []
     if now is None or error.exit_code in (2, 3) or _named(record, "unknown"):
-        parts += _writes(record)
+        parts += written(record)
     if now is None and wrote:
         parts.append(
             f"the live traffic could not be read; to find out: ./ship status {record.where}"
@@ -61,7 +61,7 @@ def interrupted(record: Record) -> Interrupted:
         return Interrupted("interrupted")
     if record.look is None:
         return Interrupted(f"interrupted; to see what is live: ./ship status {record.where}")
-    parts = _writes(record)
+    parts = written(record)
     if may_have_written(record.writes):
         parts.append(f"to see what is live: ./ship status {record.where}")
     return Interrupted("; ".join(["interrupted", *parts]))
@@ -89,7 +89,7 @@ def _traffic(record: Record, now: dict[str, Shares]) -> str:
     return f"traffic was moved back: {live}" if record.moved else f"traffic is unchanged: {live}"
 
 
-def _writes(record: Record) -> list[str]:
+def written(record: Record) -> list[str]:
     """Describe what was written, and what may have been."""
     done, unknown = _named(record, "done"), _named(record, "unknown")
     parts = [f"written: {', '.join(done)}"] if done else []

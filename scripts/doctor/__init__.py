@@ -29,6 +29,7 @@ from scripts.command.results import Result, Table
 from scripts.config import pipelines
 from scripts.doctor import access, at_github, cloud, machine
 from scripts.doctor.case import Case, Named
+from scripts.doctor.costs import findings as costs
 from scripts.doctor.finding import Finding, skipped, wrong
 from scripts.errors import ShipError, UsageError
 from scripts.service.context import Context
@@ -92,6 +93,7 @@ def _exists(options: Options, root: Path) -> bool:
 def _checks(case: Case, context: Context) -> Iterator[Finding]:
     yield from machine.files(case)
     yield from machine.docker(case)
+    yield from costs(case)
     reached = True
     for finding in (*machine.network(case), *machine.credentials(case)):
         yield finding

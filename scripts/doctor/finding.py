@@ -17,14 +17,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         check: the name of the check, one word.
-        state: "skipped" if the check could not run, which is not a problem.
+        state: "skipped" if the check could not run, which is not a problem; "warning" for what
+            a delivery goes well with, and should still be changed.
         found: the current state, or the problem.
         fix: the command or change that fixes the problem; "" without one.
         known: the name of the error in `known_errors.TABLE`, if it is one.
     """
 
     check: str
-    state: Literal["ok", "wrong", "skipped"]
+    state: Literal["ok", "wrong", "warning", "skipped"]
     found: str
     fix: str = ""
     known: str = ""
@@ -38,6 +39,11 @@ def ok(check: str, found: str) -> Finding:
 def wrong(check: str, found: str, fix: str, known: str = "") -> Finding:
     """Report a problem and its fix."""
     return Finding(check=check, state="wrong", found=found, fix=fix, known=known)
+
+
+def warning(check: str, found: str, fix: str) -> Finding:
+    """Report what a delivery goes well with, and should still be changed."""
+    return Finding(check=check, state="warning", found=found, fix=fix)
 
 
 def skipped(check: str, why: str) -> Finding:

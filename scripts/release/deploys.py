@@ -10,7 +10,7 @@ from scripts.release import memory, traffic
 from scripts.release.changes import Actor
 from scripts.release.manifest import Object
 from scripts.release.memory import LOG, OPERATION, Event
-from scripts.release.state import State, read_state
+from scripts.release.state import State, drop_spent_tags, read_state
 
 
 def deploy(state: State | None, desired: Object, revision: str, tag: str, actor: Actor) -> Object:
@@ -46,6 +46,7 @@ def deploy(state: State | None, desired: Object, revision: str, tag: str, actor:
     service["spec"]["traffic"] = targets
     annotations = service["metadata"].setdefault("annotations", {})
     annotations[LOG] = memory.encode_log([*log, actor.event("deploy", revision)])
+    drop_spent_tags(service, state.revisions if state else {})
     return service
 
 

@@ -118,11 +118,36 @@ def test_a_rollout_that_failed_is_tried_again(candidate: Project) -> None:
     assert "rollout failed" in candidate.ship("status").stdout
     refused = candidate.ship("promote")
     assert refused.returncode == 3
-    assert "the last rollout failed" in refused.stderr
+    assert "the last release failed" in refused.stderr
     planned = candidate.done("rollout", "--dry-run")["regions"][0]
     done = candidate.done("rollout")["regions"][0]
     assert planned["after"] == done["after"] == {new: 100}
     assert candidate.done("status")["regions"][0]["failed"] is None
+
+
+def test_a_delivery_whose_first_check_fails_is_not_forgotten(served: Project) -> None:
+    """`rollout` afterwards tries that release again, instead of saying that all is done."""
+    before = served.shares()
+    bad = served.revision(served.commit(health="bad"))
+    assert served.ship("deliver").returncode == 1
+    again = served.ship("rollout")
+    assert again.returncode == 1
+    assert f"{bad} did not pass its smoke checks" in again.stderr
+    assert f"tries the release that failed again: {bad}" in again.stderr
+    assert f"FAILED: the last release, of {bad}" in served.ship("status").stdout
+    assert served.shares() == before
+    served.commit(health="ok")
+    served.done("deliver")
+    assert served.done("status")["regions"][0]["failed"] is None
+
+
+def test_a_rollout_after_a_deploy_that_did_not_start(served: Project) -> None:
+    bad = served.revision(served.commit(start="exit"))
+    assert served.ship("deliver").returncode == 1
+    refused = served.ship("rollout")
+    assert refused.returncode == 3
+    assert f"the last release, of {bad}, did not start" in refused.stderr
+    assert "IN PROGRESS" not in served.ship("status").stdout
 
 
 def test_a_dry_run_of_a_delivery_tells_that_traffic_goes_to_what_was_rolled_back(
