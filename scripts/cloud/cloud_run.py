@@ -381,24 +381,24 @@ class CloudRun:
 
         if settled(written):
             return written
-        seen = time.monotonic()
+        read = _unless_gone(self.service, "it")
 
         def probe() -> Object | None:
-            nonlocal seen
-            service = self.service()
-            if service:
-                seen = time.monotonic()
-            elif time.monotonic() - seen > _LAG_SECONDS:
-                raise Failed("it does not exist any more: someone else has deleted it")
+            service = read()
             return service if service and settled(service) else None
 
         return wait(probe, f"the traffic of {self.name} to move")
 
     def wait_until_ready(self, name: str) -> Object:
-        """Wait until a revision is Ready or has failed; return it in both cases."""
+        """Wait until a revision is Ready or has failed; return it in both cases.
+
+        Raises:
+            Failed: it does not exist, or takes too long.
+        """
+        read = _unless_gone(lambda: self.revision(name), f"revision {name}")
 
         def decided() -> Object | None:
-            revision = self.revision(name)
+            revision = read()
             if revision and (is_ready(revision) or has_failed(revision)):
                 return revision
             return None
@@ -409,11 +409,12 @@ class CloudRun:
         """Wait for a tag's URL in the status, which is never guessed, nor another revision's.
 
         Raises:
-            Failed: the tag does not come to point to that revision.
+            Failed: the tag does not come to point to that revision, or the service is deleted.
         """
+        read = _unless_gone(self.service, f"service {self.name}")
 
         def listed() -> str | None:
-            status = (self.service() or {}).get("status") or {}
+            status = (read() or {}).get("status") or {}
             for target in status.get("traffic") or []:
                 if target.get("tag") == tag and target.get("revisionName") == revision:
                     url = target.get("url")
@@ -458,6 +459,29 @@ def _reason(lost: Unknown) -> str:
 def _belongs(revision: Object, service: str) -> bool:
     labels = revision["metadata"].get("labels") or {}
     return bool(labels.get("serving.knative.dev/service") == service)
+
+
+def _unless_gone(read: Callable[[], Object | None], what: str) -> Callable[[], Object | None]:
+    """Return a function that reads as `read` does, and fails where there is lastingly nothing.
+
+    A read that finds nothing just after a write may lag behind it.
+
+    Args:
+        read: reads something that was just written; None if it does not exist.
+        what: its name for people.
+    """
+    seen = time.monotonic()
+
+    def reading() -> Object | None:
+        nonlocal seen
+        found = read()
+        if found is not None:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > _LAG_SECONDS:
+            raise Failed(f"{what} does not exist any more: someone else has deleted it")
+        return found
+
+    return reading
 
 
 def wait(probe: Callable[[], T | None], what: str, seconds: float = _READY_SECONDS) -> T:

@@ -83,7 +83,7 @@ def _traffic(record: Record, now: dict[str, Shares]) -> str:
     )
     before = {region: record.first.get(region, {}) for region in now}
     if not any(now.values()):
-        return "nothing serves yet"
+        return "nothing serves any more" if any(before.values()) else "nothing serves yet"
     if now != before:
         return f"live now: {live}"
     return f"traffic was moved back: {live}" if record.moved else f"traffic is unchanged: {live}"

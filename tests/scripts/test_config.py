@@ -47,11 +47,11 @@ WRONG = [
      " appears twice (first in line 6)"),
     ("local", "access: public", "access: [public", "local.yaml:7: not valid YAML"),
     ("local", "access: public", "after: stagin", "local.yaml:6: after: no environment 'stagin'"),
-    ("production", 'minScale: "1"', "minScale: 1", "production.yaml:14: overlay.metadata"
+    ("production", 'minScale: "1"', "minScale: 1", "production.yaml:13: overlay.metadata"
      ".annotations.run.googleapis.com/minScale: expected text, got a whole number"
      " (put it in quotes)"),
     ("production", 'metadata:\n    annotations: {run.googleapis.com/minScale: "1"}', "metadata:",
-     "production.yaml:13: overlay.metadata: null would remove the manifest's metadata"),
+     "production.yaml:12: overlay.metadata: null would remove the manifest's metadata"),
     ("production", "serviceAccountName", "serviceAcountName", "production.yaml:17: overlay.spec"
      ".template.spec.serviceAcountName: unknown key; did you mean 'serviceAccountName'?"),
     ("service", "containerPort: 8080", "containerport: 8080", "service.yaml:21: spec.template.spec"

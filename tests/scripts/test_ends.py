@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from scripts.cloud import cloud_run
+from scripts.cloud.google import Google
 from scripts.command import failure
 from scripts.command.record import Record
+from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.errors import Failed, Refused, ShipError, Unknown, UsageError
 from scripts.ledger import Write
@@ -54,7 +57,7 @@ def test_unchanged_only_after_reading_that_it_is() -> None:
         (BEFORE, False, "traffic is unchanged: app-1 100 %"),
         (BEFORE, True, "traffic was moved back: app-1 100 %"),
         (AFTER, False, "live now: app-1 90 %, app-2 10 %"),
-        ({"r": {}}, False, "nothing serves yet"),
+        ({"r": {}}, False, "nothing serves any more"),
         (None, False, "nothing was written"),
     ):
         ended = failure.complete(Failed("why"), record(now=now, seen=seen))
@@ -196,6 +199,47 @@ def test_what_google_refuses_leaves_a_true_last_line(candidate: Project) -> None
         assert ended.returncode == 1, ended.stderr
         assert says in ended.stderr
         assert candidate.shares() == {old: 100}
+
+
+class Clock:
+    """A clock that only sleeping moves, in place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_what_is_deleted_while_it_is_waited_for(
+    candidate: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 404 that lasts ends the wait in seconds; a short one may lag behind the write."""
+    monkeypatch.setattr(cloud_run, "time", clock := Clock())
+    name = candidate.revision(candidate.git("rev-parse", "HEAD"))
+    tag = f"sha-{name[-7:]}"
+    lag: list[str] = []
+
+    def refuse(_method: str, path: str) -> tuple[int, str] | None:
+        lag.append(path)
+        return (404, "NOT_FOUND") if len(lag) < 5 or deleted else None
+
+    with Relay(candidate.cloud_run.url, refuse=refuse) as relay:
+        monkeypatch.setenv(ENDPOINT_VARIABLE, relay.url)
+        pipeline = pipelines.load(candidate.folder, candidate.name, "local")
+        region = cloud_run.CloudRun(Google(pipeline), pipeline, "us-central1")
+        for wait in (lambda: region.wait_until_ready(name), lambda: region.tag_url(tag, name)):
+            deleted = False
+            lag.clear()
+            assert wait()
+            assert len(lag) == 5
+            deleted, began = True, clock.now
+            with pytest.raises(Failed, match="does not exist any more: someone else has deleted"):
+                wait()
+            assert clock.now - began < 25
 
 
 def test_status_shows_the_regions_that_answer(candidate: Project) -> None:
