@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tenacity
 
-from scripts.cloud import cloud_run
+from scripts import rollout
+from scripts.cloud import cloud_run, patience
 from scripts.cloud.google import Google
 from scripts.command import failure
+from scripts.command.call import Call
 from scripts.command.record import Record
 from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
@@ -240,6 +243,45 @@ def test_what_is_deleted_while_it_is_waited_for(
             with pytest.raises(Failed, match="does not exist any more: someone else has deleted"):
                 wait()
             assert clock.now - began < 25
+
+
+@pytest.mark.parametrize("puts", [0, 1])
+def test_a_quota_that_is_used_up_for_ten_minutes(
+    candidate: Project, monkeypatch: pytest.MonkeyPatch, puts: int
+) -> None:
+    """A verb gives up at its own limit and says what it knows; later, the same command goes on."""
+    clock = Clock()
+    monkeypatch.setattr(patience, "time", clock)
+    monkeypatch.setattr(tenacity.nap, "time", clock)
+    new, old = (candidate.revision(sha) for sha in candidate.git("log", "--format=%H").split())
+    options = rollout.Options(service=candidate.name, env="local", bake="0s")
+    sent: list[str] = []
+
+    def refuse(method: str, _path: str) -> tuple[int, str] | None:
+        used_up = clock.now < 600 and sent.count("PUT") >= puts
+        sent.append(method)
+        return (429, "RESOURCE_EXHAUSTED") if used_up else None
+
+    with Relay(candidate.cloud_run.url, refuse=refuse) as relay:
+        monkeypatch.setenv(ENDPOINT_VARIABLE, relay.url)
+        call = Call("rollout", candidate.folder)
+        with pytest.raises(ShipError) as raised:
+            rollout.run(options, call)
+        ended = failure.complete(raised.value, call.record)
+        assert ended.exit_code == 1
+        assert "RESOURCE_EXHAUSTED" in ended.message
+        assert 30 < clock.now < 90, "the limit is 60 s, of which a rollout keeps a quarter"
+        if puts:
+            assert candidate.shares() == {old: 90, new: 10}
+            assert "the traffic could not be moved back" in ended.message
+            assert ended.message.endswith(f"to find out: ./ship status {candidate.name}")
+            assert ended.hint == f"./ship rollback {candidate.name}"
+        else:
+            assert candidate.shares() == {old: 100}
+            assert ended.message.endswith("; nothing was written")
+        clock.now = 600
+        assert rollout.run(options, Call("rollout", candidate.folder)) == 0
+    assert candidate.shares() == {new: 100}
 
 
 def test_status_shows_the_regions_that_answer(candidate: Project) -> None:
