@@ -315,6 +315,18 @@ def test_the_ledger_of_writes(candidate: Project, monkeypatch: pytest.MonkeyPatc
         Google(pipeline, writes=[google.writes[2]]).get("run", "/v1/projects")
 
 
+def test_a_write_that_is_only_validated_is_tried_again_as_a_read(
+    candidate: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I10: nothing was written, so nothing of it is unknown."""
+    with Relay(candidate.cloud_run.url, spoil=once("PUT", "/services/", CLOSED, NOT_DONE)) as relay:
+        monkeypatch.setenv(ENDPOINT_VARIABLE, relay.url)
+        google = Google(pipelines.load(candidate.folder, candidate.name, "local"), dry_run=True)
+        path = candidate.service_path.removeprefix(candidate.cloud_run.url)
+        assert google.write("PUT", "run", path, candidate.service(), params={"dryRun": "all"})
+    assert google.writes == []
+
+
 def test_a_token_that_is_refused_in_mid_run_is_renewed_once(
     candidate: Project, tmp_path: Path
 ) -> None:
