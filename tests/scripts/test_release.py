@@ -15,6 +15,7 @@ from scripts.errors import Refused, UsageError
 from scripts.release import changes, choices, deploys, manifest, state, traffic
 from scripts.release.changes import Actor
 from scripts.release.state import State
+from tests.discovery import document_of
 
 ACTOR = Actor(by="someone", at="2026-01-02T03:04:05Z", why="because")
 
@@ -482,8 +483,17 @@ def test_a_clock_that_is_wrong_by_minutes_changes_no_plan() -> None:
     assert choices.choose_percent([now], [10, 50, 100], None) == 10
 
 
+def annotations_at_google() -> str:
+    """Return what Cloud Run's own reference says of a service's annotations."""
+    service = document_of("run.v2")["schemas"]["GoogleCloudRunV2Service"]["properties"]
+    return str(service["annotations"]["description"])
+
+
 def test_the_longest_of_everything_stays_far_below_the_limit() -> None:
-    """Kubernetes allows 256 KiB for all annotations; the last change of traffic is always kept."""
+    """Cloud Run follows Kubernetes' limit; the last change of traffic is always kept."""
+    assert (
+        "follows Kubernetes annotations' namespacing, limits, and rules" in annotations_at_google()
+    )
     name = "a" * 60
     long = Actor(by="\U0001f600" * 300, at="2026-01-02T03:04:05Z", why="\U0001f600" * 3000)
     now = served((f"{name}-2", 50), (f"{name}-9", 50), candidate=f"{name}-9")
