@@ -115,6 +115,8 @@ def _notes(state: State) -> list[str]:
     notes = [f"ON HOLD: {state.hold}"] if state.hold else []
     if not state.in_force:
         notes.append(f"NOT IN FORCE: Cloud Run has not taken the traffic: {state.not_taken}")
+    if (one := state.candidate) and not is_finished(state, one) and not state.was_given(one):
+        notes.append(f"CHANGED: someone else gave {one} {state.shares.get(one, 0)} %")
     if step := state.in_progress:
         notes.append(
             f"IN PROGRESS: {step}, since {ago(step.at)}. If it does not run any more:"
@@ -183,7 +185,8 @@ def _next_command(state: State) -> str:
     if state.left(candidate, "rollout"):
         return f"./ship rollout {state.where} to continue{back}"
     if candidate in state.ready and not is_finished(state, candidate):
-        return f"./ship promote {state.where} to continue{back}"
+        share = "" if state.was_given(candidate) else " --to PERCENT"
+        return f"./ship promote {state.where}{share} to continue{back}"
     return f"./ship deliver {state.where} to release a commit{back}"
 
 

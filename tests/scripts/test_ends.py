@@ -148,12 +148,37 @@ def test_a_delivery_whose_first_check_fails_is_not_forgotten(served: Project) ->
 
 
 def test_a_rollout_after_a_deploy_that_did_not_start(served: Project) -> None:
+    """It is the last release, although an earlier one failed, too."""
+    served.commit(health="bad")
+    assert served.ship("deliver").returncode == 1
     bad = served.revision(served.commit(start="exit"))
     assert served.ship("deliver").returncode == 1
     refused = served.ship("rollout")
     assert refused.returncode == 3
     assert f"the last release, of {bad}, did not start" in refused.stderr
-    assert "IN PROGRESS" not in served.ship("status").stdout
+    shown = served.ship("status").stdout
+    assert "failed to start" in shown
+    assert "IN PROGRESS" not in shown
+    assert "FAILED" not in shown
+
+
+def test_status_after_someone_else_moved_traffic(candidate: Project) -> None:
+    new, old = (candidate.revision(sha) for sha in candidate.git("log", "--format=%H").split())
+    candidate.done("promote")
+    service = candidate.service()
+    tags = [one for one in service["spec"]["traffic"] if one.get("tag")]
+    shares = [{"revisionName": old, "percent": 70}, {"revisionName": new, "percent": 30}]
+    service["spec"]["traffic"] = shares + tags
+    candidate.put(service)
+    shown = candidate.ship("status").stdout
+    assert f"CHANGED: someone else gave {new} 30 %" in shown
+    assert f"next: ./ship promote {candidate.name} --to PERCENT to continue" in shown
+    refused = candidate.ship("promote")
+    assert refused.returncode == 3
+    assert "there is no next step" in refused.stderr
+    candidate.done("promote", "--to", "40")
+    candidate.done("promote")
+    assert candidate.shares() == {old: 50, new: 50}
 
 
 def test_a_dry_run_of_a_delivery_tells_that_traffic_goes_to_what_was_rolled_back(
