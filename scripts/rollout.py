@@ -26,7 +26,7 @@ def run(options: Options, call: Call) -> int:
     revision = revision_to_roll_out(state)
     context.confirm(f"Roll {revision} out to {context.where}.")
     if state.failure:
-        context.progress.line(f"tries the rollout that failed again: {state.failure}")
+        context.progress.line(f"tries the release that failed again: {state.failure}")
     done = rollout(context, revision, options.bake)
     notes = []
     if all(move.before is move.after for move in done.moves):

@@ -117,19 +117,21 @@ def _notes(state: State) -> list[str]:
     notes = [f"ON HOLD: {state.hold}"] if state.hold else []
     if not state.in_force:
         notes.append(f"NOT IN FORCE: Cloud Run has not taken the traffic: {state.not_taken}")
+    if (one := state.candidate) and not is_finished(state, one) and not state.was_given(one):
+        notes.append(f"CHANGED: someone else gave {one} {state.shares.get(one, 0)} %")
     if step := state.in_progress:
         notes.append(
             f"IN PROGRESS: {step}, since {ago(step.at)}. If it does not run any more:"
             f" ./ship {step.verb} {state.where} takes it up"
         )
-    elif deploy := left_deploy(state):
+    elif (deploy := left_deploy(state)) and not has_failed(state.revisions[deploy.revision]):
         notes.append(
             f"IN PROGRESS: {deploy.revision} is deployed and not released, since {ago(deploy.at)}"
             f" (by {deploy.by}). If it does not run any more: ./ship deliver {state.where}"
         )
     if state.failure:
         notes.append(
-            f"FAILED: the last rollout, of {state.failure}. Its traffic was moved back."
+            f"FAILED: the last release, of {state.failure}. It has no traffic."
             f" To try it again: ./ship rollout {state.where}"
         )
     return notes
@@ -185,7 +187,8 @@ def _next_command(state: State) -> str:
     if state.left(candidate, "rollout"):
         return f"./ship rollout {state.where} to continue{back}"
     if candidate in state.ready and not is_finished(state, candidate):
-        return f"./ship promote {state.where} to continue{back}"
+        share = "" if state.was_given(candidate) else " --to PERCENT"
+        return f"./ship promote {state.where}{share} to continue{back}"
     return f"./ship deliver {state.where} to release a commit{back}"
 
 

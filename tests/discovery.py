@@ -63,7 +63,8 @@ class Method(NamedTuple):
 
 
 @functools.cache
-def _document(name: str) -> Object:
+def document_of(name: str) -> Object:
+    """Return a discovery document: "run.v2"."""
     package = importlib.util.find_spec("googleapiclient")
     assert package is not None
     assert package.origin is not None
@@ -95,7 +96,7 @@ def _methods() -> list[Method]:
         for child in place.get("resources", {}).values():
             yield from walk(name, child, common)
 
-    documents = ((name, _document(name)) for name in DOCUMENTS)
+    documents = ((name, document_of(name)) for name in DOCUMENTS)
     return [method for name, one in documents for method in walk(name, one, one["parameters"])]
 
 
@@ -191,13 +192,13 @@ def problems_of(api: str, schema: str, value: Any) -> list[str]:
 
 
 def _schema(api: str, name: str, value: Any, where: str) -> list[str]:
-    return list(_typed(api, _document(api)["schemas"][name], value, where))
+    return list(_typed(api, document_of(api)["schemas"][name], value, where))
 
 
 def _typed(api: str, kind: Object, value: Any, where: str) -> Iterator[str]:
     """Compare a value with a schema; a sentence for each unknown field and each wrong type."""
     if "$ref" in kind:
-        kind = _document(api)["schemas"][kind["$ref"]]
+        kind = document_of(api)["schemas"][kind["$ref"]]
     match kind["type"]:
         case "any":
             return

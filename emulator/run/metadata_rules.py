@@ -19,8 +19,8 @@ LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _MOST_LABELS = 64
 _LONGEST = 63
 _SYSTEM = re.compile(r"([a-z0-9-]+\.)*(googleapis\.com|knative\.dev|kubernetes\.io)/[\w.-]{1,63}")
-_MINIMUM = "autoscaling.knative.dev/minScale"
-_MAXIMUM = "autoscaling.knative.dev/maxScale"
+# Of a revision, and of a service.
+_BOUNDS = ("autoscaling.knative.dev", "run.googleapis.com")
 
 
 def check_service_name(name: str) -> None:
@@ -79,13 +79,15 @@ def _is_plain(text: str) -> bool:
 
 
 def _check_scale(annotations: dict[str, str], where: str) -> None:
-    found = {}
-    for name, least in ((_MINIMUM, 0), (_MAXIMUM, 1)):
-        if (value := annotations.get(name)) is not None:
-            if not re.fullmatch(r"\d{1,9}", value) or int(value) < least:
-                raise invalid(f"must be a number, {least} or more.", f"{where}[{name}]")
-            found[name] = int(value)
-    if found.get(_MINIMUM, 0) > found.get(_MAXIMUM, found.get(_MINIMUM, 0)):
-        raise invalid(
-            f"must not be greater than {_MAXIMUM}, {found[_MAXIMUM]}.", f"{where}[{_MINIMUM}]"
-        )
+    for prefix in _BOUNDS:
+        minimum, maximum = f"{prefix}/minScale", f"{prefix}/maxScale"
+        found = {}
+        for name, least in ((minimum, 0), (maximum, 1)):
+            if (value := annotations.get(name)) is not None:
+                if not re.fullmatch(r"\d{1,9}", value) or int(value) < least:
+                    raise invalid(f"must be a number, {least} or more.", f"{where}[{name}]")
+                found[name] = int(value)
+        if found.get(minimum, 0) > found.get(maximum, found.get(minimum, 0)):
+            raise invalid(
+                f"must not be greater than {maximum}, {found[maximum]}.", f"{where}[{minimum}]"
+            )

@@ -39,7 +39,7 @@ from scripts.command.options import (
 from scripts.command.progress import Progress
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
-from scripts.errors import Failed, Refused, ShipError, UsageError, did_you_mean
+from scripts.errors import Failed, Refused, ShipError, Unknown, UsageError, did_you_mean
 from scripts.setup import admission, cloud, permissions, steps, triggers
 from scripts.setup.steps import Step
 from scripts.setup.wanted import Thing
@@ -197,13 +197,15 @@ def _take(google: Google, todo: list[Step], env: str, progress: Progress) -> Non
 
     Raises:
         Failed: Google refused a step. The steps before it stay done.
+        Unknown: the answer to a step was lost, and nothing shows that it was done.
     """
     for done, step in enumerate(todo):
         try:
             with progress.step(step.does, f"{step.project}: {step.what}"):
                 cloud.do(google, step)
         except ShipError as error:
-            raise Failed(
+            kind = Unknown if isinstance(error, Unknown) else Failed
+            raise kind(
                 f"{step.does} {step.what} in {step.project}: {error.message}",
                 error.hint or f"fix it and continue: ./ship bootstrap --env {env}",
                 evidence=[*error.evidence, f"{done} of {len(todo)} changes were made"],

@@ -383,15 +383,10 @@ class CloudRun:
 
         if settled(written):
             return written
-        seen = time.monotonic()
+        read = _unless_gone(self.service, "it")
 
         def probe() -> Object | None:
-            nonlocal seen
-            service = self.service()
-            if service:
-                seen = time.monotonic()
-            elif time.monotonic() - seen > _LAG_SECONDS:
-                raise Failed("it does not exist any more: someone else has deleted it")
+            service = read()
             return service if service and settled(service) else None
 
         return wait(probe, f"the traffic of {self.name} to move")
@@ -402,11 +397,15 @@ class CloudRun:
         Args:
             name: the revision's name.
             tell: takes the progress; called often.
+
+        Raises:
+            Failed: it does not exist, or takes too long.
         """
         what = f"revision {name} to become ready"
+        read = _unless_gone(lambda: self.revision(name), f"revision {name}")
 
         def decided() -> Object | None:
-            revision = self.revision(name)
+            revision = read()
             if revision and (is_ready(revision) or has_failed(revision)):
                 return revision
             tell(f"waiting for {what}")
@@ -418,11 +417,12 @@ class CloudRun:
         """Wait for a tag's URL in the status, which is never guessed, nor another revision's.
 
         Raises:
-            Failed: the tag does not come to point to that revision.
+            Failed: the tag does not come to point to that revision, or the service is deleted.
         """
+        read = _unless_gone(self.service, f"service {self.name}")
 
         def listed() -> str | None:
-            return tag_url(self.service() or {}, tag, revision)
+            return tag_url(read() or {}, tag, revision)
 
         return wait(listed, f"the URL of tag {tag}", seconds=60)
 
@@ -462,6 +462,29 @@ def _reason(lost: Unknown) -> str:
 def _belongs(revision: Object, service: str) -> bool:
     labels = revision["metadata"].get("labels") or {}
     return bool(labels.get("serving.knative.dev/service") == service)
+
+
+def _unless_gone(read: Callable[[], Object | None], what: str) -> Callable[[], Object | None]:
+    """Return a function that reads as `read` does, and fails where there is lastingly nothing.
+
+    A read that finds nothing just after a write may lag behind it.
+
+    Args:
+        read: reads something that was just written; None if it does not exist.
+        what: its name for people.
+    """
+    seen = time.monotonic()
+
+    def reading() -> Object | None:
+        nonlocal seen
+        found = read()
+        if found is not None:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > _LAG_SECONDS:
+            raise Failed(f"{what} does not exist any more: someone else has deleted it")
+        return found
+
+    return reading
 
 
 def wait(probe: Callable[[], T | None], what: str, seconds: float = _READY_SECONDS) -> T:

@@ -252,17 +252,17 @@ class Google:
             ApiError: any other refusal: it was not done.
             Unknown: its answer was lost, or is an error that may come after the deed.
         """
-        validates = (params or {}).get("dryRun") == "all"
-        if self.dry_run and not validates:
-            raise AssertionError(f"a dry run was about to {method} {path}")
         url = self.url(api, path)
+        if (params or {}).get("dryRun") == "all":  # it is only validated
+            return self._read(method, api, url, shape, json=body, params=params)
+        if self.dry_run:
+            raise AssertionError(f"a dry run was about to {method} {path}")
         write = Write(
             what=what or path,
             request=f"{method} {urlsplit(url).netloc}{path}",
             operation=operation,
         )
-        if not validates:
-            self.writes.append(write)
+        self.writes.append(write)
         try:
             answer = self._send(method, api, url, repeatable=repeatable, json=body, params=params)
             if not answer.ok:

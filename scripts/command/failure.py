@@ -25,21 +25,21 @@ def complete(error: ShipError, record: Record) -> ShipError:
     """Return the error with an exit code that is true, and with what is known of the traffic.
 
     Exit code 2 or 3 means that nothing was written: with a write that was or may have been done, it
-    becomes 1. A failure names the traffic as it is read now; if it cannot be read, what was
-    written.
+    becomes 1. A failure names the traffic as it is read now; if it cannot be read, or the verb is
+    not about traffic, what was written.
 
     Args:
         error: what went wrong.
         record: what the verb saw and wrote.
     """
     wrote = may_have_written(record.writes)
-    if record.look is None or (error.exit_code in (2, 3) and not wrote):
+    if not wrote and (record.look is None or error.exit_code in (2, 3)):
         return error
     now = _look(record)
     parts = [_traffic(record, now)] if now is not None else []
     if now is None or error.exit_code in (2, 3) or _named(record, "unknown"):
-        parts += _writes(record)
-    if now is None and wrote:
+        parts += written(record)
+    if now is None and wrote and record.look:
         parts.append(
             f"the live traffic could not be read; to find out: ./ship status {record.where}"
         )
@@ -57,12 +57,12 @@ def complete(error: ShipError, record: Record) -> ShipError:
 
 def interrupted(record: Record) -> Interrupted:
     """Make the error for a command that was ended: what it wrote, without asking anyone."""
-    if not record.where:
-        return Interrupted("interrupted")
-    if record.look is None:
-        return Interrupted(f"interrupted; to see what is live: ./ship status {record.where}")
-    parts = _writes(record)
-    if may_have_written(record.writes):
+    wrote = may_have_written(record.writes)
+    if record.look is None and not wrote:
+        see = f"; to see what is live: ./ship status {record.where}" if record.where else ""
+        return Interrupted(f"interrupted{see}")
+    parts = written(record)
+    if wrote and record.where:
         parts.append(f"to see what is live: ./ship status {record.where}")
     return Interrupted("; ".join(["interrupted", *parts]))
 
@@ -83,13 +83,13 @@ def _traffic(record: Record, now: dict[str, Shares]) -> str:
     )
     before = {region: record.first.get(region, {}) for region in now}
     if not any(now.values()):
-        return "nothing serves yet"
+        return "nothing serves any more" if any(before.values()) else "nothing serves yet"
     if now != before:
         return f"live now: {live}"
     return f"traffic was moved back: {live}" if record.moved else f"traffic is unchanged: {live}"
 
 
-def _writes(record: Record) -> list[str]:
+def written(record: Record) -> list[str]:
     """Describe what was written, and what may have been."""
     done, unknown = _named(record, "done"), _named(record, "unknown")
     parts = [f"written: {', '.join(done)}"] if done else []

@@ -9,8 +9,10 @@ from contextlib import suppress
 
 import msgspec
 
+from scripts.command import failure
 from scripts.command.results import Result
 from scripts.errors import ShipError
+from scripts.ledger import may_have_written
 from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.release.choices import StepsAside
@@ -72,8 +74,11 @@ def overtaken(context: Context, commit: Commit, aside: StepsAside) -> Result:
         ):  # a region that cannot be read keeps no commit from stepping aside
             if state := region.read():
                 moves[region.region] = Move(region=region.region, before=state, after=state)
+    notes = [note]
+    if may_have_written(context.record.writes):
+        notes.append(f"{'; '.join(failure.written(context.record))}; nothing else changed")
     title = f"{commit.short} steps aside in {context.pipeline.env}: {newer[:7]} is newer"
-    result = report(context, Acted(done=moves), [note], title)
+    result = report(context, Acted(done=moves), notes, title)
     data = {
         "outcome": "overtaken",
         "overtaken": True,

@@ -31,6 +31,7 @@ from scripts.command.tables import Table
 from scripts.config import pipelines
 from scripts.doctor import access, at_github, cloud, dockerfile, machine, manifest
 from scripts.doctor.case import Case, Named
+from scripts.doctor.costs import findings as costs
 from scripts.doctor.finding import Finding, skipped, wrong
 from scripts.errors import ShipError, UsageError
 from scripts.service.context import Context
@@ -102,6 +103,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
     yield from manifest.findings(case)
     yield from dockerfile.findings(case)
     yield from machine.docker(case)
+    yield from costs(case)
     reached = True
     for finding in (*machine.network(case), *machine.credentials(case)):
         yield finding

@@ -28,6 +28,7 @@ from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers, Fork
 from scripts.init.tree import Files
 from scripts.machine import git
+from scripts.release.manifest import MINIMUM
 from scripts.setup import github
 from scripts.template import record
 
@@ -206,6 +207,11 @@ def _adopted(options: Options, running_name: str, root: Path, files: Files) -> _
         " Secret Manager, and out of git"
         for variable in running.sounds_secret
     ]
+    if running.own_minimum:
+        notes.append(
+            f"each revision with traffic or a tag keeps {running.own_minimum} running; the files"
+            f" move that to the service ({MINIMUM}), which the first plan shows"
+        )
     notes += [
         f"the files describe what runs. To compare: ./ship plan {where}",
         *_next(root, source, _repository(options.repository, root), env),

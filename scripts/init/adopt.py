@@ -22,7 +22,15 @@ from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers
 from scripts.init.tree import Files
 from scripts.release.declared import declared
-from scripts.release.manifest import INVOKER_CHECK, Object, image_of, serving_container
+from scripts.release.manifest import (
+    INVOKER_CHECK,
+    MINIMUM,
+    REVISION_MINIMUM,
+    Object,
+    image_of,
+    own_minimum,
+    serving_container,
+)
 
 _REGISTRY = re.compile(r"([a-z0-9-]+-docker\.pkg\.dev/[a-z0-9][a-z0-9.:-]*/[a-z0-9][a-z0-9-]*)/")
 _SECRET = re.compile(r"PASS|SECRET|TOKEN|PRIVATE|CREDENTIAL|API_?KEY", re.IGNORECASE)
@@ -78,6 +86,11 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
             if one is not serving
         }
         return {name: image for name, image in images.items() if not image.is_by_digest}
+
+    @property
+    def own_minimum(self) -> int:
+        """The minimum of instances that each of its revisions has by itself."""
+        return own_minimum(self.service["spec"]["template"])
 
     @property
     def registry(self) -> str:
@@ -172,8 +185,15 @@ def adopted(files: Files, running: Running, source: str) -> Files:
 
 
 def _manifest(running: Running) -> tuple[Object, str | None]:
-    """Return the manifest, and the account that the service runs as, for the environment's file."""
+    """Return the manifest, and the account that the service runs as, for the environment's file.
+
+    A minimum of instances of each revision becomes one of the service, unless it has one.
+    """
     manifest = declared(running.service)
+    if running.own_minimum:
+        manifest["spec"]["template"]["metadata"]["annotations"].pop(REVISION_MINIMUM)
+        annotations = manifest["metadata"].setdefault("annotations", {})
+        annotations.setdefault(MINIMUM, str(running.own_minimum))
     account = manifest["spec"]["template"]["spec"].pop("serviceAccountName", None)
     return manifest, account
 

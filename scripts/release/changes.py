@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from scripts.errors import Refused
-from scripts.release import memory, traffic
+from scripts.release import manifest, memory, traffic
 from scripts.release.choices import refuse_displaced, refuse_held, step_aside
 from scripts.release.manifest import Object
 from scripts.release.memory import (
@@ -23,7 +23,7 @@ from scripts.release.memory import (
     Hold,
     InProgress,
 )
-from scripts.release.state import State
+from scripts.release.state import State, drop_spent_tags, is_finished
 from scripts.release.traffic import Target
 
 _KNOWN_GOOD_KEPT = 10
@@ -96,10 +96,10 @@ def step(
     refuse_displaced(state, candidate)
     if candidate not in state.ready:
         raise NotReady(f"{candidate} is not ready: only a ready revision can get traffic")
-    stable = state.stable
+    stable = state.beside(candidate)
     share = state.shares.get(candidate, 0)
     percent = max(percent, share)
-    if stable is None or stable == candidate:
+    if stable is None:
         percent = 100
     targets = traffic.shift(state.targets, candidate, percent, stable)
     done = percent == 100
@@ -185,11 +185,14 @@ def roll_back(state: State, target: str, actor: Actor, *, hold: bool, verb: str)
     """
     left = [name for name in state.shares if name != target]
     bad = state.candidate if state.candidate in left else next(iter(left), None)
+    if bad is None:  # already rolled back: the hold is named as the first time
+        moved = (e.revision for e in reversed(state.log) if e.percent and e.revision != target)
+        bad = next(moved, target)
     targets = traffic.shift(state.targets, target, 100, None)
     known_good = _first(target, [name for name in state.known_good if name not in left], None)
     event = actor.event(verb, target, 100)
     new_hold: Hold | UnsetType = UNSET
-    if hold and bad and not state.hold:
+    if hold and not state.hold:
         name = f"rollback-{bad.removeprefix(f'{state.name}-')}"
         new_hold = Hold(name=name, at=event.at, by=event.by, why=event.why)
     return Change(
@@ -208,7 +211,8 @@ def withdraw(state: State, revision: str, stable: str, actor: Actor) -> Change:
     """Move a failed release's traffic back (I5), and note that it failed.
 
     All traffic goes back to `stable` while the release is the candidate. Where a newer release has
-    replaced it, only its own share goes back.
+    replaced it, only its own share goes back. A release that failed before it became the candidate
+    moved no traffic; that it failed is noted where no other release has begun since.
 
     Args:
         state: the service as read.
@@ -226,6 +230,10 @@ def withdraw(state: State, revision: str, stable: str, actor: Actor) -> Change:
         failure = Failure(revision=revision, at=event.at, by=event.by, why=event.why)
         moves = back.targets != state.targets or ended is None
         return msgspec.structs.replace(back, known_good=known_good, failure=failure, moves=moves)
+    if state.candidate == stable and is_finished(state, stable):
+        event = actor.event("failed", revision)
+        failure = Failure(revision=revision, at=event.at, by=event.by, why=event.why)
+        return Change(event=event, failure=failure)
     shares = {name: part for name, part in state.shares.items() if name != revision}
     if stable not in shares and revision not in state.shares:
         return Change(event=actor.event("failed", revision), in_progress=ended, moves=False)
@@ -259,7 +267,7 @@ def hold(state: State, name: str, actor: Actor) -> Change:
 
 def tag(state: State, revision: str, actor: Actor) -> Change:
     """Give a revision a tag, and with it a URL of its own; no traffic moves."""
-    name = f"check-{revision.removeprefix(f'{state.name}-')}"
+    name = manifest.check_tag(revision, state.name)
     return Change(
         event=actor.event("tag", revision), targets=traffic.tag(state.targets, name, revision)
     )
@@ -292,4 +300,6 @@ def apply(state: State, change: Change) -> Object:
             annotations[key] = memory.encode(value)
     if change.event is not None:
         annotations[LOG] = memory.encode_log([*state.log, change.event])
+    if change.targets is not None:
+        drop_spent_tags(service, state.revisions)
     return service

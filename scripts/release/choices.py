@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scripts.errors import Refused, UsageError
-from scripts.release.state import State, is_finished, previous
+from scripts.release.state import State, is_finished, left_deploy, previous
 
 
 class StepsAside(Exception):
@@ -82,18 +82,27 @@ def require_candidate(state: State) -> str:
 def revision_to_roll_out(state: State) -> str:
     """Return the revision that `rollout` takes through the steps.
 
-    It is the candidate. After a rollout that failed, it is the revision that failed: the traffic
-    was moved back, and the same command tries again from the smoke checks.
+    It is the candidate. After a release that failed, it is the revision that failed: it has no
+    traffic any more, and the same command tries again from the smoke checks.
 
     Raises:
-        Refused: there is none, or the revision that failed is not Ready any more.
+        Refused: there is none; or the revision that failed is not Ready any more; or a later one
+            was deployed and not released.
     """
     failed = state.failure
     if failed is None:
-        return require_candidate(state)
+        candidate = require_candidate(state)
+        deploy = left_deploy(state)
+        if deploy and is_finished(state, candidate):
+            started = "is not released" if deploy.revision in state.ready else "did not start"
+            raise Refused(
+                f"{candidate} has all traffic; the last release, of {deploy.revision}, {started}",
+                f"To see what is live: ./ship status {state.where}",
+            )
+        return candidate
     if failed.revision not in state.ready:
         raise Refused(
-            f"the last rollout failed, and its revision is not ready: {failed}",
+            f"the last release failed, and its revision is not ready: {failed}",
             f"Fix it and commit. To see what is live: ./ship status {state.where}",
         )
     return failed.revision
@@ -104,6 +113,7 @@ def choose_percent(states: list[State], steps: list[int], to: int | None) -> int
 
     Where an earlier `promote` failed in some regions, those that are behind catch up first. Where
     one began and was not seen to end, its step is checked and concluded before another one begins.
+    Where someone else has changed the candidate's share, there is no next step.
 
     Args:
         states: the service as read, in each region.
@@ -111,7 +121,7 @@ def choose_percent(states: list[State], steps: list[int], to: int | None) -> int
         to: the share that was asked for; None for the next step.
 
     Raises:
-        Refused: there is nothing to promote in any region.
+        Refused: there is nothing to promote in any region, or no next step.
         UsageError: `to` would take traffic away.
     """
     first = states[0]
@@ -124,7 +134,7 @@ def choose_percent(states: list[State], steps: list[int], to: int | None) -> int
         failed = next((state.failure for state in states if state.failure), None)
         if failed:
             raise Refused(
-                f"nothing to promote: the last rollout failed and was moved back: {failed}",
+                f"nothing to promote: the last release failed and has no traffic: {failed}",
                 f"To try it again: ./ship rollout {first.where}",
             )
         has_all = f"{first.candidate} has all traffic" if first.candidate else ""
@@ -133,6 +143,8 @@ def choose_percent(states: list[State], steps: list[int], to: int | None) -> int
             f"To start one: ./ship deliver {first.where}",
         )
     if to is None:
+        for state in states:
+            _refuse_edited(state)
         left = [step.to for state in states if (step := state.left(state.candidate, "promote"))]
         return max(left, default=next((step for step in steps if step > min(current)), 100))
     if to < max(current):
@@ -142,6 +154,22 @@ def choose_percent(states: list[State], steps: list[int], to: int | None) -> int
             f"To take traffic away: ./ship rollback {first.where}",
         )
     return to
+
+
+def _refuse_edited(state: State) -> None:
+    """Refuse to choose a step for a candidate whose share is not the one that Shipway gave it.
+
+    Raises:
+        Refused: someone else has changed it.
+    """
+    candidate = state.candidate
+    if candidate is None or is_finished(state, candidate) or state.was_given(candidate):
+        return
+    raise Refused(
+        f"{candidate} has {state.shares.get(candidate, 0)} % of the traffic, which Shipway did not"
+        " give it: someone else changed it, so there is no next step",
+        f"To choose a share: ./ship promote {state.where} --to PERCENT",
+    )
 
 
 def choose_target(state: State, to: str | None) -> str:

@@ -9,8 +9,8 @@ import msgspec
 from scripts.release import memory, traffic
 from scripts.release.changes import Actor
 from scripts.release.manifest import Object
-from scripts.release.memory import LOG, OPERATION, Event
-from scripts.release.state import State, read_state
+from scripts.release.memory import FAILED, LOG, OPERATION, Event
+from scripts.release.state import State, drop_spent_tags, read_state
 
 
 def deploy(state: State | None, desired: Object, revision: str, tag: str, actor: Actor) -> Object:
@@ -43,9 +43,12 @@ def deploy(state: State | None, desired: Object, revision: str, tag: str, actor:
         if not state.stable:
             targets = traffic.plan({revision: 100}, traffic.tags(targets))
         log = state.log
+        if state.failure and state.failure.revision != revision:
+            service["metadata"]["annotations"].pop(FAILED)  # it is not the last release any more
     service["spec"]["traffic"] = targets
     annotations = service["metadata"].setdefault("annotations", {})
     annotations[LOG] = memory.encode_log([*log, actor.event("deploy", revision)])
+    drop_spent_tags(service, state.revisions if state else {})
     return service
 
 

@@ -22,6 +22,12 @@ PLACEHOLDER = "app"
 # Source: https://cloud.google.com/run/docs/securing/managing-access#invoker_check
 INVOKER_CHECK = "run.googleapis.com/invoker-iam-disabled"
 
+# The minimum of instances: of a service, which its revisions share as they share the traffic; and
+# of one revision, which is started for each revision that has traffic or a tag.
+# Source: https://docs.cloud.google.com/run/docs/configuring/min-instances
+MINIMUM = "run.googleapis.com/minScale"
+REVISION_MINIMUM = "autoscaling.knative.dev/minScale"
+
 
 def overlay(base: Any, over: Any) -> Any:
     """Merge `over` over `base`; change neither.
@@ -81,9 +87,18 @@ def tag(commit: str) -> str:
     return f"sha-{commit[:7]}"
 
 
-def is_own(tag: str | None) -> bool:
-    """Return whether a tag is one of Shipway's: for a commit or for a check."""
-    return bool(tag) and bool(re.fullmatch(r"sha-[0-9a-f]{7}|check-[a-z0-9-]+", str(tag)))
+def check_tag(revision: str, service: str) -> str:
+    """Make the tag of a revision that is checked before it serves again: check-<its own part>."""
+    return f"check-{revision.removeprefix(f'{service}-')}"
+
+
+def is_own(tag: str, revision: str) -> bool:
+    """Return whether a tag of a revision is one of Shipway's: for its commit or for a check."""
+    kind, _, rest = tag.partition("-")
+    if kind == "check":
+        return revision.endswith(f"-{rest}")
+    is_commit = kind == "sha" and re.fullmatch("[0-9a-f]{7}", rest)
+    return bool(is_commit and re.fullmatch(rf".+-{rest}(-\d+)?", revision))
 
 
 def render(
@@ -148,6 +163,13 @@ def serving_container(spec: Object) -> Object:
     """Return the container that takes the requests: the one with a port, or the first."""
     containers: list[Object] = spec.get("containers") or [{}]
     return next((c for c in containers if c.get("ports")), containers[0])
+
+
+def own_minimum(revision: Object) -> int:
+    """Return the minimum of instances that a revision or a template has by itself."""
+    annotations = (revision.get("metadata") or {}).get("annotations") or {}
+    text = str(annotations.get(REVISION_MINIMUM) or "")
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
 
 
 def commit_of(revision: Object) -> str:

@@ -1,8 +1,9 @@
 """What Shipway stores on a service: annotations `shipway/…`. Pure.
 
 They change in the same write as the traffic that they describe. Together they stay far below the
-256 KiB that Kubernetes allows for all annotations of an object.
-Source: `TotalAnnotationSizeLimitB` in k8s.io/apimachinery/pkg/api/validation/objectmeta.go.
+256 KiB that Kubernetes allows for all annotations of an object. Cloud Run names no other limit.
+Source: `TotalAnnotationSizeLimitB` in k8s.io/apimachinery/pkg/api/validation/objectmeta.go, and the
+discovery document `run.v2`: a service's annotations follow Kubernetes' limits and rules.
 """
 
 from __future__ import annotations

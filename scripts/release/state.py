@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from scripts.release import manifest, memory, traffic
 from scripts.release.manifest import Object
@@ -82,6 +82,29 @@ class State(Memory, frozen=True, kw_only=True):
         rest = [name for name in rest if name not in self.ours] or rest
         return next(iter(known), None) or max(rest, key=self.shares.__getitem__, default=None)
 
+    def beside(self, candidate: str) -> str | None:
+        """Return the revision that gets the traffic that `candidate` does not get, or None.
+
+        It is the stable one. Where the candidate itself is that, because it was known to be good
+        before, it is another one that serves and may get all traffic.
+        """
+        if self.stable != candidate:
+            return self.stable
+        others = [n for n in self.shares if n in self.ready and n != candidate and self.trusts(n)]
+        return max(others, key=self.shares.__getitem__, default=None)
+
+    def was_given(self, revision: str) -> bool:
+        """Return whether a revision's share can be from Shipway, by its last change of traffic."""
+        share = self.shares.get(revision, 0)
+        for event in reversed(self.log):
+            own = event.revision == revision
+            if event.percent is not None and (own or event.verb != "failed"):
+                rest = 100 - event.percent
+                return share == event.percent if own else share in (0, rest)
+            if event.verb == "failed" and event.percent is None:
+                return share == 0 if own else share in (0, 100)
+        return True
+
     @property
     def status(self) -> Object:
         """The service's status; {} before Cloud Run has written one."""
@@ -96,7 +119,7 @@ class State(Memory, frozen=True, kw_only=True):
     def tag_of(self, revision: str) -> str | None:
         """Return a tag of a revision, or None. Shipway's own come first: no one moves those."""
         tags = [tag for tag, name in traffic.tags(self.targets).items() if name == revision]
-        return next(iter(sorted(tags, key=lambda tag: not manifest.is_own(tag))), None)
+        return next(iter(sorted(tags, key=lambda tag: not manifest.is_own(tag, revision))), None)
 
     def url_of(self, revision: str) -> str | None:
         """Return the URL of a revision's tag as status lists it, or None while it does not."""
@@ -148,11 +171,7 @@ def read_state(
 
     # One target that cannot serve makes Cloud Run refuse the whole plan (RevisionFailed). A tag of
     # Shipway's on a revision that never started must not block a rollback.
-    targets = [
-        t
-        for t in targets
-        if not (manifest.is_own(t.get("tag")) and cannot_serve(t["revisionName"]))
-    ]
+    targets = [t for t in targets if not (is_own(t) and cannot_serve(t["revisionName"]))]
     in_use = {*traffic.shares(targets), stored.candidate}
     used = revisions_in_use(service) | revisions_that_matter(service)
     return State(
@@ -172,6 +191,44 @@ def read_state(
         commits=commits,
         newer=frozenset(n for n, commit in commits.items() if n in in_use and is_newer(commit)),
     )
+
+
+def is_own(target: Target) -> bool:
+    """Return whether a target of a traffic plan is a tag of Shipway's."""
+    return "tag" in target and manifest.is_own(target["tag"], target["revisionName"])
+
+
+def drop_spent_tags(service: Object, revisions: Mapping[str, Object]) -> None:
+    """Remove Shipway's tags that have done their work, from a service that is about to be written.
+
+    A revision keeps its tag while it serves, is the candidate, failed last, or was deployed or
+    tagged and has not been released yet. It also keeps it while it is known to be good, unless it
+    has a minimum of instances of its own: Cloud Run starts those for a tag alone. Tags of others
+    stay (I8).
+    Source: https://docs.cloud.google.com/run/docs/configuring/min-instances, and
+    https://docs.cloud.google.com/run/quotas (2,000 tags for a project and region).
+
+    Args:
+        service: the service to write, with what is stored on it.
+        revisions: name → revision, as read.
+    """
+    stored = memory.read(service)
+    targets = service["spec"]["traffic"]
+    last = {event.revision: event.verb for event in stored.log}
+    kept = {
+        stored.candidate,
+        *(name for name in stored.known_good if not _costs(revisions.get(name))),
+        *traffic.shares(targets),
+        *(one.revision for one in (stored.failure, stored.in_progress) if one),
+        *(name for name, verb in last.items() if verb in ("deploy", "tag")),
+    }
+    service["spec"]["traffic"] = [
+        target for target in targets if not is_own(target) or target["revisionName"] in kept
+    ]
+
+
+def _costs(revision: Object | None) -> bool:
+    return revision is not None and manifest.own_minimum(revision) > 0
 
 
 def revisions_in_use(service: Object, *, tagged: bool = True) -> set[str]:
@@ -244,12 +301,14 @@ def previous(state: State) -> str | None:
 
 
 def left_deploy(state: State) -> Event | None:
-    """Return the deploy that was the last change and was not followed by a release, or None."""
+    """Return the deploy that was the last change and was not followed by a release, or None.
+
+    Its revision may have failed to start.
+    """
     last = next(reversed(state.log), None)
     if last is None or last.verb != "deploy" or last.revision in (state.candidate, *state.shares):
         return None
-    found = state.revisions.get(last.revision)
-    return last if found and not has_failed(found) else None
+    return last if last.revision in state.revisions else None
 
 
 def was_rolled_back(state: State, revision: str) -> bool:

@@ -238,10 +238,10 @@ class _Rollout:
     def _stable(self, region: str) -> str | None:
         """Return the revision that a failed release's traffic goes back to, or None."""
         before = self._before[region]
-        stable = before.stable
-        if stable == self._revision:
+        stable = before.beside(self._revision)
+        if stable is None and before.left(self._revision):
             # A rollout that is taken up at its last step has a revision before it.
-            return previous(before) if before.left(self._revision) else None
+            return previous(before)
         return stable
 
     def _moved_back(self, error: ShipError) -> ShipError:

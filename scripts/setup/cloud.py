@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from scripts.cloud import answers
 from scripts.cloud.google import ApiError, Conflict, Google, NotFound
 from scripts.config.pipelines import Pipeline
-from scripts.errors import Failed, UsageError
-from scripts.setup import admission, wanted
+from scripts.errors import Failed, ShipError, Unknown, UsageError
+from scripts.setup import admission, steps, wanted
 from scripts.setup.permissions import Federation, Resource
 from scripts.setup.steps import Found, Step
 from scripts.setup.wanted import Document, Thing
@@ -67,17 +67,7 @@ def look(
     """
     found = Found()
     for project, names in wanted.apis(access, pipelines, more).items():
-        answer = google.get(
-            "serviceusage",
-            f"/v1/projects/{project}/services:batchGet",
-            answers.EnabledApis,
-            names=[f"projects/{project}/services/{name}" for name in names],
-        )
-        found.enabled[project] = {
-            service["config"]["name"]
-            for service in answer.get("services") or []
-            if service.get("state") == "ENABLED"
-        }
+        found.enabled[project] = _enabled(google, project, names)
     for thing in (*wanted.things(access, pipelines), *more):
         if f"{thing.api}.googleapis.com" in found.enabled.get(thing.project, set()):
             document = _or_none(functools.partial(google.get, thing.api, thing.path))
@@ -92,17 +82,63 @@ def look(
     return found
 
 
+def _enabled(google: Google, project: str, names: Sequence[str]) -> set[str]:
+    """Return which of these APIs are enabled."""
+    answer = google.get(
+        "serviceusage",
+        f"/v1/projects/{project}/services:batchGet",
+        answers.EnabledApis,
+        names=[f"projects/{project}/services/{name}" for name in names],
+    )
+    return {
+        service["config"]["name"]
+        for service in answer.get("services") or []
+        if service.get("state") == "ENABLED"
+    }
+
+
 def do(google: Google, step: Step) -> None:
     """Take one step. A step that was taken before changes nothing.
 
+    If the answer to a write is lost, what it was about is read again.
+
     Raises:
         Failed: Google refused, or did not finish in time.
+        Unknown: the answer to a write was lost, and nothing shows that it was done.
     """
+    before = len(google.writes)
+    try:
+        _take(google, step)
+    except Unknown:
+        if not _is_taken(google, step):
+            raise
+        for write in google.writes[before:]:
+            write.outcome = "done"
+
+
+def _is_taken(google: Google, step: Step) -> bool:
+    """Return whether a step is seen to be taken; False also if it cannot be read."""
+    try:
+        if step.binding is not None:
+            bindings = policy(google, step.binding.resource).get("bindings") or []
+            return steps.granted(bindings, step.binding) == (step.does == "grant")
+        if step.thing is not None:
+            return steps.make(step.thing, google.get(step.thing.api, step.thing.path)) is None
+        if step.write is not None:
+            names = step.write.body["serviceIds"]
+            return _enabled(google, step.project, names) == set(names)
+    except ShipError:
+        pass
+    return False
+
+
+def _take(google: Google, step: Step) -> None:
+    what = f"{step.what} in {step.project}"
     if step.binding is not None:
-        _settled(lambda: _bind(google, step))
+        _settled(lambda: _bind(google, step, what))
     elif step.thing is not None and step.thing.kind == "policy":
         thing = step.thing
-        _settled(lambda: _admit(google, thing))
+        _settled(lambda: _admit(google, thing, what))
     elif step.write is not None:
         write = step.write
         answer = _settled(
@@ -113,6 +149,7 @@ def do(google: Google, step: Step) -> None:
                 write.path,
                 write.body,
                 shape=answers.Operation,
+                what=what,
                 repeatable=True,
                 params=write.params,
             )
@@ -149,7 +186,7 @@ def _will_settle(error: ApiError) -> bool:
     )
 
 
-def _bind(google: Google, step: Step) -> Document:
+def _bind(google: Google, step: Step, what: str) -> Document:
     """Add a member to a policy or remove it, and write with the etag that was read."""
     binding = step.binding
     assert binding is not None
@@ -178,6 +215,7 @@ def _bind(google: Google, step: Step) -> Document:
                 path,
                 body,
                 shape=answers.Policy,
+                what=what,
                 repeatable=True,
             )
         except Conflict:
@@ -189,13 +227,13 @@ def _bind(google: Google, step: Step) -> Document:
     )
 
 
-def _admit(google: Google, thing: Thing) -> Document:
+def _admit(google: Google, thing: Thing, what: str) -> Document:
     """Read the policy of Binary Authorization, and write it with the etag that was read.
 
     It could not be read before, if its API was not enabled.
     """
     body = admission.merged(google.get(thing.api, thing.path), thing)
-    return google.write("PUT", thing.api, thing.path, body) if body else {}
+    return google.write("PUT", thing.api, thing.path, body, what=what) if body else {}
 
 
 def policy(google: Google, resource: Resource) -> Document:

@@ -184,6 +184,11 @@ BAD = [
         "annotations[autoscaling.knative.dev/minScale]",
     ),
     (
+        ("metadata", "annotations"),
+        {"run.googleapis.com/minScale": "some"},
+        "annotations[run.googleapis.com/minScale]",
+    ),
+    (
         ("spec", "template", "metadata"),
         {"annotations": {"autoscaling.knative.dev/maxScale": "0"}},
         "annotations[autoscaling.knative.dev/maxScale]",

@@ -333,7 +333,7 @@ def _of_schema(api: str, name: str, levels: int = 3) -> st.SearchStrategy[Any]:
         right = _of_kind(api, kind, left)
         return st.integers(0, 9).flatmap(lambda dice: odd if dice == 0 else right)
 
-    fields = discovery._document(api)["schemas"][name].get("properties", {})
+    fields = discovery.document_of(api)["schemas"][name].get("properties", {})
     return st.lists(st.sampled_from(sorted(fields) or ["x"]), max_size=5, unique=True).flatmap(
         lambda names: st.fixed_dictionaries(
             {name: value(fields.get(name, {"type": "any"}), levels) for name in names}

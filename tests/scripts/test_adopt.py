@@ -164,6 +164,25 @@ def test_a_service_is_adopted_as_production(fork: Fork) -> None:
     assert "nothing to change" in fork.done("init")
 
 
+def test_a_minimum_of_each_revision_becomes_one_of_the_service(
+    fork: Fork, local_cloud_run: LocalCloudRun
+) -> None:
+    client, name = CloudRun(local_cloud_run.url, "shipway-local"), f"web-{uuid.uuid4().hex[:8]}"
+    document = service(name, client.push())
+    document["spec"]["template"]["metadata"] = {
+        "annotations": {"autoscaling.knative.dev/minScale": "1"}
+    }
+    client.ready(document)
+    said = fork.done(
+        "init", "--from-service", name, "--region", "us-central1", "--project", "shipway-local",
+        "--env", "local", SHIPWAY_ENDPOINT=local_cloud_run.url,
+    )  # fmt: skip
+    assert "each revision with traffic or a tag keeps 1 running" in said
+    written = fork.yaml(f"{name}/service.yaml")
+    assert written["metadata"]["annotations"]["run.googleapis.com/minScale"] == "1"
+    assert "metadata" not in written["spec"]["template"] or "minScale" not in str(written["spec"])
+
+
 def test_a_plain_variable_that_sounds_like_a_secret_gets_a_warning(
     fork: Fork, local_cloud_run: LocalCloudRun
 ) -> None:

@@ -48,10 +48,10 @@ WRONG = [
      " appears twice (first in line 6)"),
     ("local", "access: public", "access: [public", "local.yaml:7: not valid YAML"),
     ("local", "access: public", "after: stagin", "local.yaml:6: after: no environment 'stagin'"),
-    ("production", 'minScale: "1"', "minScale: 1", "production.yaml:15: overlay.spec.template"
-     ".metadata.annotations.autoscaling.knative.dev/minScale: expected text, got a whole number"
+    ("production", 'minScale: "1"', "minScale: 1", "production.yaml:13: overlay.metadata"
+     ".annotations.run.googleapis.com/minScale: expected text, got a whole number"
      " (put it in quotes)"),
-    ("production", "overlay:\n  spec:", "overlay:\n  metadata:\n  spec:",
+    ("production", 'metadata:\n    annotations: {run.googleapis.com/minScale: "1"}', "metadata:",
      "production.yaml:12: overlay.metadata: null would remove the manifest's metadata"),
     ("production", "serviceAccountName", "serviceAcountName", "production.yaml:17: overlay.spec"
      ".template.spec.serviceAcountName: unknown key; did you mean 'serviceAccountName'?"),

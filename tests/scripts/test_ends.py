@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tenacity
 
+from scripts import rollout
+from scripts.cloud import cloud_run, patience
+from scripts.cloud.google import Google
 from scripts.command import failure
+from scripts.command.call import Call
 from scripts.command.record import Record
+from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.errors import Failed, Refused, ShipError, Unknown, UsageError
 from scripts.ledger import Write
@@ -54,7 +60,7 @@ def test_unchanged_only_after_reading_that_it_is() -> None:
         (BEFORE, False, "traffic is unchanged: app-1 100 %"),
         (BEFORE, True, "traffic was moved back: app-1 100 %"),
         (AFTER, False, "live now: app-1 90 %, app-2 10 %"),
-        ({"r": {}}, False, "nothing serves yet"),
+        ({"r": {}}, False, "nothing serves any more"),
         (None, False, "nothing was written"),
     ):
         ended = failure.complete(Failed("why"), record(now=now, seen=seen))
@@ -118,11 +124,61 @@ def test_a_rollout_that_failed_is_tried_again(candidate: Project) -> None:
     assert "rollout failed" in candidate.ship("status").stdout
     refused = candidate.ship("promote")
     assert refused.returncode == 3
-    assert "the last rollout failed" in refused.stderr
+    assert "the last release failed" in refused.stderr
     planned = candidate.done("rollout", "--dry-run")["regions"][0]
     done = candidate.done("rollout")["regions"][0]
     assert planned["after"] == done["after"] == {new: 100}
     assert candidate.done("status")["regions"][0]["failed"] is None
+
+
+def test_a_delivery_whose_first_check_fails_is_not_forgotten(served: Project) -> None:
+    """`rollout` afterwards tries that release again, instead of saying that all is done."""
+    before = served.shares()
+    bad = served.revision(served.commit(health="bad"))
+    assert served.ship("deliver").returncode == 1
+    again = served.ship("rollout")
+    assert again.returncode == 1
+    assert f"{bad} did not pass its smoke checks" in again.stderr
+    assert f"tries the release that failed again: {bad}" in again.stderr
+    assert f"FAILED: the last release, of {bad}" in served.ship("status").stdout
+    assert served.shares() == before
+    served.commit(health="ok")
+    served.done("deliver")
+    assert served.done("status")["regions"][0]["failed"] is None
+
+
+def test_a_rollout_after_a_deploy_that_did_not_start(served: Project) -> None:
+    """It is the last release, although an earlier one failed, too."""
+    served.commit(health="bad")
+    assert served.ship("deliver").returncode == 1
+    bad = served.revision(served.commit(start="exit"))
+    assert served.ship("deliver").returncode == 1
+    refused = served.ship("rollout")
+    assert refused.returncode == 3
+    assert f"the last release, of {bad}, did not start" in refused.stderr
+    shown = served.ship("status").stdout
+    assert "failed to start" in shown
+    assert "IN PROGRESS" not in shown
+    assert "FAILED" not in shown
+
+
+def test_status_after_someone_else_moved_traffic(candidate: Project) -> None:
+    new, old = (candidate.revision(sha) for sha in candidate.git("log", "--format=%H").split())
+    candidate.done("promote")
+    service = candidate.service()
+    tags = [one for one in service["spec"]["traffic"] if one.get("tag")]
+    shares = [{"revisionName": old, "percent": 70}, {"revisionName": new, "percent": 30}]
+    service["spec"]["traffic"] = shares + tags
+    candidate.put(service)
+    shown = candidate.ship("status").stdout
+    assert f"CHANGED: someone else gave {new} 30 %" in shown
+    assert f"next: ./ship promote {candidate.name} --to PERCENT to continue" in shown
+    refused = candidate.ship("promote")
+    assert refused.returncode == 3
+    assert "there is no next step" in refused.stderr
+    candidate.done("promote", "--to", "40")
+    candidate.done("promote")
+    assert candidate.shares() == {old: 50, new: 50}
 
 
 def test_a_dry_run_of_a_delivery_tells_that_traffic_goes_to_what_was_rolled_back(
@@ -171,6 +227,86 @@ def test_what_google_refuses_leaves_a_true_last_line(candidate: Project) -> None
         assert ended.returncode == 1, ended.stderr
         assert says in ended.stderr
         assert candidate.shares() == {old: 100}
+
+
+class Clock:
+    """A clock that only sleeping moves, in place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_what_is_deleted_while_it_is_waited_for(
+    candidate: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 404 that lasts ends the wait in seconds; a short one may lag behind the write."""
+    monkeypatch.setattr(cloud_run, "time", clock := Clock())
+    name = candidate.revision(candidate.git("rev-parse", "HEAD"))
+    tag = f"sha-{name[-7:]}"
+    lag: list[str] = []
+
+    def refuse(_method: str, path: str) -> tuple[int, str] | None:
+        lag.append(path)
+        return (404, "NOT_FOUND") if len(lag) < 5 or deleted else None
+
+    with Relay(candidate.cloud_run.url, refuse=refuse) as relay:
+        monkeypatch.setenv(ENDPOINT_VARIABLE, relay.url)
+        pipeline = pipelines.load(candidate.folder, candidate.name, "local")
+        region = cloud_run.CloudRun(Google(pipeline), pipeline, "us-central1")
+        for wait in (lambda: region.wait_until_ready(name), lambda: region.tag_url(tag, name)):
+            deleted = False
+            lag.clear()
+            assert wait()
+            assert len(lag) == 5
+            deleted, began = True, clock.now
+            with pytest.raises(Failed, match="does not exist any more: someone else has deleted"):
+                wait()
+            assert clock.now - began < 25
+
+
+@pytest.mark.parametrize("puts", [0, 1])
+def test_a_quota_that_is_used_up_for_ten_minutes(
+    candidate: Project, monkeypatch: pytest.MonkeyPatch, puts: int
+) -> None:
+    """A verb gives up at its own limit and says what it knows; later, the same command goes on."""
+    clock = Clock()
+    monkeypatch.setattr(patience, "time", clock)
+    monkeypatch.setattr(tenacity.nap, "time", clock)
+    new, old = (candidate.revision(sha) for sha in candidate.git("log", "--format=%H").split())
+    options = rollout.Options(service=candidate.name, env="local", bake="0s")
+    sent: list[str] = []
+
+    def refuse(method: str, _path: str) -> tuple[int, str] | None:
+        used_up = clock.now < 600 and sent.count("PUT") >= puts
+        sent.append(method)
+        return (429, "RESOURCE_EXHAUSTED") if used_up else None
+
+    with Relay(candidate.cloud_run.url, refuse=refuse) as relay:
+        monkeypatch.setenv(ENDPOINT_VARIABLE, relay.url)
+        call = Call("rollout", candidate.folder)
+        with pytest.raises(ShipError) as raised:
+            rollout.run(options, call)
+        ended = failure.complete(raised.value, call.record)
+        assert ended.exit_code == 1
+        assert "RESOURCE_EXHAUSTED" in ended.message
+        assert 30 < clock.now < 90, "the limit is 60 s, of which a rollout keeps a quarter"
+        if puts:
+            assert candidate.shares() == {old: 90, new: 10}
+            assert "the traffic could not be moved back" in ended.message
+            assert ended.message.endswith(f"to find out: ./ship status {candidate.name}")
+            assert ended.hint == f"./ship rollback {candidate.name}"
+        else:
+            assert candidate.shares() == {old: 100}
+            assert ended.message.endswith("; nothing was written")
+        clock.now = 600
+        assert rollout.run(options, Call("rollout", candidate.folder)) == 0
+    assert candidate.shares() == {new: 100}
 
 
 def test_status_shows_the_regions_that_answer(candidate: Project) -> None:

@@ -103,7 +103,7 @@ def test_the_rendered_service() -> None:
     template = made["spec"]["template"]
     assert template["metadata"]["name"] == "app-0123456"
     assert template["metadata"]["labels"] == {"commit-sha": COMMIT, "managed-by": "shipway"}
-    assert template["metadata"]["annotations"]["autoscaling.knative.dev/minScale"] == "1"
+    assert made["metadata"]["annotations"]["run.googleapis.com/minScale"] == "1"
     assert template["metadata"]["annotations"]["autoscaling.knative.dev/maxScale"] == "10"
     assert template["spec"]["containers"][0]["image"] == str(image)
     assert made["metadata"]["namespace"] == "acme-prod"

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from scripts.errors import Refused, UsageError
-from scripts.release import changes, choices, deploys, state, traffic
+from scripts.release import changes, choices, deploys, manifest, state, traffic
 from scripts.release.changes import Actor
 from scripts.release.state import State
+from tests.discovery import document_of
 
 ACTOR = Actor(by="someone", at="2026-01-02T03:04:05Z", why="because")
 
@@ -46,8 +47,9 @@ class Releases(RuleBasedStateMachine):
 
     @initialize()
     def first_release(self) -> None:
-        self._write(deploys.deploy(None, declared("app-0"), "app-0", "sha-0", ACTOR))
-        self.revisions.append(revision("app-0"))
+        name = f"app-{0:07}"
+        self._write(deploys.deploy(None, declared(name), name, manifest.tag(f"{0:07}"), ACTOR))
+        self.revisions.append(revision(name))
 
     def _write(self, service: dict[str, Any]) -> None:
         assert "latestRevision" not in str(service), "I1"
@@ -60,11 +62,10 @@ class Releases(RuleBasedStateMachine):
 
     @rule(ready=st.sampled_from(["True", "True", "False"]))
     def deploy(self, ready: str) -> None:
-        name = f"app-{len(self.revisions)}"
+        sha = f"{len(self.revisions):07}"
+        name = f"app-{sha}"
         before = self.state
-        self._write(
-            deploys.deploy(before, declared(name), name, f"sha-{len(self.revisions)}", ACTOR)
-        )
+        self._write(deploys.deploy(before, declared(name), name, manifest.tag(sha), ACTOR))
         self.revisions.append(revision(name, ready))
         assert self.state.shares == before.shares, "a deploy moves no traffic"
         if ready == "True":
@@ -160,7 +161,7 @@ class Releases(RuleBasedStateMachine):
         assert after.failure is None or not change.moves
         assert after.shares == {target: 100}
         assert target in before.ready, "I4"
-        assert after.hold is not None or before.shares == after.shares
+        assert after.hold is not None
         # A later rollback never goes to a revision that was rolled back from.
         assert not set(after.known_good) & (set(before.shares) - {target})
 
@@ -178,6 +179,15 @@ class Releases(RuleBasedStateMachine):
         self._write(changes.apply(before, changes.resume(before, ACTOR)))
         assert self.state.hold is None
         assert self.state.shares == before.shares
+
+    @rule(percent=st.integers(1, 99), data=st.data())
+    def someone_moves_traffic(self, percent: int, data: st.DataObject) -> None:
+        ready = st.sampled_from(sorted(self.state.ready))
+        shares = {data.draw(ready): 100}
+        shares = dict.fromkeys(shares, 100 - percent) | {data.draw(ready): percent}
+        shares = shares if len(shares) > 1 else dict.fromkeys(shares, 100)
+        targets = traffic.plan(shares, traffic.tags(self.service["spec"]["traffic"]))
+        self._write({**self.service, "spec": {**self.service["spec"], "traffic": targets}})
 
     @rule(tag=st.sampled_from(["beta", "preview-7"]), data=st.data())
     def someone_tags(self, tag: str, data: st.DataObject) -> None:
@@ -287,6 +297,99 @@ def test_a_displaced_release_neither_gets_traffic_nor_moves_it_back() -> None:
     assert not changes.withdraw(now, "app-8", "app-2", ACTOR).moves
 
 
+def after(now: State, *made: changes.Change) -> State:
+    """Return the service after some changes."""
+    for change in made:
+        service = changes.apply(now, change)
+        now = state.read_state(service, [*now.revisions.values()], "app")
+    return now
+
+
+def test_a_release_that_failed_before_it_got_traffic_is_remembered() -> None:
+    """The same command tries it again, and does not say that all is done."""
+    now = served(("app-2", 100), known_good='["app-2"]', candidate="app-2")
+    assert choices.revision_to_roll_out(now) == "app-2"
+    deployed = deploys.deploy(now, declared("app-1"), "app-1", "sha-1", ACTOR)
+    now = state.read_state(deployed, [*now.revisions.values()], "app")
+    with pytest.raises(Refused, match="the last release, of app-1, is not released"):
+        choices.revision_to_roll_out(now)
+    now = after(now, changes.withdraw(now, "app-1", "app-2", ACTOR))
+    assert (now.shares, now.candidate, now.known_good) == ({"app-2": 100}, "app-2", ["app-2"])
+    assert now.failure
+    assert choices.revision_to_roll_out(now) == now.failure.revision == "app-1"
+
+
+def test_a_release_that_failed_does_not_hide_one_that_has_begun_since() -> None:
+    now = served(("app-9", 100), known_good='["app-9", "app-2"]', candidate="app-9")
+    assert not changes.withdraw(now, "app-1", "app-2", ACTOR).moves, "a newer one is finished"
+
+
+def test_a_share_that_someone_else_gave_has_no_next_step() -> None:
+    """A known good candidate would get all traffic, although it got 10 % by hand only."""
+    now = served(("app-9", 100), known_good='["app-9", "app-2"]', ours=("app-2", "app-9"))
+    now = after(now, changes.roll_back(now, "app-2", ACTOR, hold=False, verb="rollback"))
+    now.service["spec"]["traffic"] = traffic.plan({"app-2": 10, "app-9": 90}, {})
+    edited = state.read_state(now.service, [*now.revisions.values()], "app")
+    with pytest.raises(Refused, match="app-2 has 10 % of the traffic, which Shipway did not give"):
+        choices.choose_percent([edited], [10, 50, 100], None)
+    assert choices.choose_percent([edited], [10, 50, 100], 35) == 35
+
+
+def test_a_known_good_candidate_gets_the_share_that_was_asked_for() -> None:
+    """Where another revision may serve the rest; it used to get all traffic."""
+    now = served(("app-2", 10), ("app-9", 90), known_good='["app-2"]', candidate="app-2")
+    change = changes.step(now, "app-2", 35, ACTOR, verb="promote")
+    assert change.targets
+    assert traffic.shares(change.targets) == {"app-9": 65, "app-2": 35}
+
+
+def test_a_rollback_after_resume_holds_again() -> None:
+    now = served(("app-2", 50), ("app-9", 50), known_good='["app-2"]')
+    now = after(now, changes.step(now, "app-9", 100, ACTOR, verb="promote"))
+    now = after(now, changes.roll_back(now, "app-2", ACTOR, hold=True, verb="rollback"))
+    first = now.hold
+    now = after(now, changes.resume(now, ACTOR))
+    assert first
+    assert now.hold is None
+    now = after(now, changes.roll_back(now, "app-2", ACTOR, hold=True, verb="rollback"))
+    assert now.hold
+    assert now.hold.name == first.name == "rollback-9"
+    assert now.shares == {"app-2": 100}
+
+
+def test_a_tag_goes_when_its_release_is_over() -> None:
+    """A revision that was rolled back from; I8: nobody else's tag."""
+    old, new = "app-aaaaaaa", "app-bbbbbbb-2"
+    now = served((old, 90), (new, 10), known_good=f'["{old}"]', candidate=new)
+    tags = {"sha-aaaaaaa": old, "sha-bbbbbbb": new}
+    foreign = {"beta": new, "sha-ccccccc": new, "check-it": new, "check-1": "app-1"}
+    now.service["spec"]["traffic"] = traffic.plan(now.shares, tags | foreign)
+    now = state.read_state(now.service, [revision(old), revision(new)], "app")
+    now = after(now, changes.step(now, new, 50, ACTOR, verb="rollout"))
+    own_foreign = {tag: name for tag, name in foreign.items() if tag != "check-1"}
+    assert traffic.tags(now.targets) == tags | own_foreign, "a check that is over loses its tag"
+    failed = after(now, changes.withdraw(now, new, old, ACTOR))
+    assert traffic.tags(failed.targets) == tags | own_foreign, "a rollout tries it again"
+    back = after(now, changes.roll_back(now, old, ACTOR, hold=True, verb="rollback"))
+    assert traffic.tags(back.targets) == {"sha-aaaaaaa": old} | own_foreign
+    again = after(back, changes.tag(back, new, ACTOR))
+    assert again.tag_of(new)
+    held = after(again, changes.resume(again, ACTOR), changes.tag(again, old, ACTOR))
+    assert "check-bbbbbbb-2" in traffic.tags(held.targets), "the check of another still runs"
+
+
+def test_a_release_that_is_being_deployed_keeps_its_tag_while_another_one_moves() -> None:
+    old, moving, new = "app-aaaaaaa", "app-bbbbbbb", "app-ccccccc"
+    now = served((old, 90), (moving, 10), known_good=f'["{old}"]', candidate=moving)
+    written = deploys.deploy(now, declared(new), new, "sha-ccccccc", ACTOR)
+    now = state.read_state(written, [revision(name) for name in (old, moving, new)], "app")
+    now = after(now, changes.step(now, moving, 50, ACTOR, verb="rollout"))
+    assert now.tag_of(new) == "sha-ccccccc"
+    now = after(now, changes.claim(now, new, ACTOR), changes.tag(now, old, ACTOR))
+    now = after(now, changes.step(now, new, 100, ACTOR, verb="rollout"))
+    assert now.tag_of(new) == "sha-ccccccc"
+
+
 def test_a_displaced_release_that_fails_gives_up_its_own_share_only() -> None:
     """I5: the newer release keeps its share."""
     now = served(("app-2", 70), ("app-8", 20), ("app-9", 10), candidate="app-9")
@@ -347,13 +450,14 @@ def test_where_nothing_ready_serves_a_release_takes_everything(percent: int) -> 
 def test_a_list_that_lags_behind_the_service_is_not_believed() -> None:
     """I8: nothing is known of a revision that was not read; only one that is gone loses its tag."""
     service = served(("app-2", 100)).service
-    service["spec"]["traffic"] += [{"revisionName": "app-1", "tag": "sha-1234567"}]
+    one = "app-1234567"
+    service["spec"]["traffic"] += [{"revisionName": one, "tag": "sha-1234567"}]
     now = state.read_state(service, [], "app")
-    assert traffic.tags(now.targets) == {"sha-1234567": "app-1"}
-    assert (now.stable, now.unknown) == ("app-2", {"app-1", "app-2", "app-9"})
+    assert traffic.tags(now.targets) == {"sha-1234567": one}
+    assert (now.stable, now.unknown) == ("app-2", {one, "app-2", "app-9"})
     written = deploys.deploy(now, declared("app-9"), "app-9", "sha-9999999", ACTOR)
     assert traffic.shares(written["spec"]["traffic"]) == {"app-2": 100}
-    now = state.read_state(service, [], "app", gone=["app-1"])
+    now = state.read_state(service, [], "app", gone=[one])
     assert traffic.tags(now.targets) == {}
 
 
@@ -379,8 +483,17 @@ def test_a_clock_that_is_wrong_by_minutes_changes_no_plan() -> None:
     assert choices.choose_percent([now], [10, 50, 100], None) == 10
 
 
+def annotations_at_google() -> str:
+    """Return what Cloud Run's own reference says of a service's annotations."""
+    service = document_of("run.v2")["schemas"]["GoogleCloudRunV2Service"]["properties"]
+    return str(service["annotations"]["description"])
+
+
 def test_the_longest_of_everything_stays_far_below_the_limit() -> None:
-    """Kubernetes allows 256 KiB for all annotations; the last change of traffic is always kept."""
+    """Cloud Run follows Kubernetes' limit; the last change of traffic is always kept."""
+    assert (
+        "follows Kubernetes annotations' namespacing, limits, and rules" in annotations_at_google()
+    )
     name = "a" * 60
     long = Actor(by="\U0001f600" * 300, at="2026-01-02T03:04:05Z", why="\U0001f600" * 3000)
     now = served((f"{name}-2", 50), (f"{name}-9", 50), candidate=f"{name}-9")

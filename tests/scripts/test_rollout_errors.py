@@ -78,6 +78,7 @@ def test_raised_from_anywhere_the_traffic_goes_back(candidate: Project) -> None:
         roll_out(context(candidate, Call("rollout", candidate.folder)), new, None)
     assert candidate.shares() == {new: 100}
     candidate.done("rollback", "--no-hold")
+    candidate.done("deploy")  # its tag went with the rollback
     # From the first share that users got, to the end.
     first = calls.index("rollout._Rollout._watch")
     places = sorted({name: calls.index(name, first) for name in calls[first:]}.items())

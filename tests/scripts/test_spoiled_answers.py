@@ -261,9 +261,9 @@ def test_an_answer_without_an_end_is_not_read_to_its_end(candidate: Project) -> 
 
 
 def test_a_list_of_revisions_that_is_empty_is_not_believed(candidate: Project) -> None:
-    """I8: a rollback keeps the tags of revisions that the list lacks."""
+    """I8: a rollback keeps the tag of a revision that serves and that the list lacks."""
     candidate.done("promote", "--to", "10")
-    tags = {t["tag"] for t in candidate.service()["spec"]["traffic"] if t.get("tag")}
+    _, old = candidate.git("log", "--format=%H").split()
     empty = Spoiled(json.dumps({"kind": "RevisionList", "metadata": {}}))
     with spoiling(candidate, once("GET", "/revisions?", empty)) as ship:
         assert "left over" not in ship("status").stdout
@@ -271,7 +271,7 @@ def test_a_list_of_revisions_that_is_empty_is_not_believed(candidate: Project) -
         ended = ship("rollback")
     assert ended.returncode == 0, ended.stderr
     after = {t["tag"] for t in candidate.service()["spec"]["traffic"] if t.get("tag")}
-    assert after == tags
+    assert after == {f"sha-{old[:7]}"}
 
 
 def test_an_upload_that_the_registry_drops(project: Project) -> None:
@@ -327,6 +327,18 @@ def test_the_ledger_of_writes(candidate: Project, monkeypatch: pytest.MonkeyPatc
         Google(pipeline, writes=google.writes).get("run", "/v1/projects")
     with pytest.raises(Unreachable):
         Google(pipeline, writes=[google.writes[2]]).get("run", "/v1/projects")
+
+
+def test_a_write_that_is_only_validated_is_tried_again_as_a_read(
+    candidate: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I10: nothing was written, so nothing of it is unknown."""
+    with Relay(candidate.cloud_run.url, spoil=once("PUT", "/services/", CLOSED, NOT_DONE)) as relay:
+        monkeypatch.setenv(ENDPOINT_VARIABLE, relay.url)
+        google = Google(pipelines.load(candidate.folder, candidate.name, "local"), dry_run=True)
+        path = candidate.service_path.removeprefix(candidate.cloud_run.url)
+        assert google.write("PUT", "run", path, candidate.service(), params={"dryRun": "all"})
+    assert google.writes == []
 
 
 def test_a_token_that_is_refused_in_mid_run_is_renewed_once(

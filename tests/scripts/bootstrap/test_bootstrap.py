@@ -15,11 +15,17 @@ from google.oauth2.credentials import Credentials
 from rich.console import Console
 
 from scripts.cloud.google import Google
+from scripts.cloud.patience import Patience
+from scripts.command import failure
+from scripts.command.record import Record
 from scripts.command.tables import Table, rich_table
 from scripts.config import pipelines
-from scripts.setup import permissions
+from scripts.config.pipelines import ENDPOINT_VARIABLE
+from scripts.errors import Refused, Unknown
+from scripts.setup import cloud, permissions, steps
 from tests.conftest import ROOT
 from tests.emulator.cloud_run_help import CloudRun
+from tests.relay import Relay, Spoiled
 from tests.scripts.bootstrap_help import (
     ADMIN,
     CLOUD_BUILD,
@@ -321,6 +327,40 @@ def test_setting_up_does_not_need_an_owner(team: Team, trigger: tuple[str, ...])
     ended = team.bootstrap("staging", "--yes", "--binary-authorization", "enforce", *trigger)
     assert ended.returncode == 0, ended.stderr
     assert team.plan("staging", *trigger)["steps"] == []
+
+
+def test_a_write_whose_answer_is_lost_is_read_again(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step, for as long as it is tried; then nobody answers, and it is called unknown."""
+    answers = True
+
+    def spoil(method: str, path: str) -> Spoiled | None:
+        reads = method == "GET" or path.partition("?")[0].endswith(":getIamPolicy")
+        return None if answers and reads else Spoiled("closed", done=answers)
+
+    with Relay(team.owner.url, spoil=spoil) as relay:
+        monkeypatch.setenv(ENDPOINT_VARIABLE, relay.url)
+        declared = [pipelines.load(team.project.folder, NAME, "staging")]
+        token = team.owner.token_of(f"serviceAccount:{ADMIN}")
+        google = Google(declared[0], token=token, patience=Patience(0.1))
+        access = team.access("staging")
+        todo = steps.plan(access, declared, cloud.look(google, access, declared))
+        kinds = {step.does: step for step in todo}
+        assert {"enable", "create", "grant"} <= kinds.keys()
+        for step in todo:
+            cloud.do(google, step)
+        assert team.plan("staging")["steps"] == []
+        assert {write.outcome for write in google.writes} == {"done"}
+        answers = False
+        with pytest.raises(Unknown, match="in team-staging: it is not known whether"):
+            cloud.do(google, next(step for step in todo if "runtime" in step.what))
+    record = Record(verb="bootstrap", root=team.folder, writes=google.writes)
+    error = failure.complete(Refused("no reviewer"), record)
+    assert error.exit_code == 1
+    assert "no reviewer; written: artifactregistry, " in error.message
+    assert "unknown whether written: account" in error.message
+    assert "written: artifactregistry, " in failure.interrupted(record).message
 
 
 def test_a_users_requests_name_a_quota_project(team: Team) -> None:
