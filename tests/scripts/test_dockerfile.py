@@ -69,7 +69,10 @@ def test_an_unfinished_continuation_at_the_end() -> None:
         ("# nothing\n", "app/Dockerfile:1: there is no FROM"),
         ("FROM x y", "app/Dockerfile:1: FROM x y: this should read FROM image, or FROM image AS"),
         ("FROM x\n\nENV", "app/Dockerfile:3: ENV : a value is missing"),
-        ("FROM x\nRUN <<EOF\nls\nEOF", "app/Dockerfile:2: RUN <<EOF: the pack builder does not"),
+        (
+            "FROM x\nRUN <<EOF\nls\n",
+            "app/Dockerfile:2: RUN <<EOF: the here-document EOF has no end",
+        ),
     ],
 )
 def test_errors_name_file_and_line(text: str, message: str) -> None:
