@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from scripts.image.packing import shellwords
-from scripts.image.packing import tree as trees
-from scripts.image.packing.dockerfile import DockerfileError, Instruction
-from scripts.image.packing.findings import Note, Problem
-from scripts.image.packing.tree import Tree
+from emulator.builds.packing import shellwords
+from emulator.builds.packing import tree as trees
+from emulator.builds.packing.dockerfile import DockerfileError, Instruction
+from emulator.builds.packing.findings import Note, Problem
+from emulator.builds.packing.tree import Tree
 
 _NO_SYSTEM = "there is no operating system to run this in"
 _ELSEWHERE = "COPY of its result, which you make before the commit"

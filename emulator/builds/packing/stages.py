@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.image.packing import pip
-from scripts.image.packing import tree as trees
-from scripts.image.packing.commands import Program, Shell, Users
-from scripts.image.packing.dockerfile import DockerfileError, Instruction, Stage
-from scripts.image.packing.findings import Findings
-from scripts.image.packing.layer import Progress
-from scripts.image.packing.tree import Tree
+from emulator.builds.packing import pip
+from emulator.builds.packing import tree as trees
+from emulator.builds.packing.commands import Program, Shell, Users
+from emulator.builds.packing.dockerfile import DockerfileError, Instruction, Stage
+from emulator.builds.packing.findings import Findings
+from emulator.builds.packing.layer import Progress
+from emulator.builds.packing.tree import Tree
 
 _ID = re.compile(r"[0-9]{1,10}")  # of a user or a group
 # What base images set, as `docker inspect` shows for python:3.12-slim and node:22-slim.
