@@ -1,8 +1,7 @@
 """An image without Docker: the files, environment and command that a Dockerfile describes.
 
-It leaves the base image out: the local Cloud Run starts the command with the machine's own Python.
-Instructions that need a base image (RUN other than `pip install --target`) are refused with the
-Dockerfile's line.
+It leaves the base image out: the local Cloud Run starts the command with the machine's own Python
+or Node. Instructions that need a base image are refused, all at once, with the Dockerfile's lines.
 
 The same commit packs to the same bytes: entries are sorted, owners and times fixed, and pip's
 output is cached by everything that it depends on.
@@ -11,23 +10,29 @@ Source: OCI image specification v1.1, "Image Manifest" and "Image Configuration"
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
+import platform as platforms
+import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.errors import UsageError
-from scripts.image.packing import dockerfile as dockerfiles
-from scripts.image.packing import layer as layers
-from scripts.image.packing import tree as trees
-from scripts.image.packing.dockerfile import Dockerfile, Stage
-from scripts.image.packing.layer import Layer, Progress
-from scripts.image.packing.stages import StageResult, Surroundings, interpret
-from scripts.machine.platform import host_platform
+from emulator.builds.errors import UsageError
+from emulator.builds.packing import dockerfile as dockerfiles
+from emulator.builds.packing import layer as layers
+from emulator.builds.packing import tree as trees
+from emulator.builds.packing.dockerfile import Dockerfile, DockerfileError, Stage
+from emulator.builds.packing.findings import Findings
+from emulator.builds.packing.layer import Layer, Progress
+from emulator.builds.packing.stages import StageResult, Surroundings, interpret, set_search_paths
+from emulator.builds.packing.tree import Tree
+from emulator.builds.platform import host_platform
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -64,7 +69,8 @@ def pack(
     context: Path,
     *,
     dockerfile: Path,
-    commit: str,
+    file: str,
+    arguments: dict[str, str],
     created: int,
     platform: str,
     cache: Path,
@@ -76,41 +82,135 @@ def pack(
     Args:
         context: the build context.
         dockerfile: the Dockerfile.
-        commit: the full SHA, the Dockerfile's build argument COMMIT_SHA.
-        created: the commit's time in Unix seconds.
+        file: its name in errors.
+        arguments: the build arguments.
+        created: the time that the image gives for itself, in Unix seconds.
         platform: `os/architecture`; dependencies are installed for this machine's only.
         cache: a folder for layers and installed dependencies; several builds may share it.
         labels: override the Dockerfile's.
-        progress: called with each step that takes time.
+        progress: called with each step that takes time, and with what is left out.
 
-    Raises DockerfileError (a UsageError) with file and line for what cannot be read or done without
-    a base image, UsageError where the context is missing, Failed where pip fails.
+    Raises DockerfileError (a UsageError) with file and line for all that cannot be read or done
+    without a base image, UsageError where the context is missing, Failed where a program fails.
     """
     if not context.is_dir():
         raise UsageError(f"{context}: there is no such folder to build from")
-    # The context may be a checkout in a temporary folder: errors name app/Dockerfile instead.
-    known_as = os.path.relpath(dockerfile, context.parent)
-    description = dockerfiles.read(dockerfile, known_as)
-    operating_system, _, architecture = platform.partition("/")
-    arguments = {
-        "COMMIT_SHA": commit,
-        "TARGETPLATFORM": platform,
-        "TARGETOS": operating_system,
-        "TARGETARCH": architecture,
-    }
-    defaults = _defaults(description, arguments)
+    description = dockerfiles.read(dockerfile, file)
+    files = trees.context_tree(context, dockerfile)
+    findings = _findings(description, files, arguments, platform)
+    if findings.problems:
+        raise DockerfileError(*findings.problems)
+    for note in findings.notes:
+        progress(str(note))
+    known = _arguments(arguments, platform)
     around = Surroundings(
-        trees.context_tree(context, dockerfile),
-        arguments,
-        defaults,
+        files,
+        known,
+        _defaults(description, known),
         platform,
         host_platform(),
         cache,
         progress,
     )
     result = _final_stage(description, around)
+    set_search_paths(result)
     made = tuple(layers.layer(entries, cache) for entries in result.changes)
     return _image(result, made, created, platform, labels)
+
+
+def examine(text: str, files: Iterable[str], file: str = "Dockerfile") -> Findings:
+    """Say what of a Dockerfile cannot be packed, and what is left out, without building anything.
+
+    Args:
+        text: the Dockerfile's.
+        files: the paths in the build context, with `/`; not those that .dockerignore leaves out.
+        file: the Dockerfile's name in the findings.
+    """
+    tree: Tree = {}
+    for path in files:
+        trees.add(tree, path, trees.EMPTY)
+    try:
+        return _findings(dockerfiles.parse(text, file), tree, {}, host_platform())
+    except DockerfileError as error:
+        return Findings(list(error.problems))
+
+
+def examine_folder(context: Path, dockerfile: Path) -> Findings:
+    """Say what `examine` says, of a Dockerfile and its context.
+
+    Raises:
+        UsageError: the Dockerfile or .dockerignore cannot be read.
+    """
+    known_as = os.path.relpath(dockerfile, context.parent)
+    try:
+        description = dockerfiles.read(dockerfile, known_as)
+        files = trees.context_tree(context, dockerfile)
+        return _findings(description, files, {}, host_platform())
+    except DockerfileError as error:
+        return Findings(list(error.problems))
+
+
+def _findings(
+    description: Dockerfile, files: Tree, arguments: dict[str, str], platform: str
+) -> Findings:
+    arguments = _arguments(arguments, platform)
+    around = Surroundings(
+        files,
+        arguments,
+        _defaults(description, arguments),
+        platform,
+        platform,
+        Path(),
+        lambda _line: None,
+        only_read=True,
+    )
+    findings = around.findings
+    try:
+        result = _final_stage(description, around)
+    except DockerfileError as error:
+        findings.problems += error.problems
+    else:
+        start = description.stages[-1].start
+        if text := _other_interpreter(result):
+            findings.notes.append(replace(start.note(text), kind="interpreter"))
+    findings.problems.sort(key=lambda problem: problem.line)
+    findings.notes.sort(key=lambda note: note.line)
+    return findings
+
+
+def _other_interpreter(result: StageResult) -> str:
+    """Say which interpreter runs instead of the base image's; "" if it is the same version."""
+    if result.base is None:
+        return ""
+    name, asked = result.base
+    if name == "python":
+        own = platforms.python_version()
+        if own.startswith(f"{asked}.") or asked == "3":
+            return ""
+        return f"a process here runs this machine's Python {own}"
+    own = _node_version()
+    if own.partition(".")[0] == asked.partition(".")[0]:
+        return ""
+    return f"a process here runs this machine's Node {own or '(which is not installed)'}"
+
+
+@functools.cache
+def _node_version() -> str:
+    try:
+        said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return said.stdout.strip().removeprefix("v")
+
+
+def _arguments(given: dict[str, str], platform: str) -> dict[str, str]:
+    operating_system, _, architecture = platform.partition("/")
+    return {
+        **given,
+        "TARGETPLATFORM": platform,
+        "TARGETOS": operating_system,
+        "TARGETARCH": architecture,
+    }
 
 
 def _defaults(description: Dockerfile, arguments: dict[str, str]) -> dict[str, str]:
@@ -139,8 +239,8 @@ def _final_stage(description: Dockerfile, around: Surroundings) -> StageResult:
     result = around.finished[str(last)]
     if not result.config.get("Cmd") and not result.config.get("Entrypoint"):
         raise description.stages[last].start.error(
-            "this stage has neither CMD nor ENTRYPOINT, and the pack builder does not know the "
-            "base image's; add one, or build with --builder docker"
+            "this stage has neither CMD nor ENTRYPOINT, and the base image's is not known here",
+            'a CMD at the end, such as CMD ["python", "main.py"]',
         )
     return result
 
@@ -179,6 +279,8 @@ def _image(
         "dev.shipway.builder": "pack",
         "dev.shipway.python": f"{sys.version_info.major}.{sys.version_info.minor}",
     }
+    if result.base:
+        builder["dev.shipway.base"] = ":".join(result.base)
     time = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     operating_system, _, architecture = platform.partition("/")
     config: dict[str, Any] = {

@@ -5,23 +5,26 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.image.packing.pack import PackedImage, host_platform, pack
+from emulator.builds.packing.pack import PackedImage, pack
+from emulator.builds.platform import host_platform
 
-DOCKERFILE = """\
-FROM python:3.13-slim-trixie AS dependencies
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+DOCKERFILE = f"""\
+FROM python:{PYTHON}-slim-trixie AS dependencies
 WORKDIR /build
 COPY requirements.txt ./
 COPY wheels/ /wheels/
 RUN --mount=type=cache,target=/root/.cache/pip \\
     pip install --no-index --find-links=/wheels --target=/deps -r requirements.txt
 
-FROM python:3.13-slim-trixie
+FROM python:{PYTHON}-slim-trixie
 COPY --from=dependencies /deps /deps
 ENV PYTHONPATH=/deps \\
     GREETING="hello there"
@@ -74,7 +77,8 @@ def packed(
     return pack(
         context,
         dockerfile=context / "Dockerfile",
-        commit=commit,
+        file=f"{context.name}/Dockerfile",
+        arguments={"COMMIT_SHA": commit},
         created=1_700_000_000,
         platform=platform or host_platform(),
         cache=cache,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from scripts.image.packing import dockerignore
+from emulator.builds.packing import dockerignore
 
 # The time of dependencies' files and of folders: 2000-01-01. Zip files allow none before 1980.
 FIXED_TIME = 946_684_800
@@ -25,15 +25,15 @@ _TEN_YEARS = 315_360_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file, folder or symbolic link in a stage.
+    """A file, folder or symbolic link in a stage; or a path that a layer removes.
 
     Attributes:
         identity: the contents in cache keys: `sha256:…`, or where a RUN put it, or a link's target.
-        source: the file with the contents; None for folders and links.
+        source: the file with the contents; None for folders, links and empty files.
         time: Unix seconds.
     """
 
-    kind: Literal["file", "folder", "link"]
+    kind: Literal["file", "folder", "link", "gone"]
     mode: int
     identity: str
     source: Path | None = None
@@ -43,6 +43,8 @@ class Entry:
 
 
 FOLDER = Entry("folder", 0o755, "")
+EMPTY = Entry("file", 0o644, f"sha256:{hashlib.sha256().hexdigest()}")
+GONE = Entry("gone", 0, "")  # only in the changes of a layer
 
 # Path without leading slash → entry. Contains each file's parents, but not the root.
 Tree = dict[str, Entry]
@@ -97,6 +99,23 @@ def add(tree: Tree, path: str, entry: Entry) -> list[str]:
         tree[path] = entry
         new.append(path)
     return new
+
+
+def remove(tree: Tree, path: str) -> None:
+    """Remove an entry and all below it."""
+    for name in [path, *(f"{path}/{inner}" for inner, _ in below(tree, path))]:
+        tree.pop(name, None)
+
+
+def difference(old: Tree, new: Tree) -> Tree:
+    """Return the changes that make `new` of `old`: its new entries, and GONE for removed ones."""
+    changed: Tree = {}
+    for path in sorted(old.keys() - new.keys()):
+        parent = new.get(posixpath.dirname(path))
+        if "/" not in path or (parent is not None and parent.kind == "folder"):
+            changed[path] = GONE
+    changed |= {path: entry for path, entry in new.items() if old.get(path) != entry}
+    return changed
 
 
 def below(tree: Tree, folder: str) -> Iterator[tuple[str, Entry]]:
@@ -185,6 +204,8 @@ def write_out(tree: Iterable[tuple[str, Entry]], root: Path) -> None:
         place.unlink(missing_ok=True)
         if entry.kind == "link":
             place.symlink_to(entry.identity)
-        elif entry.source is not None:
+        elif entry.source is None:
+            place.touch()
+        else:
             shutil.copyfile(entry.source, place)
             place.chmod(entry.mode)

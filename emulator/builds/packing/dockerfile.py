@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scripts.errors import UsageError
-from scripts.image.packing import shellwords
+from emulator.builds.errors import UsageError
+from emulator.builds.packing import shellwords
+from emulator.builds.packing.findings import Note, Problem
 
 _INSTRUCTIONS = re.compile(
     "ADD|ARG|CMD|COPY|ENTRYPOINT|ENV|EXPOSE|FROM|HEALTHCHECK|LABEL|MAINTAINER|ONBUILD|RUN|SHELL"
@@ -21,25 +22,28 @@ _INSTRUCTIONS = re.compile(
 )
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z]+)\s*=\s*(\S+)\s*")
 _FLAG = re.compile(r"--([a-z]+)(?:=(\S*))?(?:\s+|$)")
-_HERE_DOCUMENT = re.compile(r"(?:^|\s)\d*<<-?\s*[\"']?[A-Za-z_]")
+_HERE_DOCUMENT = re.compile(r"(?:^|\s)\d*<<(-?)\s*([\"']?)([A-Za-z_]\w*)\2")
 
 
 class DockerfileError(UsageError):
-    """A Dockerfile that is malformed, or that the pack builder cannot build.
+    """A Dockerfile that is malformed, or instructions that cannot be packed.
 
-    The message starts with `FILE:LINE: `.
+    The message starts with `FILE:LINE: ` if one instruction is wrong. If several are, it counts
+    them, and the evidence lists them.
     """
 
-    def __init__(
-        self,
-        file: str,
-        line: int,
-        message: str,
-        hint: str | None = None,
-        *,
-        evidence: list[str] | None = None,
-    ) -> None:
-        super().__init__(f"{file}:{line}: {message}", hint, evidence=evidence)
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        first = problems[0]
+        if len(problems) == 1:
+            super().__init__(
+                first.what, f"write instead: {first.instead}" if first.instead else None
+            )
+            return
+        super().__init__(
+            f"{first.file}: {len(problems)} instructions cannot be packed",
+            evidence=[str(problem) for problem in problems],
+        )
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Instruction:
         name: in capitals.
         value: the rest after name and flags, with continuation lines joined.
         flags: as written: `--mount=a --mount=b` is (("mount", "a"), …).
+        documents: the lines of its here-documents.
     """
 
     file: str
@@ -59,6 +64,7 @@ class Instruction:
     value: str
     flags: tuple[tuple[str, str], ...] = ()
     escape: str = "\\"
+    documents: tuple[tuple[str, ...], ...] = ()
 
     @property
     def text(self) -> str:
@@ -66,14 +72,18 @@ class Instruction:
         flags = [f"--{name}={value}" if value else f"--{name}" for name, value in self.flags]
         return " ".join([self.name, *flags, self.value])
 
-    def error(
-        self, message: str, hint: str | None = None, *, evidence: list[str] | None = None
-    ) -> DockerfileError:
-        """Make an error about this instruction; the message quotes it, shortened."""
-        quoted = self.text if len(self.text) <= 60 else f"{self.text[:59].rstrip()}…"
-        return DockerfileError(
-            self.file, self.line, f"{quoted}: {message}", hint, evidence=evidence
-        )
+    def error(self, reason: str, instead: str = "") -> DockerfileError:
+        """Make an error about this instruction, which says what to write instead."""
+        return DockerfileError(Problem(self.file, self.line, self.quoted, reason, instead))
+
+    def note(self, text: str, quoted: str = "") -> Note:
+        """Make a note about this instruction, or about the `quoted` part of it."""
+        return Note(self.file, self.line, quoted or self.quoted, text)
+
+    @property
+    def quoted(self) -> str:
+        """The instruction, shortened to quote it."""
+        return self.text if len(self.text) <= 60 else f"{self.text[:59].rstrip()}…"
 
     def exec_form(self) -> list[str] | None:
         """Return the value as a JSON list of strings; None for the shell form."""
@@ -176,7 +186,7 @@ def parse(text: str, file: str) -> Dockerfile:
         else:
             raise instruction.error("only ARG may come before the first FROM")
     if not dockerfile.stages:
-        raise DockerfileError(file, 1, "there is no FROM")
+        raise DockerfileError(Problem(file, 1, "", "there is no FROM"))
     return dockerfile
 
 
@@ -193,7 +203,8 @@ def _instructions(text: str, file: str) -> Iterator[Instruction]:
     lines = text.removeprefix("\ufeff").splitlines()
     escape = _escape_character(lines)
     first, collected = 0, ""
-    for number, line in enumerate(lines, start=1):
+    numbered = iter(enumerate(lines, start=1))
+    for number, line in numbered:
         # Comments and empty lines are dropped even between a line and its continuation.
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -202,10 +213,29 @@ def _instructions(text: str, file: str) -> Iterator[Instruction]:
         if stripped.endswith(escape):
             collected += stripped[:-1]
             continue
-        yield _instruction(file, first, (collected + line).strip(), escape)
+        instruction = _instruction(file, first, (collected + line).strip(), escape)
+        if instruction.name in ("RUN", "COPY", "ADD"):
+            documents = [
+                _document(instruction, numbered, word[3], strip=bool(word[1]))
+                for word in _HERE_DOCUMENT.finditer(instruction.value)
+            ]
+            instruction = replace(instruction, documents=tuple(documents))
+        yield instruction
         first, collected = 0, ""
     if collected.strip():
         yield _instruction(file, first, collected.strip(), escape)
+
+
+def _document(
+    instruction: Instruction, lines: Iterator[tuple[int, str]], end: str, *, strip: bool
+) -> tuple[str, ...]:
+    """Take the lines of a here-document up to its end."""
+    found: list[str] = []
+    for _number, line in lines:
+        if (line.lstrip("\t") if strip else line) == end:
+            return tuple(found)
+        found.append(line)
+    raise instruction.error(f"the here-document {end} has no end")
 
 
 def _escape_character(lines: list[str]) -> str:
@@ -223,15 +253,11 @@ def _instruction(file: str, line: int, text: str, escape: str) -> Instruction:
     value = rest[0] if rest else ""
     flags = []
     if not _INSTRUCTIONS.fullmatch(name.upper()):
-        raise DockerfileError(file, line, f"{name} is not a Dockerfile instruction")
+        raise DockerfileError(Problem(file, line, "", f"{name} is not a Dockerfile instruction"))
     while match := _FLAG.match(value):
         flags.append((match[1], match[2] or ""))
         value = value[match.end() :]
     instruction = Instruction(file, line, name.upper(), value.strip(), tuple(flags), escape)
     if not instruction.value:
         raise instruction.error("a value is missing")
-    if instruction.name in ("RUN", "COPY", "ADD") and _HERE_DOCUMENT.search(instruction.value):
-        raise instruction.error(
-            "the pack builder does not read here-documents; build with --builder docker"
-        )
     return instruction

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.image.packing import pip
-from scripts.image.packing import tree as trees
-from scripts.image.packing.dockerfile import Instruction, Stage
-from scripts.image.packing.layer import Progress
-from scripts.image.packing.tree import Tree
+from emulator.builds.packing import pip
+from emulator.builds.packing import tree as trees
+from emulator.builds.packing.commands import Program, Shell, Users
+from emulator.builds.packing.dockerfile import DockerfileError, Instruction, Stage
+from emulator.builds.packing.findings import Findings
+from emulator.builds.packing.layer import Progress
+from emulator.builds.packing.tree import Tree
 
 _ID = re.compile(r"[0-9]{1,10}")  # of a user or a group
+# What base images set, as `docker inspect` shows for python:3.12-slim and node:22-slim.
+_PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SITE = re.compile(r"(.+)/lib/python3\.\d+/site-packages")
+_VERSION = re.compile(r"(?:[\w./-]+/)?(python|node):v?(\d+(?:\.\d+)?)[\w.-]*(?:@.*)?")
+_ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.\w+)$")
+_SECRETS = re.compile(r"\.env(\..+)?")
+_NO_SECRETS = re.compile(r"\.env\.(example|sample|template|dist|defaults)")
+_OWN_TOOLS = re.compile(r"(?:[\w./-]+/)?uv(:[\w.-]+)?(@.*)?")
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,8 @@ class Surroundings:
         context: the build context.
         arguments: build arguments, which override the defaults of ARG.
         defaults: the ARGs before the first FROM.
+        only_read: whether programs are not run, and errors are collected.
+        findings: the problems, if `only_read`, and the notes.
         finished: the stages before this one, by name and by number.
     """
 
@@ -35,6 +49,8 @@ class Surroundings:
     host_platform: str
     cache: Path
     progress: Progress
+    only_read: bool = False
+    findings: Findings = field(default_factory=Findings)
     finished: dict[str, StageResult] = field(default_factory=dict)
 
 
@@ -47,6 +63,8 @@ class StageResult:
         changes: the files that each COPY and RUN changed; one layer each.
         config: the OCI image configuration's `config`.
         history: the OCI image configuration's `history`, without times.
+        base: the version of the base image's interpreter, as ("python", "3.12"), if it is known.
+        filled: the folders with contents that are not known, because programs are not run.
     """
 
     tree: Tree = field(default_factory=dict)
@@ -55,6 +73,16 @@ class StageResult:
     env: dict[str, str] = field(default_factory=dict)
     shell: list[str] = field(default_factory=lambda: ["/bin/sh", "-c"])
     history: list[dict[str, Any]] = field(default_factory=list)
+    users: Users = field(default_factory=Users)
+    base: tuple[str, str] | None = None
+    filled: list[str] = field(default_factory=list)
+
+    @property
+    def python(self) -> str:
+        """The version in the names of Python's folders: the base image's, or this machine's."""
+        if self.base and self.base[0] == "python" and "." in self.base[1]:
+            return self.base[1]
+        return f"{sys.version_info.major}.{sys.version_info.minor}"
 
     def child(self) -> StageResult:
         """Return a stage that starts FROM this one."""
@@ -65,6 +93,9 @@ class StageResult:
             dict(self.env),
             list(self.shell),
             list(self.history),
+            self.users.copy(),
+            self.base,
+            list(self.filled),
         )
 
 
@@ -80,10 +111,43 @@ def interpret(stage: Stage, base: StageResult | None, around: Surroundings) -> S
         DockerfileError: an instruction needs the base image.
         Failed: pip fails.
     """
-    interpreter = _Interpreter(base.child() if base else StageResult(), around)
+    if base is None:
+        match = _VERSION.fullmatch(stage.start.expand(stage.base, around.defaults))
+        base = StageResult(base=(match[1], match[2]) if match else None)
+    interpreter = _Interpreter(base.child(), around)
     for instruction in stage.instructions:
-        interpreter.execute(instruction)
+        try:
+            interpreter.execute(instruction)
+        except DockerfileError as error:
+            if not around.only_read:
+                raise
+            around.findings.problems += error.problems
     return interpreter.finish()
+
+
+def set_search_paths(result: StageResult) -> None:
+    """Set PATH and PYTHONPATH in a last stage, so that what was installed is found.
+
+    A base image finds it without: its own Python looks in its own folder.
+    """
+    path = result.env.get("PATH", _PATH)
+    installed: dict[str, list[str]] = {}
+    for name in result.tree:
+        if match := _SITE.fullmatch(name):
+            installed.setdefault(match[1], []).append(f"/{name}")
+    command = [*result.config.get("Entrypoint", []), *result.config.get("Cmd", [])][:1]
+    folders = [posixpath.dirname(word) for word in command] + path.split(":")
+    prefixes = [posixpath.dirname(folder).strip("/") for folder in folders]
+    prefixes += [prefix for prefix in installed if prefix.endswith("/.local")]  # `pip --user`
+    sites = [site for prefix in dict.fromkeys(prefixes) for site in installed.get(prefix, [])]
+    found = [f"/{name}" for name in ("usr/local/bin", "usr/bin", "bin") if name in result.tree]
+    if sites or found:
+        result.env.setdefault("PATH", path)
+    if sites:
+        own = [result.env["PYTHONPATH"]] if result.env.get("PYTHONPATH") else []
+        result.env["PYTHONPATH"] = ":".join([*own, *sites])
+    if result.env:
+        result.config["Env"] = [f"{name}={value}" for name, value in result.env.items()]
 
 
 class _Interpreter:
@@ -96,6 +160,7 @@ class _Interpreter:
         self._do: dict[str, Callable[[Instruction], None]] = {
             "ARG": self.arg,
             "CMD": self.cmd,
+            "ADD": self.add,
             "COPY": self.copy,
             "ENTRYPOINT": self.entrypoint,
             "ENV": self.env,
@@ -114,11 +179,8 @@ class _Interpreter:
     def execute(self, instruction: Instruction) -> None:
         do = self._do.get(instruction.name)
         if do is None:
-            better = "; use COPY" if instruction.name == "ADD" else ""
-            raise instruction.error(
-                f"the pack builder does not know this{better}, or build with --builder docker"
-            )
-        if instruction.flags and instruction.name not in ("COPY", "RUN", "HEALTHCHECK"):
+            raise instruction.error("this cannot be packed")
+        if instruction.flags and instruction.name not in ("ADD", "COPY", "RUN", "HEALTHCHECK"):
             raise instruction.error(f"it has no option --{instruction.flags[0][0]}")
         before = len(self.result.changes)
         do(instruction)
@@ -131,13 +193,11 @@ class _Interpreter:
         if self.pending:
             self.result.changes.append(self.pending)
             self.result.history.append({"created_by": "WORKDIR"})
-        if self.result.env:
-            self.result.config["Env"] = [f"{k}={v}" for k, v in self.result.env.items()]
         return self.result
 
     @property
     def variables(self) -> dict[str, str]:
-        return self.args | self.result.env  # ENV wins over ARG
+        return {"PATH": _PATH} | self.args | self.result.env  # ENV wins over ARG
 
     # Instructions that change the configuration
 
@@ -206,39 +266,68 @@ class _Interpreter:
             for new in trees.add(self.result.tree, path, trees.FOLDER):
                 self.pending[new] = trees.FOLDER
 
+    def add(self, instruction: Instruction) -> None:
+        """Copy, which is all that ADD does with files that are no archives."""
+        *sources, target = instruction.words(self.variables)
+        if any("://" in source or _ARCHIVE.search(source) for source in sources):
+            raise instruction.error(
+                "only COPY is known: nothing is downloaded or unpacked",
+                f"COPY FILE… {target}, with the files in the repository",
+            )
+        self.copy(instruction)
+
     def copy(self, instruction: Instruction) -> None:
+        if instruction.documents:
+            raise instruction.error("here-documents are not copied", "COPY of a file")
         origin, owner, mode = self.around.context, (0, 0), None
-        where = "the build context, or is left out by .dockerignore"
+        where, filled = "the build context, or is left out by .dockerignore", list[str]()
         for flag, raw in instruction.flags:
             value = instruction.expand(raw, self.variables)
             if flag == "from":
-                origin, where = self._stage(instruction, value).tree, f"stage {value}"
+                if value.lower() not in self.around.finished and _OWN_TOOLS.fullmatch(value):
+                    note = instruction.note("left out: this machine's own is used")
+                    self.around.findings.notes.append(note)
+                    return
+                stage = self._stage(instruction, value)
+                origin, where, filled = stage.tree, f"stage {value}", stage.filled
             elif flag == "chown":
-                owner = _owner(instruction, value)
+                owner = self._owner(instruction, value)
             elif flag == "chmod":
                 if not re.fullmatch(r"0?[0-7]{3,4}", value):
                     raise instruction.error("--chmod takes an octal number such as 0755")
                 mode = int(value, 8)
             elif flag != "link":  # --link only changes how Docker makes layers
-                raise instruction.error(
-                    f"the pack builder does not know --{flag}; build with --builder docker"
-                )
+                raise instruction.error(f"--{flag} is not known", "COPY of each file and folder")
         *sources, target = instruction.words(self.variables)
         if not sources:
             raise instruction.error("this should read COPY source… destination")
         found = [(source, trees.matching(origin, source)) for source in sources]
-        for source, paths in found:
-            if not paths:
-                raise instruction.error(f"{source} is not in {where}")
-        paths = [path for _, several in found for path in several]
         place = trees.followed(self.result.tree, trees.inside(target, self._workdir))
+        for source, paths in found:
+            if not paths and not _may_be_in(filled, source):
+                raise instruction.error(f"{source} is not in {where}")
+        # Where programs are not run, what they fill is copied as folders of unknown contents.
+        self.result.filled += [place for source, _ in found if _may_be_in(filled, source)]
+        paths = [path for _, several in found for path in several]
         into = len(paths) > 1 or target == "." or target.endswith(("/", "/."))
         existing = self.result.tree.get(place)
         into = into or place == "" or (existing is not None and existing.kind == "folder")
-        self._change(trees.placed(origin, paths, place, into, owner, mode))
+        placed = trees.placed(origin, paths, place, into, owner, mode)
+        for path in placed:
+            name = posixpath.basename(path)
+            if _SECRETS.fullmatch(name) and not _NO_SECRETS.fullmatch(name):
+                raise instruction.error(
+                    f"it copies {name}: who can read an image reads the secrets in it",
+                    f"{name} in .dockerignore and .gitignore, variables in service.yaml, secrets "
+                    "in Secret Manager",
+                )
+        changed = dict(self.result.tree)
+        for path, entry in sorted(placed.items()):
+            if entry.kind != "folder" or path not in changed:
+                trees.add(changed, path, entry)
+        self._become(changed)
 
     def run(self, instruction: Instruction) -> None:
-        around = self.around
         mounted: Tree = {}
         for flag, value in instruction.flags:
             if flag == "mount":
@@ -249,17 +338,39 @@ class _Interpreter:
         # Names are in the base image. A user without an entry there has group 0.
         known = _ID.fullmatch(user) and _ID.fullmatch(group or "0")
         owner = (int(user), int(group or 0)) if known else (0, 0)
-        step = pip.Run(
-            instruction,
-            self.result.tree,
-            mounted,
-            self.variables,
-            self._workdir,
-            owner,
-            around.platform,
+        tree = dict(self.result.tree)
+
+        def run(program: Program) -> None:
+            if self.around.only_read:
+                self.result.filled += program.makes
+                for path in program.makes:
+                    if path:
+                        trees.add(tree, path, trees.FOLDER)
+                return
+            around, python = self.around, self.result.python
+            step = pip.Run(
+                instruction, program, tree, mounted, shell.variables, owner, around.platform, python
+            )
+            made = pip.run(step, around.cache, around.progress, around.host_platform)
+            for path, entry in made.items():
+                if entry.kind == "gone":
+                    trees.remove(tree, path)
+                elif entry.kind != "folder" or path not in tree:
+                    trees.add(tree, path, entry)
+
+        shell = Shell(
+            instruction=instruction,
+            tree=tree,
+            variables=self.variables,
+            folder=self._workdir,
+            python=self.result.python,
+            home="/root" if user in ("", "0", "root") else f"/home/{user}",
+            users=self.result.users,
+            run=run,
+            note=self.around.findings.notes.append,
         )
-        added = pip.run(step, around.cache, around.progress, around.host_platform)
-        self._change(added)
+        shell.execute()
+        self._become(tree)
 
     def _mount(self, instruction: Instruction, value: str) -> Tree:
         """Return the files of a bind mount; other mounts have none."""
@@ -281,25 +392,35 @@ class _Interpreter:
         inner = trees.below(origin, source)
         return {f"{place}/{name}": trees.identified(entry) for name, entry in inner}
 
-    def _change(self, added: Tree) -> None:
-        """Add files to the stage; those that differ from the existing ones are one more layer."""
-        changed, self.pending = self.pending, {}
-        for path, entry in sorted(added.items()):
-            if entry.kind == "folder" and path in self.result.tree:
-                continue
-            for new in trees.add(self.result.tree, path, entry):
-                changed[new] = self.result.tree[new]
-        if changed:
+    def _become(self, tree: Tree) -> None:
+        """Set the stage's files; what differs from the earlier ones is one more layer."""
+        changed = self.pending | trees.difference(self.result.tree, tree)
+        self.result.tree = tree
+        if changed != self.pending:
             self.result.changes.append(changed)
+            self.pending = {}
 
     def _stage(self, instruction: Instruction, name: str) -> StageResult:
         stage = self.around.finished.get(name.lower())
         if stage is None:
             raise instruction.error(
-                f"there is no stage {name} above, and the pack builder does not read images; "
-                "build with --builder docker"
+                f"there is no stage {name} above, and other images are not read",
+                "COPY of a file in the repository",
             )
         return stage
+
+    def _owner(self, instruction: Instruction, value: str) -> tuple[int, int]:
+        user, _, group = value.partition(":")
+        users, groups = self.result.users.users, self.result.users.groups
+        numbers = []
+        for name, table in ((user or "root", users), (group or user or "root", groups)):
+            number = int(name) if _ID.fullmatch(name) else table.get(name)
+            if number is None:
+                raise instruction.error(
+                    f"{name} is neither created above nor known", f"RUN useradd {name}, above"
+                )
+            numbers.append(number)
+        return numbers[0], numbers[1]
 
     @property
     def _workdir(self) -> str:
@@ -307,14 +428,10 @@ class _Interpreter:
         return directory
 
 
-def _owner(instruction: Instruction, value: str) -> tuple[int, int]:
-    user, _, group = value.partition(":")
-    names = {"root": "0", "": "0"}
-    user = names.get(user, user)
-    group = names.get(group, group) if group else user
-    if not _ID.fullmatch(user) or not _ID.fullmatch(group):
-        raise instruction.error(
-            f"{value}: user names are in the base image, which the pack builder does not have; "
-            "use numbers, or build with --builder docker"
-        )
-    return int(user), int(group)
+def _may_be_in(filled: list[str], source: str) -> bool:
+    """Return whether a COPY source may be among the unknown contents of folders, or above them."""
+    path = trees.inside(source, "")
+    return any(
+        f"{path}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{path}/") or not path
+        for folder in filled
+    )

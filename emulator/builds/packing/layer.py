@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import posixpath
 import shutil
 import tarfile
 import tempfile
@@ -20,10 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from scripts.image.packing.tree import Entry, Tree
+from emulator.builds.packing.tree import EMPTY, Entry, Tree
 
 # Part of every cache key: change it when the same input should give different bytes.
-FORMAT = 1
+FORMAT = 2
 _DAY = 86_400  # seconds
 
 
@@ -118,11 +119,14 @@ def _write(entries: Tree, path: Path) -> Layer:
 
 
 def _add(tar: tarfile.TarFile, name: str, entry: Entry) -> None:
+    if entry.kind == "gone":  # a whiteout, which is an empty file
+        folder, name = posixpath.split(name)
+        name, entry = posixpath.join(folder, f".wh.{name}"), EMPTY
     info = tarfile.TarInfo(name)
     info.mode, info.mtime = entry.mode, entry.time
     info.uid, info.gid = entry.uid, entry.gid
-    if entry.kind == "file" and entry.source is not None:
-        contents = entry.source.read_bytes()
+    if entry.kind == "file":
+        contents = entry.source.read_bytes() if entry.source else b""
         info.size = len(contents)
         tar.addfile(info, io.BytesIO(contents))
         return

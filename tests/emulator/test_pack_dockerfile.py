@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.errors import Failed, UsageError
-from scripts.image.packing.dockerfile import DockerfileError
-from scripts.image.packing.pack import PackedImage
-from tests.scripts.pack_help import config_of, contents, members, packed, write_app
+from emulator.builds.errors import Failed, UsageError
+from emulator.builds.packing.dockerfile import DockerfileError
+from emulator.builds.packing.pack import PackedImage
+from tests.emulator.pack_help import config_of, contents, members, packed, write_app
 
 
 def build(tmp_path: Path, dockerfile: str, files: dict[str, str] | None = None) -> PackedImage:
@@ -117,33 +117,35 @@ def test_exec_form_and_user(tmp_path: Path) -> None:
     assert (installed.uid, installed.gid) == (9, 0)
 
 
-NO_SYSTEM = "the pack builder has no operating system to run this in; build with --builder docker"
+NO_SYSTEM = "there is no operating system to run this in"
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("RUN apt-get update", f"RUN apt-get update: {NO_SYSTEM}"),
-        ("RUN pip install --target=/d x; ls", NO_SYSTEM),
+        ("RUN make install", f"RUN make install: {NO_SYSTEM}"),
+        ("RUN curl -o f https://a.test/f", f"RUN curl -o f https://a.test/f: {NO_SYSTEM}"),
+        ("RUN python manage.py collectstatic", NO_SYSTEM),
         ("RUN pip install --target=/d x | tee log", NO_SYSTEM),
         ("RUN pip install --target=/d x>1", NO_SYSTEM),
         ("RUN pip install --target=/d $(cat list)", NO_SYSTEM),
         ('RUN pip install --target=/d "$(cat list)"', NO_SYSTEM),
-        ("RUN pip install --target=/d x && rm -r /y", NO_SYSTEM),
-        ("RUN rm -r /y", NO_SYSTEM),
-        ("RUN pip download x", NO_SYSTEM),
-        ("RUN pip install x", "without --target=/folder, pip installs into the base image"),
-        ("RUN pip install --user x", "without --target=/folder"),
-        ("ADD main.py /", "the pack builder does not know this; use COPY"),
-        ("ONBUILD RUN x", "the pack builder does not know this"),
+        ("RUN npx build", NO_SYSTEM),
+        ("RUN npm publish", NO_SYSTEM),
+        ("RUN pip install --root /d x", "--root has no meaning here"),
+        ("RUN pip install -e .", "an editable package points at its source in the build"),
+        ("RUN chmod wrong main.py", "wrong is not a mode"),
+        ("ADD https://a.test/f /", "only COPY is known: nothing is downloaded or unpacked"),
+        ("ADD main.tar.gz /", "only COPY is known: nothing is downloaded or unpacked"),
+        ("ONBUILD RUN x", "this cannot be packed"),
         ("COPY missing.py /", "missing.py is not in the build context, or is left out by"),
         ("COPY *.md /", "*.md is not in the build context"),
         ("COPY ../main.txt /", "../main.txt is not in the build context"),
         ("COPY --from=none /a /b", "there is no stage none above"),
-        ("COPY --from=python:3.13 /a /b", "the pack builder does not read images"),
-        ("COPY --chown=app main.py /", "user names are in the base image"),
+        ("COPY --from=python:3.13 /a /b", "and other images are not read"),
+        ("COPY --chown=app main.py /", "app is neither created above nor known"),
         ("COPY --chmod=u+x main.py /", "--chmod takes an octal number"),
-        ("COPY --parents main.py /", "the pack builder does not know --parents"),
+        ("COPY --parents main.py /", "--parents is not known"),
         ("COPY main.py", "this should read COPY source"),
         ("WORKDIR ${A:?must be set}", "A: must be set"),
         ("USER --x=1 y", "it has no option --x"),
@@ -156,15 +158,15 @@ def test_refused_with_file_and_line(tmp_path: Path, line: str, message: str) -> 
     assert message in caught.value.message
 
 
-def test_files_of_the_base_image_may_be_removed(tmp_path: Path) -> None:
-    """They are not in a packed image. A layer cannot remove the stage's own files."""
-    lines = 'FROM x\nCOPY main.py /srv/\nRUN {}\nCMD ["a"]'
+def test_files_are_removed(tmp_path: Path) -> None:
+    """A layer hides the stage's own files; those of the base image are not in a packed image."""
+    lines = 'FROM x\nCOPY main.py requirements.txt /srv/\nRUN {}\nCMD ["a"]'
     plain = build(tmp_path / "a", lines.format("rm -rf /usr/bin/pip* \\\n /usr/lib/*/pip"))
-    assert list(members(plain)) == ["srv", "srv/main.py"]
-    for path in ("/srv", "/srv/*.py", "/s*", "/", "srv/main.py"):
-        with pytest.raises(DockerfileError, match=r"cannot remove .*") as caught:
-            build(tmp_path / "b", lines.format(f"rm -rf /usr/bin/pip {path}"))
-        assert "app/Dockerfile:3: RUN rm -rf" in caught.value.message
+    assert set(members(plain)) == {"srv", "srv/main.py", "srv/requirements.txt"}
+    own = build(tmp_path / "b", lines.format("rm -f /srv/*.py"))
+    assert set(members(own)) - set(members(plain)) == {"srv/.wh.main.py"}
+    all_of_it = build(tmp_path / "c", lines.format("rm -r /srv"))
+    assert set(members(all_of_it)) - set(members(plain)) == {".wh.srv"}
 
 
 def test_compiling_changes_nothing(tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def test_no_command_at_all(tmp_path: Path) -> None:
 
 def test_dependencies_for_another_machine(tmp_path: Path) -> None:
     app = write_app(tmp_path / "app")
-    with pytest.raises(DockerfileError, match="not for linux/s390x; build with --builder dock"):
+    with pytest.raises(DockerfileError, match="not for linux/s390x"):
         packed(app, tmp_path / "cache", platform="linux/s390x")
 
 
