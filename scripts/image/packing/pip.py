@@ -212,7 +212,9 @@ def _enter(prefix: Path, version: str) -> None:
     """
     (prefix / "bin").mkdir(parents=True, exist_ok=True)
     (prefix / f"lib/python{version}/site-packages").mkdir(parents=True, exist_ok=True)
-    (prefix / "pyvenv.cfg").write_text(f"home = {os.path.dirname(_INTERPRETER)}\n")
+    (prefix / "pyvenv.cfg").write_text(
+        f"home = {os.path.dirname(_INTERPRETER)}\ninclude-system-site-packages = false\n"
+    )
     (prefix / "bin/python3").symlink_to(_INTERPRETER)
     if not (prefix / "lib" / _OWN).exists():
         (prefix / "lib" / _OWN).symlink_to(f"python{version}")
