@@ -94,7 +94,7 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
         [program.argv, program.folder, program.prefix, program.makes, program.environment],
         layers.listed(step.tree),
         layers.listed(step.mounted),
-        sorted(step.variables.items()),
+        sorted(_own_variables(step).items()),
         [step.owner, step.platform, step.python, platform.python_version()],
     )
     result = cache / "runs" / key
@@ -237,14 +237,16 @@ def _leave(prefix: Path, version: str) -> None:
         shutil.rmtree(prefix / "lib" / _OWN)
 
 
+def _own_variables(step: Run) -> dict[str, str]:
+    """Return the stage's variables that the program gets; not a commit, which pip does not need."""
+    if step.program.name in _NODE:
+        return {k: v for k, v in step.variables.items() if k not in ("PATH", "HOME")}
+    return {k: v for k, v in step.variables.items() if k.startswith(("PIP_", "UV_"))}
+
+
 def _environment(step: Run, root: Path) -> dict[str, str]:
     passed = {k: v for k, v in os.environ.items() if _PASSED_ON.fullmatch(k)}
-    own = step.variables.items()
-    if step.program.name in _NODE:
-        passed |= {k: v for k, v in own if k not in ("PATH", "HOME")}
-    else:
-        passed |= {k: v for k, v in own if k.startswith(("PIP_", "UV_"))}
-    passed = {k: v for k, v in passed.items() if k not in _HELD_BACK}
+    passed = {k: v for k, v in (passed | _own_variables(step)).items() if k not in _HELD_BACK}
     return passed | {
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": str(trees.FIXED_TIME),
