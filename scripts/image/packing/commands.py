@@ -491,9 +491,9 @@ def _split(instruction: Instruction, line: str) -> list[list[str]]:
     words = replace(instruction, value=line).raw_words()
     while words:
         word = words.pop(0)
-        after = words[:1]
-        if [word, *after] in _WITHOUT_RESULT:
-            words.pop(0)
+        if words and [word, words[0].rstrip(";")] in _WITHOUT_RESULT:
+            if words.pop(0).endswith(";"):
+                commands.append([])
         elif word in ("&&", ";"):
             commands.append([])
         elif _REDIRECTION.fullmatch(word):
@@ -513,7 +513,8 @@ def _options(words: list[str]) -> tuple[str, list[str]]:
     flags = "".join(word[1:] for word in words if word.startswith("-") and word[1:2] != "-")
     flags += "R" if "--recursive" in words else ""
     names = [word for word in words if not word.startswith("-")]
-    # chmod's mode may begin with a dash, as `-x`; mkdir's `-m 755` has a value.
+    if flags.startswith("m") and names:  # `mkdir -m 755 NAME`
+        names.pop(0)
     return flags, names
 
 

@@ -16,7 +16,6 @@ import json
 import os
 import platform as platforms
 import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -273,12 +272,9 @@ def _image(
     platform: str,
     labels: dict[str, str],
 ) -> PackedImage:
-    builder = {
-        "dev.shipway.builder": "pack",
-        "dev.shipway.python": f"{sys.version_info.major}.{sys.version_info.minor}",
-    }
-    if result.base:
-        builder["dev.shipway.base"] = ":".join(result.base)
+    builder = {"dev.shipway.builder": "pack"}
+    if result.base:  # the version that the base image has, and that a process here may not have
+        builder[f"dev.shipway.{result.base[0]}"] = result.base[1]
     time = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     operating_system, _, architecture = platform.partition("/")
     config: dict[str, Any] = {
