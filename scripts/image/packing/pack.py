@@ -29,7 +29,8 @@ from scripts.image.packing import tree as trees
 from scripts.image.packing.dockerfile import Dockerfile, DockerfileError, Stage
 from scripts.image.packing.findings import Findings
 from scripts.image.packing.layer import Layer, Progress
-from scripts.image.packing.stages import StageResult, Surroundings, interpret, set_search_paths
+from scripts.image.packing.search_paths import search_paths
+from scripts.image.packing.stages import StageResult, Surroundings, interpret
 from scripts.image.packing.tree import Tree
 from scripts.machine.platform import host_platform
 
@@ -112,7 +113,10 @@ def pack(
         progress,
     )
     result = _final_stage(description, around)
-    set_search_paths(result)
+    command = [*result.config.get("Entrypoint", []), *result.config.get("Cmd", [])]
+    variables = result.env | search_paths(result.tree, result.env, command)
+    if variables:
+        result.config["Env"] = [f"{name}={value}" for name, value in variables.items()]
     made = tuple(layers.layer(entries, cache) for entries in result.changes)
     return _image(result, made, created, platform, labels)
 

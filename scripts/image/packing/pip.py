@@ -24,9 +24,9 @@ from pathlib import Path
 from scripts.errors import Failed
 from scripts.image.packing import layer as layers
 from scripts.image.packing import tree as trees
-from scripts.image.packing.commands import Program
 from scripts.image.packing.dockerfile import Instruction
 from scripts.image.packing.layer import Progress
+from scripts.image.packing.program import Program
 from scripts.image.packing.tree import Entry, Tree
 
 # The variables of this machine that programs get: paths, credentials, certificates, proxies.
