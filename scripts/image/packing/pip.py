@@ -50,6 +50,7 @@ _INDEX_ONLY = re.compile(
     r"|--hash=.*|(https?|git\+\w+)://.*|--(extra-)?index-url[ =]\S+|--trusted-host[ =]\S+|--pre"
     r"|--(only|no)-binary[ =].*|--require-hashes|-i\s.*"
 )
+_OF_THIS_MACHINE = ("direct_url.json", "uv_cache.json")  # of a package from a folder
 # A script's first line; of a long path, three lines, with which /bin/sh calls the interpreter.
 _FIRST_LINE = re.compile(rb"#!/bin/sh\n''" rb"'exec' ([^\n]*)\n' ''" rb"'\n|#!([^\n]*)\n")
 
@@ -350,8 +351,12 @@ def _make_portable(root: Path, known: set[str], step: Run) -> None:
         pythons.append(os.fsencode(f"{root}/{step.program.prefix}/bin/python"))
     for folder, _, names in os.walk(root):
         in_bin = os.path.basename(folder) == "bin"
-        for path in (Path(folder, name) for name in names if in_bin or name == "direct_url.json"):
+        for path in (Path(folder, name) for name in names if in_bin or name in _OF_THIS_MACHINE):
             if path.is_symlink() or str(path) in known:
+                continue
+            if path.name == "uv_cache.json":  # the time at which uv built it
+                path.unlink()
+                changed.add(path)
                 continue
             old = path.read_bytes()
             new = old.replace(os.fsencode(str(root)), b"") if not in_bin else old
@@ -366,11 +371,13 @@ def _make_portable(root: Path, known: set[str], step: Run) -> None:
 
 
 def _correct(record: Path, changed: set[Path]) -> None:
-    """Correct the lines of an installed package's RECORD about files that were changed."""
+    """Correct the lines of a package's RECORD about files that were changed or removed."""
     lines = []
     for line in record.read_text(encoding="utf-8").splitlines(keepends=True):
         name = line.partition(",")[0].strip('"')
         path = Path(os.path.normpath(record.parent.parent / name))
+        if path in changed and not path.exists():
+            continue
         if path in changed:
             digest = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest())
             line = f"{name},sha256={digest.decode().rstrip('=')},{path.stat().st_size}\n"
