@@ -30,8 +30,9 @@ SECRET_HEADER = "Shipway-Secret"  # noqa: S105  (a header's name)
 _NAME = r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?"
 _HOST = re.compile(rf"(?P<name>{_NAME}|\[?::1\]?)(:\d{{1,5}})?")
 _WRITES = ("POST", "PUT", "PATCH", "DELETE")
-# The registry has media types of its own. What needs no token (the token services) takes forms.
-_NOT_JSON = (On.IMAGE, On.NOTHING)
+# The registry has media types of its own, and an object may have any. What needs no token (the
+# token services) takes forms.
+_NOT_JSON = (On.IMAGE, On.OBJECT, On.NOTHING)
 # The pages have no scripts, and nothing that the registry stores becomes a page with some.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; form-action 'none'; frame-ancestors 'none'",

@@ -23,6 +23,9 @@ class On(Enum):
     IMAGE = auto()
     """The repository of an image, for a request of the registry's own protocol."""
     SECRET = auto()
+    BUCKET = auto()
+    OBJECT = auto()
+    """The bucket of an object, whose contents a request may send as they are."""
     ACCOUNT = auto()
     LOGS = auto()
     """Each project that the body of a request for log entries names."""
@@ -43,6 +46,8 @@ class Checks(Enum):
     """Permissions that the caller tests: they exist for the resource."""
     DEPLOYMENT = auto()
     """A service: the caller may use its account and its image."""
+    BUILD = auto()
+    """A build: the caller may use its account."""
 
 
 # The prefix of the permissions on a kind of resource.
@@ -51,6 +56,8 @@ PREFIXES = {
     On.SERVICE: "run.",
     On.REPOSITORY: "artifactregistry.",
     On.SECRET: "secretmanager.",
+    On.BUCKET: "storage.",
+    On.OBJECT: "storage.",
     On.ACCOUNT: "iam.serviceAccounts.",
 }
 # The API of a permission, by its prefix; longer prefixes first.
@@ -67,6 +74,7 @@ _APIS = {
     "run.": "run.googleapis.com",
     "secretmanager.": "secretmanager.googleapis.com",
     "serviceusage.": "serviceusage.googleapis.com",
+    "storage.": "storage.googleapis.com",
 }
 
 

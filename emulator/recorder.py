@@ -23,8 +23,9 @@ VARIABLE = "SHIPWAY_RECORD"
 
 # Paths of APIs with a discovery document start with a version. The registry's do so, too, but
 # belong to the OCI distribution specification.
-_API = re.compile(r"/(apis|v\d\w*)/")
+_API = re.compile(r"/(apis|v\d\w*|((resumable/)?upload/)?storage/v1)/")
 _REGISTRY = re.compile(r"/v2/(_catalog|token|.+/(manifests|blobs|tags|referrers)/.*)?")
+_UPLOAD = re.compile(r"/(resumable/)?upload/")
 _SECRET = {
     "accessToken", "access_token", "actor_token", "actorToken", "assertion", "data", "id_token",
     "signedBlob", "signedJwt", "subject_token", "subjectToken", "token",
@@ -45,7 +46,8 @@ def _recorder(file: Path) -> Middleware:
         if not _API.match(path) or _REGISTRY.fullmatch(path):
             return await handler(request)
         try:
-            body = await request.read()
+            # The contents of an object are not kept: the handler reads them as they come.
+            body = b"" if _UPLOAD.match(path) else await request.read()
         except web.RequestPayloadError:
             return await handler(request)  # reads it, too, and answers
         try:

@@ -21,7 +21,14 @@ from emulator.artifacts import urls as artifact_urls
 from emulator.artifacts.models import Artifacts
 from emulator.artifacts.repositories import Repositories
 from emulator.builds import urls as build_urls
-from emulator.builds.models import Triggers
+from emulator.builds.models import Builds
+from emulator.builds.push import Pusher
+from emulator.builds.triggers import Triggers
+from emulator.builds.work import Work
+from emulator.cloud_storage import urls as storage_urls
+from emulator.cloud_storage.errors import body as storage_body
+from emulator.cloud_storage.errors import is_ours as is_storage
+from emulator.cloud_storage.models import Buckets
 from emulator.errors import ApiError, invalid
 from emulator.faults import urls as fault_urls
 from emulator.faults.models import Faults
@@ -33,6 +40,7 @@ from emulator.identity import urls as identity_urls
 from emulator.identity.guard import Guard
 from emulator.identity.issuers import keys_of
 from emulator.identity.models import Identity
+from emulator.identity.principals import service_account
 from emulator.instances.docker import DockerRuntime
 from emulator.instances.pool import Instances
 from emulator.instances.process import ProcessRuntime
@@ -66,6 +74,9 @@ from emulator.secrets.variables import WithSecrets, check
 
 _log = logging.getLogger("emulator")
 _LIMITS = Limits()
+_TOKEN_SECONDS = 600.0
+# The layers of dependencies are kept between starts, and shared by all states.
+_CACHE = Path(__file__).resolve().parent.parent / ".shipway" / "cache"
 
 
 class PortInUse(Exception):
@@ -83,6 +94,7 @@ class Emulator:
         limits: What an image may unpack to, for the runtime "process".
         hosts: Names of this machine that requests may be for, besides those of loopback.
         faults: The faults that are active from the start.
+        cache: The folder for the layers of builds.
     """
 
     def __init__(
@@ -95,6 +107,7 @@ class Emulator:
         limits: Limits = _LIMITS,
         hosts: Collection[str] = (),
         faults: Collection[Fault] = (),
+        cache: Path = _CACHE,
     ) -> None:
         self._faults = Faults()
         for fault in faults:
@@ -104,6 +117,7 @@ class Emulator:
         self._limits = limits
         self.folder = folder
         self._idle = idle
+        self._cache = cache
         self._runtime_name = runtime
         self._lock = store.lock(folder)
 
@@ -144,7 +158,8 @@ class Emulator:
             keys_of=keys_of,
             enforced=self._enforced,
         )
-        guard = Guard(identity, services, projects, faults, self.url)
+        buckets = Buckets(self.folder / "cloud-storage", self.url, projects.is_made, projects.id_of)
+        guard = Guard(identity, services, projects, faults, self.url, buckets.project)
         runtime = WithSecrets(
             WithFaults(await self._runtime(identity), faults), secrets, identity.may_read_secret
         )
@@ -169,6 +184,13 @@ class Emulator:
             lambda launch: check(secrets, identity.may_read_secret, launch),
         )
         self._reconciler = Reconciler(resources, self._instances, self._router, starter)
+        triggers = Triggers(store.Store(self.folder / "builds"))
+        self._builds = Builds(
+            store.Store(self.folder / "cloud-builds"),
+            self._work(identity, registry, buckets),
+            projects.id_of,
+            self.url,
+        )
         admin = Admin(
             resources,
             changed=self._reconciler.changed,
@@ -206,7 +228,8 @@ class Emulator:
                 *secret_urls.routes(secrets, identity.forget_secret),
                 *project_urls.routes(projects, operations, identity.policies.own),
                 *admission_urls.routes(AdmissionPolicies(store.Store(self.folder / "admission"))),
-                *build_urls.routes(Triggers(store.Store(self.folder / "builds"))),
+                *build_urls.routes(triggers, self._builds),
+                *storage_urls.routes(buckets),
                 *fault_urls.routes(faults),
                 *pages.routes(resources, logs, self.url),
             ],
@@ -222,12 +245,29 @@ class Emulator:
             return await DockerRuntime.open(self.folder, self._ports, registry)
         return ProcessRuntime(self.folder / "instances", self._ports, identity, self._limits)
 
+    def _work(self, identity: Identity, registry: Registry, buckets: Buckets) -> Work:
+        access = identity.access
+
+        def on_bucket(email: str, permission: str, bucket: str) -> bool:
+            chain = access.of_bucket(buckets.project(bucket), bucket)
+            return access.may(service_account(email), permission, chain)
+
+        def on_image(email: str, permission: str, image: str) -> bool:
+            return access.may_on_image(service_account(email), permission, image)
+
+        def token(email: str) -> str:
+            return identity.access_token(email, _TOKEN_SECONDS) if email and self._enforced else ""
+
+        pusher = Pusher(registry, self.url.removeprefix("http://"), on_image, token)
+        return Work(self.folder / "building", self._cache, buckets, pusher, on_bucket)
+
     def _logs_url(self, revision: Key) -> str:
         return f"{self.url}/logs/{revision.path}"
 
     async def close(self) -> None:
         """Stop serving, and stop every instance. The state stays."""
         self._faults.calls.close()
+        self._builds.close()
         await self._runner.cleanup()
         await self._reconciler.close()
         await asyncio.gather(self._router.close(), self._instances.close())
@@ -255,6 +295,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except ApiError as error:
+        if is_storage(request.path):
+            return web.json_response(storage_body(error.code, error.message), status=error.code)
         headers = {"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'}
         refused = error.status == "UNAUTHENTICATED"
         return web.json_response(
@@ -264,6 +306,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith("/v2/") or error.status < 400:
             raise
         message = f"{request.method} {request.path}: {error.reason}"
+        if is_storage(request.path):
+            return web.json_response(storage_body(error.status, message), status=error.status)
         status = "NOT_FOUND" if error.status == 404 else "INVALID_ARGUMENT"
         body = {"error": {"code": error.status, "message": message, "status": status}}
         return web.json_response(body, status=error.status)

@@ -31,6 +31,7 @@ DOCUMENTS = (
     "cloudresourcemanager.v1",
     "cloudresourcemanager.v3",
     "cloudbuild.v1",
+    "storage.v1",
     "binaryauthorization.v1",
 )
 # Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto.
@@ -45,6 +46,7 @@ _FORMATS = {
     "int64": re.compile(r"-?\d+"),
     "uint64": re.compile(r"\d+"),
 }
+_STORAGE = ("/storage/", "/upload/storage/", "/resumable/upload/storage/")
 Object = dict[str, Any]
 
 
@@ -75,25 +77,33 @@ def _document(name: str) -> Object:
 @functools.cache
 def _methods() -> list[Method]:
     def walk(name: str, place: Object, common: Object) -> Iterator[Method]:
+        start = "/" + _document(name).get("servicePath", "")
         for method in place.get("methods", {}).values():
-            path = "/" + (method.get("flatPath") or method["path"])
-            parts = re.split(r"(\{[^}]*\})", path)
-            pattern = "".join(
-                re.escape(part) if index % 2 == 0 else ".+" if "+" in part else "[^/]+"
-                for index, part in enumerate(parts)
-            )
-            query = {
-                key: what
-                for key, what in method.get("parameters", {}).items()
-                if what["location"] == "query"
-            }
-            yield Method(
-                name, method["id"], method["httpMethod"], re.compile(pattern),
-                sum(map(len, parts[::2])), {**common, **query},
-                method.get("request", {}).get("$ref"), method.get("response", {}).get("$ref"),
-            )  # fmt: skip
+            path = start + (method.get("flatPath") or method["path"])
+            uploads = method.get("mediaUpload", {}).get("protocols", {})
+            for kind in uploads.values():
+                # Its body is an object's contents.
+                yield from walk_one(name, {**method, "request": {}}, kind["path"], common)
+            yield from walk_one(name, method, path, common)
         for child in place.get("resources", {}).values():
             yield from walk(name, child, common)
+
+    def walk_one(name: str, method: Object, path: str, common: Object) -> Iterator[Method]:
+        parts = re.split(r"(\{[^}]*\})", path)
+        pattern = "".join(
+            re.escape(part) if index % 2 == 0 else ".+" if "+" in part else "[^/]+"
+            for index, part in enumerate(parts)
+        )
+        query = {
+            key: what
+            for key, what in method.get("parameters", {}).items()
+            if what["location"] == "query"
+        }
+        yield Method(
+            name, method["id"], method["httpMethod"], re.compile(pattern),
+            sum(map(len, parts[::2])), {**common, **query},
+            method.get("request", {}).get("$ref"), method.get("response", {}).get("$ref"),
+        )  # fmt: skip
 
     documents = ((name, _document(name)) for name in DOCUMENTS)
     return [method for name, one in documents for method in walk(name, one, one["parameters"])]
@@ -141,7 +151,7 @@ def _against(method: Method, record: Object) -> list[str]:
             problems.append(f"{method.id} takes no body")
     if record["status"] >= 400:
         problems += _error(record)
-    elif method.response:
+    elif method.response and ["alt", "media"] not in record["query"]:
         problems += _schema(method.api, method.response, record["response"], "response")
     return problems
 
@@ -159,6 +169,11 @@ def _error(record: Object) -> Iterator[str]:
     if isinstance(error, str) and record["path"] == "/v1/token":
         if set(body) - {"error", "error_description", "error_uri"}:
             yield f"not an OAuth error: {sorted(body)}"
+        return
+    if record["path"].startswith(_STORAGE):
+        # https://cloud.google.com/storage/docs/json_api/v1/status-codes
+        if {*error} != {"code", "message", "errors"} or error["code"] != record["status"]:
+            yield f"not Cloud Storage's error object: {error!r}"
         return
     if not isinstance(error, dict) or set(error) - {"code", "message", "status", "details"}:
         yield f"not Google's error object: {error!r}"

@@ -13,13 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from scripts.cloud.patience import Patience
-from scripts.cloud.registry import Registry
-from scripts.cloud.session import Session
 from scripts.config.image_reference import ImageReference
 from tests import pins
 from tests.conftest import ROOT, LocalCloudRun
-from tests.scripts.pack_help import packed, write_app
+from tests.emulator.registry_help import Client
 
 OLD = f"sha256:{'0' * 64}"
 
@@ -51,13 +48,11 @@ def test_pins_move_in_place_and_are_reported_with_check(
     local_cloud_run: LocalCloudRun,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    registry = Registry(local_cloud_run.url, Session(Patience()))
+    client = Client(local_cloud_run.url, "acme/pins/tool")
     host = local_cloud_run.url.removeprefix("http://")
-    app = write_app(tmp_path / "app")
     digests = {}
     for tag in ("1.2.3-cli", "1.10.0-cli", "stable"):
-        image = packed(app, tmp_path / "cache", labels={"tag": tag})
-        digests[tag] = registry.push("acme/pins/tool", tag, image, lambda _line: None)
+        digests[tag] = client.image(tag, labels={"tag": tag})["digest"]
     tool = f"{host}/acme/pins/tool"
     repository = tmp_path / "repository"
     (repository / "docs").mkdir(parents=True)

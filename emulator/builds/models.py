@@ -1,134 +1,289 @@
-"""Triggers of Cloud Build, by project and region. Every repository counts as connected."""
+"""Builds: their documents, from QUEUED to their end. `work` does what they ask for.
+
+Source: the discovery document cloudbuild.v1 and https://cloud.google.com/build/docs/api/reference/rest/v1/projects.builds.
+"""
 
 from __future__ import annotations
 
 import re
+import threading
 import uuid
-from typing import Any, TypedDict
+from collections.abc import Callable
+from typing import Any, Protocol, TypedDict
 
 from emulator import clock
 from emulator.errors import ApiError, invalid
-from emulator.fields import typed
+from emulator.fields import check_known, typed
 from emulator.names import project_number
+from emulator.operations import TYPES
 from emulator.store import Store
 
 Document = dict[str, Any]
 
-_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,62}[a-zA-Z0-9])?")
-_FIXED = {"createTime", "id", "resourceName"}
-# Where the build comes from: a trigger has one of them.
-_TEMPLATES = ("build", "filename", "gitFileSource", "autodetect")
+_AT_ONCE = 4  # builds; the others are QUEUED
+_ENDS = ("SUCCESS", "FAILURE", "INTERNAL_ERROR", "TIMEOUT", "CANCELLED", "EXPIRED")
+_METADATA = f"{TYPES}/google.devtools.cloudbuild.v1.BuildOperationMetadata"
+_RESPONSE = f"{TYPES}/google.devtools.cloudbuild.v1.Build"
+_TAG = re.compile(r"[\w][\w.-]{0,127}")
+_FILTER = re.compile(r'(tags|status)\s*[=:]\s*"?([\w.-]+)"?')
+_LONGEST = 86_400.0  # seconds
+
+
+class _Step(TypedDict, total=False):
+    name: str
+    args: list[str]
+    env: list[str]
+    dir: str
+    id: str
+    entrypoint: str
+    script: str
+
+
+class _StorageSource(TypedDict, total=False):
+    bucket: str
+    object: str
+    generation: str
+
+
+class _Source(TypedDict, total=False):
+    storageSource: _StorageSource
+
+
+class _Options(TypedDict, total=False):
+    logging: str
 
 
 class _Fields(TypedDict, total=False):
-    """The types of a trigger's fields."""
+    """The types of the fields that are read here."""
 
-    name: str
-    description: str
+    steps: list[_Step]
+    source: _Source
+    images: list[str]
     tags: list[str]
-    disabled: bool
+    timeout: str
     substitutions: dict[str, str]
-    ignoredFiles: list[str]
-    includedFiles: list[str]
-    filter: str
-    filename: str
     serviceAccount: str
-    autodetect: bool
-    build: Document
-    github: Document
-    gitFileSource: Document
+    logsBucket: str
+    options: _Options
 
 
-class Triggers:
-    """The triggers of every project and region. A project is named by its ID or its number."""
+_KNOWN = frozenset(_Fields.__annotations__) | {
+    "approval", "artifacts", "availableSecrets", "dependencies", "gitConfig", "queueTtl", "secrets",
+}  # fmt: skip
+_UNSUPPORTED = ("artifacts", "availableSecrets", "dependencies", "gitConfig", "secrets")
 
-    def __init__(self, store: Store) -> None:
+
+class Cancelled(Exception):
+    """A build was cancelled while it ran, or has run for too long."""
+
+
+class Handle:
+    """A build that runs: what stops it, and why."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self.why = "CANCELLED"
+
+    def check(self) -> None:
+        """Raise Cancelled if the build is to end."""
+        if self.stopped.is_set():
+            raise Cancelled
+
+    def stop(self, why: str) -> None:
+        """End the build with this status."""
+        if not self.stopped.is_set():
+            self.why = why
+            self.stopped.set()
+
+
+class Worker(Protocol):
+    """What does the work of builds. It blocks."""
+
+    def run(self, build: Document, handle: Handle) -> Document:
+        """Do what a build asks for, and write its log.
+
+        Returns:
+            The fields that its document gets: `status`, `results`, `failureInfo`.
+
+        Raises:
+            Cancelled: It was stopped.
+        """
+
+
+class Builds:
+    """The builds of every project and region. A project is named by its ID or its number."""
+
+    def __init__(self, store: Store, worker: Worker, id_of: Callable[[str], str], url: str) -> None:
         self._store = store
-        self._known: dict[tuple[str, str, str], Document] = {}
-        for entry in store.documents("triggers"):
-            key = (entry["number"], entry["region"], entry["trigger"]["id"])
-            self._known[key] = entry["trigger"]
+        self._worker = worker
+        self._id_of = id_of
+        self._url = url
+        self._lock = threading.Lock()
+        self._places = threading.Semaphore(_AT_ONCE)
+        self._handles: dict[str, Handle] = {}
+        self._known: dict[str, Document] = {}
+        for build in store.documents("."):
+            self._known[build["id"]] = build
+            if build["status"] not in _ENDS:
+                detail = "The local Cloud Run was stopped while the build ran."
+                self._change(build["id"], status="INTERNAL_ERROR", statusDetail=detail)
 
     def create(self, project: str, region: str, body: Document) -> Document:
-        """Create a trigger, whose name is unique in its region.
-
-        Raises:
-            ApiError: INVALID_ARGUMENT, ALREADY_EXISTS.
-        """
-        number = project_number(project)
+        """Start a build; return its operation. Raises ApiError INVALID_ARGUMENT."""
         sent = typed(body, _Fields)
-        fields = {name: value for name, value in sent.items() if name not in _FIXED}
-        identity = str(uuid.uuid4())
-        fields.setdefault("name", f"trigger-{identity[:8]}")
-        _check(fields)
-        if any(one["name"] == fields["name"] for one in self._of(number, region)):
-            raise ApiError(
-                "ALREADY_EXISTS",
-                f"trigger in project {number} with name {fields['name']} already exists",
-            )
-        trigger = {
-            **fields,
+        check_known(sent, _KNOWN)
+        _check(sent)
+        project, identity = self._id_of(project), str(uuid.uuid4())
+        number = project_number(project)
+        build = {
+            "timeout": "600s",
+            "queueTtl": "3600s",
+            "logsBucket": f"gs://{number}.cloudbuild-logs.googleusercontent.com",
+            **sent,
             "id": identity,
+            "name": f"projects/{number}/locations/{region}/builds/{identity}",
+            "projectId": project,
+            "status": "QUEUED",
             "createTime": clock.now(),
-            "resourceName": f"projects/{number}/locations/{region}/triggers/{identity}",
         }
-        return self._keep(number, region, trigger)
+        build["options"] = {"logging": "LEGACY", **sent.get("options", {})}
+        if sent.get("images"):
+            build["artifacts"] = {"images": sent["images"]}
+        bucket, log = log_of(build)
+        build["logUrl"] = f"{self._url}/{bucket}/{log}"
+        with self._lock:
+            self._keep(build)
+        self._handles[identity] = handle = Handle()
+        # A thread for each: one that waits costs little, and a build may take minutes.
+        threading.Thread(target=self._run, args=(identity, handle), daemon=True).start()
+        return operation(build)
 
-    def get(self, project: str, region: str, trigger: str) -> Document:
-        """Return a trigger by its ID or its name; raises ApiError NOT_FOUND."""
-        for one in self._of(project_number(project), region):
-            if trigger in (one["id"], one["name"]):
-                return one
-        raise ApiError("NOT_FOUND", "Requested entity was not found.")
+    def get(self, project: str, region: str, identity: str) -> Document:
+        """Return a build; raises ApiError NOT_FOUND."""
+        found = self._known.get(identity)
+        place = f"projects/{project_number(self._id_of(project))}/locations/{region}/"
+        if found is None or not found["name"].startswith(place):
+            raise ApiError("NOT_FOUND", "Requested entity was not found.")
+        return found
 
-    def all(self, project: str, region: str) -> list[Document]:
-        """Return a region's triggers, sorted by name."""
-        return sorted(self._of(project_number(project), region), key=lambda one: str(one["name"]))
+    def all(self, project: str, region: str, wanted: str) -> list[Document]:
+        """Return a region's builds, the newest first.
 
-    def patch(self, project: str, region: str, trigger: str, body: Document, mask: str) -> Document:
-        """Change the fields of a trigger that `mask` names; without one, those in the body.
+        Args:
+            project: The project.
+            region: The region; `-` for all.
+            wanted: A filter: `tags="…"` or `status="…"`, joined with AND; "" for all.
 
         Raises:
-            ApiError: INVALID_ARGUMENT, NOT_FOUND.
+            ApiError: INVALID_ARGUMENT.
         """
-        current, body = self.get(project, region, trigger), typed(body, _Fields)
-        names = {part.partition(".")[0] for part in mask.split(",") if part} or {*body}
-        changed = {name: value for name, value in current.items() if name not in names - _FIXED}
-        changed |= {name: body[name] for name in names - _FIXED if name in body}
-        if new := [name for name in _TEMPLATES if name in names and changed.get(name)]:
-            changed = {k: v for k, v in changed.items() if k in new or k not in _TEMPLATES}
-        _check(changed)
-        return self._keep(project_number(project), region, changed)
+        place = f"projects/{project_number(self._id_of(project))}/locations/"
+        place += "" if region == "-" else f"{region}/"
+        found = [one for one in self._known.values() if one["name"].startswith(place)]
+        for part in filter(None, re.split(r"\s+AND\s+", wanted.strip())):
+            match = _FILTER.fullmatch(part)
+            if match is None:
+                raise invalid("Expected tags or status.", "filter")
+            field, value = match[1], match[2]
+            found = [one for one in found if value in (one.get(field) or "")]
+        return sorted(found, key=lambda one: str(one["createTime"]), reverse=True)
 
-    def delete(self, project: str, region: str, trigger: str) -> None:
-        """Delete a trigger; raises ApiError NOT_FOUND."""
-        number = project_number(project)
-        found = self.get(project, region, trigger)
-        self._store.delete(_file(number, region, found["id"]))
-        del self._known[number, region, found["id"]]
+    def cancel(self, project: str, region: str, identity: str) -> Document:
+        """Cancel a build; raises ApiError NOT_FOUND, FAILED_PRECONDITION."""
+        build = self.get(project, region, identity)
+        if build["status"] in _ENDS:
+            raise ApiError("FAILED_PRECONDITION", "Cannot cancel a build that is not in progress.")
+        self._handles[identity].stop("CANCELLED")
+        return self._change(identity, status="CANCELLED", finishTime=clock.now())
 
-    def _of(self, number: str, region: str) -> list[Document]:
-        return [one for key, one in self._known.items() if key[:2] == (number, region)]
+    def close(self) -> None:
+        """Stop every build."""
+        for handle in list(self._handles.values()):
+            handle.stop("INTERNAL_ERROR")
 
-    def _keep(self, number: str, region: str, trigger: Document) -> Document:
-        entry = {"number": number, "region": region, "trigger": trigger}
-        self._store.write(_file(number, region, trigger["id"]), entry)
-        self._known[number, region, trigger["id"]] = trigger
-        return trigger
+    def _run(self, identity: str, handle: Handle) -> None:
+        build = self._known[identity]
+        clock_ = threading.Timer(clock.seconds(build["timeout"]), handle.stop, ["TIMEOUT"])
+        clock_.daemon = True
+        with self._places:
+            clock_.start()
+            try:
+                handle.check()
+                build = self._change(identity, status="WORKING", startTime=clock.now())
+                ended = self._worker.run(build, handle)
+            except Cancelled:
+                ended = {"status": handle.why}
+            except Exception as error:
+                ended = {"status": "INTERNAL_ERROR", "statusDetail": f"{error!r}"[:1000]}
+            finally:
+                clock_.cancel()
+                self._handles.pop(identity, None)
+        self._change(identity, **ended, finishTime=clock.now())
+
+    def _change(self, identity: str, **fields: Any) -> Document:
+        """Change a build, unless it has ended."""
+        with self._lock:
+            current = self._known[identity]
+            return current if current["status"] in _ENDS else self._keep({**current, **fields})
+
+    def _keep(self, build: Document) -> Document:
+        if build["status"] != "WORKING":  # a restart ends those that run, whatever they say
+            self._store.write(f"{build['id']}.json", build)
+        self._known[build["id"]] = build
+        return build
 
 
-def _file(number: str, region: str, identity: str) -> str:
-    return f"triggers/{number}/{region}/{identity}.json"
+def log_of(build: Document) -> tuple[str, str]:
+    """Return the bucket of a build's log, and its object there."""
+    bucket, _, folder = build["logsBucket"].removeprefix("gs://").partition("/")
+    name = f"log-{build['id']}.txt"
+    return bucket, f"{folder.strip('/')}/{name}" if folder.strip("/") else name
 
 
-def _check(trigger: Document) -> None:
-    if not _NAME.fullmatch(trigger.get("name", "")):
-        raise invalid("must be 1 to 64 letters, digits and hyphens.", "name")
-    if sum(bool(trigger.get(field)) for field in _TEMPLATES) != 1:
-        raise invalid("one of build, filename and gitFileSource is required.", "trigger")
-    if not trigger.get("serviceAccount"):
-        # Google requires it since 2024 in projects without Cloud Build's legacy account.
+def operation(build: Document) -> Document:
+    """Return the operation that a build is."""
+    region = build["name"].split("/")[3]
+    found: Document = {
+        "name": f"projects/{build['projectId']}/locations/{region}/operations/{build['id']}",
+        "metadata": {"@type": _METADATA, "build": build},
+    }
+    if build["status"] not in _ENDS:
+        return found
+    if build["status"] == "SUCCESS":
+        return {**found, "done": True, "response": {"@type": _RESPONSE, **build}}
+    message = (build.get("failureInfo") or {}).get("detail") or f"Build ended: {build['status']}"
+    return {**found, "done": True, "error": {"code": 2, "message": message}}
+
+
+def _check(sent: Document) -> None:
+    if not sent.get("steps"):
+        raise invalid("invalid build: at least one step is required.")
+    for name in _UNSUPPORTED:
+        if sent.get(name):
+            raise invalid(f"The local Cloud Build does not know {name}.", name)
+    source = sent.get("source", {})
+    if source and not source.get("storageSource"):
+        raise invalid("The local Cloud Build takes a storageSource only.", "source")
+    for tag in sent.get("tags", []):
+        if not _TAG.fullmatch(tag):
+            raise invalid(f"invalid build tag '{tag}'.", "tags")
+    try:
+        seconds = clock.seconds(sent.get("timeout", "600s"))
+    except ValueError:
+        raise invalid("Expected a duration such as 600s.", "timeout") from None
+    if not 0 < seconds <= _LONGEST:
+        raise invalid("invalid build: the timeout may be 24 h.", "timeout")
+    bucket = sent.get("logsBucket", "")
+    if bucket and not re.fullmatch(r"(gs://)?[a-z0-9][a-z0-9._-]+(/[^\n\r]*)?", bucket):
+        raise invalid(f"invalid logs bucket '{bucket}'.", "logsBucket")
+    options = sent.get("options", {})
+    apart = options.get("logging") in ("CLOUD_LOGGING_ONLY", "NONE")
+    if sent.get("serviceAccount") and not (
+        bucket or apart or options.get("defaultLogsBucketBehavior")
+    ):
         raise invalid(
-            "service account must be specified. For more information, see "
-            "https://cloud.google.com/build/docs/cloud-build-service-account-updates",
+            "if 'build.service_account' is specified, the build must either (a) specify"
+            " 'build.logs_bucket', (b) use the REGIONAL_USER_OWNED_BUCKET"
+            " build.options.default_logs_bucket_behavior option, or (c) use either"
+            " CLOUD_LOGGING_ONLY / NONE logging options"
         )

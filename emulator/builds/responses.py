@@ -1,54 +1,62 @@
-"""Cloud Build's triggers on the wire: create, get, list, patch and delete, in a region.
+"""Builds on the wire: create, get, list and cancel, in a region or without one.
 
-Source: the discovery document cloudbuild.v1.
+Source: the discovery document cloudbuild.v1. Without a region, `global` is meant.
 """
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
-from emulator.builds.models import Triggers
-from emulator.wire import json_object, page, page_size
+from emulator.builds.models import Builds, operation
+from emulator.wire import from_token, json_object, page_size, to_token
 
-_PAGE = 50
+_PAGE = 100
 
 
 class Responses:
-    """The handlers of triggers."""
+    """The handlers of builds and their operations."""
 
-    def __init__(self, triggers: Triggers) -> None:
-        self._triggers = triggers
-
-    async def list_triggers(self, request: web.Request) -> web.Response:
-        """`triggers.list`, sorted by name."""
-        found = self._triggers.all(*_place(request))
-        size = page_size(request.query.get("pageSize"), _PAGE)
-        return web.json_response(page(request, "triggers", found, size))
+    def __init__(self, builds: Builds) -> None:
+        self._builds = builds
 
     async def create(self, request: web.Request) -> web.Response:
-        """`triggers.create`."""
+        """`builds.create`."""
+        body = await json_object(request)
         return web.json_response(
-            self._triggers.create(*_place(request), await json_object(request))
+            await asyncio.to_thread(self._builds.create, *_place(request), body)
         )
 
     async def get(self, request: web.Request) -> web.Response:
-        """`triggers.get`."""
-        return web.json_response(self._triggers.get(*_trigger(request)))
+        """`builds.get`."""
+        return web.json_response(self._builds.get(*_place(request), request.match_info["build"]))
 
-    async def patch(self, request: web.Request) -> web.Response:
-        """`triggers.patch`."""
-        body, mask = await json_object(request), request.query.get("updateMask", "")
-        return web.json_response(self._triggers.patch(*_trigger(request), body, mask))
+    async def list_builds(self, request: web.Request) -> web.Response:
+        """`builds.list`, the newest first."""
+        found = self._builds.all(*_place(request), request.query.get("filter", ""))
+        size = page_size(request.query.get("pageSize"), _PAGE)
+        token = request.query.get("pageToken", "")
+        try:
+            start = int(from_token(token)) if token else 0
+        except ValueError:
+            start = 0
+        shown = found[start : start + size]
+        more = {"nextPageToken": to_token(str(start + size))} if found[start + size :] else {}
+        return web.json_response({**({"builds": shown} if shown else {}), **more})
 
-    async def delete(self, request: web.Request) -> web.Response:
-        """`triggers.delete`."""
-        self._triggers.delete(*_trigger(request))
-        return web.json_response({})
+    async def cancel(self, request: web.Request) -> web.Response:
+        """`builds.cancel`."""
+        build = request.match_info["build"]
+        return web.json_response(
+            await asyncio.to_thread(self._builds.cancel, *_place(request), build)
+        )
+
+    async def operation(self, request: web.Request) -> web.Response:
+        """`operations.get`: a build's operation has the build's ID."""
+        build = self._builds.get(*_place(request), request.match_info["build"])
+        return web.json_response(operation(build))
 
 
 def _place(request: web.Request) -> tuple[str, str]:
-    return request.match_info["project"], request.match_info["region"]
-
-
-def _trigger(request: web.Request) -> tuple[str, str, str]:
-    return *_place(request), request.match_info["trigger"]
+    return request.match_info["project"], request.match_info.get("region", "global")

@@ -112,6 +112,10 @@ class Access:
         own = self._policies.get(policies.secret(project, name))
         return [own, *self.of_project(project)]
 
+    def of_bucket(self, project: str, name: str) -> list[Document]:
+        """Return the policies that apply to a bucket of Cloud Storage."""
+        return [self._policies.get(policies.bucket(name)), *self.of_project(project)]
+
     def of_account(self, email: str) -> list[Document]:
         """Return the policies that apply to a service account."""
         own = self._policies.get(policies.account(email))

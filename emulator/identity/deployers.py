@@ -1,4 +1,4 @@
-"""The checks of a caller who writes a service, after the permission to write it.
+"""The checks of a caller who writes a service or a build, after the permission to write it.
 
 Sources: https://cloud.google.com/run/docs/reference/iam/roles#additional-configuration and
 https://cloud.google.com/run/docs/securing/managing-access#invoker_check.
@@ -26,7 +26,7 @@ _SET_POLICY = "run.services.setIamPolicy"
 
 
 class Deployers:
-    """Checks callers who write a service."""
+    """Checks callers who write a service or start a build."""
 
     def __init__(
         self, access: Access, accounts: Accounts, services: Services, faults: Faults
@@ -66,6 +66,25 @@ class Deployers:
             if not self._access.may_on_image(principal, PULL, name):
                 location = image.partition("-docker.pkg.dev/")[0]
                 raise denied_on_image(PULL, name, location)
+
+    def check_build(self, principal: Principal, wanted: Document) -> None:
+        """Check that a caller may use a build's account; raises ApiError PERMISSION_DENIED.
+
+        Source: https://cloud.google.com/build/docs/securing-builds/configure-user-specified-service-accounts.
+
+        Args:
+            principal: The caller.
+            wanted: The build as the request writes it.
+        """
+        email = str(wanted.get("serviceAccount") or "").rpartition("/")[2]
+        if not email:
+            return
+        may = self._access.may(principal, _ACT_AS, self._access.of_account(email))
+        if not may or not self._accounts.exists(email):
+            raise denied(
+                _ACT_AS,
+                f"caller does not have permission to act as service account {email}",
+            )
 
     def _check_opening(
         self,

@@ -5,6 +5,7 @@ Also refuses calls to an API that is disabled or over its quota.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypedDict
 
 from aiohttp import web
@@ -19,7 +20,7 @@ from emulator.identity.models import Identity
 from emulator.identity.principals import Principal, project_of
 from emulator.identity.refusals import denied_on, denied_on_account, denied_on_image
 from emulator.identity.services import Services
-from emulator.names import Key, project_number
+from emulator.names import Key, check_project, project_number
 from emulator.permissions import CALLER, Asks, Checks, On
 from emulator.projects import apis
 from emulator.projects.models import Projects
@@ -42,7 +43,10 @@ class _Named(TypedDict, total=False):
 
 
 class Guard:
-    """The middleware of the APIs' port, at the base URL `url`."""
+    """The middleware of the APIs' port, at the base URL `url`.
+
+    `bucket_project(name)` is the ID of the project that a bucket of Cloud Storage belongs to.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Guard:
         projects: Projects,
         faults: Faults,
         url: str,
+        bucket_project: Callable[[str], str],
     ) -> None:
         self._access = identity.access
         self._rules = identity.rules
@@ -59,6 +64,7 @@ class Guard:
         self._projects = projects
         self._faults = faults
         self._url = url
+        self._bucket_project = bucket_project
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -93,6 +99,8 @@ class Guard:
             project_id = self._project(request)
             service = self._service(asks.on, project_id, request)
             self._deployers.check(principal, project_id, service, await _body(request))
+        elif asks.checks is Checks.BUILD:
+            self._deployers.check_build(principal, await _body(request))
         elif asks.checks is Checks.POLICY:
             of = self._owning(request) or project
             self._rules.check_policy(asks.on, f"projects/{of}", await _body(request))
@@ -106,8 +114,11 @@ class Guard:
     def _owning(self, request: web.Request) -> str | None:
         """Return the project of a request's resource, as its path names it."""
         match = request.match_info
-        named = match.get("project", "-")
-        return project_of(match.get("email", "")) if named == "-" else named
+        if "bucket" in match:
+            return self._bucket_project(match["bucket"])
+        # Cloud Storage names the project of a bucket in the query.
+        named = match.get("project") or request.query.get("project", "-")
+        return project_of(match.get("email", "")) if named == "-" else check_project(named)
 
     async def _check_logs(
         self, principal: Principal, permission: str, request: web.Request
@@ -125,6 +136,8 @@ class Guard:
         if on is On.ACCOUNT:
             return self._access.of_account(match["email"])
         project = self._project(request)
+        if on in (On.BUCKET, On.OBJECT):
+            return self._access.of_bucket(project, match["bucket"])
         if on is On.REPOSITORY:
             return self._access.of_repository(project, match["repository"])
         if on is On.SECRET:
@@ -134,7 +147,8 @@ class Guard:
 
     def _project(self, request: web.Request) -> str:
         """Return the ID of the project that a request is about."""
-        return self._services.project_id(self._projects.id_of(request.match_info["project"]))
+        owning = self._owning(request)
+        return self._services.project_id(self._projects.id_of(owning or ""))
 
     def _service(self, on: On, project: str, request: web.Request) -> Key | None:
         """Return the existing service that a request is about, or whose revision it is about."""

@@ -1,4 +1,4 @@
-"""IAM policies of projects, service accounts, repositories and secrets, and what a policy grants.
+"""IAM policies of projects, accounts, repositories, secrets and buckets, and what one grants.
 
 Source: https://cloud.google.com/iam/docs/reference/rest/v1/Policy. Conditional role bindings are
 stored, but grant nothing here. The policies of services are stored with the services.
@@ -89,6 +89,11 @@ def repository(project_name: str, name: str) -> str:
 def secret(project_name: str, name: str) -> str:
     """Return the resource name of a secret."""
     return f"{project(project_name)}/secrets/{name}"
+
+
+def bucket(name: str) -> str:
+    """Return the resource name of a bucket of Cloud Storage."""
+    return f"buckets/{name}"
 
 
 def grants(

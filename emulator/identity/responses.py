@@ -180,6 +180,21 @@ class Responses:
         held = [*filter(may(request), asked)]
         return web.json_response({"permissions": held} if held else {})
 
+    async def get_bucket_policy(self, request: web.Request) -> web.Response:
+        """`getIamPolicy` of a bucket, in the form of Cloud Storage's own API."""
+        name = request.match_info["bucket"]
+        return web.json_response(_of_bucket(name, self._policies.get(policies.bucket(name))))
+
+    async def set_bucket_policy(self, request: web.Request) -> web.Response:
+        """`setIamPolicy` of a bucket: the body is the policy itself."""
+        name, body = request.match_info["bucket"], {"policy": await json_object(request)}
+        self._rules.check_policy(On.BUCKET, f"buckets/{name}", body)
+        return web.json_response(_of_bucket(name, self._policies.set(policies.bucket(name), body)))
+
+
+def _of_bucket(name: str, policy: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "storage#policy", "resourceId": f"projects/_/buckets/{name}", **policy}
+
 
 def _place(request: web.Request) -> tuple[On, str, str]:
     """Return the kind, the project and the name of the resource that a request is about."""

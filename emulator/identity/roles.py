@@ -122,6 +122,19 @@ _ADMISSION = frozenset({"binaryauthorization.policy.get", "binaryauthorization.p
 _BUILD_VIEWER = frozenset({"cloudbuild.builds.get", "cloudbuild.builds.list"})
 _BUILD_EDITOR = _BUILD_VIEWER | {"cloudbuild.builds.create", "cloudbuild.builds.update"}
 
+# Source: https://cloud.google.com/storage/docs/access-control/iam-roles
+_OBJECT_VIEWER = frozenset({"storage.objects.get", "storage.objects.list"})
+_OBJECT_CREATOR = frozenset({"storage.objects.create"})
+_OBJECT_USER = _OBJECT_VIEWER | _OBJECT_CREATOR | {"storage.objects.delete"}
+_STORAGE_ADMIN = _OBJECT_USER | {
+    "storage.buckets.create",
+    "storage.buckets.get",
+    "storage.buckets.getIamPolicy",
+    "storage.buckets.list",
+    "storage.buckets.setIamPolicy",
+    "storage.buckets.update",
+}
+
 _SECRET_ACCESSOR = frozenset({"secretmanager.versions.access"})
 _SECRET_VIEWER = frozenset(
     {
@@ -178,6 +191,7 @@ ROLES: dict[str, frozenset[str]] = {
     | _SERVICE_USAGE_ADMIN
     | _ADMISSION
     | _BUILD_EDITOR
+    | _STORAGE_ADMIN
     | _ACT_AS,
     "roles/resourcemanager.projectIamAdmin": _PROJECT_ADMIN,
     "roles/run.admin": _RUN_ADMIN,
@@ -202,6 +216,10 @@ ROLES: dict[str, frozenset[str]] = {
     "roles/serviceusage.serviceUsageAdmin": _SERVICE_USAGE_ADMIN,
     "roles/serviceusage.serviceUsageConsumer": _SERVICE_USAGE | {"serviceusage.services.use"},
     "roles/serviceusage.serviceUsageViewer": _SERVICE_USAGE,
+    "roles/storage.admin": _STORAGE_ADMIN,
+    "roles/storage.objectCreator": _OBJECT_CREATOR,
+    "roles/storage.objectUser": _OBJECT_USER,
+    "roles/storage.objectViewer": _OBJECT_VIEWER,
 }
 
 PERMISSIONS = frozenset().union(*ROLES.values())

@@ -23,6 +23,7 @@ _PROVIDERS = f"{_POOL}/providers"
 _PROVIDER = f"{_PROVIDERS}/{{provider:[^/:]+}}"
 _REPOSITORY = "/v1/projects/{project}/locations/{location}/repositories/{repository:[^/:]+}"
 _SECRET = "/v1/projects/{project}/secrets/{name:[^/:]+}"  # noqa: S105  (a path)
+_BUCKET_POLICY = "/storage/v1/b/{bucket}/iam"
 # Names of resources, as refusals write them.
 _OF_PROJECT = "projects/{project}"
 _OF_REPOSITORY = f"{_OF_PROJECT}/locations/{{location}}/repositories/{{repository}}"
@@ -116,7 +117,13 @@ def _policies(answer: Responses) -> list[Route]:
         *policy_routes(_ACCOUNT, of_account, handlers),
         *policy_routes(_REPOSITORY, of_repository, handlers, read="GET"),
         *policy_routes(_SECRET, of_secret, handlers, read="GET"),
+        Route("GET", _BUCKET_POLICY, answer.get_bucket_policy, _on_bucket("getIamPolicy")),
+        Route("PUT", _BUCKET_POLICY, answer.set_bucket_policy, _on_bucket("setIamPolicy")),
     ]
+
+
+def _on_bucket(verb: str) -> Asks:
+    return Asks(f"storage.buckets.{verb}", On.BUCKET, "{bucket}")
 
 
 def _local(answer: LocalResponses) -> list[Route]:

@@ -31,6 +31,7 @@ _SERVICES = {
     "serviceusage": "Service Usage",
     "cloudresourcemanager": "Resource Manager",
     "cloudbuild": "Cloud Build",
+    "storage": "Cloud Storage",
 }
 
 
@@ -223,6 +224,58 @@ class Operation(_Answer, frozen=True, kw_only=True):
     name: str = ""
     done: bool = False
     error: Error | None = None
+
+
+class StoredObject(_Answer, frozen=True, kw_only=True):
+    """An object of Cloud Storage."""
+
+    generation: str
+    md5_hash: str
+
+
+class BuiltImage(_Answer, frozen=True, kw_only=True):
+    """An image that a build pushed."""
+
+    name: str = ""
+    digest: str = ""
+
+
+class BuildResults(_Answer, frozen=True, kw_only=True):
+    """What a build made."""
+
+    images: list[BuiltImage] | None = None
+
+
+class FailureInfo(_Answer, frozen=True, kw_only=True):
+    """Why a build failed."""
+
+    detail: str = ""
+
+
+class Build(_Answer, frozen=True, kw_only=True):
+    """A build. Source: https://cloud.google.com/build/docs/api/reference/rest/v1/projects.builds."""
+
+    id: str
+    status: str
+    status_detail: str = ""
+    log_url: str = ""
+    failure_info: FailureInfo | None = None
+    results: BuildResults | None = None
+
+
+class StartedBuild(_Answer, frozen=True, kw_only=True):
+    """The operation of a build."""
+
+    class Metadata(_Answer, frozen=True, kw_only=True):
+        build: Build
+
+    metadata: Metadata
+
+
+class ListedBuilds(_Answer, frozen=True, kw_only=True):
+    """A page of builds."""
+
+    builds: list[Build] | None = None
 
 
 class Named(_Answer, frozen=True, kw_only=True):

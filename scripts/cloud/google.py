@@ -252,19 +252,70 @@ class Google:
             ApiError: any other refusal: it was not done.
             Unknown: its answer was lost, or is an error that may come after the deed.
         """
-        validates = (params or {}).get("dryRun") == "all"
+        return self._write(
+            method, api, path, shape, what or path, operation,
+            repeatable=repeatable, json=body, params=params,
+        )  # fmt: skip
+
+    def upload(
+        self, path: str, contents: bytes, shape: Any, *, what: str, params: Mapping[str, str]
+    ) -> Document:
+        """Upload an object to Cloud Storage, and record it in `writes`; otherwise as `write`.
+
+        Args:
+            path: the path of the upload.
+            contents: the object's bytes.
+            shape: as for `get`.
+            what: what is uploaded, in human-readable form.
+            params: the query. It must make a second upload of the same object an error.
+        """
+        return self._write(
+            "POST", "storage", path, shape, what, "",
+            repeatable=True, data=contents, params=params,
+            headers={"Content-Type": "application/octet-stream"},
+        )  # fmt: skip
+
+    def content(self, api: str, path: str, *, start: int) -> bytes:
+        """Read an object's bytes from `start` on; none if it has no more, or does not exist yet.
+
+        Args:
+            api: the API's name at Google.
+            path: the object's path.
+            start: how many bytes to leave out.
+
+        Raises:
+            ApiError, Unreachable, NoAnswer: as for `get`.
+        """
+        url = self.url(api, path)
+        headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
+        try:
+            answer = self._send(
+                "GET", api, url, repeatable=True, params={"alt": "media"}, headers=headers
+            )
+        except requests.exceptions.RequestException as error:
+            raise no_answer(url, error, self.writes) from None
+        if answer.status_code in (404, 416):
+            return b""
+        if not answer.ok:
+            raise _refusal(answer, answers.service(api))
+        # A server may ignore the range.
+        return answer.content if answer.status_code == 206 else answer.content[start:]
+
+    def _write(
+        self, method: str, api: str, path: str, shape: Any, what: str, operation: str,
+        **options: Any,
+    ) -> Document:  # fmt: skip
+        validates = (options.get("params") or {}).get("dryRun") == "all"
         if self.dry_run and not validates:
             raise AssertionError(f"a dry run was about to {method} {path}")
         url = self.url(api, path)
         write = Write(
-            what=what or path,
-            request=f"{method} {urlsplit(url).netloc}{path}",
-            operation=operation,
+            what=what, request=f"{method} {urlsplit(url).netloc}{path}", operation=operation
         )
         if not validates:
             self.writes.append(write)
         try:
-            answer = self._send(method, api, url, repeatable=repeatable, json=body, params=params)
+            answer = self._send(method, api, url, **options)
             if not answer.ok:
                 raise _refusal(answer, answers.service(api))
             done = answers.document(answer, answers.service(api), shape)
@@ -298,18 +349,25 @@ class Google:
         return answers.document(answer, name, shape)
 
     def _send(
-        self, method: str, api: str, url: str, *, token: str | None = None, **options: Any
+        self,
+        method: str,
+        api: str,
+        url: str,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> requests.Response:
         """Send a request with credentials; with newer ones if they are refused in mid-run."""
         own = token is None
         token = token or self.token(url)
         quota = self.credentials.quota_project(self.quota_project)
-        headers = {"X-Goog-User-Project": quota} if quota else {}
+        own_headers = {**(headers or {}), **({"X-Goog-User-Project": quota} if quota else {})}
 
         def send() -> requests.Response:
             bearer = {"Authorization": f"Bearer {token}"} if token else {}
             return self.http.request(
-                method, url, headers=headers | bearer, service=answers.service(api), **options
+                method, url, headers=own_headers | bearer, service=answers.service(api), **options
             )
 
         answer = send()
@@ -373,7 +431,7 @@ def _refused(answer: requests.Response, service: str) -> ApiError:
         refused = ApiError(code, "", f"{service}: {asked}: {code}; {bad.message}")
         refused.evidence = bad.evidence
         return refused
-    if code == 404 and status:
+    if code == 404 and (status or "errors" in error):  # Cloud Storage's errors have no status
         return NotFound(code, status, message)
     if code == 409 and status in ("ABORTED", ""):
         return Conflict(code, status, message)

@@ -88,8 +88,8 @@ class Referrers(Registry):
         attached = self._referrers(repository, subject)
         if made["digest"] in [entry["digest"] for entry in attached]:
             return False
-        self._push_blob(repository, _digest(b"{}"), b"{}", None)
-        self._push_blob(repository, _digest(bundle), bundle, None)
+        self._push_blob(repository, _digest(b"{}"), b"{}")
+        self._push_blob(repository, _digest(bundle), bundle)
         answer = self._put(repository, made["digest"], _MANIFEST, contents)
         if "OCI-Subject" not in answer:  # the registry keeps no list itself
             entries = [*self._by_tag(repository, subject), made]

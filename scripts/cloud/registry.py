@@ -1,4 +1,4 @@
-"""A client of the registry that an environment names: look images up, and push a packed one.
+"""A client of the registry that an environment names: look images up, and push small blobs.
 
 Source: OCI distribution specification v1.1, "Pull", "Push". Artifact Registry takes an access token
 as `Authorization: Bearer` (https://cloud.google.com/artifact-registry/docs/docker/authentication).
@@ -7,11 +7,10 @@ as `Authorization: Bearer` (https://cloud.google.com/artifact-registry/docs/dock
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -33,34 +32,6 @@ _MANIFEST_TYPES = (
 _MOST_REDIRECTS = 3
 # Seconds to connect, and between two pieces of an answer: a registry takes some to check a layer.
 _TIMEOUT = (5.0, 30.0)
-
-
-class LayerFile(Protocol):
-    """A layer to push: its digest, its size in bytes and the file that holds it."""
-
-    @property
-    def digest(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def path(self) -> Path: ...
-
-
-class ImageFiles(Protocol):
-    """An image to push: manifest and configuration byte for byte, and its layers."""
-
-    @property
-    def manifest(self) -> bytes: ...
-    @property
-    def media_type(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def config(self) -> bytes: ...
-    @property
-    def config_digest(self) -> str: ...
-    @property
-    def layers(self) -> Sequence[LayerFile]: ...
 
 
 @dataclass(frozen=True)
@@ -180,45 +151,6 @@ class Registry:
                     types.add((layer.get("annotations") or {}).get("in-toto.io/predicate-type", ""))
         return sorted(types - {""})
 
-    def push(
-        self,
-        repository: str,
-        tag: str,
-        image: ImageFiles,
-        progress: Callable[[str], None],
-        *,
-        mount_from: str | None = None,
-    ) -> str:
-        """Push the missing parts of an image; the tag last, so that it never names half an image.
-
-        Args:
-            repository: PROJECT/REPOSITORY/IMAGE, without host.
-            tag: its new tag.
-            image: the image to push.
-            progress: called with what was pushed and the number of bytes.
-            mount_from: another repository of the registry that may already hold layers.
-
-        Returns:
-            The manifest's digest.
-
-        Raises:
-            Unreachable: the registry does not answer.
-            Failed: it refuses.
-        """
-        sent = layers = 0
-        for layer in image.layers:
-            if self._push_blob(repository, layer.digest, layer.path, mount_from):
-                sent, layers = sent + layer.size, layers + 1
-        self._push_blob(repository, image.config_digest, image.config, None)
-        place = f"/v2/{repository}/manifests/{tag}"
-        with self._recorded(f"image {_last(repository)}:{tag[:12]}", place):
-            self._send(
-                "PUT", place, data=image.manifest, headers={"Content-Type": image.media_type}
-            )
-        there = len(image.layers) - layers
-        progress(f"pushed {_readable(sent)}; layers: {layers} new, {there} already there")
-        return image.digest
-
     def _manifest(self, repository: str, reference: str) -> tuple[str, str, dict[str, Any]] | None:
         """Read the digest, media type and contents of a manifest or index."""
         answer = self._send(
@@ -245,36 +177,26 @@ class Registry:
         config = self._send("GET", f"/v2/{repository}/blobs/{digest}")
         return answers.document(config, self._name, answers.ImageConfig)
 
-    def _push_blob(
-        self, repository: str, digest: str, contents: Path | bytes, mount_from: str | None
-    ) -> bool:
-        """Push a blob that is missing; return whether its bytes had to be sent."""
+    def _push_blob(self, repository: str, digest: str, contents: bytes) -> None:
+        """Push a blob that is missing."""
         blob = f"/v2/{repository}/blobs/{digest}"
         if self._send("HEAD", blob, allowed=(404,)).ok:
-            return False
+            return
         uploads = f"/v2/{repository}/blobs/uploads/"
-        mount = {"mount": digest, "from": mount_from} if mount_from else {}
 
-        def attempt() -> bool:
+        def attempt() -> None:
             # Restart a broken upload, because its session may not know how much arrived.
-            started = self._send("POST", uploads, params=mount)
-            if started.status_code == 201:
-                return False
-            with self._recorded(f"a layer of {_last(repository)}", uploads):
+            started = self._send("POST", uploads)
+            with self._recorded(f"a blob of {_last(repository)}", uploads):
                 self._upload(started, digest, contents)
-            return True
 
-        return self._session.patience.persist(attempt)
+        self._session.patience.persist(attempt)
 
-    def _upload(self, started: requests.Response, digest: str, contents: Path | bytes) -> None:
+    def _upload(self, started: requests.Response, digest: str, contents: bytes) -> None:
         """Send a blob's bytes, then close the upload session with its digest."""
         place = self._place(started)
         headers = {"Content-Type": "application/octet-stream"}
-        if isinstance(contents, bytes):
-            sent = self._send("PATCH", place, data=contents, headers=headers, restarts=True)
-        else:
-            with contents.open("rb") as file:
-                sent = self._send("PATCH", place, data=file, headers=headers, restarts=True)
+        sent = self._send("PATCH", place, data=contents, headers=headers, restarts=True)
         place = self._place(sent, place)
         self._send("PUT", place, params={"digest": digest}, restarts=True)
 
@@ -340,7 +262,7 @@ class Registry:
 
         try:
             answer = ask(token)
-            if answer.status_code == 401 and token and not hasattr(options.get("data"), "read"):
+            if answer.status_code == 401 and token:
                 newer = self._newer_token(url, token)
                 answer = ask(newer) if newer else answer
         except requests.exceptions.RequestException as error:
@@ -413,13 +335,6 @@ def _platform(fields: dict[str, Any]) -> str:
 def _labels(config: dict[str, Any]) -> dict[str, str]:
     labels: dict[str, str] = (config.get("config") or {}).get("Labels") or {}
     return labels
-
-
-def _readable(size: int) -> str:
-    """Format a number of bytes: 512 B, 10.4 kB, 2.3 MB."""
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
 
 
 def _last(repository: str) -> str:

@@ -92,9 +92,9 @@ Timeout = Annotated[
 Yes = Annotated[bool, option("--yes", help="do not ask before changing anything")]
 Commit = Annotated[str, option("--commit", metavar="REF", help="default: %(default)s")]
 Builder = Annotated[
-    Literal["docker", "pack"] | None,
+    Literal["docker", "cloud-build"] | None,
     option(
-        "--builder", help="docker buildx, or packing without Docker (default: the environment's)"
+        "--builder", help="Docker's buildx, or Google's Cloud Build (default: the environment's)"
     ),
 ]
 Digest = Annotated[

@@ -120,9 +120,20 @@ class Environment(_Strict, frozen=True):
     ] = False
     platform: Platform = "linux/amd64"
     builder: Annotated[
-        Literal["docker", "pack"],
-        Meta(description="docker buildx, or packing without Docker for the local Cloud Run"),
+        Literal["docker", "cloud-build"],
+        Meta(description="docker: buildx, on this machine or runner; cloud-build: Cloud Build"),
     ] = "docker"
+    builds_as: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[a-z0-9-]+@[a-z0-9-]+\.iam\.gserviceaccount\.com$",
+                description="the service account that Cloud Build builds as, for builder:"
+                " cloud-build (default: the project's own)",
+            ),
+        ]
+        | None
+    ) = None
     credentials: Annotated[
         Literal["google", "none"], Meta(description="whether requests carry Google credentials")
     ] = "google"

@@ -74,3 +74,12 @@ class ImageReference(msgspec.Struct, frozen=True, kw_only=True):
     def short(self) -> str:
         """The last part of the path and the short digest: "app@sha256:0123456789ab"."""
         return f"{self.name}@{self.short_digest}" if self.digest else str(self)
+
+
+def bucket_of(project: str) -> str:
+    """Return the bucket for the sources of builds: gcloud's own, so that there is only one.
+
+    The word google may not be in the name of a bucket.
+    Source: gcloud's googlecloudsdk/command_lib/builds/staging_bucket_util.py.
+    """
+    return f"{project.replace('google', 'elgoog')}_cloudbuild"

@@ -103,7 +103,7 @@ def docker(case: Case) -> Iterator[Finding]:
         yield ok("docker", f"not needed: the image comes from {case.environment.after}")
         return
     if case.environment.builder != "docker":
-        yield ok("docker", "not needed: images are packed without Docker")
+        yield ok("docker", "not needed: Cloud Build builds the images")
         return
     for words, what, known in (
         (["docker", "version", "--format", "{{.Server.Version}}"], "engine", "no-docker"),

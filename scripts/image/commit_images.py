@@ -6,11 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from scripts import HOME
 from scripts.cloud.google import Google
 from scripts.cloud.referrers import Referrers
 from scripts.cloud.registry import Resolved
@@ -21,9 +19,6 @@ from scripts.ledger import Write
 from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.machine.platform import host_platform
-
-if TYPE_CHECKING:
-    from scripts.image.buildx import Builder
 
 _REVISION = "org.opencontainers.image.revision"
 _SOURCE = "org.opencontainers.image.source"
@@ -114,13 +109,6 @@ class CommitImages:
         resolved = found.resolved
         if self.platform not in resolved.platforms:
             raise Refused(self._other_platform(found), self._away(found.reference))
-        builder = resolved.labels.get("dev.shipway.builder")
-        if builder == "pack" and self._pipeline.environment.builder != "pack":
-            raise Refused(
-                f"{found.reference} was packed without an operating system:"
-                f" {self._pipeline.env} cannot run it",
-                self._away(found.reference),
-            )
         if reason := self.unfit(commit, found):
             tag = self.repository.by_tag(commit.sha)
             raise Refused(f"{tag} is not commit {commit.short}'s image: {reason}", self._away(tag))
@@ -180,75 +168,62 @@ class CommitImages:
         say: Callable[[str], None],
         instead_of: Found | None = None,
     ) -> ImageReference:
-        """Build and push. A dry run only packs: Docker cannot build without pushing.
+        """Build and push. A dry run does neither.
 
         Args:
             commit: what to build.
-            builder: "docker" or "pack".
+            builder: "docker" or "cloud-build".
             say: called with each step.
             instead_of: the image that has the commit's tag and does not count.
 
         Returns:
-            The reference by digest; by tag in a dry run with Docker.
+            The reference by digest; by tag in a dry run.
 
         Raises:
             UsageError: there is no Dockerfile, or no engine answers.
             Failed: the build or the push fails, or the registry has another image afterwards.
         """
         pipeline = self._pipeline
-        source = pipeline.source
+        source, tag = pipeline.source, self.repository.by_tag(commit.sha)
         if not (source / "Dockerfile").is_file():
             raise UsageError(
                 f"{source.name}/Dockerfile: no such file in commit {commit.short}",
                 f"pipelines/{pipeline.service}/ delivers the folder {source.name}/",
             )
-        labels = self._labels(commit)
-        if builder == "docker":
-            if self._google.dry_run:
-                return self.repository.by_tag(commit.sha)
-            try:
-                digest = self._with_docker(commit, labels, say, instead_of)
-            except Failed as failed:
+        if self._google.dry_run:
+            return tag
+        make = self._with_docker if builder == "docker" else self._with_cloud_build
+        try:
+            digest = make(commit, say)
+        except Failed as failed:
+            # Two builds of one commit may run at once. If tags are immutable, one push fails.
+            there = self.find(commit)
+            if there is None or there == instead_of or self.unfit(commit, there):
                 raise self._kept_out(commit, instead_of, failed) from None
-            return self.repository.by_digest(digest)
-        from scripts.image.packing import pack
+            say("someone else has pushed it in the meantime")
+            return there.reference
+        pushed = self.find(commit)
+        if pushed is None or pushed.resolved.digest != digest:
+            has = pushed.resolved.digest if pushed else "no image"
+            raise Failed(
+                f"{builder} pushed {digest} to {tag}, but the registry has {has} there",
+                f"./ship build {self._pipeline.where}",
+            )
+        return pushed.reference
 
-        image = pack.pack(
-            source,
-            dockerfile=source / "Dockerfile",
-            commit=commit.sha,
-            created=commit.time,
-            platform=self.platform,
-            cache=HOME / ".shipway" / "cache",
-            labels=labels,
-            progress=say,
-        )
-        if not self._google.dry_run:
-            try:
-                self._registry.push(self.repository.path, commit.sha, image, say)
-            except Failed as failed:
-                raise self._kept_out(commit, instead_of, failed) from None
-        return self.repository.by_digest(image.digest)
-
-    def _with_docker(
-        self,
-        commit: Commit,
-        labels: dict[str, str],
-        say: Callable[[str], None],
-        instead_of: Found | None,
-    ) -> str:
-        """Build and push with Docker; return the digest, read back from the registry."""
+    def _with_docker(self, commit: Commit, say: Callable[[str], None]) -> str:
+        """Build and push with Docker; return the digest that it reports."""
         from scripts.image import docker_login, inline_cache
         from scripts.image.buildx import Builder
 
-        source = self._pipeline.source
+        source, labels = self._pipeline.source, self._labels(commit)
         token = self._google.token(self._registry_url)
         with docker_login.environment(self.repository.host, token) as environment:
             docker = Builder(environment)
-            earlier = self._earlier(commit, docker, say)
+            path = docker.cache_repository(self.repository).path
+            earlier = self._earlier(commit, path, docker.is_engine, say)
             if docker.is_engine and earlier:
                 labels = {**labels, inline_cache.LABEL: " ".join(earlier)}
-            tag = self.repository.by_tag(commit.sha)
             what = f"image {self.repository.name}:{commit.short}"
             write = Write(what=what, request="docker buildx build --push")
             self._google.writes.append(write)
@@ -264,23 +239,36 @@ class CommitImages:
                     progress=say,
                 )
             except Failed:
-                # Two builds of one commit may run at once. If tags are immutable, one push fails.
-                there = self.find(commit)
-                if there is None or there == instead_of or self.unfit(commit, there):
-                    write.outcome = "refused"
-                    raise
-                write.outcome = "done"
-                say("someone else has pushed it in the meantime")
-                return there.resolved.digest
+                write.outcome = "refused"
+                raise
         write.outcome = "done"
-        pushed = self.find(commit)
-        if pushed is None or pushed.resolved.digest != digest:
-            has = pushed.resolved.digest if pushed else "no image"
-            raise Failed(
-                f"docker pushed {digest} to {tag}, but the registry has {has} there",
-                f"./ship build {self._pipeline.where}",
-            )
         return digest
+
+    def _with_cloud_build(self, commit: Commit, say: Callable[[str], None]) -> str:
+        """Build and push with Cloud Build; return the digest that it reports."""
+        from scripts.image.buildx import EPOCH
+        from scripts.image.cloud_build import CloudBuild
+
+        pipeline, environment = self._pipeline, self._pipeline.environment
+        earlier = self._earlier(commit, self.repository.path, True, say)
+        build = CloudBuild(
+            self._google,
+            # The project of the images, where the account that pushes is, too.
+            self.repository.path.partition("/")[0],
+            environment.regions[0],
+            environment.builds_as,
+        )
+        return build.build(
+            pipeline.source,
+            pipeline.source.relative_to(pipeline.root).as_posix(),
+            image=self.repository.by_tag(commit.sha),
+            what=f"image {self.repository.name}:{commit.short}",
+            platform=self.platform,
+            arguments={"COMMIT_SHA": commit.sha, "SOURCE_DATE_EPOCH": str(EPOCH)},
+            labels=self._labels(commit),
+            earlier=[self.repository.by_tag(sha) for sha in earlier],
+            progress=say,
+        )
 
     def _kept_out(self, commit: Commit, instead_of: Found | None, failed: Failed) -> Failed:
         """Return a failed push's error; say how to free the tag if an image that has it stays.
@@ -309,18 +297,24 @@ class CommitImages:
             evidence=failed.evidence,
         )
 
-    def _earlier(self, commit: Commit, docker: Builder, say: Callable[[str], None]) -> list[str]:
-        """Return the earlier commits whose layers can be reused, nearest first."""
+    def _earlier(
+        self, commit: Commit, path: str, inline: bool, say: Callable[[str], None]
+    ) -> list[str]:
+        """Return the earlier commits whose layers can be reused, nearest first.
+
+        Args:
+            commit: the commit that is built.
+            path: the repository that has the layers.
+            inline: whether the layers are those of the images themselves.
+            say: called with the commit.
+        """
         from scripts.image import inline_cache
 
-        path = docker.cache_repository(self.repository).path
         commits = git.ancestors(self._root, commit, _ANCESTORS)
         for sha in commits:
             if self._registry.has(path, sha):
                 say(f"reusing layers of commit {sha[:7]}")
-                return (
-                    inline_cache.sources(self._registry, path, sha) if docker.is_engine else [sha]
-                )
+                return inline_cache.sources(self._registry, path, sha) if inline else [sha]
         if not commits:
             say("no layers to reuse: git knows no earlier commit here")
         return []

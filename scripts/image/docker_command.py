@@ -49,7 +49,8 @@ def run(
         )
     except FileNotFoundError:
         raise UsageError(
-            "docker is not installed", "install Docker with buildx, or build with --builder pack"
+            "docker is not installed",
+            "install Docker with buildx, or build with --builder cloud-build",
         ) from None
     with process:
         assert process.stdout is not None
@@ -77,7 +78,9 @@ def failure(
     text = "\n".join(lines)
     if re.search(r"Cannot connect to the Docker daemon|daemon running\?|docker\.sock", text):
         return UsageError(
-            "no Docker engine answers", "start Docker, or build with --builder pack", evidence=lines
+            "no Docker engine answers",
+            "start Docker, or build with --builder cloud-build",
+            evidence=lines,
         )
     if re.search(r"buildx. is not a docker command|unknown (?:flag: --progress|command)", text):
         return UsageError(

@@ -92,7 +92,7 @@ registry: {region}-docker.pkg.dev/shipway-local/services
 access: public
 endpoint: http://127.0.0.1:8787 # stands in for Google's APIs and the registry
 credentials: none
-builder: pack # needs no Docker; --builder docker uses it
+builder: cloud-build # the local one needs no Docker; --builder docker uses it
 platform: host # this machine's own, because it installs the dependencies
 rollout:
   steps: {steps}

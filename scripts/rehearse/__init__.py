@@ -50,8 +50,8 @@ class Options(options.Options, frozen=True, kw_only=True):
     ] = "refs/heads/main"
     bake: options.FixedBake = "0s"
     builder: Annotated[
-        Literal["docker", "pack"] | None,
-        option("--builder", help="default: docker if an engine answers, else pack"),
+        Literal["docker", "cloud-build"] | None,
+        option("--builder", help="default: docker if an engine answers, else cloud-build"),
     ] = None
     format: Format = "table"
 
@@ -113,15 +113,13 @@ def run(options: Options, call: Call) -> int:
 
 
 def _builder(wanted: str | None) -> str:
-    return wanted or ("docker" if docker_command.engine_answers() else "pack")
+    return wanted or ("docker" if docker_command.engine_answers() else "cloud-build")
 
 
 def _begins(rehearsed: workflow.Workflow, builder: str, options: Options) -> str:
-    images = (
-        "built by Docker" if builder == "docker" else "packed, because no Docker engine answers"
-    )
-    if options.builder == "pack":
-        images = "packed"
+    images = "built by Docker" if builder == "docker" else "built by the local Cloud Build"
+    if not options.builder and builder != "docker":
+        images += ", because no Docker engine answers"
     others = f"read from {options.actions}" if options.actions else "fetched from GitHub"
     return (
         f"rehearsing {rehearsed.file}: images are {images}; bakes take {options.bake};"

@@ -1,7 +1,7 @@
 """The clone that a rehearsal works in: at first at the previous commit.
 
-Only its environment files differ from the repository: bakes are short, and without Docker images
-are packed.
+Only its environment files differ from the repository: bakes are short, and without Docker the local
+Cloud Build builds the images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ScratchClone:
         path: Where the clone is made.
         branch: The branch that it is on.
         repository: Its name at GitHub, OWNER/NAME.
-        builder: "docker" or "pack".
+        builder: "docker" or "cloud-build".
         bake: How long each step is watched, such as "0s".
     """
 
@@ -56,8 +56,10 @@ class ScratchClone:
                 continue
             said = YamlFile(file, str(file.relative_to(self.path))).data
             said["rollout"] = {**said.get("rollout", {}), "bake": self._bake}
-            if self._builder == "pack":
-                said |= {"builder": "pack", "platform": "host"}
+            if self._builder == "cloud-build":
+                project = said["registry"].split("/")[1]
+                account = f"rehearsal-builder@{project}.iam.gserviceaccount.com"
+                said |= {"builder": "cloud-build", "builds_as": account, "platform": "host"}
             file.write_text(yaml.safe_dump(said, sort_keys=False))
         scratch.git("add", "--all", cwd=self.path)
         scratch.git("commit", "--quiet", "--allow-empty", "--message", subject, cwd=self.path)

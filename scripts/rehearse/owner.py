@@ -84,11 +84,17 @@ class Owner:
 
     def _grant(self, binding: Binding) -> None:
         resource = binding.resource
+        bound = {"role": binding.role, "members": [binding.member]}
+        if resource.kind == "bucket":
+            url = f"{self.url}/storage/v1/{resource.path}/iam"
+            policy = self._answer(self._http.get(url, timeout=30))
+            policy["bindings"] = [*policy.get("bindings", []), bound]
+            self._answer(self._http.put(url, json=policy, timeout=30))
+            return
         path = f"/v1/{resource.path}"
         if resource.kind in ("repository", "secret", "service"):
             policy = self.get(f"{path}:getIamPolicy")
         else:
             policy = self.post(f"{path}:getIamPolicy", {})
-        bound = {"role": binding.role, "members": [binding.member]}
         policy["bindings"] = [*policy.get("bindings", []), bound]
         self.post(f"{path}:setIamPolicy", {"policy": policy})

@@ -37,7 +37,7 @@ class World:
     Args:
         root: The repository.
         folder: A scratch folder.
-        builder: "docker" or "pack".
+        builder: "docker" or "cloud-build".
         bake: How long each step is watched, such as "0s".
         ref: The branch that the workflow runs on, such as "refs/heads/main".
     """

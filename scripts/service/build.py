@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from scripts.config.image_reference import ImageReference
-from scripts.errors import Refused, UsageError
+from scripts.errors import Refused
 from scripts.machine.git import Commit
 from scripts.service import provenance
 from scripts.service.context import Context
@@ -24,7 +24,7 @@ def build(context: Context, commit: Commit, builder: str | None) -> Built:
     Args:
         context: the call, on the commit's files.
         commit: what to build.
-        builder: "docker" or "pack"; None for the environment's.
+        builder: "docker" or "cloud-build"; None for the environment's.
 
     Raises:
         UsageError: the Dockerfile cannot be built with it, or the registry does not answer.
@@ -51,11 +51,6 @@ def build(context: Context, commit: Commit, builder: str | None) -> Built:
         if found:
             step.say(f"building again: {found.reference.short} does not count: {why}")
         builder = builder or pipeline.environment.builder
-        if builder == "pack" and pipeline.environment.builder != "pack":
-            raise UsageError(
-                f"--builder pack: {pipeline.env} accepts only images built by docker:"
-                " a packed image contains no operating system"
-            )
         image = context.images.build(commit, builder, step.say, instead_of=found)
         step.done(f"{image.short} {'would be pushed' if context.dry_run else 'pushed'}")
     return Built(image=image, new=True)

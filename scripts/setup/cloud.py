@@ -128,7 +128,8 @@ def _settled(act: Callable[[], Document]) -> Document:
         try:
             return act()
         except ApiError as error:
-            if error.status == "ALREADY_EXISTS":
+            # Cloud Storage has no name for it.
+            if error.status == "ALREADY_EXISTS" or (error.code == 409 and not error.status):
                 return {}
             if not _will_settle(error) or time.monotonic() > deadline:
                 raise
@@ -168,12 +169,11 @@ def _bind(google: Google, step: Step) -> Document:
                 bindings += same
             if binding.member not in same[0]["members"]:
                 same[0]["members"] = [*same[0]["members"], binding.member]
-        body = {"policy": {**read, "bindings": bindings}}
-        path = f"/v1/{binding.resource.path}:setIamPolicy"
+        method, path, body = _written(binding.resource, {**read, "bindings": bindings})
         try:
             # The etag guards it, so that a second one changes nothing.
             return google.write(
-                "POST",
+                method,
                 binding.resource.api,
                 path,
                 body,
@@ -182,11 +182,21 @@ def _bind(google: Google, step: Step) -> Document:
             )
         except Conflict:
             continue
+        except ApiError as error:
+            if error.code != 412:  # Cloud Storage's answer to an etag that is no longer current
+                raise
     raise Failed(
         f"gave up after {_RACES} attempts: someone else keeps changing the policy of"
         f" {binding.resource.path}",
         "run it again: it continues where it stopped",
     )
+
+
+def _written(resource: Resource, policy: Document) -> tuple[str, str, Document]:
+    """Return the method, path and body of the request that writes a policy."""
+    if resource.kind == "bucket":
+        return "PUT", f"/storage/v1/{resource.path}/iam", policy
+    return "POST", f"/v1/{resource.path}:setIamPolicy", {"policy": policy}
 
 
 def _admit(google: Google, thing: Thing) -> Document:
@@ -203,6 +213,11 @@ def policy(google: Google, resource: Resource) -> Document:
 
     Source: https://cloud.google.com/iam/docs/policies#versions
     """
+    if resource.kind == "bucket":
+        return google.get(
+            "storage", f"/storage/v1/{resource.path}/iam", answers.Policy,
+            optionsRequestedPolicyVersion=3,
+        )  # fmt: skip
     path = f"/v1/{resource.path}:getIamPolicy"
     if resource.kind == "project":
         return google.query(

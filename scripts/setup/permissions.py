@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from scripts.config.image_reference import bucket_of
 from scripts.config.pipelines import Pipeline
 from scripts.config.workflows import ISSUER
 from scripts.errors import UsageError
@@ -27,6 +28,9 @@ ARTIFACT_WRITER = "roles/artifactregistry.writer"
 IMPERSONATE = "roles/iam.workloadIdentityUser"
 ACT_AS = "roles/iam.serviceAccountUser"
 LOG_WRITER = "roles/logging.logWriter"
+OBJECT_CREATOR = "roles/storage.objectCreator"
+OBJECT_USER = "roles/storage.objectUser"
+OBJECT_VIEWER = "roles/storage.objectViewer"
 RUN_INVOKER = "roles/run.invoker"
 RUN_VIEWER = "roles/run.viewer"
 SECRET_ACCESSOR = "roles/secretmanager.secretAccessor"  # noqa: S105  (a role)
@@ -36,7 +40,12 @@ SECRET_ACCESSOR = "roles/secretmanager.secretAccessor"  # noqa: S105  (a role)
 # read the configuration of every service and every log view of the project.
 DEPLOYER = "shipwayDeployer"
 WATCHER = "shipwayWatcher"
-_TITLES = {DEPLOYER: "Shipway: deploys a service", WATCHER: "Shipway: watches a release"}
+BUILDER = "shipwayBuilder"
+_TITLES = {
+    DEPLOYER: "Shipway: deploys a service",
+    WATCHER: "Shipway: watches a release",
+    BUILDER: "Shipway: builds with Cloud Build",
+}
 
 _PULL = "artifactregistry.repositories.downloadArtifacts"
 _PUSH = "artifactregistry.repositories.uploadArtifacts"
@@ -67,7 +76,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
     """A resource that roles are given on."""
 
-    kind: Literal["project", "repository", "account", "service", "secret"]
+    kind: Literal["project", "repository", "account", "service", "secret", "bucket"]
     project: str
     name: str = ""
     location: str = ""
@@ -81,6 +90,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
             "account": "iam",
             "service": "run",
             "secret": "secretmanager",
+            "bucket": "storage",
         }[self.kind]
 
     @property
@@ -93,6 +103,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
             "account": f"{base}/serviceAccounts/{self.name}",
             "service": f"{base}/locations/{self.location}/services/{self.name}",
             "secret": f"{base}/secrets/{self.name}",
+            "bucket": f"b/{self.name}",
         }[self.kind]
 
 
@@ -138,14 +149,16 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: list[Account]
     bindings: list[Binding]
     roles: list[Role] = []
-    """The custom roles of the environment's project."""
+    """The custom roles of the environment's project and of the project of the images."""
+    builders: list[Account] = []
+    """The accounts that Cloud Build builds as."""
     by_jobs: bool = True
     """Whether jobs of GitHub use the accounts, not builds of Cloud Build."""
 
     @property
     def accounts(self) -> list[Account]:
         """Every service account."""
-        return list(dict.fromkeys([self.pusher, self.deployer, *self.runtimes]))
+        return list(dict.fromkeys([self.pusher, self.deployer, *self.runtimes, *self.builders]))
 
     @property
     def repository_variables(self) -> dict[str, str]:
@@ -232,7 +245,10 @@ def plan(
     deploy += [need for p in earlier for need in earlier_needs(p)]
     bindings += _bindings(pusher.member, push)
     bindings += _bindings(deployer.member, deploy)
+    builders = {p.service: account for p in pipelines if (account := builder(p))}
     for pipeline in pipelines:
+        if account := builders.get(pipeline.service):
+            bindings += _bindings(account.member, build_needs(pipeline))
         agent = _agent(numbers[pipeline.environment.project])
         bindings += _bindings(agent, agent_needs(pipeline))
         bindings += _bindings(runtimes[pipeline.service].member, runtime_needs(pipeline))
@@ -242,7 +258,8 @@ def plan(
         deployer=deployer,
         runtimes=list({a.email: a for a in runtimes.values()}.values()),
         bindings=list(dict.fromkeys(bindings)),
-        roles=_roles(projects[0], deploy),
+        roles=_roles([*deploy, *push]),
+        builders=list({a.email: a for a in builders.values()}.values()),
     )
 
 
@@ -287,9 +304,32 @@ def for_cloud_build(
 def push_needs(pipeline: Pipeline) -> list[Need]:
     """Return the permissions for building and pushing an image of one service."""
     registry = images(pipeline)
-    return [
+    needs = [
         Need(_PUSH, registry, ARTIFACT_WRITER, "pushes images"),
         Need(_PULL, registry, ARTIFACT_WRITER, "reads images"),
+    ]
+    if account := builder(pipeline):
+        project, place = Resource(kind="project", project=registry.project), sources(pipeline)
+        role = _custom(registry.project, BUILDER)
+        needs += [
+            Need("cloudbuild.builds.create", project, role, "starts builds"),
+            Need("cloudbuild.builds.get", project, role, "waits for builds"),
+            Need("cloudbuild.builds.list", project, role, "finds a build whose answer was lost"),
+            Need("cloudbuild.builds.update", project, role, "cancels builds"),
+            Need("storage.objects.create", place, OBJECT_CREATOR, "uploads the source"),
+            Need("storage.objects.get", place, OBJECT_VIEWER, "reads the log of builds"),
+            Need("iam.serviceAccounts.actAs", of_account(account), ACT_AS, "builds as it"),
+        ]
+    return needs
+
+
+def build_needs(pipeline: Pipeline) -> list[Need]:
+    """Return the permissions of the account that Cloud Build builds as."""
+    place = sources(pipeline)
+    return [
+        Need(_PUSH, images(pipeline), ARTIFACT_WRITER, "pushes images"),
+        Need("storage.objects.get", place, OBJECT_USER, "reads the source"),
+        Need("storage.objects.create", place, OBJECT_USER, "writes the log"),
     ]
 
 
@@ -358,18 +398,20 @@ def _custom(project: str, role: str) -> str:
     return f"projects/{project}/roles/{role}"
 
 
-def _roles(project: str, needs: Sequence[Need]) -> list[Role]:
+def _roles(needs: Sequence[Need]) -> list[Role]:
     """Return the custom roles that the needs name, each with exactly their permissions."""
+    held: dict[str, set[str]] = {}
+    for need in needs:
+        if need.role.startswith("projects/"):
+            held.setdefault(need.role, set()).add(need.permission)
     return [
         Role(
-            id=name,
-            project=project,
-            title=title,
-            permissions=tuple(
-                sorted({n.permission for n in needs if n.role == _custom(project, name)})
-            ),
+            id=(name := role.rpartition("/")[2]),
+            project=role.split("/")[1],
+            title=_TITLES[name],
+            permissions=tuple(sorted(permissions)),
         )
-        for name, title in _TITLES.items()
+        for role, permissions in sorted(held.items())
     ]
 
 
@@ -410,6 +452,36 @@ def runtime(pipeline: Pipeline) -> Account:
             " NAME@PROJECT.iam.gserviceaccount.com"
         )
     return Account(email=named, purpose=f"{pipeline.service} runs as this account")
+
+
+def builder(pipeline: Pipeline) -> Account | None:
+    """Return the account that Cloud Build builds as; None where it does not build.
+
+    Raises:
+        UsageError: the environment's file names none.
+    """
+    environment = pipeline.environment
+    if environment.builder != "cloud-build" or environment.after:
+        return None
+    if not environment.builds_as:
+        raise UsageError(
+            f"pipelines/{pipeline.service}/{pipeline.env}.yaml: no builds_as: Cloud Build would"
+            " build as the project's default account, which often may change everything",
+            f"add builds_as: {pipeline.service}-builder@{images(pipeline).project}"
+            ".iam.gserviceaccount.com",
+        )
+    return Account(email=environment.builds_as, purpose=f"builds {pipeline.service}")
+
+
+def sources(pipeline: Pipeline) -> Resource:
+    """Return the bucket for the sources and logs of a service's builds."""
+    registry = images(pipeline)
+    return Resource(
+        kind="bucket",
+        project=registry.project,
+        location=pipeline.environment.regions[0],
+        name=bucket_of(registry.project),
+    )
 
 
 def secrets(pipeline: Pipeline) -> list[Resource]:

@@ -213,13 +213,15 @@ def policy_command(
         "account": ("iam service-accounts", ""),
         "service": ("run services", f" --region={resource.location}"),
         "secret": ("secrets", ""),
+        "bucket": ("storage buckets", ""),
     }[resource.kind]
     if resource.kind == "project":
         target = resource.project
         # Without the flag gcloud asks, if the policy has conditions.
         where = "" if whatever_condition else " --condition=None"
     else:
-        target, where = resource.name, f"{where} --project={resource.project}"
+        name = f"gs://{resource.name}" if resource.kind == "bucket" else resource.name
+        target, where = name, f"{where} --project={resource.project}"
     return (
         f"gcloud {noun} {verb}-iam-policy-binding {target} --role={binding.role}"
         f" --member={wanted.quoted(binding.member)}{where}{' --all' if whatever_condition else ''}"

@@ -57,7 +57,16 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: Literal[
-        "images", "policy", "pool", "provider", "account", "role", "secret", "service", "trigger"
+        "bucket",
+        "images",
+        "policy",
+        "pool",
+        "provider",
+        "account",
+        "role",
+        "secret",
+        "service",
+        "trigger",
     ]
     name: str
     project: str
@@ -88,6 +97,8 @@ def apis(
     for binding in plan.bindings:
         if binding.resource.kind == "secret":
             found.setdefault(binding.resource.project, set()).add("secretmanager")
+        if binding.resource.kind == "bucket":
+            found.setdefault(binding.resource.project, set()).update(("cloudbuild", "storage"))
     for thing in more:
         found.setdefault(thing.project, set()).add(thing.api)
     return {project: [f"{n}.googleapis.com" for n in sorted(names)] for project, names in
@@ -96,10 +107,12 @@ def apis(
 
 def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
     """Return the resources that must exist, in the order in which they can be created."""
-    secrets = {b.resource for b in plan.bindings if b.resource.kind == "secret"}
+    resources = [binding.resource for binding in plan.bindings]
+    secrets = {r for r in resources if r.kind == "secret"}
     places = {plan.provider.project, *(p.environment.project for p in pipelines)}
     return [
         *map(_repository, repositories(plan)),
+        *map(_bucket, dict.fromkeys(r for r in resources if r.kind == "bucket")),
         *(_pool_and_provider(plan) if plan.by_jobs else []),
         # An account in another project is created by that project's owner.
         *(_account(account) for account in plan.accounts if account.project in places),
@@ -158,6 +171,40 @@ def _repository(resource: Resource) -> Thing:
             f"printf %s {shlex.quote(json.dumps(policies))} |"
             f" gcloud artifacts repositories set-cleanup-policies {resource.name}"
             f" --policy=/dev/stdin --no-dry-run {where}",
+        ),
+    )
+
+
+def _bucket(resource: Resource) -> Thing:
+    """Return the bucket for the sources and logs of builds, which are deleted after a while."""
+    rule = {"rule": [{"action": {"type": "Delete"}, "condition": {"age": _DAYS_KEPT}}]}
+    return Thing(
+        kind="bucket",
+        name=resource.name,
+        project=resource.project,
+        api="storage",
+        path=f"/storage/v1/{resource.path}",
+        create=Write(
+            method="POST",
+            api="storage",
+            path="/storage/v1/b",
+            params={"project": resource.project},
+            body={
+                "name": resource.name,
+                "location": resource.location,
+                "iamConfiguration": {
+                    "uniformBucketLevelAccess": {"enabled": True},
+                    "publicAccessPrevention": "enforced",
+                },
+                "lifecycle": rule,
+            },
+        ),
+        gcloud=(
+            f"gcloud storage buckets create gs://{resource.name} --location={resource.location}"
+            f" --uniform-bucket-level-access --public-access-prevention"
+            f" --project={resource.project}",
+            f"printf %s {shlex.quote(json.dumps(rule))} |"
+            f" gcloud storage buckets update gs://{resource.name} --lifecycle-file=/dev/stdin",
         ),
     )
 

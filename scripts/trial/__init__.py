@@ -35,8 +35,8 @@ class Options(options.Options, frozen=True, kw_only=True):
         ),
     ] = None
     builder: Annotated[
-        Literal["docker", "pack"] | None,
-        option("--builder", help="default: docker if an engine answers, else pack"),
+        Literal["docker", "cloud-build"] | None,
+        option("--builder", help="default: docker if an engine answers, else cloud-build"),
     ] = None
     runtime: Annotated[
         Literal["docker", "process"] | None,
@@ -50,13 +50,8 @@ def run(options: Options, call: Call) -> int:
     root, progress = call.root, call.progress
     head = git.commit(root)
     onto = _onto(root, head, options.onto, progress)
-    builder = options.builder or ("docker" if docker_command.engine_answers() else "pack")
+    builder = options.builder or ("docker" if docker_command.engine_answers() else "cloud-build")
     runtime = options.runtime or ("docker" if builder == "docker" else "process")
-    if (builder, runtime) == ("pack", "docker"):
-        raise UsageError(
-            "--runtime docker cannot run an image of --builder pack: it holds no operating system",
-            "leave out --runtime, or use --builder docker",
-        )
     differ = git.uncommitted(root)
     if differ:
         progress.line(

@@ -42,7 +42,7 @@ class Trial:
         head: the commit to try.
         progress: where progress is printed.
         service: its name; None if there is only one.
-        builder: "docker" or "pack".
+        builder: "docker" or "cloud-build".
         runtime: "docker" or "process".
         bake: how long each step bakes; None for the environment's setting.
     """

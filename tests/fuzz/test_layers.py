@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from emulator.builds.errors import UsageError
 from emulator.instances.unpack import Limits, unpack
-from scripts.errors import UsageError
+from tests.emulator.pack_help import DOCKERFILE, members, packed
 from tests.emulator.test_unpack import extended, header, record
 from tests.fuzz import fuzz
 from tests.fuzz.changes import Spoiled, spoil, spoiled, texts
-from tests.scripts.pack_help import DOCKERFILE, members, packed
 
 LIMITS = Limits(size=300_000, files=200)
 

@@ -34,7 +34,8 @@ registry: us-central1-docker.pkg.dev/team-ops/services
 access: {access}
 {after}
 endpoint: {endpoint}
-builder: pack
+builder: cloud-build
+builds_as: builder@team-ops.iam.gserviceaccount.com
 platform: host
 rollout:
   steps: [50, 100]
@@ -121,6 +122,8 @@ class Team:
 
     def _policy(self, resource: str) -> Any:
         http, url = self.owner_of_projects(), f"{self.owner.url}/v1/{resource}"
+        if resource.startswith("b/"):
+            return http.get(f"{self.owner.url}/storage/v1/{resource}/iam").json()
         reads_with_get = "/locations/" in resource or "/secrets/" in resource
         return (http.get if reads_with_get else http.post)(f"{url}:getIamPolicy").json()
 
@@ -128,8 +131,11 @@ class Team:
         """Change the bindings of a resource's policy by hand."""
         policy = self._policy(resource)
         policy["bindings"] = how(policy.get("bindings", []))
-        url = f"{self.owner.url}/v1/{resource}:setIamPolicy"
-        answer = self.owner_of_projects().post(url, json={"policy": policy})
+        http, url = self.owner_of_projects(), f"{self.owner.url}/v1/{resource}:setIamPolicy"
+        if resource.startswith("b/"):
+            answer = http.put(f"{self.owner.url}/storage/v1/{resource}/iam", json=policy)
+        else:
+            answer = http.post(url, json={"policy": policy})
         assert answer.ok, answer.text
 
     def give(self, resource: str, role: str, member: str, **more: Any) -> None:

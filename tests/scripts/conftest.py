@@ -97,7 +97,7 @@ registry: us-central1-docker.pkg.dev/shipway-local/services
 access: public
 endpoint: {endpoint}
 credentials: none
-builder: pack
+builder: cloud-build
 platform: host
 rollout:
   steps: [10, 50, 100]

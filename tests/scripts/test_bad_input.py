@@ -158,11 +158,11 @@ def test_a_commit_without_a_dockerfile(project: Project) -> None:
 
 def test_a_dockerfile_that_cannot_be_packed_names_its_line(project: Project) -> None:
     path = project.folder / project.name / "Dockerfile"
-    path.write_text(path.read_text().replace("WORKDIR /srv", "RUN apt-get update\nWORKDIR /srv"))
+    path.write_text(path.read_text().replace("WORKDIR /srv", "RUN make all\nWORKDIR /srv"))
     project.commit()
-    shown = error(project.ship("deliver"), 2)
-    assert "Dockerfile:3: RUN apt-get update" in shown
-    assert "--builder docker" in shown
+    shown = error(project.ship("deliver"), 1)
+    assert "Dockerfile:3: RUN make all" in shown
+    assert "start Docker" in shown
 
 
 def test_the_local_cloud_run_is_not_running(project: Project) -> None:
@@ -210,19 +210,6 @@ def test_an_image_for_another_platform_is_refused_before_a_deploy(project: Proje
     _retag(project, project.git("rev-parse", "HEAD@{1}"), project.git("rev-parse", "HEAD"))
     shown = error(project.ship("deploy"), 3)
     assert "local takes linux/s390x" in shown
-
-
-def test_a_packed_image_is_refused_where_docker_builds(project: Project) -> None:
-    """I2: it holds no operating system; real Cloud Run could not run it."""
-    project.done("build")
-    path = project.pipeline / "local.yaml"
-    path.write_text(path.read_text().replace("builder: pack", "builder: docker"))
-    project.git("add", "--all")
-    project.git("commit", "--quiet", "--amend", "--no-edit")
-    _retag(project, project.git("rev-parse", "HEAD@{1}"), project.git("rev-parse", "HEAD"))
-    assert "packed without an operating system" in error(project.ship("deploy"), 3)
-    project.commit()
-    assert "--builder pack" in error(project.ship("build", "--builder", "pack"), 2)
 
 
 def _retag(project: Project, old: str, new: str) -> None:

@@ -105,7 +105,7 @@ def test_docker_is_missing(context: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="docker is not installed") as caught:
         build(context, "h/x")
-    assert "--builder pack" in (caught.value.hint or "")
+    assert "--builder cloud-build" in (caught.value.hint or "")
 
 
 DEAD = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is it running?"

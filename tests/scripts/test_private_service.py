@@ -41,7 +41,7 @@ regions: [us-central1]
 registry: us-central1-docker.pkg.dev/{project}/services
 access: private
 endpoint: {endpoint}
-builder: pack
+builder: cloud-build
 platform: host
 rollout:
   steps: [50, 100]
@@ -57,6 +57,9 @@ ROLES = [
     (project(), "roles/run.invoker"),
     (repository("services"), "roles/artifactregistry.writer"),
     (account(RUNTIME), "roles/iam.serviceAccountUser"),
+    (project(), "roles/cloudbuild.builds.editor"),
+    (project(), "roles/storage.objectCreator"),
+    (project(), "roles/storage.objectViewer"),
 ]
 # An access token, an ID token or an OIDC token: nothing else here looks like one.
 TOKEN = re.compile(rb"ya29\.|eyJ[\w-]{10,}\.")

@@ -8,20 +8,18 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from scripts.cloud.patience import Patience
+from scripts.cloud.referrers import Referrers
 from scripts.cloud.registry import Registry
 from scripts.cloud.session import Session
 from scripts.errors import Failed, ShipError, UsageError
-from scripts.image.packing.pack import PackedImage
-from scripts.machine.platform import host_platform
 from tests.conftest import LocalCloudRun
-from tests.scripts.pack_help import packed, write_app
+from tests.emulator.registry_help import Client
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -34,12 +32,6 @@ def http_session() -> Iterator[Session]:
 
 
 @pytest.fixture
-def image(tmp_path: Path) -> PackedImage:
-    app = write_app(tmp_path / "app")
-    return packed(app, tmp_path / "cache", labels={"a": "b"})
-
-
-@pytest.fixture
 def registry(local_cloud_run: LocalCloudRun, http_session: Session) -> Registry:
     return Registry(local_cloud_run.url, http_session)
 
@@ -48,54 +40,25 @@ def test_an_image_that_does_not_exist(registry: Registry) -> None:
     assert registry.resolve("acme/client/none", "v1") is None
 
 
-def test_push_and_resolve(registry: Registry, image: PackedImage) -> None:
-    said: list[str] = []
-    assert registry.push("acme/client/one", "v1", image, said.append) == image.digest
-    size = sum(layer.size for layer in image.layers)
-    assert said == [f"pushed {size / 1000:.1f} kB; layers: 2 new, 0 already there"]
-    for reference in ("v1", image.digest):
+def test_resolve(registry: Registry, local_cloud_run: LocalCloudRun) -> None:
+    image = Client(local_cloud_run.url, "acme/client/one").image("v1", labels={"a": "b"})
+    for reference in ("v1", image["digest"]):
         found = registry.resolve("acme/client/one", reference)
         assert found is not None
-        assert found.digest == image.digest
-        assert found.media_type == image.media_type
-        assert found.platforms == (host_platform(),)
+        assert found.digest == image["digest"]
+        assert found.media_type == image["mediaType"]
+        assert found.platforms == ("linux/amd64",)
         assert found.labels["a"] == "b"
-        assert found.labels["dev.shipway.builder"] == "pack"
-
-
-def test_pushes_only_missing_parts(registry: Registry, image: PackedImage, tmp_path: Path) -> None:
-    registry.push("acme/client/two", "v1", image, lambda _: None)
-    (tmp_path / "app/main.py").write_text("print('changed')\n")
-    changed = packed(tmp_path / "app", tmp_path / "cache")
-    said: list[str] = []
-    registry.push("acme/client/two", "v2", changed, said.append)
-    assert said == [f"pushed {changed.layers[1].size} B; layers: 1 new, 1 already there"]
-
-
-def test_mounts_from_a_sibling(registry: Registry, image: PackedImage) -> None:
-    registry.push("acme/client/from", "v1", image, lambda _: None)
-    said: list[str] = []
-    registry.push("acme/client/to", "v1", image, said.append, mount_from="acme/client/from")
-    assert said == ["pushed 0 B; layers: 0 new, 2 already there"]
-    assert registry.resolve("acme/client/to", "v1") is not None
 
 
 def test_an_index_has_the_platforms_of_its_images(
-    registry: Registry,
-    image: PackedImage,
-    local_cloud_run: LocalCloudRun,
-    http_session: Session,
+    registry: Registry, local_cloud_run: LocalCloudRun, http_session: Session
 ) -> None:
-    registry.push("acme/client/index", "one", image, lambda _: None)
+    image = Client(local_cloud_run.url, "acme/client/index").image(labels={"a": "b"})
 
     def entry(os_name: str, architecture: str, **more: str) -> dict[str, Any]:
         platform = {"os": os_name, "architecture": architecture, **more}
-        return {
-            "mediaType": image.media_type,
-            "digest": image.digest,
-            "size": len(image.manifest),
-            "platform": platform,
-        }
+        return {**image, "platform": platform}
 
     index = {
         "schemaVersion": 2,
@@ -153,23 +116,25 @@ def answering(answer: Callable[[str, str, dict[str, str]], Answer]) -> Iterator[
             thread.join()
 
 
-def test_the_tag_is_written_last(http_session: Session, image: PackedImage) -> None:
-    seen: list[str] = []
+IMAGE = b'{"schemaVersion":2}'
+DIGEST = f"sha256:{hashlib.sha256(IMAGE).hexdigest()}"
+BLOBS = 2  # of a bundle: an empty configuration, and its bytes
 
-    def answer(method: str, path: str, headers: dict[str, str]) -> Answer:
-        seen.append(f"{method} {path.rsplit('/', 2)[-2]}")
-        status = {"HEAD": 404, "POST": 202, "PATCH": 202}.get(method, 201)
-        return status, {"Location": "/v2/x/blobs/uploads/1?state=2"}, b""
 
-    with answering(answer) as url:
-        Registry(url, http_session).push("x", "v1", image, lambda _: None)
-    assert seen[-1] == "PUT manifests"
-    assert seen.count("PUT manifests") == 1
-    assert seen.count("PATCH uploads") == 3
+def attach(url: str, session: Session, token: Callable[[str], str | None]) -> None:
+    """Push blobs and a manifest."""
+    Referrers(url, session, token).attach("x", DIGEST, b"bundle", "predicate")
+
+
+def pushed(method: str, path: str) -> tuple[int, bytes]:
+    """Return how an open registry answers that has the image, and nothing else."""
+    if method == "GET":
+        return (200, IMAGE) if path.endswith(f"/manifests/{DIGEST}") else (404, b"")
+    return {"HEAD": 404, "POST": 202, "PATCH": 202}.get(method, 201), b""
 
 
 def test_an_upload_that_fails_is_begun_anew(
-    http_session: Session, image: PackedImage, monkeypatch: pytest.MonkeyPatch
+    http_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     failures = iter([503, 429])
@@ -177,14 +142,14 @@ def test_an_upload_that_fails_is_begun_anew(
 
     def answer(method: str, path: str, headers: dict[str, str]) -> Answer:
         posts.extend([path] if method == "POST" else [])
-        status = {"HEAD": 404, "POST": 202}.get(method, 201)
+        status, body = pushed(method, path)
         if method == "PATCH":
             status = next(failures, 202)
-        return status, {"Location": "/v2/x/blobs/uploads/1"}, b""
+        return status, {"Location": "/v2/x/blobs/uploads/1"}, body
 
     with answering(answer) as url:
-        Registry(url, http_session).push("x", "v1", image, lambda _: None)
-    assert len(posts) == 3 + 2
+        attach(url, http_session, lambda _: None)
+    assert len(posts) == BLOBS + 2
 
 
 def test_gives_up_with_the_registrys_error(
@@ -230,33 +195,33 @@ class Recording(Session):
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]  # only the arguments that matter here
         self.sent.append((method, url, options["headers"].get("Authorization")))
         answer = requests.Response()
-        answer.status_code = {"HEAD": 404, "POST": 202}.get(method, 201)
+        answer.status_code, answer._content = pushed(method, url)
         answer.url = url
         answer.headers["Location"] = "https://storage.example.com/upload"
         return answer
 
 
-def test_a_token_goes_over_https_to_its_own_host_only(image: PackedImage) -> None:
+def test_a_token_goes_over_https_to_its_own_host_only() -> None:
     session = Recording()
-    Registry("https://pkg.example.com", session, lambda _: "T").push("x", "v", image, print)
+    attach("https://pkg.example.com", session, lambda _: "T")
     assert len(session.sent) > 8
     for _, url, authorization in session.sent:
         own = url.startswith("https://pkg.example.com/")
         assert authorization == ("Bearer T" if own else None), url
 
 
-def test_a_token_is_not_even_asked_for_over_http(image: PackedImage) -> None:
+def test_a_token_is_not_even_asked_for_over_http() -> None:
     def token(url: str) -> str:
         raise AssertionError(url)
 
     session = Recording()
-    Registry("http://pkg.example.com", session, token).push("x", "v", image, lambda _: None)
+    attach("http://pkg.example.com", session, token)
     assert {authorization for _, _, authorization in session.sent} == {None}
 
 
-def test_a_token_reaches_a_registry_on_this_machine(image: PackedImage) -> None:
+def test_a_token_reaches_a_registry_on_this_machine() -> None:
     """A local Cloud Run may ask who pushes; no one else can listen."""
     session = Recording()
-    Registry("http://127.0.0.1:1", session, lambda _: "T").push("x", "v", image, lambda _: None)
+    attach("http://127.0.0.1:1", session, lambda _: "T")
     own = {a for _, url, a in session.sent if url.startswith("http://127.0.0.1:1/")}
     assert own == {"Bearer T"}

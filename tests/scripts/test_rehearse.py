@@ -106,7 +106,7 @@ class Fork:
     def rehearse(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         words = ["rehearse", *arguments, "--actions", str(ROOT / "tests" / "actions")]
         if "--builder" not in words:
-            words += ["--builder", "pack"]
+            words += ["--builder", "cloud-build"]
         given = {**os.environ, "SHIPWAY_ACTOR": "someone", **env}
         return warm.ship(*words, cwd=self.folder, env=given, timeout=240)
 
@@ -295,7 +295,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
     fork.commit("it never listens", health="ok")
     if at == "before":
         fork.commit("another that never listens", health="ok", note="another")
-    words = ["rehearse", "--builder", "pack", "--actions", str(ROOT / "tests" / "actions")]
+    words = ["rehearse", "--builder", "cloud-build", "--actions", str(ROOT / "tests" / "actions")]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "scripts"), *words],
         cwd=fork.folder, env={**os.environ, "TMPDIR": str(scratch)},
@@ -321,7 +321,7 @@ def test_a_missing_action(forked: Fork, tmp_path: Path) -> None:
 
 def test_actions_that_cannot_be_fetched(forked: Fork) -> None:
     nowhere = "http://127.0.0.1:9"
-    words = ["rehearse", "rollback", "--input", "environment=staging", "--builder", "pack"]
+    words = ["rehearse", "rollback", "--input", "environment=staging", "--builder", "cloud-build"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts"), *words],
         cwd=forked.folder, env={**os.environ, "HTTPS_PROXY": nowhere, "NO_PROXY": "127.0.0.1"},

@@ -24,7 +24,7 @@ class Trials:
         scratch.mkdir()
 
     def ship(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        how = () if {"--builder", "--runtime"} & set(arguments) else ("--builder", "pack")
+        how = () if {"--builder", "--runtime"} & set(arguments) else ("--builder", "cloud-build")
         ended = self.project.ship("trial", *how, *arguments, TMPDIR=str(self.scratch), **env)
         assert "Traceback" not in ended.stderr
         assert self.left() == []
@@ -204,7 +204,7 @@ def test_in_a_workflow_only_the_trial_itself_is_reported(trials: Trials, tmp_pat
 @pytest.mark.parametrize("at", ["start ", "base ", "deploy ", "deliver "])
 def test_interrupted_it_leaves_nothing(trials: Trials, number: int, at: str) -> None:
     trials.project.commit()
-    words = ("trial", "--builder", "pack", "--bake", "50s")
+    words = ("trial", "--builder", "cloud-build", "--bake", "50s")
     process = trials.project.start(*words, TMPDIR=str(trials.scratch))
     assert process.stderr
     while at not in process.stderr.readline():
@@ -217,7 +217,7 @@ def test_interrupted_it_leaves_nothing(trials: Trials, number: int, at: str) -> 
 
 
 def test_a_packed_image_cannot_run_in_containers(trials: Trials) -> None:
-    ended = trials.ship("--builder", "pack", "--runtime", "docker")
+    ended = trials.ship("--builder", "cloud-build", "--runtime", "docker")
     assert ended.returncode == 2
     assert "holds no operating system" in ended.stderr
 

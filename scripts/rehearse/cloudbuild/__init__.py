@@ -34,7 +34,7 @@ def rehearse(
     substitutions: Mapping[str, str],
     progress: Progress,
     *,
-    builder: str = "pack",
+    builder: str = "cloud-build",
     bake: str = "0s",
     ref: str = workflows.BRANCH,
 ) -> Result:
@@ -45,7 +45,7 @@ def rehearse(
         file: The build file's path in it, such as cloudbuild/deliver.yaml.
         substitutions: The substitutions of the trigger or the user.
         progress: Gets each line of progress.
-        builder: "docker" or "pack".
+        builder: "docker" or "cloud-build".
         bake: How long each step of a rollout is watched.
         ref: The branch that a manual run names. If it is not main, main is one commit behind it.
 
@@ -193,7 +193,7 @@ def _run(
 
 
 def _begins(file: str, builder: str, bake: str) -> str:
-    images = "built by Docker" if builder == "docker" else "packed without Docker"
+    images = "built by Docker" if builder == "docker" else "built by the local Cloud Build"
     return (
         f"rehearsing {file}: images are {images}; bakes take {bake}; a step runs in its own image"
         " if Docker can get it, else its command runs on this machine"

@@ -97,7 +97,7 @@ class Place:
     def leaves_out(self, step: Step) -> str | None:
         """Return why a step cannot run here; None if it can."""
         if not self.docker and _DOCKERS.fullmatch(step.name):
-            return "this rehearsal uses no Docker engine; images are packed"
+            return "this rehearsal uses no Docker engine; the local Cloud Build builds images"
         return None
 
     def has(self, image: str) -> bool:

@@ -99,6 +99,8 @@ def test_concurrent_changes_of_a_policy_are_kept(team: Team) -> None:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = self.path.partition(":setIamPolicy")[0]
+            if self.command == "PUT" and path.endswith("/iam"):
+                path = path.removesuffix("/iam").replace("/storage/v1/", "/v1/")
             if path != self.path and path not in self.seen:
                 self.seen.add(path)
                 team.give(path.removeprefix("/v1/"), "roles/viewer", others)
@@ -293,7 +295,9 @@ def test_wrong_input_is_an_error_before_anything_is_sent(
 
 ADMINISTRATION = {
     OPS: ["serviceusage.serviceUsageAdmin", "artifactregistry.admin",
-          "iam.workloadIdentityPoolAdmin", "iam.serviceAccountAdmin"],
+          "iam.workloadIdentityPoolAdmin", "iam.serviceAccountAdmin",
+          # Where Cloud Build builds.
+          "storage.admin", "iam.roleAdmin", "resourcemanager.projectIamAdmin"],
     STAGING: ["serviceusage.serviceUsageAdmin", "iam.serviceAccountAdmin", "iam.roleAdmin",
               "binaryauthorization.policyEditor",
               "iam.serviceAccountUser", "resourcemanager.projectIamAdmin", "run.admin"],

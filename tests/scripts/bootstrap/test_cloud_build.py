@@ -67,7 +67,7 @@ def delivers_with(team: Team) -> None:
         job = team.owner.job()
         files[env] = team.owner.credentials(team.folder / f"{env}.json", job, email)
     ended = ship("production", "build", "--env", "staging")
-    assert "artifactregistry.repositories.uploadArtifacts" in ended.stderr
+    assert "storage.objects.create" in ended.stderr
     for words in (("build",), ("deliver",)):
         ended = ship("staging", *words, "--env", "staging")
         assert ended.returncode == 0, ended.stderr

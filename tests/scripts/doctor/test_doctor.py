@@ -134,7 +134,7 @@ def test_a_job_of_another_repository(patient: Patient) -> None:
     ],
 )
 def test_docker(patient: Patient, tmp_path: Path, script: str, said: str) -> None:
-    with patient.file("staging.yaml", lambda text: text.replace("builder: pack", "")):
+    with patient.file("staging.yaml", lambda text: text.replace("builder: cloud-build", "")):
         found = [
             one
             for one in patient.wrong(**fake_docker(tmp_path, script))

@@ -48,7 +48,7 @@ def test_dockers_own_words_are_explained(patient: Patient, tmp_path: Path) -> No
         "echo \"ERROR: denied: Token exchange failed for project 'team-ops'. Caller does not have"
         " permission 'artifactregistry.repositories.uploadArtifacts'.\" >&2; exit 1",
     )
-    with patient.file("staging.yaml", lambda text: text.replace("builder: pack", "")):
+    with patient.file("staging.yaml", lambda text: text.replace("builder: cloud-build", "")):
         patient.project.git("commit", "--quiet", "--all", "--message", "with docker")
         said = fails(patient, "build", "PUSHER", **docker)
     patient.project.git("commit", "--quiet", "--all", "--message", "without")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts.image.packing.dockerfile import DockerfileError
-from scripts.image.packing.pack import examine, examine_folder
+from emulator.builds.packing.dockerfile import DockerfileError
+from emulator.builds.packing.pack import examine, examine_folder
 from tests.conftest import ROOT
-from tests.scripts.pack_help import PYTHON, config_of, contents, members, packed, write_app
-from tests.scripts.pack_help import write_wheel as wheel
+from tests.emulator.pack_help import PYTHON, config_of, contents, members, packed, write_app
+from tests.emulator.pack_help import write_wheel as wheel
 
 SERVICES = sorted(path.parent for path in (ROOT / "tests/services").glob("*/Dockerfile"))
 SITE = "usr/local/lib/python3.9/site-packages"

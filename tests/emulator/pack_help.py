@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.image.packing.pack import PackedImage, host_platform, pack
+from emulator.builds.packing.pack import PackedImage, pack
+from emulator.builds.platform import host_platform
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 DOCKERFILE = f"""\
@@ -76,7 +77,8 @@ def packed(
     return pack(
         context,
         dockerfile=context / "Dockerfile",
-        commit=commit,
+        file=f"{context.name}/Dockerfile",
+        arguments={"COMMIT_SHA": commit},
         created=1_700_000_000,
         platform=platform or host_platform(),
         cache=cache,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from scripts.image.packing import dockerignore
+from emulator.builds.packing import dockerignore
 
 # The time of dependencies' files and of folders: 2000-01-01. Zip files allow none before 1980.
 FIXED_TIME = 946_684_800

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.errors import UsageError
+from emulator.builds.errors import UsageError
 
 
 @dataclass(frozen=True)

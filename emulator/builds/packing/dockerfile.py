@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scripts.errors import UsageError
-from scripts.image.packing import shellwords
-from scripts.image.packing.findings import Note, Problem
+from emulator.builds.errors import UsageError
+from emulator.builds.packing import shellwords
+from emulator.builds.packing.findings import Note, Problem
 
 _INSTRUCTIONS = re.compile(
     "ADD|ARG|CMD|COPY|ENTRYPOINT|ENV|EXPOSE|FROM|HEALTHCHECK|LABEL|MAINTAINER|ONBUILD|RUN|SHELL"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.emulator.pack_help import members, packed
 from tests.scripts.docker_help import needs_docker
-from tests.scripts.pack_help import members, packed
 
 IGNORE = "*.log\n!keep.log\n**/__pycache__\nsub/*/secret*\n!sub/b/secret-not\n"
 FILES = [

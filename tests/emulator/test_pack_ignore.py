@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.errors import UsageError
-from scripts.image.packing.dockerignore import Ignore, read, walk
+from emulator.builds.errors import UsageError
+from emulator.builds.packing.dockerignore import Ignore, read, walk
 
 
 @pytest.mark.parametrize(

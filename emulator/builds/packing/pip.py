@@ -21,13 +21,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.errors import Failed
-from scripts.image.packing import layer as layers
-from scripts.image.packing import tree as trees
-from scripts.image.packing.dockerfile import Instruction
-from scripts.image.packing.layer import Progress
-from scripts.image.packing.program import Program
-from scripts.image.packing.tree import Entry, Tree
+from emulator.builds.errors import Failed
+from emulator.builds.packing import layer as layers
+from emulator.builds.packing import tree as trees
+from emulator.builds.packing.dockerfile import Instruction
+from emulator.builds.packing.layer import Progress
+from emulator.builds.packing.program import Program
+from emulator.builds.packing.tree import Entry, Tree
 
 # The variables of this machine that programs get: paths, credentials, certificates, proxies.
 _PASSED_ON = re.compile(

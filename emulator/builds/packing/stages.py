@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.image.packing import pip
-from scripts.image.packing import tree as trees
-from scripts.image.packing.commands import Shell
-from scripts.image.packing.dockerfile import DockerfileError, Instruction, Stage
-from scripts.image.packing.findings import Findings
-from scripts.image.packing.layer import Progress
-from scripts.image.packing.program import Program
-from scripts.image.packing.search_paths import PATH
-from scripts.image.packing.tree import Tree
-from scripts.image.packing.users import Users
+from emulator.builds.packing import pip
+from emulator.builds.packing import tree as trees
+from emulator.builds.packing.commands import Shell
+from emulator.builds.packing.dockerfile import DockerfileError, Instruction, Stage
+from emulator.builds.packing.findings import Findings
+from emulator.builds.packing.layer import Progress
+from emulator.builds.packing.program import Program
+from emulator.builds.packing.search_paths import PATH
+from emulator.builds.packing.tree import Tree
+from emulator.builds.packing.users import Users
 
 _ID = re.compile(r"[0-9]{1,10}")  # of a user or a group
 _VERSION = re.compile(r"(?:[\w./-]+/)?(python|node):v?(\d+(?:\.\d+)?)[\w.-]*(?:@.*)?")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from scripts.image.packing import tree as trees
-from scripts.image.packing.program import Program, Refused
+from emulator.builds.packing import tree as trees
+from emulator.builds.packing.program import Program, Refused
 
 PIP_ITSELF = re.compile(r"pip(\[.*)?([=<>!~ ].*)?")
 _OF_AN_INDEX = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,. -]*\])?\s*([=<>!~;@ ].*)?")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.image.packing.pack import host_platform
-from tests.scripts.pack_help import (
+from emulator.builds.platform import host_platform
+from tests.emulator.pack_help import (
     PYTHON,
     config_of,
     contents,
@@ -165,7 +165,7 @@ def test_many_builds_at_once(app: Path, cache: Path) -> None:
 def test_killed_builds_leave_a_good_cache(app: Path, cache: Path) -> None:
     """After a kill at any of four moments, the next build gives the same image as always."""
     program = (
-        "import sys; from pathlib import Path; from tests.scripts.pack_help import packed;"
+        "import sys; from pathlib import Path; from tests.emulator.pack_help import packed;"
         "packed(Path(sys.argv[1]), Path(sys.argv[2]), progress=lambda _: print('pip', flush=True))"
     )
     for after in range(4):

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from scripts.image.packing import shellwords
-from scripts.image.packing.dockerfile import Instruction
-from scripts.image.packing.program import NO_SYSTEM
+from emulator.builds.packing import shellwords
+from emulator.builds.packing.dockerfile import Instruction
+from emulator.builds.packing.program import NO_SYSTEM
 
 _OPERATORS = re.compile(r"[;|&<>()`]|\$\(")
 _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"$`])*\"")

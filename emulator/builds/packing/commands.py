@@ -12,13 +12,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scripts.image.packing import pip_words, run_syntax
-from scripts.image.packing import tree as trees
-from scripts.image.packing.dockerfile import DockerfileError, Instruction
-from scripts.image.packing.findings import Note, Problem
-from scripts.image.packing.program import NO_SYSTEM, Program, Refused
-from scripts.image.packing.tree import Tree
-from scripts.image.packing.users import Users
+from emulator.builds.packing import pip_words, run_syntax
+from emulator.builds.packing import tree as trees
+from emulator.builds.packing.dockerfile import DockerfileError, Instruction
+from emulator.builds.packing.findings import Note, Problem
+from emulator.builds.packing.program import NO_SYSTEM, Program, Refused
+from emulator.builds.packing.tree import Tree
+from emulator.builds.packing.users import Users
 
 _ELSEWHERE = "COPY of its result, which you make before the commit"
 _DOWNLOAD = "COPY of the file, which you download once and commit"

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from scripts.image.packing.tree import EMPTY, Entry, Tree
+from emulator.builds.packing.tree import EMPTY, Entry, Tree
 
 # Part of every cache key: change it when the same input should give different bytes.
 FORMAT = 3

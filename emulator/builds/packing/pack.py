@@ -22,17 +22,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.errors import UsageError
-from scripts.image.packing import dockerfile as dockerfiles
-from scripts.image.packing import layer as layers
-from scripts.image.packing import tree as trees
-from scripts.image.packing.dockerfile import Dockerfile, DockerfileError, Stage
-from scripts.image.packing.findings import Findings
-from scripts.image.packing.layer import Layer, Progress
-from scripts.image.packing.search_paths import search_paths
-from scripts.image.packing.stages import StageResult, Surroundings, interpret
-from scripts.image.packing.tree import Tree
-from scripts.machine.platform import host_platform
+from emulator.builds.errors import UsageError
+from emulator.builds.packing import dockerfile as dockerfiles
+from emulator.builds.packing import layer as layers
+from emulator.builds.packing import tree as trees
+from emulator.builds.packing.dockerfile import Dockerfile, DockerfileError, Stage
+from emulator.builds.packing.findings import Findings
+from emulator.builds.packing.layer import Layer, Progress
+from emulator.builds.packing.search_paths import search_paths
+from emulator.builds.packing.stages import StageResult, Surroundings, interpret
+from emulator.builds.packing.tree import Tree
+from emulator.builds.platform import host_platform
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -69,7 +69,8 @@ def pack(
     context: Path,
     *,
     dockerfile: Path,
-    commit: str,
+    file: str,
+    arguments: dict[str, str],
     created: int,
     platform: str,
     cache: Path,
@@ -81,8 +82,9 @@ def pack(
     Args:
         context: the build context.
         dockerfile: the Dockerfile.
-        commit: the full SHA, the Dockerfile's build argument COMMIT_SHA.
-        created: the commit's time in Unix seconds.
+        file: its name in errors.
+        arguments: the build arguments.
+        created: the time that the image gives for itself, in Unix seconds.
         platform: `os/architecture`; dependencies are installed for this machine's only.
         cache: a folder for layers and installed dependencies; several builds may share it.
         labels: override the Dockerfile's.
@@ -93,20 +95,18 @@ def pack(
     """
     if not context.is_dir():
         raise UsageError(f"{context}: there is no such folder to build from")
-    # The context may be a checkout in a temporary folder: errors name app/Dockerfile instead.
-    known_as = os.path.relpath(dockerfile, context.parent)
-    description = dockerfiles.read(dockerfile, known_as)
+    description = dockerfiles.read(dockerfile, file)
     files = trees.context_tree(context, dockerfile)
-    findings = _findings(description, files, commit, platform)
+    findings = _findings(description, files, arguments, platform)
     if findings.problems:
         raise DockerfileError(*findings.problems)
     for note in findings.notes:
         progress(str(note))
-    arguments = _arguments(commit, platform)
+    known = _arguments(arguments, platform)
     around = Surroundings(
         files,
-        arguments,
-        _defaults(description, arguments),
+        known,
+        _defaults(description, known),
         platform,
         host_platform(),
         cache,
@@ -133,7 +133,7 @@ def examine(text: str, files: Iterable[str], file: str = "Dockerfile") -> Findin
     for path in files:
         trees.add(tree, path, trees.EMPTY)
     try:
-        return _findings(dockerfiles.parse(text, file), tree, "0" * 40, host_platform())
+        return _findings(dockerfiles.parse(text, file), tree, {}, host_platform())
     except DockerfileError as error:
         return Findings(list(error.problems))
 
@@ -148,13 +148,15 @@ def examine_folder(context: Path, dockerfile: Path) -> Findings:
     try:
         description = dockerfiles.read(dockerfile, known_as)
         files = trees.context_tree(context, dockerfile)
-        return _findings(description, files, "0" * 40, host_platform())
+        return _findings(description, files, {}, host_platform())
     except DockerfileError as error:
         return Findings(list(error.problems))
 
 
-def _findings(description: Dockerfile, files: Tree, commit: str, platform: str) -> Findings:
-    arguments = _arguments(commit, platform)
+def _findings(
+    description: Dockerfile, files: Tree, arguments: dict[str, str], platform: str
+) -> Findings:
+    arguments = _arguments(arguments, platform)
     around = Surroundings(
         files,
         arguments,
@@ -204,10 +206,10 @@ def _node_version() -> str:
     return said.stdout.strip().removeprefix("v")
 
 
-def _arguments(commit: str, platform: str) -> dict[str, str]:
+def _arguments(given: dict[str, str], platform: str) -> dict[str, str]:
     operating_system, _, architecture = platform.partition("/")
     return {
-        "COMMIT_SHA": commit,
+        **given,
         "TARGETPLATFORM": platform,
         "TARGETOS": operating_system,
         "TARGETARCH": architecture,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.errors import Failed, UsageError
-from scripts.image.packing.dockerfile import DockerfileError
-from scripts.image.packing.pack import PackedImage
-from tests.scripts.pack_help import config_of, contents, members, packed, write_app
+from emulator.builds.errors import Failed, UsageError
+from emulator.builds.packing.dockerfile import DockerfileError
+from emulator.builds.packing.pack import PackedImage
+from tests.emulator.pack_help import config_of, contents, members, packed, write_app
 
 
 def build(tmp_path: Path, dockerfile: str, files: dict[str, str] | None = None) -> PackedImage:

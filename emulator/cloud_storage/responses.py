@@ -1,0 +1,195 @@
+"""Cloud Storage's JSON API on the wire: buckets, and objects with the three kinds of upload.
+
+Sources: the discovery document storage.v1,
+https://cloud.google.com/storage/docs/uploading-objects-from-memory (media and multipart) and
+https://cloud.google.com/storage/docs/performing-resumable-uploads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import BodyPartReader, MultipartReader, web
+
+from emulator.cloud_storage import errors
+from emulator.cloud_storage.models import Buckets, NotCurrent, Receiving, TooLarge
+from emulator.errors import invalid
+from emulator.routes import Handler
+from emulator.wire import json_object, page, page_size
+
+_PIECE = 1 << 20  # bytes
+_PAGE = 1000
+_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
+_RESUME = 308
+
+
+class Responses:
+    """The handlers of buckets and objects."""
+
+    def __init__(self, buckets: Buckets) -> None:
+        self._buckets = buckets
+
+    async def list_buckets(self, request: web.Request) -> web.Response:
+        """`buckets.list`, sorted by name."""
+        project, prefix = request.query.get("project", ""), request.query.get("prefix", "")
+        found = self._buckets.all(project, prefix)
+        size = page_size(request.query.get("maxResults"), _PAGE)
+        return web.json_response({"kind": "storage#buckets", **page(request, "items", found, size)})
+
+    async def create_bucket(self, request: web.Request) -> web.Response:
+        """`buckets.insert`."""
+        project, body = request.query.get("project", ""), await json_object(request)
+        return web.json_response(self._buckets.create(project, body))
+
+    async def get_bucket(self, request: web.Request) -> web.Response:
+        """`buckets.get`."""
+        return web.json_response(self._buckets.get(request.match_info["bucket"]))
+
+    async def patch_bucket(self, request: web.Request) -> web.Response:
+        """`buckets.patch`."""
+        body = await json_object(request)
+        return web.json_response(self._buckets.patch(request.match_info["bucket"], body))
+
+    async def list_objects(self, request: web.Request) -> web.Response:
+        """`objects.list`, sorted by name."""
+        bucket, prefix = request.match_info["bucket"], request.query.get("prefix", "")
+        found = await asyncio.to_thread(self._buckets.objects, bucket, prefix)
+        size = page_size(request.query.get("maxResults"), _PAGE)
+        return web.json_response({"kind": "storage#objects", **page(request, "items", found, size)})
+
+    async def get_object(self, request: web.Request) -> web.StreamResponse:
+        """`objects.get`: the metadata, or with `alt=media` the contents, or a Range of them."""
+        match = request.match_info
+        stored = await asyncio.to_thread(
+            self._buckets.object,
+            *(match["bucket"], match["object"], request.query.get("generation", "")),
+        )
+        if request.query.get("alt") != "media":
+            return web.json_response(stored.document)
+        headers = {
+            "Content-Type": stored.document["contentType"],
+            "X-Goog-Generation": stored.document["generation"],
+        }
+        return web.FileResponse(stored.file, headers=headers)
+
+    async def delete_object(self, request: web.Request) -> web.Response:
+        """`objects.delete`."""
+        match = request.match_info
+        await asyncio.to_thread(self._buckets.delete, match["bucket"], match["object"])
+        return web.Response(status=204)
+
+    async def upload(self, request: web.Request) -> web.Response:
+        """`objects.insert` with the contents, or the start of a resumable upload."""
+        kind = request.query.get("uploadType", "media")
+        if kind == "resumable":
+            return await self._start(request)
+        if kind == "multipart":
+            return await self._multipart(request)
+        if kind != "media":
+            raise invalid(f"Invalid upload type: {kind}", "uploadType")
+        body: dict[str, Any] = {}
+        if "Content-Type" in request.headers:
+            body["contentType"] = request.content_type
+        return await self._receive(self._begin(request, body), request.content.iter_any())
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """PUT a piece of a resumable upload, or ask how much has arrived."""
+        receiving = self._buckets.receiving(request.query.get("upload_id", ""))
+        found = _RANGE.fullmatch(request.headers.get("Content-Range", "bytes 0-0/*"))
+        if found is None:
+            raise invalid("Invalid Content-Range.")
+        whole = "Content-Range" not in request.headers
+        if not whole and found[1] and int(found[1]) != receiving.size:
+            return _more(receiving)
+        await self._take(receiving, request.content.iter_any())
+        if whole or (found[3] != "*" and receiving.size >= int(found[3])):
+            return await self._finish(receiving)
+        return _more(receiving)
+
+    async def _multipart(self, request: web.Request) -> web.Response:
+        """Read two parts: the metadata in JSON, and the contents."""
+        if not request.content_type.startswith("multipart/"):
+            raise invalid("Expected a multipart body.")
+        try:
+            reader = MultipartReader(request.headers, request.content)
+            first = await reader.next()
+            if not isinstance(first, BodyPartReader):
+                raise invalid("Expected two parts.")
+            body = await first.json()
+            second = await reader.next()
+            if not isinstance(second, BodyPartReader) or not isinstance(body, dict):
+                raise invalid("Expected two parts, of which the first is a JSON object.")
+        except (ValueError, AssertionError, RuntimeError):
+            raise invalid("Malformed multipart body.") from None
+        body.setdefault("contentType", second.headers.get("Content-Type", ""))
+        return await self._receive(self._begin(request, body), _pieces(second))
+
+    async def _start(self, request: web.Request) -> web.Response:
+        body = await json_object(request)
+        if kind := request.headers.get("X-Upload-Content-Type"):
+            body.setdefault("contentType", kind)
+        receiving = self._begin(request, body)
+        place = request.url.with_query(uploadType="resumable", upload_id=receiving.id)
+        headers = {"Location": str(place), "X-GUploader-UploadID": receiving.id}
+        return web.Response(status=200, headers=headers)
+
+    def _begin(self, request: web.Request, body: dict[str, Any]) -> Receiving:
+        if name := request.query.get("name"):
+            body["name"] = name
+        expected = request.query.get("ifGenerationMatch")
+        if expected is not None and not re.fullmatch(r"\d{1,18}", expected):
+            raise invalid("Expected a number.", "ifGenerationMatch")
+        return self._buckets.begin(
+            request.match_info["bucket"], body, None if expected is None else int(expected)
+        )
+
+    async def _receive(self, receiving: Receiving, pieces: AsyncIterator[bytes]) -> web.Response:
+        try:
+            await self._take(receiving, pieces)
+        except BaseException:
+            self._buckets.cancel(receiving)
+            raise
+        return await self._finish(receiving)
+
+    async def _take(self, receiving: Receiving, pieces: AsyncIterator[bytes]) -> None:
+        """Append a body, a megabyte at a time."""
+        piece = bytearray()
+        async for data in pieces:
+            piece += data
+            if len(piece) >= _PIECE:
+                await asyncio.to_thread(receiving.write, bytes(piece))
+                piece.clear()
+        await asyncio.to_thread(receiving.write, bytes(piece))
+
+    async def _finish(self, receiving: Receiving) -> web.Response:
+        return web.json_response(await asyncio.to_thread(self._buckets.finish, receiving))
+
+
+async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:
+    while data := await part.read_chunk(_PIECE):
+        yield data
+
+
+def _more(receiving: Receiving) -> web.Response:
+    """Answer that an upload is not complete, and how much of it has arrived."""
+    headers = {"Range": f"bytes=0-{receiving.size - 1}"} if receiving.size else {}
+    return web.Response(status=_RESUME, headers=headers)
+
+
+def answering(handler: Handler) -> Handler:
+    """Return a handler of uploads whose own errors have their HTTP status."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except NotCurrent:
+            text = "At least one of the pre-conditions you specified did not hold."
+            return web.json_response(errors.body(412, text), status=412)
+        except TooLarge:
+            text = "The object is larger than the local Cloud Storage takes."
+            return web.json_response(errors.body(413, text), status=413)
+
+    return answer
