@@ -50,7 +50,6 @@ def test_config_matches_the_dockerfile(app: Path, cache: Path) -> None:
         "User": "65532:65532",
         "ExposedPorts": {"8080/tcp": {}},
         "Labels": {
-            "dev.shipway.base": f"python:{PYTHON}",
             "dev.shipway.builder": "pack",
             "dev.shipway.python": PYTHON,
             "org.opencontainers.image.revision": "a" * 40,

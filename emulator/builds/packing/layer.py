@@ -24,7 +24,7 @@ from typing import IO, Any
 from emulator.builds.packing.tree import EMPTY, Entry, Tree
 
 # Part of every cache key: change it when the same input should give different bytes.
-FORMAT = 2
+FORMAT = 3
 _DAY = 86_400  # seconds
 
 

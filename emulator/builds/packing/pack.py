@@ -16,7 +16,6 @@ import json
 import os
 import platform as platforms
 import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,7 +29,8 @@ from emulator.builds.packing import tree as trees
 from emulator.builds.packing.dockerfile import Dockerfile, DockerfileError, Stage
 from emulator.builds.packing.findings import Findings
 from emulator.builds.packing.layer import Layer, Progress
-from emulator.builds.packing.stages import StageResult, Surroundings, interpret, set_search_paths
+from emulator.builds.packing.search_paths import search_paths
+from emulator.builds.packing.stages import StageResult, Surroundings, interpret
 from emulator.builds.packing.tree import Tree
 from emulator.builds.platform import host_platform
 
@@ -113,7 +113,10 @@ def pack(
         progress,
     )
     result = _final_stage(description, around)
-    set_search_paths(result)
+    command = [*result.config.get("Entrypoint", []), *result.config.get("Cmd", [])]
+    variables = result.env | search_paths(result.tree, result.env, command)
+    if variables:
+        result.config["Env"] = [f"{name}={value}" for name, value in variables.items()]
     made = tuple(layers.layer(entries, cache) for entries in result.changes)
     return _image(result, made, created, platform, labels)
 
@@ -275,12 +278,9 @@ def _image(
     platform: str,
     labels: dict[str, str],
 ) -> PackedImage:
-    builder = {
-        "dev.shipway.builder": "pack",
-        "dev.shipway.python": f"{sys.version_info.major}.{sys.version_info.minor}",
-    }
-    if result.base:
-        builder["dev.shipway.base"] = ":".join(result.base)
+    builder = {"dev.shipway.builder": "pack"}
+    if result.base:  # the version that the base image has, and that a process here may not have
+        builder[f"dev.shipway.{result.base[0]}"] = result.base[1]
     time = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     operating_system, _, architecture = platform.partition("/")
     config: dict[str, Any] = {

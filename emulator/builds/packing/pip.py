@@ -24,9 +24,9 @@ from pathlib import Path
 from emulator.builds.errors import Failed
 from emulator.builds.packing import layer as layers
 from emulator.builds.packing import tree as trees
-from emulator.builds.packing.commands import Program
 from emulator.builds.packing.dockerfile import Instruction
 from emulator.builds.packing.layer import Progress
+from emulator.builds.packing.program import Program
 from emulator.builds.packing.tree import Entry, Tree
 
 # The variables of this machine that programs get: paths, credentials, certificates, proxies.
@@ -50,6 +50,7 @@ _INDEX_ONLY = re.compile(
     r"|--hash=.*|(https?|git\+\w+)://.*|--(extra-)?index-url[ =]\S+|--trusted-host[ =]\S+|--pre"
     r"|--(only|no)-binary[ =].*|--require-hashes|-i\s.*"
 )
+_OF_THIS_MACHINE = ("direct_url.json", "uv_cache.json")  # of a package from a folder
 # A script's first line; of a long path, three lines, with which /bin/sh calls the interpreter.
 _FIRST_LINE = re.compile(rb"#!/bin/sh\n''" rb"'exec' ([^\n]*)\n' ''" rb"'\n|#!([^\n]*)\n")
 
@@ -94,7 +95,7 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
         [program.argv, program.folder, program.prefix, program.makes, program.environment],
         layers.listed(step.tree),
         layers.listed(step.mounted),
-        sorted(step.variables.items()),
+        sorted(_own_variables(step).items()),
         [step.owner, step.platform, step.python, platform.python_version()],
     )
     result = cache / "runs" / key
@@ -212,7 +213,9 @@ def _enter(prefix: Path, version: str) -> None:
     """
     (prefix / "bin").mkdir(parents=True, exist_ok=True)
     (prefix / f"lib/python{version}/site-packages").mkdir(parents=True, exist_ok=True)
-    (prefix / "pyvenv.cfg").write_text(f"home = {os.path.dirname(_INTERPRETER)}\n")
+    (prefix / "pyvenv.cfg").write_text(
+        f"home = {os.path.dirname(_INTERPRETER)}\ninclude-system-site-packages = false\n"
+    )
     (prefix / "bin/python3").symlink_to(_INTERPRETER)
     if not (prefix / "lib" / _OWN).exists():
         (prefix / "lib" / _OWN).symlink_to(f"python{version}")
@@ -235,14 +238,16 @@ def _leave(prefix: Path, version: str) -> None:
         shutil.rmtree(prefix / "lib" / _OWN)
 
 
+def _own_variables(step: Run) -> dict[str, str]:
+    """Return the stage's variables that the program gets; not a commit, which pip does not need."""
+    if step.program.name in _NODE:
+        return {k: v for k, v in step.variables.items() if k not in ("PATH", "HOME")}
+    return {k: v for k, v in step.variables.items() if k.startswith(("PIP_", "UV_"))}
+
+
 def _environment(step: Run, root: Path) -> dict[str, str]:
     passed = {k: v for k, v in os.environ.items() if _PASSED_ON.fullmatch(k)}
-    own = step.variables.items()
-    if step.program.name in _NODE:
-        passed |= {k: v for k, v in own if k not in ("PATH", "HOME")}
-    else:
-        passed |= {k: v for k, v in own if k.startswith(("PIP_", "UV_"))}
-    passed = {k: v for k, v in passed.items() if k not in _HELD_BACK}
+    passed = {k: v for k, v in (passed | _own_variables(step)).items() if k not in _HELD_BACK}
     return passed | {
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": str(trees.FIXED_TIME),
@@ -346,8 +351,12 @@ def _make_portable(root: Path, known: set[str], step: Run) -> None:
         pythons.append(os.fsencode(f"{root}/{step.program.prefix}/bin/python"))
     for folder, _, names in os.walk(root):
         in_bin = os.path.basename(folder) == "bin"
-        for path in (Path(folder, name) for name in names if in_bin or name == "direct_url.json"):
+        for path in (Path(folder, name) for name in names if in_bin or name in _OF_THIS_MACHINE):
             if path.is_symlink() or str(path) in known:
+                continue
+            if path.name == "uv_cache.json":  # the time at which uv built it
+                path.unlink()
+                changed.add(path)
                 continue
             old = path.read_bytes()
             new = old.replace(os.fsencode(str(root)), b"") if not in_bin else old
@@ -362,11 +371,13 @@ def _make_portable(root: Path, known: set[str], step: Run) -> None:
 
 
 def _correct(record: Path, changed: set[Path]) -> None:
-    """Correct the lines of an installed package's RECORD about files that were changed."""
+    """Correct the lines of a package's RECORD about files that were changed or removed."""
     lines = []
     for line in record.read_text(encoding="utf-8").splitlines(keepends=True):
         name = line.partition(",")[0].strip('"')
         path = Path(os.path.normpath(record.parent.parent / name))
+        if path in changed and not path.exists():
+            continue
         if path in changed:
             digest = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest())
             line = f"{name},sha256={digest.decode().rstrip('=')},{path.stat().st_size}\n"

@@ -12,16 +12,16 @@ from typing import Any
 
 from emulator.builds.packing import pip
 from emulator.builds.packing import tree as trees
-from emulator.builds.packing.commands import Program, Shell, Users
+from emulator.builds.packing.commands import Shell
 from emulator.builds.packing.dockerfile import DockerfileError, Instruction, Stage
 from emulator.builds.packing.findings import Findings
 from emulator.builds.packing.layer import Progress
+from emulator.builds.packing.program import Program
+from emulator.builds.packing.search_paths import PATH
 from emulator.builds.packing.tree import Tree
+from emulator.builds.packing.users import Users
 
 _ID = re.compile(r"[0-9]{1,10}")  # of a user or a group
-# What base images set, as `docker inspect` shows for python:3.12-slim and node:22-slim.
-_PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-_SITE = re.compile(r"(.+)/lib/python3\.\d+/site-packages")
 _VERSION = re.compile(r"(?:[\w./-]+/)?(python|node):v?(\d+(?:\.\d+)?)[\w.-]*(?:@.*)?")
 _ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.\w+)$")
 _SECRETS = re.compile(r"\.env(\..+)?")
@@ -125,31 +125,6 @@ def interpret(stage: Stage, base: StageResult | None, around: Surroundings) -> S
     return interpreter.finish()
 
 
-def set_search_paths(result: StageResult) -> None:
-    """Set PATH and PYTHONPATH in a last stage, so that what was installed is found.
-
-    A base image finds it without: its own Python looks in its own folder.
-    """
-    path = result.env.get("PATH", _PATH)
-    installed: dict[str, list[str]] = {}
-    for name in result.tree:
-        if match := _SITE.fullmatch(name):
-            installed.setdefault(match[1], []).append(f"/{name}")
-    command = [*result.config.get("Entrypoint", []), *result.config.get("Cmd", [])][:1]
-    folders = [posixpath.dirname(word) for word in command] + path.split(":")
-    prefixes = [posixpath.dirname(folder).strip("/") for folder in folders]
-    prefixes += [prefix for prefix in installed if prefix.endswith("/.local")]  # `pip --user`
-    sites = [site for prefix in dict.fromkeys(prefixes) for site in installed.get(prefix, [])]
-    found = [f"/{name}" for name in ("usr/local/bin", "usr/bin", "bin") if name in result.tree]
-    if sites or found:
-        result.env.setdefault("PATH", path)
-    if sites:
-        own = [result.env["PYTHONPATH"]] if result.env.get("PYTHONPATH") else []
-        result.env["PYTHONPATH"] = ":".join([*own, *sites])
-    if result.env:
-        result.config["Env"] = [f"{name}={value}" for name, value in result.env.items()]
-
-
 class _Interpreter:
     def __init__(self, result: StageResult, around: Surroundings) -> None:
         self.result = result
@@ -197,7 +172,7 @@ class _Interpreter:
 
     @property
     def variables(self) -> dict[str, str]:
-        return {"PATH": _PATH} | self.args | self.result.env  # ENV wins over ARG
+        return {"PATH": PATH} | self.args | self.result.env  # ENV wins over ARG
 
     # Instructions that change the configuration
 
