@@ -5,11 +5,12 @@ Source: https://cloud.google.com/build/docs/iam-roles-permissions#permissions.
 
 from __future__ import annotations
 
+from emulator.builds import examine
 from emulator.builds.models import Builds
 from emulator.builds.responses import Responses
 from emulator.builds.trigger_responses import TriggerResponses
 from emulator.builds.triggers import Triggers
-from emulator.permissions import Asks, Checks, On
+from emulator.permissions import OPEN, Asks, Checks, On
 from emulator.routes import Route
 
 _PROJECT = "/v1/projects/{project}"
@@ -23,6 +24,7 @@ def routes(triggers: Triggers, builds: Builds) -> list[Route]:
     """Return the routes of Cloud Build."""
     answer = TriggerResponses(triggers)
     found = [
+        Route("POST", examine.PATH, examine.examine, OPEN),
         Route("GET", _TRIGGERS, answer.list_triggers, _asks("list")),
         Route("POST", _TRIGGERS, answer.create, _asks("create")),
         Route("GET", _TRIGGER, answer.get, _asks("get")),

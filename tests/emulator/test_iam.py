@@ -392,6 +392,7 @@ def test_only_these_routes_need_no_permission(tmp_path: Path) -> None:
         "/_github/.well-known/jwks",
         "/_github/.well-known/openid-configuration",
         "/_github/token",
+        "/dockerfile:examine",
         "/logs/{project}/{region}/{name}",
         "/oauth2/v3/certs",
         "/tokeninfo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -64,6 +65,26 @@ def test_the_local_environment_needs_nothing(project: Project) -> None:
     ended = project.ship("doctor")
     assert ended.returncode == 0, ended.stdout
     assert "local needs none" in ended.stdout
+
+
+def test_what_the_local_cloud_run_cannot_build_is_known_before(project: Project) -> None:
+    """Each step is named with its line, and what to write; and an interpreter that differs."""
+    name = f"{project.name}/Dockerfile"
+    file = project.folder / name
+    steps = "RUN make install\nADD http://a.example /b\n"
+    file.write_text(file.read_text().lstrip().replace("3.13", "3.1").replace("CMD", f"{steps}CMD"))
+    project.commit()
+    document = json.loads(project.ship("doctor", "--format", "json").stdout)
+    found = [one for one in document["findings"] if one["check"] == "dockerfile"]
+    [make, add] = [one for one in found if "make install" in one["found"] or "ADD" in one["found"]]
+    assert make["found"].startswith(f"{name}:6: RUN make install: there is no operating system")
+    assert make["fix"].startswith(f"{name}:6: write COPY of its result")
+    assert add["fix"].startswith(f"{name}:7: write COPY")
+    # Where an engine answers, Docker builds it.
+    assert {make["state"], add["state"]} in ({"wrong"}, {"warning"})
+    assert ("; Docker builds it" in make["found"]) == (make["state"] == "warning")
+    [interpreter] = [one for one in found if "runs this machine's Python" in one["found"]]
+    assert interpreter["state"] == "warning"
 
 
 def test_it_only_reads(patient: Patient) -> None:
