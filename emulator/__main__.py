@@ -31,7 +31,7 @@ _OPEN = (
     "check of private services."
 )
 _NO_SANDBOX = (
-    "Instances run without namespaces: {} They see this machine's files, processes and Docker "
+    "Instances run without a sandbox: {} They see this machine's files, processes and Docker "
     "socket, and their image's files are at other paths than on Cloud Run."
 )
 

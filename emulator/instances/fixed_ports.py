@@ -81,5 +81,5 @@ def taken_text(port: int, no_network: str) -> str:
     """Return the line about an app whose fixed port is in use, where it has no network alone."""
     return (
         f"It exited, and port {port} of this machine is in use. If it listens on {port} whatever "
-        f"$PORT says, only one instance can run. Make it listen on $PORT. {no_network}"
+        f"$PORT says, only one instance can run: make it listen on $PORT. {no_network}"
     )

@@ -38,11 +38,16 @@ class Connection:
         await self._process.wait()
 
 
-def missing() -> str:
-    """Return why instances have no networks of their own; "" if pasta is installed."""
-    if shutil.which("pasta"):
-        return ""
-    return "Or install passt, which gives each instance a network: apt-get install passt."
+def missing(no_sandbox: str) -> str:
+    """Return why instances have no networks of their own; "" if they can have them.
+
+    `no_sandbox` is why they have no sandbox, which a network of their own needs; "" if they have.
+    """
+    if no_sandbox:
+        return f"To give each instance a network of its own, a sandbox is missing: {no_sandbox}"
+    if not shutil.which("pasta"):
+        return "To give each instance a network of its own: apt-get install passt."
+    return ""
 
 
 async def connect(

@@ -155,13 +155,13 @@ class ProcessRuntime:
         # Images, by digest, that listen on their container port whatever $PORT says.
         self._fixed: set[str] = set()
         self._sandbox: Sandbox | None = None
-        self.no_sandbox = "turned off with --sandbox none."
+        self.no_sandbox = "it is turned off (--sandbox none)."
         if sandboxed:
             try:
                 self._sandbox, self.no_sandbox = Sandbox.find(), ""
             except NoSandbox as error:
                 self.no_sandbox = str(error)
-        self._no_network = network.missing() if self._sandbox else self.no_sandbox
+        self._no_network = network.missing(self.no_sandbox)
         for left in (self._images / "new", self._homes):
             shutil.rmtree(left, ignore_errors=True)
         self._groups.end_leftovers(self._images)
@@ -305,14 +305,15 @@ class ProcessRuntime:
     ) -> ProcessInstance:
         """Start without a sandbox, with an empty home folder all the same."""
         self._homes.mkdir(parents=True, exist_ok=True)
-        home = Path(tempfile.mkdtemp(dir=self._homes))
-        files = home / "tmp"
-        files.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=self._homes))
+        home, temporary = folder / "home", folder / "temporary"
+        home.mkdir()
+        temporary.mkdir()
 
         async def remove() -> None:
-            await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-        env = {"HOME": str(home), "TMPDIR": str(files), **work.run.env, **ours}
+        env = {"HOME": str(home), "TMPDIR": str(temporary), **work.run.env, **ours}
         # On Linux the kernel ends the command when the emulator ends, even when it is killed.
         prefix = [self._setpriv, "--pdeathsig", "KILL", "--"] if self._setpriv else []
         started = Started([*prefix, *work.run.argv], [])

@@ -191,9 +191,9 @@ def _layout(root: Path) -> list[str]:
     arguments += ["--dir", "/etc"]
     own = _entries([root / "etc"])
     for name in _ETC:
-        here = os.path.realpath(f"/etc/{name}")
-        if (name not in own or name in _OWN_ETC) and os.path.exists(here):
-            arguments += ["--ro-bind", here, f"/etc/{name}"]
+        ours = os.path.realpath(f"/etc/{name}")
+        if (name not in own or name in _OWN_ETC) and os.path.exists(ours):
+            arguments += ["--ro-bind", ours, f"/etc/{name}"]
     for name, path in own.items():
         if name not in _OWN_ETC:
             arguments += _mount(path, f"/etc/{name}")
@@ -221,8 +221,10 @@ def _shared(inside: str, images: list[Path], linked: dict[str, list[Path]]) -> I
             if entry.is_dir(follow_symlinks=False) and (not theirs or theirs.is_dir()):
                 own.pop(entry.name, None)
                 yield from _shared(place, [image / entry.name for image in images], linked)
-            elif theirs is None and inside == "/usr":
+            elif theirs is None and entry.is_symlink():
                 yield from ("--symlink", os.readlink(place), place)
+            elif theirs is None and inside == "/usr":
+                yield from ("--ro-bind", place, place)
             elif theirs is None:
                 # A link costs less than a mount, and a folder may have a thousand files.
                 yield from ("--symlink", f"{HOST}{place}", place)
