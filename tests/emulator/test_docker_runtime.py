@@ -226,7 +226,7 @@ def test_containers_of_a_killed_emulator_are_removed_at_the_next_start(
     port = engine.cloud_run.url.rpartition(":")[2]
     engine.cloud_run.arguments = ("--port", port)
     engine.cloud_run.start()
-    assert not left & {item["Id"] for item in engine.containers()}
+    assert eventually(lambda: not left & {item["Id"] for item in engine.containers()})
     engine.cloud_run.stop()
     assert engine.containers() == []
     engine.cloud_run.start()
