@@ -29,8 +29,8 @@ class FixedPort(Exception):
 
 
 def is_named(words: Iterable[str], port: int) -> bool:
-    """Return whether a command names a port, as in `--bind 0.0.0.0:8080`."""
-    return any(re.search(rf"(?<![\w.]){port}(?![\w.])|:{port}$", word) for word in words)
+    """Return whether a command names a port, as `--bind :8080` does, and `${PORT:-8080}` not."""
+    return any(re.search(rf"(?<![\w.-]){port}(?![\w.])", word) for word in words)
 
 
 def may_be_taken(launch: Launch, told: int) -> bool:

@@ -37,6 +37,7 @@ _PIECE = 64 * 1024
 _LOOK_AGAIN = 0.005
 _PATIENCE = 5.0  # seconds
 _HTTP = 80
+_TRIES = 2
 
 
 class _Work(NamedTuple):
@@ -191,6 +192,7 @@ class ProcessRuntime:
     async def _on_a_port(self, work: _Work, image: str) -> ProcessInstance:
         """Start an instance in the network that it needs; raises StartFailed."""
         port = work.launch.container_port
+        refused = 0
         while True:
             own = image in self._fixed and not self._no_network
             start = partial(self._try, work, own_network=own)
@@ -203,6 +205,9 @@ class ProcessRuntime:
                     work.log.system("ERROR", problem)
                     raise never_listened(port, problem) from None
             except NoNetwork as error:
+                refused += 1
+                if refused < _TRIES:  # the port may have been taken in between
+                    continue
                 self._no_network = f"pasta gives it no network of its own ({error})."
                 work.log.system("WARNING", f"{self._no_network} It runs in this machine's.")
 

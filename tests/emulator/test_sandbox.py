@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
+from emulator.instances.fixed_ports import is_named
 from emulator.instances.network import missing
 from emulator.instances.sandbox import NoSandbox, Sandbox
 from tests.conftest import LocalCloudRun
@@ -273,3 +274,19 @@ def test_instances_end_with_the_local_cloud_run(place: Place, url: str) -> None:
     assert eventually(lambda: not place.processes())
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     assert str(place.cloud_run.state) not in listed.stdout
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("0.0.0.0:8080", True),
+        ("--port=8080", True),
+        ("8080", True),
+        ("gunicorn --bind :8080 main:app", True),
+        ("gunicorn --bind :${PORT:-8080} main:app", False),
+        ("18080", False),
+        ("1.8080", False),
+    ],
+)
+def test_a_command_that_names_the_port_is_known_before_it_runs(word: str, named: bool) -> None:
+    assert is_named(["app", word], 8080) is named
