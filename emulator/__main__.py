@@ -28,7 +28,11 @@ from emulator.store import StateInUse
 _TAKEN = 2
 _OPEN = (
     "An app that listens on 0.0.0.0, as Cloud Run asks, is reachable from your network without the "
-    "check of private services. With --runtime docker it is not."
+    "check of private services."
+)
+_NO_SANDBOX = (
+    "Instances run without a sandbox: {} They see this machine's files, processes and Docker "
+    "socket, and their image's files are at other paths than on Cloud Run."
 )
 
 
@@ -42,6 +46,7 @@ def main() -> int:
             arguments.state,
             idle=arguments.idle,
             runtime=arguments.runtime,
+            sandboxed=arguments.sandbox == "auto",
             enforced=arguments.iam == "enforce",
             limits=Limits(arguments.max_image_bytes, arguments.max_image_files),
             hosts=arguments.allow_host,
@@ -54,7 +59,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return _TAKEN
-    return asyncio.run(_serve(emulator, arguments.port, arguments.runtime))
+    return asyncio.run(_serve(emulator, arguments.port))
 
 
 def _arguments() -> argparse.Namespace:
@@ -79,10 +84,18 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--runtime",
-        choices=["process", "docker"],
-        default="process",
-        help="run instances as processes of this machine, or in a Docker engine "
-        "(default: %(default)s)",
+        choices=["auto", "process", "docker"],
+        default="auto",
+        help="auto: run images that were packed here as processes, others in Docker; process: run "
+        "others as processes, too, unless they have an operating system; docker: run others in "
+        "Docker, which has to answer at the start (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sandbox",
+        choices=["auto", "none"],
+        default="auto",
+        help="auto: processes run in namespaces of their own, where bubblewrap can make them; "
+        "none: they see this machine's files and processes (default: %(default)s)",
     )
     parser.add_argument(
         "--iam",
@@ -144,20 +157,24 @@ def _fault(text: str) -> Fault:
         raise argparse.ArgumentTypeError(error.message) from None
 
 
-async def _serve(emulator: Emulator, port: int, runtime: str) -> int:
+async def _serve(emulator: Emulator, port: int) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
         url = await emulator.start(port)
-    except (PortInUse, NoEngine) as error:
+    except PortInUse as error:
         print(error, file=sys.stderr)
+        return _TAKEN
+    except NoEngine as error:
+        print(f"{error} Start Docker, or leave out --runtime docker.", file=sys.stderr)
         return _TAKEN
     print(url, flush=True)
     print(f"The state is in {emulator.folder}. Press Ctrl-C to stop.", file=sys.stderr)
-    if runtime == "process":
-        print(_OPEN, file=sys.stderr)
+    if emulator.no_sandbox:
+        print(_NO_SANDBOX.format(emulator.no_sandbox), file=sys.stderr)
+    print(_OPEN, file=sys.stderr)
     await stop.wait()
     print("Stopping. Running instances have 10 s to end.", file=sys.stderr)
     await emulator.close()

@@ -41,6 +41,11 @@ class Ports:
                     return port
             self._claim()
 
+    def blocks(self) -> list[range]:
+        """Return the blocks that are owned now."""
+        bases = (guard.getsockname()[1] for guard in self._guards)
+        return [range(base, base + _BLOCK) for base in bases]
+
     def _claim(self) -> None:
         bases = list(range(_FIRST, _LAST, _BLOCK))
         random.shuffle(bases)

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Collection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -42,6 +43,7 @@ from emulator.identity.issuers import keys_of
 from emulator.identity.models import Identity
 from emulator.identity.principals import service_account
 from emulator.instances.docker import DockerRuntime
+from emulator.instances.mixed import MixedRuntime
 from emulator.instances.pool import Instances
 from emulator.instances.process import ProcessRuntime
 from emulator.instances.runtime import Runtime
@@ -86,10 +88,15 @@ class PortInUse(Exception):
 class Emulator:
     """A local Cloud Run with its state in one folder.
 
+    Attributes:
+        no_sandbox: Once it started, why processes do not run in namespaces; "" if they do.
+
     Args:
         folder: The folder.
         idle: The number of seconds without a request after which an instance stops.
-        runtime: What runs instances, "process" or "docker".
+        runtime: What runs instances: "auto", packed images as processes and others in Docker;
+            "process", also others without an operating system; "docker", which has to answer.
+        sandboxed: Whether processes run in namespaces, where this machine allows it.
         enforced: Whether callers need permissions.
         limits: What an image may unpack to, for the runtime "process".
         hosts: Names of this machine that requests may be for, besides those of loopback.
@@ -102,7 +109,8 @@ class Emulator:
         folder: Path,
         *,
         idle: float,
-        runtime: str = "process",
+        runtime: str = "auto",
+        sandboxed: bool = True,
         enforced: bool = False,
         limits: Limits = _LIMITS,
         hosts: Collection[str] = (),
@@ -119,6 +127,7 @@ class Emulator:
         self._idle = idle
         self._cache = cache
         self._runtime_name = runtime
+        self._sandboxed = sandboxed
         self._lock = store.lock(folder)
 
     async def start(self, port: int) -> str:
@@ -240,10 +249,26 @@ class Emulator:
         return self.url
 
     async def _runtime(self, identity: Identity) -> Runtime:
+        here = urlsplit(self.url)
+        assert here.port
+        processes = ProcessRuntime(
+            self.folder / "instances",
+            self._ports,
+            identity,
+            self._limits,
+            api_port=here.port,
+            sandboxed=self._sandboxed,
+        )
+        self.no_sandbox = processes.no_sandbox
+        mixed = MixedRuntime(
+            processes,
+            lambda: DockerRuntime.open(self.folder, self._ports, here.netloc),
+            self.folder / "instances" / "docker-used",
+            prefer_processes=self._runtime_name == "process",
+        )
         if self._runtime_name == "docker":
-            registry = self.url.removeprefix("http://")
-            return await DockerRuntime.open(self.folder, self._ports, registry)
-        return ProcessRuntime(self.folder / "instances", self._ports, identity, self._limits)
+            await mixed.docker()
+        return mixed
 
     def _work(self, identity: Identity, registry: Registry, buckets: Buckets) -> Work:
         access = identity.access

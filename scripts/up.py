@@ -25,12 +25,22 @@ class Options(options.Options, frozen=True, kw_only=True):
         option("--state", help="the folder for its state (default: .shipway/cloud-run)"),
     ] = None
     runtime: Annotated[
-        Literal["process", "docker"],
+        Literal["auto", "process", "docker"],
         option(
             "--runtime",
-            help="run instances as processes of this machine, or in Docker (default: %(default)s)",
+            help="auto: images that were packed here run as processes, others in Docker; process:"
+            " others, too, unless they have an operating system; docker: others in Docker, which"
+            " has to answer at the start (default: %(default)s)",
         ),
-    ] = "process"
+    ] = "auto"
+    sandbox: Annotated[
+        Literal["auto", "none"],
+        option(
+            "--sandbox",
+            help="auto: processes run in namespaces of their own, where bubblewrap can make them;"
+            " none: they see this machine's files and processes (default: %(default)s)",
+        ),
+    ] = "auto"
     iam: Annotated[
         Literal["none", "enforce"],
         option(
@@ -43,14 +53,14 @@ class Options(options.Options, frozen=True, kw_only=True):
         int,
         option(
             "--max-image-bytes",
-            help="most bytes that --runtime process unpacks of an image (default: %(default)s)",
+            help="most bytes to unpack of an image (default: %(default)s)",
         ),
     ] = 4 * 1024**3
     max_image_files: Annotated[
         int,
         option(
             "--max-image-files",
-            help="most files that --runtime process unpacks of an image (default: %(default)s)",
+            help="most files to unpack of an image (default: %(default)s)",
         ),
     ] = 200_000
     allow_host: Annotated[
@@ -75,7 +85,7 @@ class Options(options.Options, frozen=True, kw_only=True):
 def run(options: Options, call: Call) -> int:
     state = (options.state or call.root / ".shipway" / "cloud-run").absolute()
     command = ["-m", "emulator", "--port", str(options.port), "--state", str(state)]
-    command += ["--runtime", options.runtime]
+    command += ["--runtime", options.runtime, "--sandbox", options.sandbox]
     command += ["--iam", options.iam]
     command += ["--max-image-bytes", str(options.max_image_bytes)]
     command += ["--max-image-files", str(options.max_image_files)]

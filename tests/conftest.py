@@ -44,6 +44,10 @@ def share_packed(folder: Path) -> None:
     (folder / ".shipway/cache").symlink_to(cache)
 
 
+# Tests that look at an instance's process, or end it, need its number, which differs in a sandbox.
+BY_PID = ("--sandbox", "none")
+
+
 class LocalCloudRun:
     """A local Cloud Run in its own process, on a free port, with its state in `state`.
 
@@ -144,7 +148,8 @@ def discovery(recorded: Watch) -> Iterator[None]:
 def local_cloud_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloudRun]:
     """Yield one local Cloud Run for all tests of a worker: use a service name of your own."""
     state = tmp_path_factory.mktemp("cloud-run") / "state"
-    cloud_run = LocalCloudRun(state, *FOR_GCLOUD, "--allow-host=europe-west1-run.googleapis.com")
+    allowed = "--allow-host=europe-west1-run.googleapis.com"
+    cloud_run = LocalCloudRun(state, *FOR_GCLOUD, allowed, *BY_PID)
     yield cloud_run
     cloud_run.stop()
 
@@ -152,6 +157,6 @@ def local_cloud_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalC
 @pytest.fixture
 def fresh_cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
     """Yield a local Cloud Run for one test alone, to kill, restart or inspect."""
-    cloud_run = LocalCloudRun(tmp_path / "state")
+    cloud_run = LocalCloudRun(tmp_path / "state", *BY_PID)
     yield cloud_run
     cloud_run.stop()

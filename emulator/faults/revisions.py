@@ -41,7 +41,7 @@ class WithFaults:
         if crash is None:
             self._crashed.discard(name)
         elif name in self._crashed:
-            raise never_listened()
+            raise never_listened(launch.container_port)
         instance = await self._runtime.start(launch, image, log)
         if crash is not None:
             task = asyncio.create_task(self._crash(name, instance, crash.seconds))

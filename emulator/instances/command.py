@@ -1,6 +1,7 @@
 """The command and environment of an unpacked image, for this machine.
 
-There is no chroot: a path inside the image is a path under the folder that it was unpacked to.
+In a sandbox, the image's files are at their own paths. Without one, a path inside the image is a
+path under the folder that it was unpacked to.
 """
 
 from __future__ import annotations
@@ -11,20 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from emulator.instances import python
 from emulator.instances.launch import Launch, image_settings
 from emulator.instances.runtime import Image
 
-# The variables of the host that a process gets: folders, language, certificates.
-_FROM_HOST = (
-    "HOME",
-    "TMPDIR",
-    "LANG",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-)
+# The variables of the host that a process gets: language and certificates. No variable tells it
+# where the user's credentials, configuration or Docker engine are.
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_FROM_HOST = ("LANG", *CERTIFICATES)
 _HOST_PATH = ("/usr/bin", "/bin")
+# Where a sandbox shows folders of the host whose places the image takes.
+HOST = "/run/host"
+# PATH of an image that sets none.
+_IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class NoCommand(Exception):
@@ -37,36 +37,49 @@ class Command:
 
     argv: list[str]
     env: dict[str, str]
-    cwd: Path
+    cwd: str
 
 
-def command(launch: Launch, image: Image, root: Path, python: Path) -> Command:
-    """Return the command of an instance, without PORT and GCE_METADATA_HOST.
+def command(launch: Launch, image: Image, root: Path, *, sandboxed: bool) -> Command:
+    """Return the command of an instance, without PORT, HOME and the metadata server's variables.
 
     Args:
         launch: The revision.
         image: Its image.
         root: The folder that the image was unpacked to.
-        python: The folder of the python executable.
+        sandboxed: Whether the image's files are at their own paths.
 
     Raises:
         NoCommand: No command can run.
     """
     settings = image_settings(image.config)
+    seen_from = None if sandboxed else root
     env = {name: os.environ[name] for name in _FROM_HOST if name in os.environ}
     env.setdefault("LANG", "C.UTF-8")
     for item in settings.get("Env") or []:
         name, _, value = item.partition("=")
-        env[name] = ":".join(_under(part, root) for part in value.split(":"))
+        env[name] = ":".join(_seen(part, seen_from) for part in value.split(":"))
     env.update(launch.env)
     env.update(launch.system_variables())
-    env["PATH"] = _search_path(env, root, python)
-    folder = launch.working_dir or settings.get("WorkingDir") or "/"
+    folders = _search_path(env.get("PATH", _IMAGE_PATH), root, seen_from)
+    env["PATH"] = ":".join(folders)
     # As from the root of a container: `..` leads no higher.
-    cwd = root / os.path.normpath(f"/{folder}").lstrip("/")
-    cwd.mkdir(parents=True, exist_ok=True)
-    argv = [_under(argument, root) for argument in _argv(launch, settings)]
-    return Command([_executable(argv[0], env["PATH"], cwd), *argv[1:]], env, cwd)
+    folder = os.path.normpath(f"/{launch.working_dir or settings.get('WorkingDir') or ''}")
+    folder = folder.lstrip("/")
+    cwd = f"/{folder}" if sandboxed else str(root / folder)
+    argv = [_seen(argument, seen_from) for argument in _argv(launch, settings)]
+    return Command([_executable(argv[0], folders, cwd, root, seen_from), *argv[1:]], env, cwd)
+
+
+def node_folder() -> str | None:
+    """Return the folder of the user's Node, which may be outside the system's folders."""
+    found = shutil.which("node")
+    return os.path.dirname(os.path.realpath(found)) if found else None
+
+
+def shown(path: str) -> str:
+    """Return where a sandbox shows a folder of the host."""
+    return f"{HOST}{path}" if path.startswith("/usr/local/") else path
 
 
 def _argv(launch: Launch, settings: Mapping[str, list[str] | None]) -> list[str]:
@@ -82,28 +95,48 @@ def _argv(launch: Launch, settings: Mapping[str, list[str] | None]) -> list[str]
     return argv
 
 
-def _under(path: str, root: Path) -> str:
-    """Return the path on the host of an absolute path that exists in the image."""
-    if path.startswith("/") and path.strip("/") and os.path.lexists(root / path.lstrip("/")):
-        return str(root / path.lstrip("/"))
+def _seen(path: str, root: Path | None) -> str:
+    """Return an absolute path of the image, if it exists there, as a path under `root`, if any."""
+    inside = path.lstrip("/")
+    if root and path.startswith("/") and inside and os.path.lexists(root / inside):
+        return str(root / inside)
     return path
 
 
-def _search_path(env: Mapping[str, str], root: Path, python: Path) -> str:
-    """Return PATH: the image's own folders, then our python, then the host's basic tools.
+def _search_path(given: str, root: Path, seen_from: Path | None) -> list[str]:
+    """Return the folders of PATH: the image's own, our Python's, then the host's basic tools.
 
-    The image's PATH also names folders of its base image, which is missing. The host's folders of
-    the same name must not take their place: the host's Python would run.
+    The image's PATH also names folders of its base image, which is missing. Without a sandbox, the
+    host's folders of the same name must not take their place: the host's Python would run.
     """
-    own = [part for part in env.get("PATH", "").split(":") if Path(part).is_relative_to(root)]
-    return ":".join([*own, str(python), *_HOST_PATH])
+    folders = given.split(":")
+    if seen_from is None:
+        folders = [part for part in folders if part not in _HOST_PATH]
+    else:
+        folders = [part for part in folders if Path(part).is_relative_to(root)]
+    ours = _seen(f"/{python.FOLDER}/bin", seen_from)
+    more = [ours, *_HOST_PATH]
+    if node := node_folder():
+        more.append(node if seen_from else shown(node))
+    return [*folders, *(part for part in dict.fromkeys(more) if part not in folders)]
 
 
-def _executable(name: str, search_path: str, cwd: Path) -> str:
-    if "/" in name and os.access(cwd / name, os.X_OK):
-        return str(cwd / name)
-    # A path in the base image, such as /usr/local/bin/python: the host has its own.
-    found = shutil.which(os.path.basename(name), path=search_path)
-    if found is None:
-        raise NoCommand(f"The command '{name}' is neither in the image nor on this machine.")
-    return found
+def _executable(name: str, folders: list[str], cwd: str, root: Path, seen_from: Path | None) -> str:
+    """Return the path of a command, as the instance sees it."""
+
+    def runs(path: str) -> bool:
+        if seen_from is None and os.access(root / path.lstrip("/"), os.X_OK):
+            return True
+        if seen_from is None and path.startswith("/usr/local/"):
+            return False
+        here = path.removeprefix(HOST)
+        return os.path.isfile(here) and os.access(here, os.X_OK)
+
+    if "/" in name and runs(path := os.path.normpath(os.path.join(cwd, name))):
+        return path
+    # A path in the base image, such as /usr/local/bin/python3.9: the host has its own.
+    base = os.path.basename(name)
+    for folder in folders:
+        if runs(found := os.path.join(folder, base)):
+            return found
+    raise NoCommand(f"The command '{name}' is neither in the image nor on this machine.")

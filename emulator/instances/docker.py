@@ -15,17 +15,15 @@ import aiohttp
 
 from emulator.instances import probes
 from emulator.instances.engine import Engine, EngineError, NoEngine, address
-from emulator.instances.launch import Launch, image_settings
-from emulator.instances.lines import Lines, ending
+from emulator.instances.launch import Launch
+from emulator.instances.lines import Lines, ending, of_shell
 from emulator.instances.runtime import Image, architecture, on_a_port
-from emulator.instances.start_failures import image_not_pulled, never_listened
+from emulator.instances.start_failures import image_not_pulled
 from emulator.logging.models import RevisionLog
 from emulator.ports import Ports
 from emulator.registry.names import split_reference
 
 _STATE, _REVISION = "dev.shipway.state", "dev.shipway.revision"
-# Signals. The exit code of a container that one ended is 128 more, as in a shell.
-_SIGNALS = range(1, 65)
 _AGAIN = 1.0
 _GONE = (EngineError, aiohttp.ClientError, OSError)
 
@@ -69,8 +67,7 @@ class DockerInstance:
             if state["OOMKilled"]:
                 log.system("ERROR", _out_of_memory(self._launch.memory))
             if state["OOMKilled"] or not self._stopping:
-                code = state["ExitCode"]
-                log.system(*ending(128 - code if code - 128 in _SIGNALS else code))
+                log.system(*ending(of_shell(state["ExitCode"])))
         await self._remove()
         self.exited.set()
 
@@ -132,18 +129,15 @@ class DockerRuntime:
 
     async def start(self, launch: Launch, image: Image, log: RevisionLog) -> DockerInstance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
-        labels = image_settings(image.config).get("Labels") or {}
-        if labels.get("dev.shipway.builder") == "pack":
-            log.system("ERROR", "The image was packed without an operating system. Only the process"
-                       " runtime can run it. For this runtime, build it with Docker.")  # fmt: skip
-            raise never_listened()
         reference = f"{self._registry}/{split_reference(launch.image)[0]}@{image.digest}"
         try:
             await self._engine.pull(reference, image.platform)
         except _GONE as error:
             raise image_not_pulled(launch.image, error) from error
         return await on_a_port(
-            self._ports, lambda port: self._try(launch, image, reference, port, log)
+            self._ports,
+            lambda port: self._try(launch, image, reference, port, log),
+            launch.container_port,
         )
 
     async def _try(

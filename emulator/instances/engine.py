@@ -63,8 +63,7 @@ class Engine:
             information: dict[str, Any] = await self.call("GET", "/info")
         except (OSError, aiohttp.ClientError, EngineError) as error:
             raise NoEngine(
-                f"No Docker engine answers at {self._address} ({_one_line(error)}). "
-                "Start Docker, or use --runtime process."
+                f"No Docker engine answers at {self._address} ({_one_line(error)})."
             ) from error
         return information
 

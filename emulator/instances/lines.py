@@ -5,6 +5,7 @@ from __future__ import annotations
 from emulator.logging.models import RevisionLog
 
 _LONGEST = 256 * 1024
+_SIGNALS = range(1, 65)
 
 
 class Lines:
@@ -32,6 +33,11 @@ class Lines:
 
     def _write(self, line: bytes) -> None:
         self._log.line(self._stream, line.decode("utf-8", "replace").rstrip("\r"))
+
+
+def of_shell(code: int) -> int:
+    """Return the exit code of a command for `ending`: for a signal, a shell's is 128 more."""
+    return 128 - code if code - 128 in _SIGNALS else code
 
 
 def ending(code: int) -> tuple[str, str]:

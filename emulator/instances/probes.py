@@ -132,4 +132,4 @@ def _times(probe: Probe) -> str:
 
 def _where(launch: Launch, probe: Probe) -> str:
     path = f' path "{probe.path}"' if probe.kind == "HTTP" else ""
-    return f'for container "{launch.container or "app-1"}" on port {launch.container_port}{path}'
+    return f'for container "{launch.container or "app-1"}" on port {probe.port}{path}'

@@ -78,12 +78,15 @@ def architecture(machine: str) -> str:
     return _ARCHITECTURES.get(machine, machine)
 
 
-async def on_a_port(ports: Ports, start: Callable[[int], Awaitable[_Started | None]]) -> _Started:
+async def on_a_port(
+    ports: Ports, start: Callable[[int], Awaitable[_Started | None]], configured: int
+) -> _Started:
     """Start an instance on a free port.
 
     Args:
         ports: Where free ports come from.
         start: Starts the instance on a port; returns None if it does not listen there.
+        configured: The container's port, for the failure.
 
     Raises:
         StartFailed: It never listens.
@@ -96,4 +99,4 @@ async def on_a_port(ports: Ports, start: Callable[[int], Awaitable[_Started | No
         if is_free(port):
             break
         # Another process took the port before the instance could: the next port is tried.
-    raise never_listened()
+    raise never_listened(configured)

@@ -42,14 +42,20 @@ class StartFailed(Exception):
         return StartFailed(self.reason, message, failed=self.failed, passed=self.passed)
 
 
-def never_listened() -> StartFailed:
-    """Return the failure of a container that does not answer its startup probe."""
+def never_listened(port: int, why: str = "") -> StartFailed:
+    """Return the failure of a container that does not answer its startup probe.
+
+    Args:
+        port: The container's port.
+        why: What is known about it here, which Cloud Run does not say.
+    """
     return StartFailed(
         "HealthCheckContainerError",
         "The user-provided container failed to start and listen on the port defined provided by "
-        "the PORT=8080 environment variable within the allocated timeout. This can happen when the "
-        "container port is misconfigured or if the timeout is too short. The health check timeout "
-        "can be extended. Logs for this revision might contain more information.",
+        f"the PORT={port} environment variable within the allocated timeout. This can happen when "
+        "the container port is misconfigured or if the timeout is too short. The health check "
+        "timeout can be extended. Logs for this revision might contain more information."
+        f"{why and ' '}{why}",
         failed="ContainerHealthy",
         passed=("ContainerReady", "ResourcesAvailable"),
     )
@@ -63,6 +69,15 @@ def image_not_found(image: str) -> StartFailed:
 def image_not_pulled(image: str, why: object) -> StartFailed:
     """Return the failure of a revision whose image the Docker engine cannot pull."""
     return StartFailed("ContainerMissing", f"Image '{image}': {why}")
+
+
+def no_engine(image: str, why: object) -> StartFailed:
+    """Return the failure of a revision whose image needs a Docker engine, where none answers."""
+    return StartFailed(
+        "ContainerMissing",
+        f"Image '{image}' has an operating system of its own, so only Docker can run it here. "
+        f"{why} Start Docker and deliver again, or let the local Cloud Run build the image.",
+    )
 
 
 def image_not_unpacked(image: str, why: Exception) -> StartFailed:

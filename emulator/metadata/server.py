@@ -5,6 +5,8 @@ Source: https://cloud.google.com/run/docs/container-contract#metadata-server.
 
 from __future__ import annotations
 
+import contextlib
+import random
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
@@ -15,6 +17,7 @@ from emulator.names import project_number
 _ACCOUNTS = "instance/service-accounts/"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _SECONDS = 3600
+_NAMES = ("metadata.google.internal", "metadata")
 _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 
 
@@ -37,7 +40,17 @@ class Tokens(Protocol):
 
 
 class MetadataServer:
-    """Answers the requests of an instance on 127.0.0.1."""
+    """Answers the requests of an instance on loopback addresses.
+
+    Attributes:
+        port: The port of 127.0.0.1.
+        host: `127.0.0.1:PORT`, the value of GCE_METADATA_HOST.
+        named: The address at whose port 80 it answers, too; "" if there is none.
+    """
+
+    port: int
+    host: str
+    named: str = ""
 
     def __init__(self, identity: Identity, tokens: Tokens) -> None:
         self._email = identity.service_account
@@ -53,15 +66,24 @@ class MetadataServer:
         }
         self._runner: web.ServerRunner | None = None
 
-    async def start(self) -> str:
-        """Start answering; returns `127.0.0.1:PORT`, the value of GCE_METADATA_HOST."""
-        server = web.Server(Hosts().only(self._answer), access_log=None)
+    async def start(self, *, named: bool = False) -> str:
+        """Start answering, and set the attributes; returns `host`.
+
+        Args:
+            named: Whether to answer at port 80 of a loopback address as well, if this user may.
+        """
+        server = web.Server(Hosts(_NAMES).only(self._answer), access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        return f"{host}:{port}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port = self._runner.addresses[0][1]
+        self.host = f"127.0.0.1:{self.port}"
+        if named:
+            address = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.1"  # noqa: S311  (no secret)
+            with contextlib.suppress(OSError):
+                await web.TCPSite(self._runner, address, 80).start()
+                self.named = address
+        return self.host
 
     async def close(self) -> None:
         """Stop answering."""

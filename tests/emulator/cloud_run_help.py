@@ -71,6 +71,7 @@ class CloudRun:
             "Cmd": ["python", "main.py"],
             "WorkingDir": "/app",
             "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "FROM_IMAGE=/app:/nowhere"],
+            "Labels": {"dev.shipway.builder": "pack"},
             **(config or {}),
         }
         image = {

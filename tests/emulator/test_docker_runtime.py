@@ -193,11 +193,25 @@ def test_a_container_gets_sigterm_and_ten_seconds(engine: Engine, container_imag
 
 
 @needs_docker
-def test_a_packed_image_is_refused(engine: Engine) -> None:
-    packed = engine.client.push("packed", config={"Labels": {"dev.shipway.builder": "pack"}})
-    engine.client.create(service("packed", packed))
-    assert condition(engine.client.settled("packed"))["status"] == "False"
-    assert any("without an operating system" in text for text in engine.texts("packed"))
+def test_each_image_runs_as_it_has_to_whatever_the_runtime(
+    engine: Engine, container_image: str
+) -> None:
+    packed = engine.client.push("packed")
+    made = engine.client.ready(service("mixed", packed, "mixed-packed"))
+    containers = {item["Id"] for item in engine.containers("mixed-packed")}
+    assert containers == set()
+    assert requests.get(made["status"]["url"], timeout=30).json()["revision"] == "mixed-packed"
+    engine.client.ready(limited("mixed", container_image))
+    assert len(engine.containers("mixed-a")) == 1
+    # A revision that another runtime started serves after a restart, and so after a rollback.
+    engine.cloud_run.stop()
+    port = engine.cloud_run.url.rpartition(":")[2]
+    engine.cloud_run.arguments = ("--runtime", "process", "--port", port)
+    engine.cloud_run.start()
+    for revision in ("mixed-packed", "mixed-a"):
+        moved = engine.client.shift("mixed", [{"revisionName": revision, "percent": 100}])
+        answer = requests.get(moved["status"]["url"], timeout=30)
+        assert answer.json()["revision"] == revision
 
 
 @needs_docker
@@ -210,9 +224,9 @@ def test_containers_of_a_killed_emulator_are_removed_at_the_next_start(
     assert {item["Id"] for item in engine.containers()} == left
     # On the same port, so that the pushed image keeps its name: another push takes ten seconds.
     port = engine.cloud_run.url.rpartition(":")[2]
-    engine.cloud_run.arguments += ("--port", port)
+    engine.cloud_run.arguments = ("--port", port)
     engine.cloud_run.start()
-    assert not left & {item["Id"] for item in engine.containers()}
+    assert eventually(lambda: not left & {item["Id"] for item in engine.containers()})
     engine.cloud_run.stop()
     assert engine.containers() == []
     engine.cloud_run.start()

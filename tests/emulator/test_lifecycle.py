@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.conftest import ROOT, LocalCloudRun
+from tests.conftest import BY_PID, ROOT, LocalCloudRun
 from tests.emulator.cloud_run_help import condition, eventually, is_alive, service, tag_url
 
 
 @pytest.fixture
 def idle_cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
     """Yield a local Cloud Run that stops an instance after 0.2 s without a request."""
-    cloud_run = LocalCloudRun(tmp_path / "state", "--idle", "0.2")
+    cloud_run = LocalCloudRun(tmp_path / "state", "--idle", "0.2", *BY_PID)
     yield cloud_run
     cloud_run.stop()
 

@@ -17,14 +17,14 @@ import requests
 
 from emulator.instances.launch import Bounds
 from emulator.run import quantities, scale
-from tests.conftest import LocalCloudRun
+from tests.conftest import BY_PID, LocalCloudRun
 from tests.emulator.cloud_run_help import container, eventually, is_alive, service
 
 
 @pytest.fixture
 def idle_cloud_run(tmp_path: Path) -> Iterator[LocalCloudRun]:
     """Yield a local Cloud Run that stops an instance after 0.2 s without a request."""
-    cloud_run = LocalCloudRun(tmp_path / "state", "--idle", "0.2")
+    cloud_run = LocalCloudRun(tmp_path / "state", "--idle", "0.2", *BY_PID)
     yield cloud_run
     cloud_run.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tarfile
 import time
 from typing import Any
@@ -35,7 +36,6 @@ def test_an_instance_gets_the_settings_of_image_manifest_and_cloud_run(cloud_run
     ready = cloud_run.ready(document)
     seen = cloud_run.http.get(ready["status"]["url"]).json()
     env, cwd = seen["env"], seen["cwd"]
-    assert cwd.startswith(str(os.path.realpath(env["FROM_IMAGE"].partition(":")[0])))
     assert env["FROM_IMAGE"] == f"{cwd}:/nowhere"
     assert env["COLOR"] == "red"
     assert (env["K_SERVICE"], env["K_REVISION"], env["K_CONFIGURATION"]) == (
@@ -44,10 +44,18 @@ def test_an_instance_gets_the_settings_of_image_manifest_and_cloud_run(cloud_run
         "equipped",
     )
     assert env["PATH"].endswith(":/usr/bin:/bin")
-    assert "/usr/local/bin" not in env["PATH"].split(":")
-    assert not any("site-packages" in path and "instances" not in path for path in seen["python"])
+    assert not any(path.startswith(sys.prefix) for path in seen["python"])
     leaked = set(env) - {
-        *("COLOR", "FROM_IMAGE", "GCE_METADATA_HOST", "HOME", "LANG", "LC_CTYPE", "PATH", "PORT"),
+        *(
+            "COLOR",
+            "FROM_IMAGE",
+            "GCE_METADATA_HOST",
+            "GCE_METADATA_IP",
+            "HOME",
+            "LANG",
+            "LC_CTYPE",
+        ),
+        *("PATH", "PORT", "PWD"),
         *("K_SERVICE", "K_REVISION", "K_CONFIGURATION", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"),
         *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     }
