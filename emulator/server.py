@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from emulator import front_door, pages, recorder, routes, store
+from emulator import checkout, front_door, pages, recorder, routes, store
 from emulator.admission import urls as admission_urls
 from emulator.admission.models import AdmissionPolicies
 from emulator.artifacts import urls as artifact_urls
@@ -22,6 +22,7 @@ from emulator.artifacts.models import Artifacts
 from emulator.artifacts.repositories import Repositories
 from emulator.builds import urls as build_urls
 from emulator.builds.models import Triggers
+from emulator.checkout import Checkout
 from emulator.errors import ApiError, invalid
 from emulator.faults import urls as fault_urls
 from emulator.faults.models import Faults
@@ -83,6 +84,10 @@ class Emulator:
         limits: What an image may unpack to, for the runtime "process".
         hosts: Names of this machine that requests may be for, besides those of loopback.
         faults: The faults that are active from the start.
+        checkout: The checkout that it belongs to; None for no one's.
+
+    Attributes:
+        stop: Set when a request asks to end the process.
     """
 
     def __init__(
@@ -95,7 +100,10 @@ class Emulator:
         limits: Limits = _LIMITS,
         hosts: Collection[str] = (),
         faults: Collection[Fault] = (),
+        checkout: Checkout | None = None,
     ) -> None:
+        self.stop = asyncio.Event()
+        self._checkout = checkout
         self._faults = Faults()
         for fault in faults:
             self._faults.start(fault)
@@ -189,6 +197,8 @@ class Emulator:
             client_max_size=16 * 1024**2,
         )
         application.on_response_prepare.append(front_door.protect)
+        if self._checkout:
+            application.on_response_prepare.append(self._checkout.sign)
         routes.add(
             application,
             [
@@ -209,6 +219,7 @@ class Emulator:
                 *build_urls.routes(Triggers(store.Store(self.folder / "builds"))),
                 *fault_urls.routes(faults),
                 *pages.routes(resources, logs, self.url),
+                *checkout.routes(self.stop),
             ],
         )
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)

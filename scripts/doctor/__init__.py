@@ -74,7 +74,7 @@ def examine(options: Options, call: Call) -> Iterator[Finding]:
         connection=options.connection,
     )
     failed: set[str] = set()
-    for finding in _checks(case, Context(options, call, pipeline, only_reads=True)):
+    for finding in _checks(case, Context(options, call, pipeline, only_reads=True, starts=False)):
         if finding.known == "api-disabled" and finding.check != "apis" and "apis" in failed:
             yield skipped(finding.check, f"cannot be checked: {finding.found}")
             continue

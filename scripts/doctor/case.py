@@ -66,8 +66,8 @@ class Case:
 
     @property
     def takes_credentials(self) -> bool:
-        """Whether the environment has access control at all."""
-        return self.environment.credentials != "none"
+        """Whether requests carry Google credentials."""
+        return self.environment.credentials == "google"
 
     @property
     def images(self) -> Resource:
