@@ -154,7 +154,10 @@ class Emulator:
         )
         guard = Guard(identity, services, projects, faults, self.url)
         runtime = WithSecrets(
-            WithFaults(await self._runtime(identity), faults), secrets, identity.may_read_secret
+            WithFaults(await self._runtime(identity), faults),
+            secrets,
+            identity.may_read_secret,
+            self.url if self._runtime_name == "process" else None,
         )
 
         def find_image(reference: str) -> images.Image:

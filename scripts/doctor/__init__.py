@@ -101,6 +101,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
     if not case.takes_credentials:
         yield from cloud.image(case, context)
         yield from cloud.services(case)
+        yield from cloud.secrets(case)
         return
     yield from cloud.projects(case)
     plan, why = _plan(case)

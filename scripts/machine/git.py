@@ -147,6 +147,14 @@ def uncommitted(root: Path) -> int:
     return len(_git(root, "status", "--porcelain", "--", ".").splitlines())
 
 
+def holds(root: Path, file: str) -> bool:
+    """Return whether git has a file, committed or to be."""
+    try:
+        return bool(_git(root, "ls-files", "--", file))
+    except UsageError:
+        return False  # not a repository
+
+
 def has_origin(root: Path) -> bool:
     """Return whether the repository has a remote called origin, at GitHub or elsewhere."""
     return bool(_origin_url(root))
