@@ -98,6 +98,7 @@ TABLE = [
         r" (?:resource|service account)(?: ['\"]?(?P<resource>[^'\"() ]+)['\"]?)?",
         means="{account} lacks {permission} on {resource}",
         fix=_BOOTSTRAP,
+        local_fix="./ship up --grant MEMBER=ROLE",
     ),
     Known(
         name="wrong-platform",

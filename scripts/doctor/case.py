@@ -100,6 +100,7 @@ class Case:
             "env": self.pipeline.env,
             "project": self.environment.project,
             "service": self.pipeline.service,
+            "is_local": "" if self.takes_credentials else "yes",
             **{number: name for name, number in self.numbers.items()},
         }
         return {**named, "account": self.account} if self.account else named
