@@ -1,8 +1,8 @@
 """Run the local Cloud Run: `python -m emulator [--port PORT] [--state FOLDER] [--runtime RUNTIME]`.
 
 It prints the base URL of its APIs as the first line on standard output, once it answers. SIGTERM
-and SIGINT stop it. The exit code is 2 if the port or the state folder is in use, or if no Docker
-engine answers although `--runtime docker` needs one.
+and SIGINT stop it. The exit code is 2 if the port, the state folder or the checkout is in use, or
+if no Docker engine answers although `--runtime docker` needs one.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from emulator.checkout import Checkout, UpAlready
 from emulator.errors import ApiError
 from emulator.faults.settings import Fault, from_text
 from emulator.front_door import host_name
@@ -42,6 +44,7 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
     try:
+        checkout = Checkout(arguments.checkout) if arguments.checkout else None
         emulator = Emulator(
             arguments.state,
             idle=arguments.idle,
@@ -51,7 +54,11 @@ def main() -> int:
             limits=Limits(arguments.max_image_bytes, arguments.max_image_files),
             hosts=arguments.allow_host,
             faults=arguments.fault,
+            checkout=checkout,
         )
+    except UpAlready as error:
+        print(f"The local Cloud Run of {error} is up already.", file=sys.stderr)
+        return _TAKEN
     except StateInUse:
         print(
             f"The state folder {arguments.state} is in use by another local Cloud Run. "
@@ -59,7 +66,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return _TAKEN
-    return asyncio.run(_serve(emulator, arguments.port))
+    return asyncio.run(_serve(emulator, checkout, arguments))
 
 
 def _arguments() -> argparse.Namespace:
@@ -67,14 +74,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--port",
         type=int,
-        default=8787,
-        help="port of the APIs; 0 chooses a free one (default: %(default)s)",
+        help="port of the APIs; 0 chooses a free one (default: the checkout's last one, if it is "
+        "free)",
     )
     parser.add_argument(
         "--state",
         type=Path,
         default=Path(".shipway/cloud-run"),
         help="folder for the state (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--checkout",
+        type=Path,
+        help="folder of the project that it belongs to, whose commands find it",
     )
     parser.add_argument(
         "--idle",
@@ -157,28 +169,48 @@ def _fault(text: str) -> Fault:
         raise argparse.ArgumentTypeError(error.message) from None
 
 
-async def _serve(emulator: Emulator, port: int) -> int:
-    stop = asyncio.Event()
+async def _serve(
+    emulator: Emulator, checkout: Checkout | None, arguments: argparse.Namespace
+) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, emulator.stop.set)
     try:
-        url = await emulator.start(port)
+        url = await _start(emulator, checkout, arguments.port)
     except PortInUse as error:
         print(error, file=sys.stderr)
         return _TAKEN
     except NoEngine as error:
         print(f"{error} Start Docker, or leave out --runtime docker.", file=sys.stderr)
         return _TAKEN
+    ends: list[asyncio.Task[Any]] = [asyncio.create_task(emulator.stop.wait())]
+    if checkout:
+        settings = {name: value for name, value in vars(arguments).items() if name != "fault"}
+        checkout.publish(url, {**settings, "state": str(emulator.folder)})
+        ends.append(asyncio.create_task(checkout.gone()))
     print(url, flush=True)
     print(f"The state is in {emulator.folder}. Press Ctrl-C to stop.", file=sys.stderr)
     if emulator.no_sandbox:
         print(_NO_SANDBOX.format(emulator.no_sandbox), file=sys.stderr)
     print(_OPEN, file=sys.stderr)
-    await stop.wait()
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if checkout:
+        checkout.withdraw()
     print("Stopping. Running instances have 10 s to end.", file=sys.stderr)
     await emulator.close()
+    if checkout:
+        checkout.close()
     return 0
+
+
+async def _start(emulator: Emulator, checkout: Checkout | None, port: int | None) -> str:
+    """Start at a port; unless one was chosen, at the checkout's last one or at a free one."""
+    if port is None and checkout and checkout.last_port:
+        try:
+            return await emulator.start(checkout.last_port)
+        except PortInUse:
+            pass  # another program has it
+    return await emulator.start(port or 0)
 
 
 if __name__ == "__main__":

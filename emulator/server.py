@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from emulator import front_door, pages, recorder, routes, store
+from emulator import checkout, front_door, pages, recorder, routes, store
 from emulator.admission import urls as admission_urls
 from emulator.admission.models import AdmissionPolicies
 from emulator.artifacts import urls as artifact_urls
@@ -26,6 +26,7 @@ from emulator.builds.models import Builds
 from emulator.builds.push import Pusher
 from emulator.builds.triggers import Triggers
 from emulator.builds.work import Work
+from emulator.checkout import Checkout
 from emulator.cloud_storage import urls as storage_urls
 from emulator.cloud_storage.errors import body as storage_body
 from emulator.cloud_storage.errors import is_ours as is_storage
@@ -90,6 +91,7 @@ class Emulator:
 
     Attributes:
         no_sandbox: Once it started, why processes do not run in namespaces; "" if they do.
+        stop: Set when a request asks to end the process.
 
     Args:
         folder: The folder.
@@ -102,6 +104,7 @@ class Emulator:
         hosts: Names of this machine that requests may be for, besides those of loopback.
         faults: The faults that are active from the start.
         cache: The folder for the layers of builds.
+        checkout: The checkout that it belongs to; None for no one's.
     """
 
     def __init__(
@@ -116,7 +119,10 @@ class Emulator:
         hosts: Collection[str] = (),
         faults: Collection[Fault] = (),
         cache: Path = _CACHE,
+        checkout: Checkout | None = None,
     ) -> None:
+        self.stop = asyncio.Event()
+        self._checkout = checkout
         self._faults = Faults()
         for fault in faults:
             self._faults.start(fault)
@@ -170,7 +176,10 @@ class Emulator:
         buckets = Buckets(self.folder / "cloud-storage", self.url, projects.is_made, projects.id_of)
         guard = Guard(identity, services, projects, faults, self.url, buckets.project)
         runtime = WithSecrets(
-            WithFaults(await self._runtime(identity), faults), secrets, identity.may_read_secret
+            WithFaults(await self._runtime(identity), faults),
+            secrets,
+            identity.may_read_secret,
+            self.url if self._runtime_name != "docker" else None,
         )
 
         def find_image(reference: str) -> images.Image:
@@ -220,6 +229,8 @@ class Emulator:
             client_max_size=16 * 1024**2,
         )
         application.on_response_prepare.append(front_door.protect)
+        if self._checkout:
+            application.on_response_prepare.append(self._checkout.sign)
         routes.add(
             application,
             [
@@ -241,6 +252,7 @@ class Emulator:
                 *storage_urls.routes(buckets),
                 *fault_urls.routes(faults),
                 *pages.routes(resources, logs, self.url),
+                *checkout.routes(self.stop),
             ],
         )
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)

@@ -6,6 +6,8 @@ this machine may do is below `/_local/`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from emulator.errors import ApiError, invalid
@@ -21,6 +23,7 @@ class LocalResponses:
     def __init__(self, identity: Identity) -> None:
         self._issuer = identity.issuer
         self._tokens = identity.tokens
+        self._ids = identity.ids
 
     async def discovery(self, _request: web.Request) -> web.Response:
         """Get the issuer's discovery document."""
@@ -44,10 +47,29 @@ class LocalResponses:
 
     async def access_token(self, request: web.Request) -> web.Response:
         """Get an access token for a user or service account: `{"member": "user:…"}`."""
-        member = str((await json_object(request)).get("member", ""))
-        kind, _, email = member.partition(":")
-        if kind not in ("user", "serviceAccount"):
-            raise invalid("Expected user:EMAIL or serviceAccount:EMAIL.", "member")
-        checked_email(email)
+        member, _ = _member(await json_object(request))
         token = self._tokens.make(Principal(member), HOUR)
         return web.json_response({"access_token": token, "expires_in": HOUR})
+
+    async def id_token(self, request: web.Request) -> web.Response:
+        """Get an ID token in plain text: `{"member": "user:…", "audience": URL}`.
+
+        Google makes none of a user for an audience of their choice: gcloud's own, which Cloud Run
+        accepts, has gcloud's.
+        """
+        body = await json_object(request)
+        member, email = _member(body)
+        audience = body.get("audience")
+        if not isinstance(audience, str) or not audience:
+            raise invalid("The audience is required: the service's own URL.", "audience")
+        is_user = member.startswith("user:")
+        return web.Response(text=self._ids.make(email, audience, include_email=True, user=is_user))
+
+
+def _member(body: dict[str, Any]) -> tuple[str, str]:
+    """Return the member that a request names, and its e-mail."""
+    member = str(body.get("member", ""))
+    kind, _, email = member.partition(":")
+    if kind not in ("user", "serviceAccount"):
+        raise invalid("Expected user:EMAIL or serviceAccount:EMAIL.", "member")
+    return member, checked_email(email)

@@ -68,7 +68,7 @@ class AccessTokens:
 
 
 class IdTokens:
-    """Google's ID tokens of service accounts.
+    """Google's ID tokens of service accounts, and of users of the local Cloud Run.
 
     Source: https://cloud.google.com/docs/authentication/token-types#id (claims and lifetime).
     """
@@ -77,12 +77,12 @@ class IdTokens:
         self.key = SigningKey(folder / "google.pem")
         self._store = store
 
-    def make(self, email: str, audience: str, *, include_email: bool) -> str:
-        """Return a new ID token of a service account, valid for an hour."""
-        number = unique_id(email)
+    def make(self, email: str, audience: str, *, include_email: bool, user: bool = False) -> str:
+        """Return a new ID token of a service account or a user, valid for an hour."""
+        number = unique_id(f"user:{email}" if user else email)
         if self._store.read(f"accounts/{number}.json") is None:
             # A token may leave the e-mail out: then the number has to lead to it.
-            self._store.write(f"accounts/{number}.json", {"email": email})
+            self._store.write(f"accounts/{number}.json", {"email": email, "user": user})
         now = int(time.time())
         claims = {
             "aud": audience,
@@ -105,6 +105,8 @@ class IdTokens:
         account = self._store.read(f"accounts/{claims['sub']}.json")
         if account is None:
             raise BadToken
+        if account.get("user"):
+            return Principal(f"user:{account['email']}")
         return service_account(account["email"])
 
 

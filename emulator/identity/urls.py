@@ -134,4 +134,5 @@ def _local(answer: LocalResponses) -> list[Route]:
         Route("GET", f"{github.PATH}/token", answer.job_token, OPEN),
         Route("POST", "/_local/github/jobs", answer.start_job, LOCAL),
         Route("POST", "/_local/access-tokens", answer.access_token, LOCAL),
+        Route("POST", "/_local/id-tokens", answer.id_token, LOCAL),
     ]

@@ -157,10 +157,11 @@ def _declared(root: Path, env: str) -> list[Pipeline]:
             did_you_mean(env, everything, "environments here"),
         )
     for pipeline in found:
-        if pipeline.environment.credentials == "none":
+        credentials = pipeline.environment.credentials
+        if credentials != "google":
             raise UsageError(
-                f"pipelines/{pipeline.service}/{env}.yaml has credentials: none, so there is"
-                " nothing to set up",
+                f"pipelines/{pipeline.service}/{env}.yaml has credentials: {credentials}, so there"
+                " is nothing to set up",
                 "name an environment in Google Cloud: --env staging",
             )
     return found

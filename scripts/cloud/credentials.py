@@ -22,7 +22,8 @@ class Credentials:
     """Application Default Credentials, or one access token, or none.
 
     Args:
-        wanted: what the environment names: "none", or the default ones.
+        wanted: what the environment names: "google" for the default ones. Others are none: whom
+            the local Cloud Run knows gets tokens there (`LocalIdentity`).
         project: the environment's project.
         patience: how long it keeps trying to get a token.
         token: an access token to use instead.
@@ -34,7 +35,7 @@ class Credentials:
     def __init__(
         self, wanted: str, project: str, patience: Patience, token: str | None = None
     ) -> None:
-        self.none = wanted == "none"
+        self.none = wanted != "google"
         self.found: Any = None
         self._project = project
         self._patience = patience

@@ -34,6 +34,7 @@ def point(error: ShipError, root: Path, service: str | None, env: str) -> None:
         "env": pipeline.env,
         "project": pipeline.environment.project,
         "service": pipeline.service,
+        "is_local": "yes" if pipeline.environment.credentials != "google" else "",
     }
     found = known_errors.explain_error(error, **context)
     if found is None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 
 from scripts.cloud import answers
 from scripts.cloud.credentials import SCOPE, Credentials, check_confidential, usable
+from scripts.cloud.local_identity import LocalIdentity, is_member
 from scripts.cloud.patience import Patience
 from scripts.cloud.session import LOOPBACK, Session, Sessions, reason, retry_after, was_sent
+from scripts.config import running
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, ShipError, Unknown, UsageError
 from scripts.ledger import Write, may_have_written
@@ -80,15 +83,34 @@ class Google:
         patience: Patience | None = None,
     ) -> None:
         self.writes = [] if writes is None else writes
-        self.endpoint = pipeline.endpoint
+        self._pipeline = pipeline
         self.dry_run = dry_run
         self.quota_project: str | None = None
         self.patience = patience or Patience()
-        self._sessions = Sessions(self.patience)
+        self._sessions = Sessions(self.patience, self._check_checkout)
         environment = pipeline.environment
         self.credentials = Credentials(
             environment.credentials, environment.project, self.patience, token
         )
+
+    @cached_property
+    def endpoint(self) -> str | None:
+        """The address to use instead of Google's, if any; raises NotUp as `Pipeline.endpoint`."""
+        return self._pipeline.endpoint
+
+    @cached_property
+    def _local(self) -> LocalIdentity | None:
+        """Whom the environment names, at the local Cloud Run of the checkout; else None."""
+        named = self._pipeline.environment.credentials
+        local = running.find(self._pipeline.checkout) if is_member(named) else None
+        return LocalIdentity(local, named) if local and local.url == self.endpoint else None
+
+    def _check_checkout(self, answer: requests.Response, *_: object, **__: object) -> None:
+        """Refuse an answer of the local Cloud Run of another checkout."""
+        folder = unquote(answer.headers.get("Shipway-Checkout", ""))
+        own = str(self._pipeline.checkout.resolve())
+        if folder not in ("", own) and self._pipeline.belongs:
+            raise running.of_another(str(self.endpoint), folder)
 
     @property
     def http(self) -> Session:
@@ -144,7 +166,7 @@ class Google:
 
     def token(self, url: str) -> str | None:
         """Return the access token for a request to `url`, as `Credentials.token` does."""
-        return self.credentials.token(url)
+        return self._local.token() if self._local else self.credentials.token(url)
 
     def newer_token(self, url: str, refused: str) -> str | None:
         """Return a newer token than a refused one, as `Credentials.newer_token` does."""
@@ -161,6 +183,8 @@ class Google:
             UsageError: these credentials cannot have one.
             ApiError: the caller may not act as the account.
         """
+        if self._local:
+            return self._local.id_token(audience)
         if self.credentials.none:
             return None
         check_confidential(url)
@@ -176,6 +200,8 @@ class Google:
         Raises:
             UsageError: there are no credentials, or they are refused.
         """
+        if self._local:
+            return self._local.member.partition(":")[2]
         url = self.url("oauth2", "/tokeninfo")
         token = self.token(url)
         if token is None:

@@ -22,12 +22,14 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
         means: what is wrong. May use the groups of `pattern`, and {where}, {env}, {project},
             {service} and {account}.
         fix: the command or change that fixes it. May use the same names.
+        local_fix: the same for a local Cloud Run, if that differs.
     """
 
     name: str
     pattern: str
     means: str
     fix: str
+    local_fix: str = ""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +84,7 @@ TABLE = [
         pattern=r"Secret projects/[^/]+/secrets/(?P<secret>[^/]+)/versions/\S+ was not found",
         means="the secret {secret} has no such version: it was created, but never given a value",
         fix="gcloud secrets versions add {secret} --project={project} --data-file=-",
+        local_fix="./ship secrets set {secret}",
     ),
     Known(
         name="image-denied-to-agent",
@@ -95,6 +98,7 @@ TABLE = [
         r" (?:resource|service account)(?: ['\"]?(?P<resource>[^'\"() ]+)['\"]?)?",
         means="{account} lacks {permission} on {resource}",
         fix=_BOOTSTRAP,
+        local_fix="./ship up --grant MEMBER=ROLE",
     ),
     Known(
         name="wrong-platform",
@@ -201,7 +205,8 @@ def explain(text: str, **context: str) -> Explanation | None:
 
     Args:
         text: the error's whole text, evidence included.
-        context: `where`, `env`, `project`, `service` and `account`, if known.
+        context: `where`, `env`, `project`, `service` and `account`, if known; `is_local` if it
+            is about a local Cloud Run.
 
     Returns:
         The explanation; None if the error is unknown.
@@ -221,10 +226,9 @@ def named(name: str, **context: str) -> Explanation:
 
 def _filled(known: Known, values: dict[str, str]) -> Explanation:
     filled = _Values(values)
+    fix = (known.local_fix if values.get("is_local") else "") or known.fix
     return Explanation(
-        name=known.name,
-        means=known.means.format_map(filled),
-        fix=known.fix.format_map(filled),
+        name=known.name, means=known.means.format_map(filled), fix=fix.format_map(filled)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -182,10 +183,16 @@ def _read(answer: requests.Response, deadline: float, largest: int) -> None:
 
 
 class Sessions:
-    """A session for each thread: requests makes no promise about sharing one."""
+    """A session for each thread: requests makes no promise about sharing one.
 
-    def __init__(self, patience: Patience) -> None:
+    Args:
+        patience: as for `Session`.
+        check: raises an error for an answer that is not to be used.
+    """
+
+    def __init__(self, patience: Patience, check: Callable[..., None]) -> None:
         self._patience = patience
+        self._check = check
         self._own = threading.local()
         self._idle: list[Session] = []
 
@@ -197,6 +204,7 @@ class Sessions:
             except IndexError:
                 self._own.session = Session(self._patience)
                 self._own.session.headers["User-Agent"] = "shipway"
+                self._own.session.hooks["response"].append(self._check)
         session: Session = self._own.session
         return session
 

@@ -102,4 +102,4 @@ class Record(msgspec.Struct, kw_only=True):
         self.where = pipeline.where
         self.project = pipeline.environment.project
         self.regions = pipeline.environment.regions
-        self.at_google = pipeline.endpoint is None
+        self.at_google = pipeline.at_google

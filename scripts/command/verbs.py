@@ -49,6 +49,7 @@ VERBS = (
     Verb("trial", _TRY, needs="local"),
     Verb("rehearse", _TRY, needs="dev"),
     Verb("up", _TRY, needs="local"),
+    Verb("secrets", _TRY),
     Verb("test", _TRY, needs="dev"),
     Verb("check", _TRY, needs="dev"),
     Verb("init", _SET_UP),

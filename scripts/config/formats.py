@@ -59,8 +59,17 @@ Platform = Annotated[
 Endpoint = Annotated[
     str,
     Meta(
-        pattern=r"^https?://[^/\s]+$",
-        description="an address to use instead of Google's, such as http://127.0.0.1:8787",
+        pattern=r"^(up|https?://[^/\s]+)$",
+        description="what to use instead of Google: up, the local Cloud Run that ./ship up starts"
+        " for this checkout, or an address, such as http://127.0.0.1:8787",
+    ),
+]
+Credentials = Annotated[
+    str,
+    Meta(
+        pattern=r"^(google|none|(user|serviceAccount):[^@\s:/]+@[^@\s:/]+)$",
+        description="google, none, or with endpoint: up whom requests are from, such as"
+        " user:me@example.com",
     ),
 ]
 
@@ -134,9 +143,7 @@ class Environment(_Strict, frozen=True):
         ]
         | None
     ) = None
-    credentials: Annotated[
-        Literal["google", "none"], Meta(description="whether requests carry Google credentials")
-    ] = "google"
+    credentials: Credentials = "google"
     endpoint: Endpoint | None = None
     verify: (
         Annotated[

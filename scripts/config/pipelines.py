@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from scripts.config import knative
+from scripts.config import knative, running
 from scripts.config.formats import (
     BUILT_IN,
     Check,
@@ -37,6 +37,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         service: its name.
         env: the environment's name.
         root: the folder that holds pipelines/ and the service's own folder.
+        checkout: the user's folder, where `up` keeps the local Cloud Run; `root` may be a copy.
         environment: the environment's file.
         overlay: the environment's overlay as it is written, nulls included.
         manifest: service.yaml as it is written.
@@ -46,6 +47,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     env: str
     root: Path
+    checkout: Path
     environment: Environment
     overlay: dict[str, Any]
     manifest: dict[str, Any]
@@ -62,18 +64,31 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         return self.service if self.env == DEFAULT_ENV else f"{self.service} --env {self.env}"
 
     @property
+    def at_google(self) -> bool:
+        """Whether Google's own addresses are used."""
+        return self.environment.endpoint is None and not _given()
+
+    @property
+    def uses_up(self) -> bool:
+        """Whether the local Cloud Run of the checkout is used, whatever its address."""
+        return self.environment.endpoint == running.UP and not _given()
+
+    @property
+    def belongs(self) -> bool:
+        """Whether what is used must be of this checkout: the file names it, not the variable."""
+        return self.environment.endpoint is not None and not _given()
+
+    @property
     def endpoint(self) -> str | None:
         """The address to use instead of Google's, if any.
 
         Raises:
+            NotUp: it is the local Cloud Run's, which is not up.
             UsageError: the environment variable is not an address.
         """
-        given = os.environ.get(ENDPOINT_VARIABLE, "")
-        if given and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?", given):
-            raise UsageError(
-                f"{ENDPOINT_VARIABLE}={given}: not an address such as http://127.0.0.1:8787"
-            )
-        return given.rstrip("/") or self.environment.endpoint
+        if self.uses_up:
+            return running.address(self.checkout)
+        return _given() or self.environment.endpoint
 
     @property
     def verifies_provenance(self) -> bool:
@@ -84,15 +99,25 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         if self.environment.verify is not None:
             return self.environment.verify == "provenance"
         host = self.environment.registry.partition("/")[0]
-        return self.env == "production" and host.endswith(".pkg.dev") and not self.endpoint
+        return self.env == "production" and host.endswith(".pkg.dev") and self.at_google
 
     @property
     def repository(self) -> ImageReference:
         """Where the service's images are: HOST/PROJECT/REPOSITORY/SERVICE."""
         host, _, path = self.environment.registry.partition("/")
-        if self.endpoint:
-            host = self.endpoint.partition("://")[2]
+        if endpoint := self.endpoint:
+            host = endpoint.partition("://")[2]
         return ImageReference(host=host, path=f"{path}/{self.service}")
+
+
+def _given() -> str:
+    """Return the address that the environment variable names; "" for none."""
+    given = os.environ.get(ENDPOINT_VARIABLE, "")
+    if given and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?", given):
+        raise UsageError(
+            f"{ENDPOINT_VARIABLE}={given}: not an address such as http://127.0.0.1:8787"
+        )
+    return given.rstrip("/")
 
 
 def seconds(duration: str) -> float:
@@ -122,13 +147,14 @@ def having(root: Path, env: str) -> list[str]:
     return [service for service in services(root) if env in environments(root, service)]
 
 
-def load(root: Path, service: str | None, env: str) -> Pipeline:
+def load(root: Path, service: str | None, env: str, *, checkout: Path | None = None) -> Pipeline:
     """Read and check pipelines/<service>/: manifest, smoke checks and one environment.
 
     Args:
         root: the folder that holds pipelines/.
         service: its name; None if there is only one.
         env: the environment's name.
+        checkout: the user's folder; `root` unless that is a copy.
 
     Raises:
         UsageError: a file is missing or wrong; names the file, line and key.
@@ -146,6 +172,7 @@ def load(root: Path, service: str | None, env: str) -> Pipeline:
         service=name,
         env=env,
         root=root,
+        checkout=checkout or root,
         environment=environment,
         overlay=overlay,
         manifest=manifest,
@@ -288,6 +315,12 @@ def _environment(
     template = over.spec.template if over and over.spec else None
     containers = template.spec.containers if template and template.spec else None
     _check_images(file, ["overlay", "spec", "template", "spec", "containers"], containers)
+    if environment.credentials not in ("google", "none") and environment.endpoint != running.UP:
+        raise file.error(
+            ["credentials"],
+            f"'{environment.credentials}' gets a token only from the local Cloud Run",
+            "write endpoint: up, or credentials: google",
+        )
     steps = environment.rollout.steps
     for index, (earlier, later) in enumerate(pairwise(steps), 1):
         if later <= earlier:

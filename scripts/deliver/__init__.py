@@ -167,7 +167,7 @@ def _check_came_through(context: Context, image: ImageReference) -> None:
     earlier = pipeline.environment.after
     if earlier is None:
         return
-    before = pipelines.load(pipeline.root, pipeline.service, earlier)
+    before = pipelines.load(pipeline.root, pipeline.service, earlier, checkout=pipeline.checkout)
     google = Google(before, dry_run=True, patience=context.google.patience)
     for region in before.environment.regions:
         state = CloudRun(google, before, region).read()

@@ -76,9 +76,7 @@ class Stage:
 
     def __enter__(self) -> Stage:
         self._clone()
-        # On a terminal the user can look around afterwards: at the usual port, if it is free.
-        ports = ["8787", "0"] if self.terminal else ["0"]
-        self.cloud_run = self._stack.enter_context(local_cloud_run(self.state, ports=ports))
+        self.cloud_run = self._stack.enter_context(local_cloud_run(self.state))
         self.url = self.cloud_run.url
         return self
 
@@ -233,10 +231,9 @@ class Stage:
         if not self.terminal:
             return
         service = requests.get(self.url + self._path, timeout=10).json()
-        prefix = "" if self.url.endswith(":8787") else f"{ENDPOINT_VARIABLE}={self.url} "
         self._print("")
         self._print(f"The service is up: {service['status']['url']}", "bold green")
-        self._print(f"In another terminal: {prefix}./ship status --watch")
+        self._print(f"In another terminal: {ENDPOINT_VARIABLE}={self.url} ./ship status --watch")
         self._print("Ctrl-C ends it.")
         with suppress(KeyboardInterrupt):
             self.cloud_run.wait()

@@ -83,7 +83,7 @@ def examine(options: Options, call: Call) -> Iterator[Finding]:
         connection=options.connection,
     )
     failed: set[str] = set()
-    for finding in _checks(case, Context(options, call, pipeline, only_reads=True)):
+    for finding in _checks(case, Context(options, call, pipeline, only_reads=True, starts=False)):
         if finding.known == "api-disabled" and finding.check != "apis" and "apis" in failed:
             yield skipped(finding.check, f"cannot be checked: {finding.found}")
             continue
@@ -114,6 +114,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
     if not case.takes_credentials:
         yield from cloud.image(case, context)
         yield from cloud.services(case)
+        yield from cloud.secrets(case)
         return
     yield from cloud.projects(case)
     plan, why = _plan(case)

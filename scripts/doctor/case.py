@@ -66,8 +66,8 @@ class Case:
 
     @property
     def takes_credentials(self) -> bool:
-        """Whether the environment has access control at all."""
-        return self.environment.credentials != "none"
+        """Whether requests carry Google credentials."""
+        return self.environment.credentials == "google"
 
     @property
     def images(self) -> Resource:
@@ -100,6 +100,7 @@ class Case:
             "env": self.pipeline.env,
             "project": self.environment.project,
             "service": self.pipeline.service,
+            "is_local": "" if self.takes_credentials else "yes",
             **{number: name for name, number in self.numbers.items()},
         }
         return {**named, "account": self.account} if self.account else named

@@ -9,11 +9,12 @@ from scripts.cloud import answers
 from scripts.cloud.google import ApiError, NotFound
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
-from scripts.errors import ShipError
+from scripts.errors import ShipError, UsageError
 from scripts.image.commit_images import CommitImages
 from scripts.machine import git
 from scripts.release import manifest
 from scripts.release.state import condition
+from scripts.service import local_secrets
 from scripts.service.context import Context
 from scripts.setup import cloud as setup
 from scripts.setup import permissions, wanted
@@ -176,16 +177,27 @@ def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterato
 def secrets(case: Case) -> Iterator[Finding]:
     """Check that every secret that the manifest names exists and has a value."""
     named = permissions.secrets(case.pipeline)
+    try:
+        in_file = {} if case.takes_credentials else local_secrets.read(case.root)
+    except UsageError as error:
+        yield wrong("secrets", error.message, error.hint or "")
+        return
     for secret in named:
         name, project = secret.name, secret.project
+        if name in in_file:
+            yield ok("secrets", f"{name} has a value in {local_secrets.FILE}")
+            continue
+        create = f"./ship bootstrap --env {case.pipeline.env}"
         add = f"gcloud secrets versions add {name} --project={project} --data-file=-"
+        if not case.takes_credentials:
+            create = add = f"./ship secrets set {name}"
         try:
             case.read(secret)
         except NotFound:
             yield wrong(
                 "secrets",
                 f"the secret {name} does not exist in {project}",
-                f"./ship bootstrap --env {case.pipeline.env}",
+                create,
             )
             continue
         except ShipError as error:
@@ -204,5 +216,5 @@ def secrets(case: Case) -> Iterator[Finding]:
         else:
             state = str(version.get("state", "")).lower()
             yield wrong("secrets", f"the newest value of {name} is {state}", add)
-    if not named:
+    if not named and case.takes_credentials:
         yield skipped("secrets", "the manifest names no secrets")

@@ -14,7 +14,7 @@ from scripts.cloud import known_errors
 from scripts.cloud.google import unreachable
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
-from scripts.errors import ShipError
+from scripts.errors import ShipError, UsageError
 from scripts.machine import git
 from scripts.setup import permissions
 
@@ -54,6 +54,11 @@ def files(case: Case) -> Iterator[Finding]:
 def network(case: Case) -> Iterator[Finding]:
     """Check that Google answers, and that this machine's clock agrees with Google's."""
     google = case.google
+    try:
+        google.url("run", "/")
+    except UsageError as error:
+        yield wrong("network", error.message, error.hint or "")
+        return
     host = case.pipeline.endpoint or f"https://{case.environment.registry.partition('/')[0]}"
     # One address per host: the local Cloud Run has only one.
     asked = {urlsplit(url).netloc: url for url in (f"{host}/v2/", google.url("run", "/"))}

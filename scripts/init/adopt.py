@@ -125,8 +125,8 @@ def find(root: Path, files: Files, *, name: str, env: str, project: str, region:
         Environment,
     )
     pipeline = Pipeline(
-        service=name, env=env, root=root, environment=environment, overlay={}, manifest={},
-        checks=[],
+        service=name, env=env, root=root, checkout=root, environment=environment, overlay={},
+        manifest={}, checks=[],
     )  # fmt: skip
     google = Google(pipeline, dry_run=True)
     service = CloudRun(google, pipeline, region).service()

@@ -85,12 +85,12 @@ def _steps(rollout: Rollout) -> str:
 
 _LOCAL_FILE = """\
 # yaml-language-server: $schema=../schema.json
-# The local Cloud Run that `./ship up` serves: one more environment, not a mode.
+# The local Cloud Run: one more environment, not a mode.
 project: shipway-local
 regions: [{region}]
 registry: {region}-docker.pkg.dev/shipway-local/services
 access: public
-endpoint: http://127.0.0.1:8787 # stands in for Google's APIs and the registry
+endpoint: up # instead of Google: what `./ship up` started for this checkout
 credentials: none
 builder: cloud-build # the local one needs no Docker; --builder docker uses it
 platform: host # this machine's own, because it installs the dependencies

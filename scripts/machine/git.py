@@ -161,6 +161,14 @@ def listed(root: Path, folder: str) -> list[str]:
     return sorted({name for name in found.split("\0") if name})
 
 
+def holds(root: Path, file: str) -> bool:
+    """Return whether git has a file, committed or to be."""
+    try:
+        return bool(_git(root, "ls-files", "--", file))
+    except UsageError:
+        return False  # not a repository
+
+
 def has_origin(root: Path) -> bool:
     """Return whether the repository has a remote called origin, at GitHub or elsewhere."""
     return bool(_origin_url(root))

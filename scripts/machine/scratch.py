@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -106,13 +106,12 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 @contextmanager
 def local_cloud_run(
-    folder: Path, *, ports: Sequence[str] = ("0",), runtime: str = "process", iam: str = "none"
+    folder: Path, *, runtime: str = "process", iam: str = "none"
 ) -> Iterator[LocalCloudRun]:
     """Run a local Cloud Run, and stop it on leaving.
 
     Args:
         folder: the folder for its state; created.
-        ports: the ports to try, in this order; "0" is any free one.
         runtime: what runs instances: "process" or "docker".
         iam: "enforce" if callers need permissions, else "none".
 
@@ -121,7 +120,7 @@ def local_cloud_run(
     """
     started = LocalCloudRun(folder, runtime, iam)
     try:
-        started.start(ports)
+        started.start()
         yield started
     finally:
         with deferred():
@@ -138,21 +137,20 @@ class LocalCloudRun:
         self.url = ""
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, ports: Sequence[str]) -> None:
-        """Start it at the first free one of the ports."""
+    def start(self) -> None:
+        """Start it at a free port."""
         log = self.folder.with_suffix(".log")
-        for port in ports:
-            with deferred(), log.open("w") as stderr:
-                self.process = subprocess.Popen(
-                    [sys.executable, str(HOME / "scripts"), "up", "--port", port,
-                     "--state", str(self.folder), "--runtime", self.runtime, "--iam", self.iam],
-                    stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True,
-                )  # fmt: skip
-            assert self.process.stdout
-            self.url = self.process.stdout.readline().strip()
-            if self.url:
-                return
-            self.stop()
+        with deferred(), log.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, str(HOME / "scripts"), "up", "--port", "0",
+                 "--state", str(self.folder), "--runtime", self.runtime, "--iam", self.iam],
+                stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True,
+            )  # fmt: skip
+        assert self.process.stdout
+        self.url = self.process.stdout.readline().strip()
+        if self.url:
+            return
+        self.stop()
         raise Failed(
             "the local Cloud Run did not start",
             "./ship up shows the reason",

@@ -24,6 +24,7 @@ from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.release.changes import Actor
 from scripts.release.state import State
+from scripts.service import on_demand
 
 if TYPE_CHECKING:
     from scripts.image.commit_images import CommitImages
@@ -38,6 +39,7 @@ class Context:
         pipeline: the service's files; read from the call's root unless given.
         override: the name of the hold that the caller overrides.
         only_reads: whether the verb never writes.
+        starts: whether the local Cloud Run is started if the environment uses it and it is not up.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Context:
         *,
         override: str | None = None,
         only_reads: bool = False,
+        starts: bool = True,
     ) -> None:
         self.root = call.root
         self.pipeline = pipeline or pipelines.load(call.root, options.service, options.env)
@@ -57,6 +60,8 @@ class Context:
         self._call = call
         self._writing = options if isinstance(options, WritingOptions) else None
         self.record.reason = self._writing.reason if self._writing else None
+        if starts:
+            on_demand.bring_up(self.pipeline, yes=self._writing is not None and self._writing.yes)
         self.dry_run = only_reads or (self._writing is not None and self._writing.dry_run)
         self.record.dry_run = self.dry_run
         self.google = Google(
@@ -148,7 +153,7 @@ def at_commit(
             f" this uses commit {commit.short}"
         )
     with git.checkout(call.root, commit) as files:
-        pipeline = pipelines.load(files, options.service, options.env)
+        pipeline = pipelines.load(files, options.service, options.env, checkout=call.root)
         context = Context(options, call, pipeline, override=override, only_reads=only_reads)
         context.record.commit = commit
         yield context, commit

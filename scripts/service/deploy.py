@@ -19,6 +19,7 @@ from scripts.release import deploys, manifest
 from scripts.release.choices import step_aside
 from scripts.release.manifest import Object
 from scripts.release.state import State, condition, has_failed
+from scripts.service import local_secrets
 from scripts.service.context import Context
 from scripts.service.regions import Tried, try_in_every_region
 from scripts.service.smoke import LOG_FOLLOWS, logs, require_image
@@ -63,6 +64,8 @@ def deploy(context: Context, commit: Commit, image: ImageReference) -> Tried[Dep
         Failed: no region has the revision. Where it did not start, its container's last log lines
             are the evidence.
     """
+    if brought := local_secrets.bring(context.google, context.pipeline):
+        context.progress.line(f"{local_secrets.FILE}: {', '.join(brought)}")
     return try_in_every_region(
         context, lambda region: _deploy(context, region, commit, image), stop_at_failure=True
     )

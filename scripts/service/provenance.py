@@ -50,7 +50,10 @@ def may_be_reused(context: Context, commit: Commit, image: ImageReference) -> st
     """
     pipeline = context.pipeline
     names = pipelines.environments(pipeline.root, pipeline.service)
-    others = [pipelines.load(pipeline.root, pipeline.service, name) for name in names]
+    others = [
+        pipelines.load(pipeline.root, pipeline.service, name, checkout=pipeline.checkout)
+        for name in names
+    ]
     asking = [
         one
         for one in others

@@ -17,6 +17,7 @@ from scripts.config import pipelines
 from scripts.errors import Failed, ShipError, UsageError
 from scripts.machine import scratch
 from scripts.machine.git import Commit
+from scripts.service import local_secrets
 
 # The trial itself writes the run page, outputs and annotations; its commands must not.
 _NOT_HANDED_ON = (
@@ -115,6 +116,8 @@ class Trial:
         self._files = self._clone / scratch.git("rev-parse", "--show-prefix", cwd=self._root)
         scratch.git("clone", "--quiet", "--shared", "--no-checkout", top, str(self._clone))
         scratch.git("checkout", "--quiet", "--detach", self._head.sha, cwd=self._clone)
+        if (secrets := self._root / local_secrets.FILE).is_file():
+            (self._files / local_secrets.FILE).symlink_to(secrets.resolve())
         self._service = pipelines.load(self._files, self._service, pipelines.DEFAULT_ENV).service
 
     def _start(self) -> None:

@@ -82,6 +82,7 @@ def test_the_same_input_renders_the_same_bytes(chance: random.Random, env: str) 
         service=pipeline.service,
         env=env,
         root=pipeline.root,
+        checkout=pipeline.checkout,
         environment=pipeline.environment,
         checks=pipeline.checks,
         manifest=_shuffled(pipeline.manifest, chance),

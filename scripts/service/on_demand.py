@@ -1,0 +1,56 @@
+"""Start the local Cloud Run when a command needs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from scripts import HOME
+from scripts.config import running
+from scripts.config.pipelines import Pipeline
+from scripts.errors import Failed
+
+
+def bring_up(pipeline: Pipeline, *, yes: bool) -> None:
+    """Start the local Cloud Run in the background if the environment uses it and it is not up.
+
+    Without `yes`, ask; where no one can answer, it is an error. In CI it is not started: no one
+    would end it.
+
+    Args:
+        pipeline: the files.
+        yes: whether the command line agrees in advance.
+
+    Raises:
+        NotUp: no one agreed.
+        Failed: it does not start.
+    """
+    if not pipeline.uses_up or running.settled(pipeline.checkout):
+        return
+    if os.environ.get("CI") or not (yes or _agrees()):
+        raise running.NotUp
+    # Through the program that installs packages: the local Cloud Run needs more of them.
+    done = subprocess.run(
+        [str(HOME / "ship"), "up", "--background"],
+        cwd=pipeline.checkout, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        evidence = done.stderr.strip().splitlines()[-10:]
+        raise Failed("the local Cloud Run did not start", evidence=evidence)
+    print(
+        f"started the local Cloud Run at {done.stdout.strip()}; its output goes to {running.LOG};"
+        " to end it: ./ship up --stop",
+        file=sys.stderr,
+    )
+
+
+def _agrees() -> bool:
+    """Ask on a terminal; where there is none, no one agrees."""
+    if not sys.stdin.isatty():
+        return False
+    question = "The local Cloud Run is not up. Start it in the background? [Y/n] "
+    print(question, end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    return answer.endswith("\n") and answer.strip().lower() in ("", "y", "yes")
