@@ -27,6 +27,7 @@ class Step:
         self.name = name
         self.started = time.monotonic()
         self.outcome = ""
+        self.ok = True
         self._progress = progress
         self._said = self.started
 
@@ -41,11 +42,12 @@ class Step:
         """
         now = time.monotonic()
         if now - self._said >= _STILL_SECONDS:
-            self.say(f"{text} ({now - self.started:.0f} s)")
+            self.say(f"after {now - self.started:.0f} s: {text}")
 
-    def done(self, outcome: str) -> None:
-        """Set how the step ended; it is printed when the step is left."""
+    def done(self, outcome: str, *, ok: bool = True) -> None:
+        """Set how the step ended, and whether well; it is printed when the step is left."""
         self.outcome = outcome
+        self.ok = ok
 
 
 class Progress:
@@ -79,14 +81,15 @@ class Progress:
         except BaseException:
             self._end(step, "✗", "red", "")
             raise
-        self._end(step, "✓", "green", step.outcome or doing)
+        mark, color = ("✓", "green") if step.ok else ("✗", "red")
+        self._end(step, mark, color, step.outcome or doing)
 
     def update(self, step: Step, text: str) -> None:
         """Replace a step's live line, or print one more line."""
-        if self._spinner:
+        if self._spinner and self._console:
             shown = styled((f"{step.name:<8}", "bold"), f" {one_line(text)}")
             # One line: what is longer would flicker, and leave lines behind.
-            shown.truncate(self._console.width - 3 if self._console else 77, overflow="ellipsis")
+            shown.truncate(self._console.width - 3, overflow="ellipsis")
             self._spinner.update(text=shown)
         else:
             self.line(f"{step.name:<8} {text}")

@@ -35,7 +35,8 @@ def make(folder: Path, lockfile: Path) -> None:
         python = folder / "bin" / "python"
         if python.exists() and _same(finished, lockfile):
             return
-        print(f"ship: setting up its Python packages in {folder} (once)", file=sys.stderr)
+        what = f"{folder} ({lockfile.stem})"  # each list of packages is installed when it is needed
+        print(f"ship: setting up its Python packages in {what}", file=sys.stderr)
         if not _works(python):
             shutil.rmtree(folder, ignore_errors=True)
             # Not sys.executable: that may be the environment's own Python, just deleted.

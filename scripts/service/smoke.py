@@ -67,7 +67,9 @@ def smoke(context: Context, region: CloudRun, state: State, revision: str) -> Sm
     with context.progress.step("smoke", revision) as step:
         done = check(context, region, state, revision, step.still)
         passed = len(done.outcomes) - len(done.failed)
-        step.done(f"{passed} of {len(done.outcomes)} checks passed at {done.url}")
+        step.done(
+            f"{passed} of {len(done.outcomes)} checks passed at {done.url}", ok=not done.failed
+        )
     return done
 
 

@@ -73,8 +73,8 @@ def test_a_step_prints_what_it_waits_for_every_few_seconds(
         step.say("ready")
         step.still("waiting for more")
     assert capsys.readouterr().err.splitlines() == [
-        "deploy   waiting for app-1 to become ready (5 s)",
-        "deploy   waiting for app-1 to become ready (10 s)",
+        "deploy   after 5 s: waiting for app-1 to become ready",
+        "deploy   after 10 s: waiting for app-1 to become ready",
         "deploy   ready",
         "deploy   abc (11.0 s)",
     ]
