@@ -261,3 +261,17 @@ def test_a_region_that_fails_in_any_way_hides_no_other(both: Project, part: str)
         assert error.startswith(f"{REGIONS[0]}: ")
         assert ("it is not known whether" in error) == (part == "PUT"), error
         assert "should not happen" not in error
+
+
+def test_the_region_that_cannot_be_read_is_named(candidate: Project) -> None:
+    """Google's own message has no region, and nothing was written anywhere."""
+    said = '{"error": {"code": 409, "message": "Conflict.", "status": "ABORTED"}}'
+
+    def spoil(_method: str, path: str) -> Spoiled | None:
+        return Spoiled(said, 409) if f"/locations/{REGIONS[1]}/revisions" in path else None
+
+    with Relay(candidate.cloud_run.url, spoil=spoil) as relay:
+        for verb in ("deliver", "rollout", "promote"):
+            ended = candidate.ship(verb, **{ENDPOINT_VARIABLE: relay.url})
+            assert ended.returncode == 1, ended.stderr
+            assert f"ship: {REGIONS[1]}: Conflict." in ended.stderr, verb
