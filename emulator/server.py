@@ -234,6 +234,7 @@ class Emulator:
         routes.add(
             application,
             [
+                *build_urls.routes(triggers, self._builds),
                 *logging_urls.routes(logs, self._batches.flush),
                 *monitoring_urls.routes(metrics, self._batches.flush),
                 *registry_urls.routes(registry),
@@ -248,7 +249,6 @@ class Emulator:
                 *secret_urls.routes(secrets, identity.forget_secret),
                 *project_urls.routes(projects, operations, identity.policies.own),
                 *admission_urls.routes(AdmissionPolicies(store.Store(self.folder / "admission"))),
-                *build_urls.routes(triggers, self._builds),
                 *storage_urls.routes(buckets),
                 *fault_urls.routes(faults),
                 *pages.routes(resources, logs, self.url),

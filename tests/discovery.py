@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 OURS = "shipway"
 DOCUMENTS = (
     "run.v1",
+    "run.v2",
     "artifactregistry.v1",
     "sts.v1",
     "iam.v1",
@@ -83,8 +84,10 @@ def _methods() -> list[Method]:
             path = start + (method.get("flatPath") or method["path"])
             uploads = method.get("mediaUpload", {}).get("protocols", {})
             for kind in uploads.values():
-                # Its body is an object's contents.
-                yield from walk_one(name, {**method, "request": {}}, kind["path"], common)
+                # Its body is an object's contents, or a piece of them.
+                for verb in ("POST", "PUT"):
+                    upload = {**method, "httpMethod": verb, "request": {}}
+                    yield from walk_one(name, upload, kind["path"], common)
             yield from walk_one(name, method, path, common)
         for child in place.get("resources", {}).values():
             yield from walk(name, child, common)
@@ -152,7 +155,9 @@ def _against(method: Method, record: Object) -> list[str]:
             problems.append(f"{method.id} takes no body")
     if record["status"] >= 400:
         problems += _error(record)
-    elif method.response and ["alt", "media"] not in record["query"]:
+    elif method.response and not {("alt", "media"), ("uploadType", "resumable")} & {
+        (name, value) for name, value in record["query"]
+    }:
         problems += _schema(method.api, method.response, record["response"], "response")
     return problems
 

@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from typing import Any, Protocol, TypedDict
+from urllib.parse import quote
 
 from emulator import clock
 from emulator.errors import ApiError, invalid
@@ -20,6 +21,8 @@ from emulator.store import Store
 
 Document = dict[str, Any]
 
+MARK = "b11db11d"
+"""How the IDs of builds begin: Cloud Run's operations have paths of the same form as theirs."""
 _AT_ONCE = 4  # builds; the others are QUEUED
 _ENDS = ("SUCCESS", "FAILURE", "INTERNAL_ERROR", "TIMEOUT", "CANCELLED", "EXPIRED")
 _METADATA = f"{TYPES}/google.devtools.cloudbuild.v1.BuildOperationMetadata"
@@ -133,7 +136,7 @@ class Builds:
         sent = typed(body, _Fields)
         check_known(sent, _KNOWN)
         _check(sent)
-        project, identity = self._id_of(project), str(uuid.uuid4())
+        project, identity = self._id_of(project), f"{MARK}{str(uuid.uuid4())[len(MARK) :]}"
         number = project_number(project)
         build = {
             "timeout": "600s",
@@ -150,7 +153,7 @@ class Builds:
         if sent.get("images"):
             build["artifacts"] = {"images": sent["images"]}
         bucket, log = log_of(build)
-        build["logUrl"] = f"{self._url}/{bucket}/{log}"
+        build["logUrl"] = f"{self._url}/storage/v1/b/{bucket}/o/{quote(log, '')}?alt=media"
         with self._lock:
             self._keep(build)
         self._handles[identity] = handle = Handle()
@@ -231,6 +234,38 @@ class Builds:
             self._store.write(f"{build['id']}.json", build)
         self._known[build["id"]] = build
         return build
+
+
+class _Submitted(TypedDict, total=False):
+    """The types of a request to Cloud Run to build a source."""
+
+    storageSource: _StorageSource
+    imageUri: str
+    buildpackBuild: Document
+    dockerBuild: Document
+    tags: list[str]
+    serviceAccount: str
+
+
+def submitted(body: Document) -> Document:
+    """Return the build that a request to Cloud Run stands for; raises ApiError INVALID_ARGUMENT.
+
+    Source: the discovery document run.v2, GoogleCloudRunV2SubmitBuildRequest. An account that it
+    names builds here as the default one does: the log needs no bucket of its own.
+    """
+    sent = typed(body, _Submitted)
+    image = sent.get("imageUri")
+    if not image or not sent.get("storageSource"):
+        raise invalid("The image and the source are required.", "image_uri")
+    step: Document = {"name": "gcr.io/cloud-builders/docker", "args": ["build", "-t", image, "."]}
+    if "buildpackBuild" in sent:
+        step = {"name": "gcr.io/k8s-skaffold/pack", "args": ["build", image]}
+    return {
+        "source": {"storageSource": sent["storageSource"]},
+        "steps": [step],
+        "images": [image],
+        "tags": sent.get("tags", []),
+    }
 
 
 def log_of(build: Document) -> tuple[str, str]:

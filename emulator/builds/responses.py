@@ -9,7 +9,8 @@ import asyncio
 
 from aiohttp import web
 
-from emulator.builds.models import Builds, operation
+from emulator.builds.models import Builds, operation, submitted
+from emulator.names import default_service_account
 from emulator.wire import from_token, json_object, page_size, to_token
 
 _PAGE = 100
@@ -50,6 +51,23 @@ class Responses:
         build = request.match_info["build"]
         return web.json_response(
             await asyncio.to_thread(self._builds.cancel, *_place(request), build)
+        )
+
+    async def submit(self, request: web.Request) -> web.Response:
+        """`projects.locations.builds.submit` of Cloud Run v2, for `gcloud run deploy --source`."""
+        build = submitted(await json_object(request))
+        started = await asyncio.to_thread(self._builds.create, *_place(request), build)
+        return web.json_response({"buildOperation": started})
+
+    async def default_account(self, request: web.Request) -> web.Response:
+        """`locations.getDefaultServiceAccount`: the account of builds that name none."""
+        project, region = _place(request)
+        email = default_service_account(project)
+        return web.json_response(
+            {
+                "name": f"projects/{project}/locations/{region}/defaultServiceAccount",
+                "serviceAccountEmail": f"projects/{project}/serviceAccounts/{email}",
+            }
         )
 
     async def operation(self, request: web.Request) -> web.Response:

@@ -6,7 +6,7 @@ Source: https://cloud.google.com/build/docs/iam-roles-permissions#permissions.
 from __future__ import annotations
 
 from emulator.builds import examine
-from emulator.builds.models import Builds
+from emulator.builds.models import MARK, Builds
 from emulator.builds.responses import Responses
 from emulator.builds.trigger_responses import TriggerResponses
 from emulator.builds.triggers import Triggers
@@ -17,7 +17,8 @@ _PROJECT = "/v1/projects/{project}"
 _REGION = f"{_PROJECT}/locations/{{region}}"
 _TRIGGERS = f"{_REGION}/triggers"
 _TRIGGER = f"{_TRIGGERS}/{{trigger:[^/:]+}}"
-_ID = "{build:[0-9a-f]{8}-[0-9a-f-]{27}}"
+_SUBMIT = "/v2/projects/{project}/locations/{region}/builds:submit"
+_ID = f"{{build:{MARK}-[0-9a-f-]{{27}}}}"
 
 
 def routes(triggers: Triggers, builds: Builds) -> list[Route]:
@@ -33,8 +34,14 @@ def routes(triggers: Triggers, builds: Builds) -> list[Route]:
     ]
     for parent in (_PROJECT, _REGION):
         found += _builds(parent, Responses(builds))
-    operation = f"{_REGION}/operations/{_ID}"
-    return [*found, Route("GET", operation, Responses(builds).operation, _asks("get"))]
+    answer_builds = Responses(builds)
+    account = f"{_REGION}/defaultServiceAccount"
+    return [
+        *found,
+        Route("GET", f"{_REGION}/operations/{_ID}", answer_builds.operation, _asks("get")),
+        Route("GET", account, answer_builds.default_account, _asks("get")),
+        Route("POST", _SUBMIT, answer_builds.submit, _asks("create")),
+    ]
 
 
 def _builds(parent: str, answer: Responses) -> list[Route]:

@@ -8,11 +8,12 @@ https://cloud.google.com/storage/docs/performing-resumable-uploads.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import web
 
 from emulator.cloud_storage import errors
 from emulator.cloud_storage.models import Buckets, NotCurrent, Receiving, TooLarge
@@ -24,6 +25,8 @@ _PIECE = 1 << 20  # bytes
 _PAGE = 1000
 _RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
 _RESUME = 308
+_BOUNDARY = re.compile(r"(?i)^multipart/.*boundary=[\"']?([^\"';\s]{1,70})")
+_LARGEST_MULTIPART = 64 << 20  # bytes: clients send more in a resumable upload
 
 
 class Responses:
@@ -111,21 +114,23 @@ class Responses:
 
     async def _multipart(self, request: web.Request) -> web.Response:
         """Read two parts: the metadata in JSON, and the contents."""
-        if not request.content_type.startswith("multipart/"):
+        match = _BOUNDARY.search(request.headers.get("Content-Type", ""))
+        if match is None:
             raise invalid("Expected a multipart body.")
+        whole = bytearray()
+        async for data in request.content.iter_any():
+            whole += data
+            if len(whole) > _LARGEST_MULTIPART:
+                raise TooLarge
         try:
-            reader = MultipartReader(request.headers, request.content)
-            first = await reader.next()
-            if not isinstance(first, BodyPartReader):
-                raise invalid("Expected two parts.")
-            body = await first.json()
-            second = await reader.next()
-            if not isinstance(second, BodyPartReader) or not isinstance(body, dict):
-                raise invalid("Expected two parts, of which the first is a JSON object.")
-        except (ValueError, AssertionError, RuntimeError):
-            raise invalid("Malformed multipart body.") from None
-        body.setdefault("contentType", second.headers.get("Content-Type", ""))
-        return await self._receive(self._begin(request, body), _pieces(second))
+            (_, described), (kind, contents) = _parts(bytes(whole), match[1].encode())
+            body = json.loads(described)
+            if not isinstance(body, dict):
+                raise ValueError
+        except (ValueError, RecursionError):
+            raise invalid("Expected two parts, of which the first is a JSON object.") from None
+        body.setdefault("contentType", kind)
+        return await self._receive(self._begin(request, body), _piece(contents))
 
     async def _start(self, request: web.Request) -> web.Response:
         body = await json_object(request)
@@ -168,9 +173,26 @@ class Responses:
         return web.json_response(await asyncio.to_thread(self._buckets.finish, receiving))
 
 
-async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:
-    while data := await part.read_chunk(_PIECE):
-        yield data
+def _parts(body: bytes, boundary: bytes) -> list[tuple[str, bytes]]:
+    """Return the type and the contents of each part of a multipart body.
+
+    gcloud ends lines without a carriage return, and puts the boundary in single quotes, which
+    libraries do not read.
+    """
+    found = []
+    for part in body.split(b"--" + boundary)[1:-1]:
+        blank = re.search(rb"\r?\n\r?\n", part)
+        if blank is None:
+            raise ValueError
+        head, contents = part[: blank.start()], part[blank.end() :]
+        kind = re.search(rb"(?im)^content-type:\s*([^\s;]+)", head)
+        contents = contents.removesuffix(b"\n").removesuffix(b"\r")
+        found.append((kind[1].decode("latin-1") if kind else "", contents))
+    return found
+
+
+async def _piece(contents: bytes) -> AsyncIterator[bytes]:
+    yield contents
 
 
 def _more(receiving: Receiving) -> web.Response:

@@ -20,6 +20,7 @@ from emulator.store import Store
 
 Document = dict[str, Any]
 
+_DEFAULT = re.compile(r"([0-9]{1,19})-compute@developer\.gserviceaccount\.com")
 _ID = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _SETTABLE = ("displayName", "description")
 
@@ -63,26 +64,19 @@ class Accounts:
                     }
                 ],
             )
-        number = unique_id(email)
-        document = {
-            "name": resource,
-            "projectId": project,
-            "uniqueId": number,
-            "email": email,
-            **fields,
-            "etag": base64.b64encode(number.encode()).decode(),
-            "oauth2ClientId": number,
-        }
-        self._store.write(f"service-accounts/{number}.json", document)
+        document = _document(project, email, fields)
+        self._store.write(f"service-accounts/{document['uniqueId']}.json", document)
         self._known[email] = document
         return document
 
     def get(self, email: str) -> Document:
-        """Return an account that was created; raises ApiError NOT_FOUND."""
-        try:
-            return self._known[checked_email(email)]
-        except KeyError:
-            raise _unknown() from None
+        """Return an account that was created, or a project's default one; raises NOT_FOUND."""
+        if known := self._known.get(checked_email(email)):
+            return known
+        if found := _DEFAULT.fullmatch(email):
+            project = self._projects.id_of(found[1])
+            return _document(project, email, {"displayName": "Default compute service account"})
+        raise _unknown()
 
     def all(self, project: str) -> list[Document]:
         """Return a project's accounts that were created, sorted by e-mail."""
@@ -94,7 +88,7 @@ class Accounts:
         """Delete an account; raises ApiError NOT_FOUND."""
         document = self.get(email)
         self._store.delete(f"service-accounts/{document['uniqueId']}.json")
-        del self._known[email]
+        self._known.pop(email, None)
 
     def exists(self, email: str) -> bool:
         """Return whether an account exists.
@@ -111,6 +105,19 @@ class Accounts:
         """Raise ApiError NOT_FOUND for an account that does not exist."""
         if not self.exists(email):
             raise _unknown()
+
+
+def _document(project: str, email: str, fields: Document) -> Document:
+    number = unique_id(email)
+    return {
+        "name": f"projects/{project}/serviceAccounts/{email}",
+        "projectId": project,
+        "uniqueId": number,
+        "email": email,
+        **fields,
+        "etag": base64.b64encode(number.encode()).decode(),
+        "oauth2ClientId": number,
+    }
 
 
 def _unknown() -> ApiError:

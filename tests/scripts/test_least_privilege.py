@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from scripts.setup import permissions
+from scripts.setup.permissions import Binding
 from tests.scripts.bootstrap_help import NAME, PRODUCTION, STAGING, Team, team_of
 
 
@@ -53,6 +54,12 @@ NEEDED = [
     (permissions.IMPERSONATE, "push", "iam.serviceAccounts.getAccessToken"),
     (permissions.IMPERSONATE, "deploy", "iam.serviceAccounts.getAccessToken"),
     (permissions.ARTIFACT_WRITER, "push", "artifactregistry.repositories"),
+    (permissions.BUILDER, "push", "cloudbuild.builds."),
+    (permissions.OBJECT_CREATOR, "push", "storage.objects.create"),
+    (permissions.OBJECT_VIEWER, "push", "storage.objects.get"),
+    (permissions.ACT_AS, "push", "act as service account"),
+    (permissions.ARTIFACT_WRITER, "builder", "artifactregistry.repositories.uploadArtifacts"),
+    (permissions.OBJECT_USER, "builder", "storage.objects.get"),
     (permissions.ARTIFACT_READER, "deploy", "artifactregistry.repositories.downloadArtifacts"),
     (permissions.DEPLOYER, "deploy", "PERMISSION_DENIED: Permission 'run.services."),
     (permissions.WATCHER, "deploy", "PERMISSION_DENIED: Permission 'run.revisions."),
@@ -60,6 +67,14 @@ NEEDED = [
     (permissions.RUN_VIEWER, "deploy", "PERMISSION_DENIED: Permission 'run."),
     (permissions.ACT_AS, "deploy", "iam.serviceaccounts.actAs"),
 ]
+# Where a commit begins, it is built.
+OF_BUILDS = [
+    *((role, "push") for role in (
+        permissions.BUILDER, permissions.OBJECT_CREATOR, permissions.OBJECT_VIEWER,
+        permissions.ACT_AS,
+    )),
+    (permissions.ARTIFACT_WRITER, "builder"), (permissions.OBJECT_USER, "builder"),
+]  # fmt: skip
 ENVIRONMENTS = ["staging", "production"]
 
 
@@ -76,6 +91,7 @@ def named(role: str) -> str:
         for env in ENVIRONMENTS
         for needed in NEEDED
         if env == "production" or needed[0] != permissions.RUN_VIEWER  # of the one before it
+        if env == "staging" or needed[:2] not in OF_BUILDS
     ],
     ids=str,
 )
@@ -84,11 +100,16 @@ def test_without_one_of_its_roles_a_delivery_fails(
 ) -> None:
     """The error names what is missing. The cases cover every binding of the environment."""
     plan = settled.access(env)
-    mine = (plan.pusher if whose == "push" else plan.deployer).email
+    builders = plan.builders or [plan.pusher]
+    mine = {"push": plan.pusher, "builder": builders[0]}.get(whose, plan.deployer).email
     taken = [
         b
         for b in plan.bindings
-        if named(b.role) == role and mine in (b.member.partition(":")[2], b.resource.name)
+        if named(b.role) == role
+        and (
+            mine == b.member.partition(":")[2]
+            or (mine == b.resource.name and role == permissions.IMPERSONATE)
+        )
     ]
     assert taken
     settled.project.commit()
@@ -98,7 +119,7 @@ def test_without_one_of_its_roles_a_delivery_fails(
             settled.done("staging", "deliver")
     for binding in taken:
         settled.take(binding)
-        if whose == "push":
+        if whose in ("push", "builder"):
             ended = settled.ship(env, "build", build=True)
         else:
             ended = settled.ship(env, "deliver")
@@ -107,10 +128,17 @@ def test_without_one_of_its_roles_a_delivery_fails(
         assert error in ended.stderr, ended.stderr
 
 
+def whose(binding: Binding) -> str:
+    """Return the account that a role is about, as the list above names it."""
+    if "builder@" in binding.member:
+        return "builder"
+    return "push" if "push-" in f"{binding.member}{binding.resource.name}" else "deploy"
+
+
 @pytest.mark.xdist_group("settled")
 def test_every_role_is_in_the_list_above(settled: Team) -> None:
     given = {
-        (named(b.role), "push" if "push-" in f"{b.member}{b.resource.name}" else "deploy")
+        (named(b.role), whose(b))
         for plan in map(settled.access, ("staging", "production"))
         for b in plan.bindings
         if "serverless-robot-prod" not in b.member
@@ -152,7 +180,39 @@ def test_without_one_permission_of_a_custom_role_a_command_fails(
 def test_every_permission_of_a_custom_role_is_in_the_list_above(settled: Team) -> None:
     for env in ENVIRONMENTS:
         held = [p for role in settled.access(env).roles for p in role.permissions]
-        assert sorted(held) == sorted(USED_BY)
+        builds = [*USED_BY_BUILDS, CANCELS] if env == "staging" else []
+        assert sorted(held) == sorted([*USED_BY, *builds])
+
+
+# The permission, and the fault that makes a build need it.
+USED_BY_BUILDS = {
+    "cloudbuild.builds.create": {},
+    "cloudbuild.builds.get": {},
+    "cloudbuild.builds.list": {"name": "lost", "method": "POST", "path": "*/builds", "times": 1},
+}
+CANCELS = "cloudbuild.builds.update"
+
+
+@pytest.mark.xdist_group("settled")
+@pytest.mark.parametrize(("permission", "fault"), USED_BY_BUILDS.items())
+def test_without_one_permission_of_its_custom_role_a_build_fails(
+    settled: Team, permission: str, fault: dict[str, str | int]
+) -> None:
+    [role] = [r for r in settled.access("staging").roles if permission in r.permissions]
+    url, http = f"{settled.owner.url}/v1/{role.name}", settled.owner_of_projects()
+    settled.project.commit()
+    kept = [one for one in role.permissions if one != permission]
+    assert http.patch(url, json={"includedPermissions": kept}).ok
+    if fault:
+        settled.project.cloud_run.local("POST", "faults", fault)
+    try:
+        ended = settled.ship("staging", "build", build=True)
+    finally:
+        assert http.patch(url, json={"includedPermissions": [*role.permissions]}).ok
+        if fault:
+            settled.project.cloud_run.local("DELETE", f"faults/{fault['name']}")
+    assert ended.returncode == 1, ended.stderr
+    assert permission in ended.stderr, ended.stderr
 
 
 @pytest.mark.xdist_group("settled")
