@@ -192,6 +192,8 @@ class _Run:
             except DockerfileError as refused:
                 if not engine.answers():
                     raise _without_docker(refused) from None
+                if secrets := [p for p in refused.problems if p.with_docker_too]:
+                    raise DockerfileError(*secrets) from None
                 first, *more = refused.problems
                 reason = f"{first.what}{f' (and {len(more)} more)' if more else ''}"
         self._log.say(f"Docker builds this image, because of {reason}")

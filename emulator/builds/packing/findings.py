@@ -15,6 +15,8 @@ class Problem:
         instruction: its text, shortened; "" where the line has none.
         reason: why it cannot be packed.
         instead: what to write instead; "" where nothing is known.
+        with_docker_too: whether Docker must not build it either, because the image would hold a
+            secret.
     """
 
     file: str
@@ -22,6 +24,7 @@ class Problem:
     instruction: str
     reason: str
     instead: str = ""
+    with_docker_too: bool = False
 
     @property
     def what(self) -> str:

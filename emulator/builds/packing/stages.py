@@ -14,7 +14,7 @@ from emulator.builds.packing import pip
 from emulator.builds.packing import tree as trees
 from emulator.builds.packing.commands import Shell
 from emulator.builds.packing.dockerfile import DockerfileError, Instruction, Stage
-from emulator.builds.packing.findings import Findings
+from emulator.builds.packing.findings import Findings, Problem
 from emulator.builds.packing.layer import Progress
 from emulator.builds.packing.program import Program
 from emulator.builds.packing.search_paths import PATH
@@ -291,10 +291,16 @@ class _Interpreter:
         for path in placed:
             name = posixpath.basename(path)
             if _SECRETS.fullmatch(name) and not _NO_SECRETS.fullmatch(name):
-                raise instruction.error(
-                    f"it copies {name}: who can read an image reads the secrets in it",
-                    f"{name} in .dockerignore and .gitignore, variables in service.yaml, secrets "
-                    "in Secret Manager",
+                raise DockerfileError(
+                    Problem(
+                        instruction.file,
+                        instruction.line,
+                        instruction.quoted,
+                        f"it copies {name}: who can read an image reads the secrets in it",
+                        f"{name} in .dockerignore and .gitignore, variables in service.yaml, "
+                        "secrets in Secret Manager",
+                        with_docker_too=True,
+                    )
                 )
         changed = dict(self.result.tree)
         for path, entry in sorted(placed.items()):
