@@ -118,12 +118,14 @@ def _policies(answer: Responses) -> list[Route]:
         *policy_routes(_REPOSITORY, of_repository, handlers, read="GET"),
         *policy_routes(_SECRET, of_secret, handlers, read="GET"),
         Route("GET", _BUCKET_POLICY, answer.get_bucket_policy, _on_bucket("getIamPolicy")),
+        Route("GET", f"{_BUCKET_POLICY}/testPermissions", answer.test_on_bucket, _on_bucket("")),
         Route("PUT", _BUCKET_POLICY, answer.set_bucket_policy, _on_bucket("setIamPolicy")),
     ]
 
 
 def _on_bucket(verb: str) -> Asks:
-    return Asks(f"storage.buckets.{verb}", On.BUCKET, "{bucket}")
+    """Return the requirement of a request about a bucket; "" if every caller may send it."""
+    return Asks(f"storage.buckets.{verb}" if verb else "", On.BUCKET, "{bucket}")
 
 
 def _local(answer: LocalResponses) -> list[Route]:

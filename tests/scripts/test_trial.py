@@ -216,12 +216,6 @@ def test_interrupted_it_leaves_nothing(trials: Trials, number: int, at: str) -> 
     assert trials.left() == []
 
 
-def test_a_packed_image_cannot_run_in_containers(trials: Trials) -> None:
-    ended = trials.ship("--builder", "cloud-build", "--runtime", "docker")
-    assert ended.returncode == 2
-    assert "holds no operating system" in ended.stderr
-
-
 @needs_docker
 @pytest.mark.xdist_group("docker-runtime")
 def test_with_docker_it_runs_the_container_itself(trials: Trials) -> None:
