@@ -131,8 +131,12 @@ class Case:
 
     def may(self, resource: Resource, permissions: list[str]) -> set[str]:
         """Return which of the permissions these credentials have on a resource."""
-        path = f"/v1/{resource.path}:testIamPermissions"
-        answer = self.google.query(resource.api, path, {"permissions": permissions})
+        if resource.kind == "bucket":
+            path = f"/storage/v1/{resource.path}/iam/testPermissions"
+            answer = self.google.get(resource.api, path, permissions=permissions)
+        else:
+            path = f"/v1/{resource.path}:testIamPermissions"
+            answer = self.google.query(resource.api, path, {"permissions": permissions})
         return set(answer.get("permissions") or [])
 
 
