@@ -297,6 +297,21 @@ def test_where_nothing_answers_at_the_root_another_route_is_checked(tmp_path: Pa
     assert smoke == [{"name": "answers", "path": "/items", "expect": {"status": "any"}}]
 
 
+@pytest.mark.parametrize(("name", "kept"), [("node", False), ("fastapi", True)])
+def test_dependabot_updates_pythons_packages_only_where_there_are_some(
+    name: str, kept: bool
+) -> None:
+    before = {triggers.DEPENDABOT: (ROOT / triggers.DEPENDABOT).read_text()}
+    updates = yaml.safe_load(before[triggers.DEPENDABOT])["updates"]
+    made = triggers.without_pip(before, "app", source.read(ROOT / "tests/services" / name).names)
+    of = [(one["package-ecosystem"], one["directory"]) for one in updates]
+    left = yaml.safe_load(made[triggers.DEPENDABOT])["updates"]
+    assert ("pip", "/app") in of
+    assert [(one["package-ecosystem"], one["directory"]) for one in left] == [
+        one for one in of if kept or one != ("pip", "/app")
+    ]
+
+
 def test_what_someone_set_stays() -> None:
     ai = ROOT / "tests/services/ai"
     spec, smoke, _ = fitted(ai, {"# gunicorn.conf.py": "# ours:", "<title>": "Welcome"})
