@@ -145,12 +145,13 @@ def test_in_shipways_own_repository_all_tests_run(template: Folder) -> None:
 
 
 def test_a_forks_own_workflow_keeps_the_rules(fork: Folder) -> None:
-    """The real run of `./ship test`, in a fork with its own action and an action without a pin."""
+    """`./ship test` of a workflow that can get an identity, with the fork's own action."""
     (fork.path / "app/Dockerfile").write_text("FROM python\n")  # hadolint would find something
     for name in ("deliver.yml", "rollback.yml"):
         (fork.path / ".github/workflows" / name).unlink()
     own = (fork.path / ".github/workflows/ci.yml").read_text().replace("name: CI", "name: Own")
     own = own.replace("group: ci-", "group: own-").replace("actions/checkout@", "acme/own@")
+    own = own.replace("      contents: read", "      id-token: write # sign\n      contents: read")
     (fork.path / ".github/workflows/own.yml").write_text(own)
     shutil.rmtree(fork.path / "tests/app")
     done = fork.ship("test", "-n2")
