@@ -33,6 +33,7 @@ from emulator.builds.packing.search_paths import search_paths
 from emulator.builds.packing.stages import StageResult, Surroundings, interpret
 from emulator.builds.packing.tree import Tree
 from emulator.builds.platform import host_platform
+from emulator.packed import BUILDER, NODE, PACK, PYTHON
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -278,9 +279,10 @@ def _image(
     platform: str,
     labels: dict[str, str],
 ) -> PackedImage:
-    builder = {"dev.shipway.builder": "pack"}
+    builder = {BUILDER: PACK}
     if result.base:  # the version that the base image has, and that a process here may not have
-        builder[f"dev.shipway.{result.base[0]}"] = result.base[1]
+        name, version = result.base
+        builder[PYTHON if name == "python" else NODE] = version
     time = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     operating_system, _, architecture = platform.partition("/")
     config: dict[str, Any] = {
