@@ -67,8 +67,9 @@ def _no_sandbox() -> str:
 
 
 NO_SANDBOX = _no_sandbox()
-needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX)
-needs_network = pytest.mark.skipif(bool(missing(NO_SANDBOX)), reason=missing(NO_SANDBOX))
+needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=f"left out: {NO_SANDBOX}")
+NO_NETWORK = missing(NO_SANDBOX)
+needs_network = pytest.mark.skipif(bool(NO_NETWORK), reason=f"left out: {NO_NETWORK}")
 SANDBOX = pytest.param("auto", marks=needs_sandbox)
 in_a_sandbox = pytest.mark.parametrize("place", [SANDBOX], indirect=True)
 without_one = pytest.mark.parametrize("place", ["none"], indirect=True)

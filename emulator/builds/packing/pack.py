@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import platform as platforms
 import subprocess
 from collections.abc import Iterable
@@ -135,21 +134,6 @@ def examine(text: str, files: Iterable[str], file: str = "Dockerfile") -> Findin
         trees.add(tree, path, trees.EMPTY)
     try:
         return _findings(dockerfiles.parse(text, file), tree, {}, host_platform())
-    except DockerfileError as error:
-        return Findings(list(error.problems))
-
-
-def examine_folder(context: Path, dockerfile: Path) -> Findings:
-    """Say what `examine` says, of a Dockerfile and its context.
-
-    Raises:
-        UsageError: the Dockerfile or .dockerignore cannot be read.
-    """
-    known_as = os.path.relpath(dockerfile, context.parent)
-    try:
-        description = dockerfiles.read(dockerfile, known_as)
-        files = trees.context_tree(context, dockerfile)
-        return _findings(description, files, {}, host_platform())
     except DockerfileError as error:
         return Findings(list(error.problems))
 
