@@ -179,7 +179,6 @@ class Emulator:
             WithFaults(await self._runtime(identity), faults),
             secrets,
             identity.may_read_secret,
-            self.url if self._runtime_name != "docker" else None,
         )
 
         def find_image(reference: str) -> images.Image:

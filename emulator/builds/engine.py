@@ -15,6 +15,7 @@ from pathlib import Path
 from emulator.builds.errors import Failed
 from emulator.builds.models import Handle
 from emulator.builds.steps import DockerBuild
+from emulator.packed import BUILDER, DOCKER
 
 _SECONDS = 20
 Say = Callable[[str], None]
@@ -61,7 +62,7 @@ def build(step: DockerBuild, folder: Path, dockerfile: Path, say: Say, handle: H
         *(["--target", step.target] if step.target else []),
         *(word for k, v in step.arguments.items() for word in ("--build-arg", f"{k}={v}")),
         *(word for k, v in step.labels.items() for word in ("--label", f"{k}={v}")),
-        *("--label", "dev.shipway.builder=docker"),
+        *("--label", f"{BUILDER}={DOCKER}"),
         str(folder / step.context),
     ]
     _run(command, say, handle)

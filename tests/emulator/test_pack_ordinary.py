@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emulator.builds.packing.dockerfile import DockerfileError
-from emulator.builds.packing.pack import examine, examine_folder
+from emulator.builds.packing.pack import examine
 from tests.conftest import ROOT
 from tests.emulator.pack_help import PYTHON, config_of, contents, members, packed, write_app
 from tests.emulator.pack_help import write_wheel as wheel
@@ -33,7 +33,8 @@ CMD exec demo-run --bind :$PORT
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
 def test_the_services_can_be_packed_as_they_are(service: Path) -> None:
-    assert examine_folder(service, service / "Dockerfile").problems == []
+    files = [str(path.relative_to(service)) for path in service.rglob("*") if path.is_file()]
+    assert examine((service / "Dockerfile").read_text(), files).problems == []
 
 
 @pytest.fixture(scope="module")

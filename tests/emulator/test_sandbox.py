@@ -67,8 +67,9 @@ def _no_sandbox() -> str:
 
 
 NO_SANDBOX = _no_sandbox()
-needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX)
-needs_network = pytest.mark.skipif(bool(missing(NO_SANDBOX)), reason=missing(NO_SANDBOX))
+needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=f"left out: {NO_SANDBOX}")
+NO_NETWORK = missing(NO_SANDBOX)
+needs_network = pytest.mark.skipif(bool(NO_NETWORK), reason=f"left out: {NO_NETWORK}")
 SANDBOX = pytest.param("auto", marks=needs_sandbox)
 in_a_sandbox = pytest.mark.parametrize("place", [SANDBOX], indirect=True)
 without_one = pytest.mark.parametrize("place", ["none"], indirect=True)
@@ -83,7 +84,7 @@ class Place:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in DEVELOPERS.items():
                 patch.setenv(name, value)
-            self.cloud_run = LocalCloudRun(folder / "state", "--sandbox", mode)
+            self.cloud_run = LocalCloudRun(folder / "state", "--sandbox", mode, docker=True)
         self.client = CloudRun(self.cloud_run.url)
         self.mark = f"marked-{folder.name}-{os.getpid()}"
         self.config = {"Cmd": ["python", "main.py", self.mark]}
@@ -239,7 +240,9 @@ def test_instances_listen_on_one_fixed_port_side_by_side(place: Place) -> None:
         "8123 fixed-a\n",
         "8123 fixed-b\n",
     ]
-    for address in (place.cloud_run.url, urls[1], "http://metadata.google.internal"):
+    endpoint = run(urls[0], "echo $SECRET_MANAGER_ENDPOINT").strip()
+    assert endpoint == place.cloud_run.url
+    for address in (endpoint, urls[1], "http://metadata.google.internal"):
         ask = f"import urllib.request as u; print(u.urlopen('{address}').status)"
         assert run(urls[0], f'python -c "{ask}"') == "200\n"
     with pytest.raises(requests.ConnectionError):

@@ -101,7 +101,7 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
     result = cache / "runs" / key
     index = result / "index.json"
     if not index.is_file():
-        progress(f"RUN {program.text} (once; kept until a dependency changes)")
+        progress(f"RUN {program.text}")
         result.parent.mkdir(parents=True, exist_ok=True)
         with layers.scratch(cache) as folder:
             _install(step, folder / "run")
