@@ -34,8 +34,8 @@ _PORTS = {"ai": "8081"}  # what gcloud has to be told; `init` reads it from the 
 _EDITS = {"hello": {"requirements.txt": "Flask==2.0.3\nWerkzeug<3\ngunicorn==20.1.0\n"}}
 _SERVICES = ("chat", "todo", "gemini", "hello", "api-server", "ai", "api", "secret-key")
 _INIT = (
-    "./ship init {name} --repository acme/{name} --region us-central1 --project staging=acme-staging"
-    " --project production=acme-production --yes"
+    "./ship init {name} --repository acme/{name} --region us-central1 --yes"
+    " --project staging=acme-staging --project production=acme-production"
 )
 
 
@@ -180,9 +180,9 @@ def _table(rows: list[_Row], load: float) -> str:
     """Return the table as Markdown, with the conditions of the figures."""
     cpus = os.cpu_count() or 1
     busy = f"busy with other work (load {load:.0f})" if load > 2 * cpus else "idle otherwise"
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     lines = [
-        f"On a machine with {cpus} CPUs, {busy}; Python {sys.version_info[0]}.{sys.version_info[1]},"
-        " no Docker engine:",
+        f"On a machine with {cpus} CPUs, {busy}; Python {python}, no Docker engine:",
         "",
         "| Service | Cold | Warm | Commands | Files edited | `gcloud run deploy --source` |",
         "| --- | --- | --- | --- | --- | --- |",
