@@ -70,6 +70,25 @@ def test_an_ordinary_dockerfile(tmp_path: Path, cache: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("version", "count"), [("3.11", 1), ("3.12", 0)])
+def test_the_base_images_setuptools_are_there_before_3_12(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, version: str, count: int
+) -> None:
+    app = write_app(
+        tmp_path / "app",
+        f'FROM python:{version}\nWORKDIR /app\nRUN pip install demo\nCMD ["demo-run"]',
+    )
+    wheel(app / "wheels", "setuptools", "79.0.1")  # the index that pip is told of
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(app / "wheels"))
+    names = members(packed(app, cache))
+    site = f"usr/local/lib/python{version}/site-packages"
+    assert f"{site}/demo/__init__.py" in names
+    assert [name for name in names if name.endswith("METADATA") and "setuptools" in name] == [
+        f"{site}/setuptools-79.0.1.dist-info/METADATA"
+    ] * count
+
+
 def test_the_same_bytes_from_another_cache(tmp_path: Path, cache: Path) -> None:
     app = write_app(tmp_path / "app", ORDINARY)
     assert packed(app, cache).manifest == packed(app, tmp_path / "cache").manifest
