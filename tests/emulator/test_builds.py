@@ -37,14 +37,19 @@ class Place:
             headers={"Content-Type": "application/gzip"},
         )  # fmt: skip
 
-    def source(self, dockerfile: str = DOCKERFILE) -> dict[str, Any]:
+    def source(self, dockerfile: str = DOCKERFILE, folder: str = "") -> dict[str, Any]:
         packed = io.BytesIO()
+        files = {"Dockerfile": dockerfile, f"{folder}/main.py".lstrip("/"): "print(1)\n"}
         with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-            for name, text in (("Dockerfile", dockerfile), ("main.py", "print(1)\n")):
+            for name, text in files.items():
                 member = tarfile.TarInfo(name)
                 member.size = len(text)
                 tar.addfile(member, io.BytesIO(text.encode()))
-        stored = self.upload(f"{uuid.uuid4().hex}.tgz", packed.getvalue()).json()
+        return self.stored(packed.getvalue())
+
+    def stored(self, archive: bytes) -> dict[str, Any]:
+        """Upload an archive; return it as a build's source."""
+        stored = self.upload(f"{uuid.uuid4().hex}.tgz", archive).json()
         kept = {key: stored[key] for key in ("bucket", "generation")}
         return {"storageSource": {**kept, "object": stored["name"]}}
 
@@ -112,6 +117,42 @@ def test_every_line_that_is_in_the_way_is_named(place: Place) -> None:
 )
 def test_other_steps_are_refused_by_name(place: Place, step: Any, error: str) -> None:
     build = place.build(steps=[step])
+    assert build["status"] == "FAILURE"
+    assert error in build["statusDetail"]
+
+
+def _archive(fields: dict[str, Any]) -> bytes:
+    """Return an archive of one header without contents."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.GNU_FORMAT) as tar:
+        member = tarfile.TarInfo()
+        for name, value in fields.items():
+            setattr(member, name, value)
+        tar.addfile(member)
+    return packed.getvalue()
+
+
+_LINK = {"name": "a", "type": tarfile.SYMTYPE, "linkname": "/etc"}
+_HOSTILE: dict[str, tuple[Any, str]] = {
+    "too large": ({"name": "a", "size": 3 << 30}, "more than"),
+    "a negative size": ({"name": "a", "size": -512}, "negative size"),
+    "a long name": ({"name": "a" * (1 << 20)}, "too long a header"),
+    "upwards": ({"name": "../a"}, "leads outside"),
+    "absolute": ({"name": "/etc/a"}, "leads outside"),
+    "a link": (_LINK, "leads outside"),
+    "a hard link": ({**_LINK, "type": tarfile.LNKTYPE, "linkname": "../x"}, "leads outside"),
+    "a device": ({"name": "a", "type": tarfile.CHRTYPE}, "neither a file"),
+    "no tar": (b"a" * 4000, "cannot be unpacked"),
+    "no gzip": (b"\x1f\x8b\x08\x00" + b"\0" * 6 + b"\xff" * 90, "cannot be unpacked"),
+}
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+def test_a_hostile_source_fails_its_build_by_name(place: Place, name: str) -> None:
+    made, error = _HOSTILE[name]
+    if not isinstance(made, bytes):
+        made = _archive(made)
+    build = place.build(source=place.stored(made))
     assert build["status"] == "FAILURE"
     assert error in build["statusDetail"]
 

@@ -187,6 +187,26 @@ def test_an_image_cannot_lead_out_of_its_files(place: Place, tmp_path: Path) -> 
 
 
 @in_a_sandbox
+def test_a_variable_cannot_lead_out_of_the_sandbox(place: Place, tmp_path: Path) -> None:
+    """Neither one that is a path of certificates, nor one that goes on after its end."""
+    (tmp_path / "secret").write_text("mine")
+    named = place.ready(service("named", place.image, SSL_CERT_DIR=str(tmp_path)))
+    assert "No such file" in run(named, f"cat {tmp_path}/secret")
+    harm = f"x\0--ro-bind\0{tmp_path}\0/loot"
+    message = place.failed(service("goes-on", place.image, HARM=harm))
+    assert "failed to start" in message
+    assert "The environment variable HARM has a NUL character." in place.texts("goes-on")
+
+
+def test_words_that_no_process_can_get_are_refused(place: Place) -> None:
+    for number, words in enumerate((["main.py", "a\0b"], ["a\0b"])):
+        document = service(f"words-{number}", place.image)
+        container(document).update(command=["python"], args=words)
+        place.failed(document)
+        assert any("has a NUL character" in text for text in place.texts(f"words-{number}"))
+
+
+@in_a_sandbox
 def test_the_metadata_server_has_its_name(url: str) -> None:
     """Where this user may listen on port 80."""
     allowed = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
