@@ -15,7 +15,16 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from emulator import checkout, front_door, pages, recorder, routes, store
+from emulator import (
+    certificate,
+    checkout,
+    front_door,
+    pages,
+    recorder,
+    routes,
+    store,
+    tunnel,
+)
 from emulator.admission import urls as admission_urls
 from emulator.admission.models import AdmissionPolicies
 from emulator.artifacts import urls as artifact_urls
@@ -28,6 +37,7 @@ from emulator.builds.triggers import Triggers
 from emulator.builds.work import Work
 from emulator.checkout import Checkout
 from emulator.cloud_storage import urls as storage_urls
+from emulator.cloud_storage import xml_api
 from emulator.cloud_storage.errors import body as storage_body
 from emulator.cloud_storage.errors import is_ours as is_storage
 from emulator.cloud_storage.models import Buckets
@@ -216,13 +226,27 @@ class Emulator:
             logs_url=self._logs_url,
         )
         await self._reconciler.resume()
-        door = front_door.FrontDoor(self._hosts, self.folder)
+        secret = front_door.new_secret(self.folder)
+        door = front_door.FrontDoor(self._hosts, secret)
+        watching = [clock(faults), spoil(faults.calls), *recorder.middlewares()]
+        storage = web.Application(
+            middlewares=[
+                front_door.FrontDoor(front_door.OneHost(tunnel.HOST), secret).check,
+                *watching,
+                xml_api.errors,
+                guard.check,
+            ]
+        )
+        storage.on_response_prepare.append(front_door.protect)
+        routes.add(storage, xml_api.routes(buckets))
+        context = certificate.server_context(tunnel.HOST, self.folder)
+        self._tunnel = tunnel.Tunnel(storage, context)
+        await self._tunnel.start()
         self.application = application = web.Application(
             middlewares=[
+                self._tunnel.connect,
                 door.check,
-                clock(faults),
-                spoil(faults.calls),
-                *recorder.middlewares(),
+                *watching,
                 _errors,
                 guard.check,
             ],
@@ -305,7 +329,7 @@ class Emulator:
         """Stop serving, and stop every instance. The state stays."""
         self._faults.calls.close()
         self._builds.close()
-        await self._runner.cleanup()
+        await asyncio.gather(self._runner.cleanup(), self._tunnel.close())
         await self._reconciler.close()
         await asyncio.gather(self._router.close(), self._instances.close())
         self._batches.flush()
