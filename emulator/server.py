@@ -296,9 +296,13 @@ class Emulator:
             sandboxed=self._sandboxed,
         )
         self.no_sandbox = processes.no_sandbox
+
+        def token() -> str:
+            return identity.owner_token(_TOKEN_SECONDS) if self._enforced else ""
+
         mixed = MixedRuntime(
             processes,
-            lambda: DockerRuntime.open(self.folder, self._ports, here.netloc),
+            lambda: DockerRuntime.open(self.folder, self._ports, here.netloc, token),
             self.folder / "instances" / "docker-used",
             prefer_processes=self._runtime_name == "process",
         )
@@ -317,7 +321,11 @@ class Emulator:
             return access.may_on_image(service_account(email), permission, image)
 
         def token(email: str) -> str:
-            return identity.access_token(email, _TOKEN_SECONDS) if email and self._enforced else ""
+            if not self._enforced:
+                return ""
+            if not email:
+                return identity.owner_token(_TOKEN_SECONDS)
+            return identity.access_token(email, _TOKEN_SECONDS)
 
         pusher = Pusher(registry, self.url.removeprefix("http://"), on_image, token)
         return Work(self.folder / "building", self._cache, buckets, pusher, on_bucket)
