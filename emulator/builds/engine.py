@@ -120,4 +120,5 @@ def _run(command: list[str], say: Say, handle: Handle) -> None:
                 raise
     handle.check()
     if process.returncode:
-        raise Failed(f"{' '.join(command[:2])} failed with exit code {process.returncode}")
+        verb = "push" if "push" in command else command[1]
+        raise Failed(f"docker {verb} failed with exit code {process.returncode}")

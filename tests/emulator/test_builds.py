@@ -23,15 +23,16 @@ ENDS = ("SUCCESS", "FAILURE", "CANCELLED", "TIMEOUT", "INTERNAL_ERROR")
 class Place:
     """One project of a local Cloud Run, with its bucket."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, http: requests.Session | None = None) -> None:
         self.url = url
+        self.http = http or requests.Session()
         self.project = f"b-{uuid.uuid4().hex[:8]}"
         self.bucket = f"{self.project}_cloudbuild"
         self.image = f"us-central1-docker.pkg.dev/{self.project}/services/x:one"
         self.builds = f"{url}/v1/projects/{self.project}/locations/us-central1/builds"
 
     def upload(self, name: str, contents: bytes, **params: str) -> requests.Response:
-        return requests.post(
+        return self.http.post(
             f"{self.url}/upload/storage/v1/b/{self.bucket}/o", data=contents, timeout=9,
             params={"uploadType": "media", "name": name, **params},
             headers={"Content-Type": "application/gzip"},
@@ -61,15 +62,18 @@ class Place:
             "images": [self.image],
             **changes,
         }
-        started = requests.post(self.builds, json=body, timeout=9)
+        started = self.http.post(self.builds, json=body, timeout=9)
         assert started.ok, started.text
         return self.ended(started.json()["metadata"]["build"]["id"])
+
+    def log(self, build: Any) -> str:
+        return self.http.get(build["logUrl"], timeout=9).text
 
     def ended(self, build: str) -> Any:
         found: dict[str, Any] = {}
 
         def has_ended() -> bool:
-            found.update(requests.get(f"{self.builds}/{build}", timeout=9).json())
+            found.update(self.http.get(f"{self.builds}/{build}", timeout=9).json())
             return found["status"] in ENDS
 
         until(has_ended, 20)
@@ -79,10 +83,6 @@ class Place:
 @pytest.fixture(scope="module")
 def place(local_cloud_run: LocalCloudRun) -> Place:
     return Place(local_cloud_run.url)
-
-
-def log(build: Any) -> str:
-    return requests.get(build["logUrl"], timeout=9).text
 
 
 def test_a_source_becomes_an_image_with_the_same_bytes_each_time(place: Place) -> None:
@@ -102,7 +102,7 @@ def test_every_line_that_is_in_the_way_is_named(place: Place) -> None:
     assert build["status"] == "FAILURE"
     assert "2 instructions cannot be packed" in build["failureInfo"]["detail"]
     for line in ("Dockerfile:2: RUN make one", "Dockerfile:3: RUN make two", "start Docker"):
-        assert line in log(build)
+        assert line in place.log(build)
 
 
 @pytest.mark.parametrize(
