@@ -150,6 +150,8 @@ def test_hadolint_finds_nothing() -> None:
     files = dockerfiles()
     for name in () if IN_FORK else pipelines.services(ROOT):
         assert pipelines.load(ROOT, name, "local").source / "Dockerfile" in files
+    if IN_FORK and not files:
+        pytest.skip("left out: every Dockerfile is the fork's own")
     code, said = tool("hadolint", *files)
     assert (code, said) == (0, "")
 

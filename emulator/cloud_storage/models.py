@@ -315,6 +315,10 @@ class Buckets:
         file = self._place(bucket, name) / document["generation"]
         return Stored({**document, "size": str(file.stat().st_size)}, file)
 
+    def has(self, bucket: str, name: str) -> bool:
+        """Return whether there is such an object."""
+        return self._read(bucket, name) is not None
+
     def objects(self, bucket: str, prefix: str) -> list[Document]:
         """Return the objects of a bucket whose names begin with `prefix`, sorted; NOT_FOUND."""
         self.project(bucket)

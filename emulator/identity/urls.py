@@ -119,6 +119,7 @@ def _policies(answer: Responses) -> list[Route]:
         *policy_routes(_REPOSITORY, of_repository, handlers, read="GET"),
         *policy_routes(_SECRET, of_secret, handlers, read="GET"),
         Route("GET", _BUCKET_POLICY, answer.get_bucket_policy, _on_bucket("getIamPolicy")),
+        Route("GET", f"{_BUCKET_POLICY}/testPermissions", answer.test_on_bucket, _on_bucket("")),
         Route("PUT", _BUCKET_POLICY, answer.set_bucket_policy, _on_bucket("setIamPolicy")),
         # Every caller may test their permissions.
         Route("GET", f"{_BUCKET_POLICY}/testPermissions", answer.test_bucket_permissions, tests),
@@ -126,7 +127,8 @@ def _policies(answer: Responses) -> list[Route]:
 
 
 def _on_bucket(verb: str) -> Asks:
-    return Asks(f"storage.buckets.{verb}", On.BUCKET, "{bucket}")
+    """Return the requirement of a request about a bucket; "" if every caller may send it."""
+    return Asks(f"storage.buckets.{verb}" if verb else "", On.BUCKET, "{bucket}")
 
 
 def _local(answer: LocalResponses) -> list[Route]:

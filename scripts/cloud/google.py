@@ -462,4 +462,4 @@ def _refused(answer: requests.Response, service: str) -> ApiError:
         return NotFound(code, status, message)
     if code == 409 and status in ("ABORTED", ""):
         return Conflict(code, status, message)
-    return ApiError(code, status, f"{asked}: {code} {status}: {message}")
+    return ApiError(code, status, f"{asked}: {f'{code} {status}'.rstrip()}: {message}")

@@ -96,17 +96,15 @@ class CloudBuild:
         if self._account:
             name = f"projects/{self._project}/serviceAccounts/{self._account}"
             body["serviceAccount"] = name
-        build = self._start(body, what)
+        tag = f"shipway-{uuid.uuid4().hex}"
         try:
+            build = self._start(body, what, tag)
             log = _Log(self._google, self._bucket, f"log/log-{build['id']}.txt", progress)
             ended = self._wait(build["id"], log)
         except BaseException:
             # Also after Ctrl-C: a build that no one waits for must not push.
             with suppress(ShipError):
-                self._google.write(
-                    "POST", "cloudbuild", f"{self._builds}/{build['id']}:cancel", {},
-                    what=f"the end of the build of {what}",
-                )  # fmt: skip
+                self._cancel(tag, what)
             raise
         return self._digest(ended, image, what, log)
 
@@ -142,9 +140,21 @@ class CloudBuild:
             )
         return {"bucket": self._bucket, "object": name, "generation": stored["generation"]}
 
-    def _start(self, body: dict[str, Any], what: str) -> dict[str, Any]:
+    def _cancel(self, tag: str, what: str) -> None:
+        """Cancel the builds that have a tag."""
+        for build in self._tagged(tag):
+            self._google.write(
+                "POST", "cloudbuild", f"{self._builds}/{build['id']}:cancel", {},
+                what=f"the end of the build of {what}",
+            )  # fmt: skip
+
+    def _tagged(self, tag: str) -> list[dict[str, Any]]:
+        wanted = f'tags="{tag}"'
+        listed = self._google.get("cloudbuild", self._builds, answers.ListedBuilds, filter=wanted)
+        return listed.get("builds") or []
+
+    def _start(self, body: dict[str, Any], what: str, tag: str) -> dict[str, Any]:
         """Start a build. One whose answer was lost is found again by its tag."""
-        tag = f"shipway-{uuid.uuid4().hex}"
         for attempt in range(1, _TRIES + 1):
             try:
                 started = self._google.write(
@@ -152,13 +162,9 @@ class CloudBuild:
                     shape=answers.StartedBuild, what=f"a build of {what}", operation=tag,
                 )  # fmt: skip
             except Unknown:
-                listed = self._google.get(
-                    "cloudbuild", self._builds, answers.ListedBuilds, filter=f'tags="{tag}"'
-                )
-                if found := listed.get("builds"):
+                if found := self._tagged(tag):
                     self._google.writes[-1].outcome = "done"
-                    build: dict[str, Any] = found[0]
-                    return build
+                    return found[0]
                 # A second build of the same source does no harm: both push the same commit.
                 if attempt == _TRIES:
                     raise
@@ -178,7 +184,7 @@ class CloudBuild:
             if build["status"] not in _RUNNING:
                 return build
             time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            pause = min(pause * 1.2, _LONGEST_PAUSE)  # at most a fifth of the time too late
 
     def _digest(self, build: dict[str, Any], image: ImageReference, what: str, log: _Log) -> str:
         status = build["status"]

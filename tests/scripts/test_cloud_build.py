@@ -6,6 +6,9 @@ import io
 import tarfile
 from pathlib import Path
 
+import requests
+
+from scripts.cloud.google import _refused
 from scripts.image.cloud_build import archive
 from tests.conftest import LocalCloudRun
 from tests.scripts.conftest import Project
@@ -41,3 +44,11 @@ def test_lost_answers_start_one_build_of_one_source(tmp_path: Path) -> None:
     builds = [*(cloud_run.state / "cloud-builds").glob("*.json")]
     cloud_run.stop()
     assert len(builds) == 2
+
+
+def test_an_error_of_cloud_storage_has_no_status() -> None:
+    answer = requests.Response()
+    answer.request = requests.Request("POST", "https://storage.googleapis.com/upload").prepare()
+    answer.status_code = 403
+    answer._content = b'{"error": {"code": 403, "message": "denied", "errors": []}}'
+    assert _refused(answer, "Cloud Storage").message == "POST /upload: 403: denied"

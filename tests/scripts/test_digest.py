@@ -75,7 +75,7 @@ def test_the_digest_of_another_commit_is_refused(served: Project, verb: str, bui
 
 def test_a_digest_and_a_builder_contradict_each_other(project: Project) -> None:
     digest = project.done("build")["digest"]
-    shown = error(project.ship("deliver", "--digest", digest, "--builder", "docker"), 2)
+    shown = error(project.ship("deliver", "--digest", digest, "--builder", "cloud-build"), 2)
     assert "--digest never builds" in shown
 
 

@@ -144,20 +144,21 @@ def test_in_shipways_own_repository_all_tests_run(template: Folder) -> None:
     assert template.chosen().startswith(f"{WHOLE}without .shipway.toml")
 
 
-def test_a_forks_own_workflow_keeps_the_rules(fork: Folder) -> None:
-    """The real run of `./ship test`, in a fork with its own action and an action without a pin."""
+def test_a_forks_workflow_with_an_identity_keeps_the_rules(fork: Folder) -> None:
+    """`./ship test` with a fork's own action; its own workflow, which gets none, is its own."""
     (fork.path / "app/Dockerfile").write_text("FROM python\n")  # hadolint would find something
+    workflows = fork.path / ".github/workflows"
     for name in ("deliver.yml", "rollback.yml"):
-        (fork.path / ".github/workflows" / name).unlink()
-    own = (fork.path / ".github/workflows/ci.yml").read_text().replace("name: CI", "name: Own")
-    own = own.replace("group: ci-", "group: own-").replace("actions/checkout@", "acme/own@")
-    (fork.path / ".github/workflows/own.yml").write_text(own)
+        (workflows / name).unlink()
+    own = (workflows / "ci.yml").read_text().replace("name: CI", "name: Own")
+    (workflows / "own.yml").write_text(re.sub(r"checkout@\w+", "checkout@v1", own))
+    fork.change(".github/workflows/build.yml", "actions/checkout@", "acme/own@")
     shutil.rmtree(fork.path / "tests/app")
     done = fork.ship("test", "-n2")
     assert done.returncode == 0, done.stdout
-    own = re.sub(r"acme/own@\w+", "acme/own@v1", own)
-    (fork.path / ".github/workflows/own.yml").write_text(own)
-    done = fork.ship("test", "-n2", "-k", "rules_hold")
+    build = workflows / "build.yml"
+    build.write_text(re.sub(r"acme/own@\w+", "acme/own@v1", build.read_text()))
+    done = fork.ship("test", "-n0", "-k", "rules_hold")
     assert done.returncode == 1
     assert "acme/own: not pinned" in done.stdout
 

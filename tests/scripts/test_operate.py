@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -276,15 +277,24 @@ def test_status_shows_a_hold_and_what_to_type(second: Project) -> None:
 
 
 def test_status_watch_follows(candidate: Project) -> None:
-    process = candidate.start("status", "--watch")
-    assert process.stdout
-    while "next: ./ship promote" not in process.stdout.readline():
-        pass
-    candidate.done("promote", "--to", "35")
-    while "35 %" not in process.stdout.readline():
-        pass
-    process.send_signal(signal.SIGINT)
-    process.communicate()
+    with candidate.start("status", "--watch") as process:
+        killing = threading.Timer(60, process.kill)
+        killing.start()
+
+        def see(text: str) -> None:
+            assert process.stdout
+            if not any(text in line for line in process.stdout):
+                raise AssertionError(f"it ended without {text!r}: {process.communicate()}")
+
+        try:
+            see("next: ./ship promote")
+            candidate.done("promote", "--to", "35")
+            see("35 %")
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+        finally:
+            killing.cancel()
+            process.kill()
     assert process.returncode == 0
 
 

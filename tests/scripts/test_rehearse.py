@@ -12,6 +12,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -293,10 +294,9 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
     """Interrupted while it waits for a container: before the workflow, and in one of its steps."""
     fork = Fork(tmp_path / "fork")
     (scratch := tmp_path / "tmp").mkdir()
-    os.mkfifo(began := tmp_path / "began")
-    reading = os.open(began, os.O_RDONLY | os.O_NONBLOCK)
-    server = f"import signal\nopen({str(began)!r}, 'w').write('it did')\nsignal.pause()\n"
-    fork.write("shop/server.py", server)
+    called = socket.create_server(("127.0.0.1", 0))
+    call = f"socket.create_connection({called.getsockname()})"
+    fork.write("shop/server.py", f"import signal, socket\n{call}\nsignal.pause()\n")
     fork.commit("it never listens", health="ok")
     if at == "before":
         fork.commit("another that never listens", health="ok", note="another")
@@ -306,10 +306,11 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
         cwd=fork.folder, env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert select.select([reading], [], [], 60)[0], "no container was started"
-    os.close(reading)
+    with called:
+        began = select.select([called], [], [], 60)[0]
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
+    assert began, f"no container was started: {errors}"
     assert process.returncode == 130, errors
     assert list(scratch.iterdir()) == []
 

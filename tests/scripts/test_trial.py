@@ -56,21 +56,22 @@ def trials(project: Project, tmp_path: Path) -> Trials:
     return Trials(project, tmp_path / "scratch")
 
 
-def names(project: Project) -> tuple[str, str]:
-    """Return the revisions of the last commit and of the one before it."""
-    return tuple(project.revision(project.git("rev-parse", c)) for c in ("HEAD", "HEAD~1"))  # type: ignore[return-value]
-
-
 def test_a_commit_is_delivered_onto_its_base_and_rolled_back(trials: Trials) -> None:
+    """The base is where a branch left main; the repository stays as it is."""
     project = trials.project
+    base = project.git("rev-parse", "HEAD")
+    project.git("update-ref", "refs/remotes/origin/main", base)
     project.commit()
+    commit = project.commit()
+    (project.folder / project.name / "settings.json").write_text("{broken")
+    before = [project.git(*c) for c in (("status", "--porcelain"), ("for-each-ref",))]
     ended = trials.ship("--bake", "0.1s")
     assert ended.returncode == 0, ended.stderr
-    new, old = names(project)
-    short = new.rpartition("-")[2]
+    assert "1 uncommitted change is left out" in ended.stderr
+    new, old, short = project.revision(commit), project.revision(base), commit[:7]
     lines = ended.stdout.splitlines()
     assert [line.split("  ")[0].strip() for line in lines] == [
-        "STEP", f"base {old.rpartition('-')[2]}", f"build {short}", f"deliver {short}",
+        "STEP", f"base {base[:7]}", f"build {short}", f"deliver {short}",
         "roll back", f"{short} would deliver",
     ]  # fmt: skip
     assert f"{new} 100 %" in lines[3]
@@ -79,24 +80,35 @@ def test_a_commit_is_delivered_onto_its_base_and_rolled_back(trials: Trials) -> 
         assert f"{new} {share} %" in ended.stderr, "a real rollout"
     assert "1 of 1 checks passed" in ended.stderr
     assert "does not exist" in str(project.service()), "nothing went to the environment's own"
+    assert [project.git(*c) for c in (("status", "--porcelain"), ("for-each-ref",))] == before
+    assert not (project.folder / ".shipway").exists()
 
 
-def test_a_commit_that_fails_its_checks_would_not_deliver(trials: Trials) -> None:
-    """The evidence is shown, once."""
+def test_a_commit_that_fails_its_checks_would_not_deliver(trials: Trials, tmp_path: Path) -> None:
+    """In a workflow, the trial's commands write no run page, output or annotation of their own."""
     trials.project.commit(health="broken")
-    ended = trials.ship()
+    output, page = tmp_path / "output", tmp_path / "summary"
+    ended = trials.ship(
+        GITHUB_ACTIONS="true", GITHUB_OUTPUT=str(output), GITHUB_STEP_SUMMARY=str(page)
+    )
     assert ended.returncode == 1
     assert ended.stdout.rstrip().endswith("would not deliver")
     assert "FAILED: " in ended.stdout
     assert "did not pass its smoke checks" in ended.stderr
-    assert ended.stderr.count('"status": "broken"') == 1
+    assert ended.stderr.count('"status": "broken"') == 1, "the evidence is shown, once"
     assert "fix it and commit, then: ./ship trial" in ended.stderr
+    assert "passed<<" in output.read_text()
+    assert "revision<<" not in output.read_text()
+    assert page.read_text().count("### ") == 1
+    assert ended.stderr.count("::error ") == 1
 
 
 def test_a_container_that_does_not_start_would_not_deliver(trials: Trials) -> None:
+    trials.project.commit()
     trials.project.commit(start="exit")
-    ended = trials.ship()
+    ended = trials.ship("--onto", "HEAD~2")
     assert ended.returncode == 1
+    assert f"base {trials.project.git('rev-parse', 'HEAD~2')[:7]}" in ended.stdout
     assert "did not start: HealthCheckContainerError" in ended.stderr
     assert "  | no database" in ended.stderr
 
@@ -145,16 +157,6 @@ def test_the_first_commit_is_tried_alone(trials: Trials) -> None:
     assert "base" not in ended.stdout
 
 
-def test_the_base_is_where_a_branch_left_main(trials: Trials) -> None:
-    project = trials.project
-    base = project.git("rev-parse", "HEAD")
-    project.git("update-ref", "refs/remotes/origin/main", base)
-    project.commit()
-    project.commit()
-    assert trials.rows()[0][0] == f"base {base[:7]}"
-    assert trials.rows("--onto", "HEAD~1")[0][0] != f"base {base[:7]}"
-
-
 @pytest.mark.parametrize("onto", ["HEAD", "nowhere"])
 def test_an_onto_that_is_not_a_commit_before_it(trials: Trials, onto: str) -> None:
     ended = trials.ship("--onto", onto)
@@ -172,34 +174,6 @@ def test_a_commit_of_a_shallow_clone_is_tried_alone(trials: Trials, tmp_path: Pa
     assert [step.split()[0] for step, _ in trials.rows()] == ["build", "deliver", "roll"]
 
 
-def test_uncommitted_changes_are_left_out_and_the_repository_stays_as_it_is(
-    trials: Trials,
-) -> None:
-    project = trials.project
-    project.commit()
-    (project.folder / project.name / "settings.json").write_text("{broken")
-    before = [project.git(*c) for c in (("status", "--porcelain"), ("for-each-ref",))]
-    ended = trials.ship()
-    assert ended.returncode == 0, ended.stderr
-    assert "1 uncommitted change is left out" in ended.stderr
-    assert [project.git(*c) for c in (("status", "--porcelain"), ("for-each-ref",))] == before
-    assert not (project.folder / ".shipway").exists()
-
-
-def test_in_a_workflow_only_the_trial_itself_is_reported(trials: Trials, tmp_path: Path) -> None:
-    """Its commands write no run page, no output and no annotation of their own."""
-    trials.project.commit(health="broken")
-    output, page = tmp_path / "output", tmp_path / "summary"
-    ended = trials.ship(
-        GITHUB_ACTIONS="true", GITHUB_OUTPUT=str(output), GITHUB_STEP_SUMMARY=str(page)
-    )
-    assert ended.returncode == 1
-    assert "passed<<" in output.read_text()
-    assert "revision<<" not in output.read_text()
-    assert page.read_text().count("### ") == 1
-    assert ended.stderr.count("::error ") == 1
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("at", ["start ", "base ", "deploy ", "deliver "])
 def test_interrupted_it_leaves_nothing(trials: Trials, number: int, at: str) -> None:
@@ -214,12 +188,6 @@ def test_interrupted_it_leaves_nothing(trials: Trials, number: int, at: str) -> 
     assert process.returncode == 130, errors
     assert "./ship status" not in errors, "nothing of it is in force anywhere"
     assert trials.left() == []
-
-
-def test_a_packed_image_cannot_run_in_containers(trials: Trials) -> None:
-    ended = trials.ship("--builder", "cloud-build", "--runtime", "docker")
-    assert ended.returncode == 2
-    assert "holds no operating system" in ended.stderr
 
 
 @needs_docker

@@ -18,9 +18,6 @@ NODE = shutil.which("node", path="/usr/bin:/bin")  # where the process runtime l
 needs_node = pytest.mark.skipif(
     NODE is None, reason="left out: node is not installed in /usr/bin or /bin"
 )
-not_packed_yet = pytest.mark.xfail(
-    strict=True, reason="packing takes no `pip install` without --target yet"
-)
 
 
 def section(title: str) -> str:
@@ -50,7 +47,6 @@ def delivered(project: Project, title: str) -> None:
         assert fork.answers() == {"commit": commit}
 
 
-@not_packed_yet
 @pytest.mark.usefixtures("pypi")
 @pytest.mark.parametrize("title", ["Flask", "FastAPI"])
 def test_a_service_in_python_is_delivered_as_it_stands(project: Project, title: str) -> None:
