@@ -78,6 +78,13 @@ def audit(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed beside other tools. `-- first-hour`: only the first deliveries of services."""
+    _install(session)
+    session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
 def torture(session: nox.Session) -> None:
     """Attack for half an hour with hostile input, faults, kills and races. `-- --help`: options."""
     _install(session)

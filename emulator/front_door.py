@@ -105,19 +105,35 @@ class Hosts:
         return checked
 
 
+class OneHost(Hosts):
+    """The name of one host of Google's, for connections that were made to it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def _knows(self, host: str) -> bool:
+        return host.lower() in (self._name, f"{self._name}:443")
+
+
+def new_secret(folder: Path) -> str:
+    """Make the secret of this start; write it to SECRET_FILE, which only its owner can read."""
+    secret = secrets.token_urlsafe(32)
+    files.write(folder / SECRET_FILE, secret.encode(), mode=0o600)
+    return secret
+
+
 class FrontDoor:
-    """The first middleware of the APIs' port.
+    """The middleware that checks each request first.
 
     Args:
-        hosts: The names of this machine.
-        folder: The state folder. The secret of this start is written there, in SECRET_FILE, which
-            only its owner can read.
+        hosts: The names that requests may be for.
+        secret: The secret of this start.
     """
 
-    def __init__(self, hosts: Hosts, folder: Path) -> None:
+    def __init__(self, hosts: Hosts, secret: str) -> None:
         self._hosts = hosts
-        self._secret = secrets.token_urlsafe(32)
-        files.write(folder / SECRET_FILE, self._secret.encode(), mode=0o600)
+        self._secret = secret
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:

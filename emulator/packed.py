@@ -10,8 +10,10 @@ from typing import Any
 BUILDER = "dev.shipway.builder"
 # The builder whose images have no operating system: they run as processes of this machine.
 PACK = "pack"
-# The version of Python that the Dockerfile names, such as 3.9.
+DOCKER = "docker"
+# The version of Python or Node that the Dockerfile names, such as 3.9.
 PYTHON = "dev.shipway.python"
+NODE = "dev.shipway.node"
 
 
 def labels(config: dict[str, Any]) -> dict[str, str]:

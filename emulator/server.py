@@ -15,7 +15,16 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from emulator import checkout, front_door, pages, recorder, routes, store
+from emulator import (
+    certificate,
+    checkout,
+    front_door,
+    pages,
+    recorder,
+    routes,
+    store,
+    tunnel,
+)
 from emulator.admission import urls as admission_urls
 from emulator.admission.models import AdmissionPolicies
 from emulator.artifacts import urls as artifact_urls
@@ -28,6 +37,7 @@ from emulator.builds.triggers import Triggers
 from emulator.builds.work import Work
 from emulator.checkout import Checkout
 from emulator.cloud_storage import urls as storage_urls
+from emulator.cloud_storage import xml_api
 from emulator.cloud_storage.errors import body as storage_body
 from emulator.cloud_storage.errors import is_ours as is_storage
 from emulator.cloud_storage.models import Buckets
@@ -179,7 +189,6 @@ class Emulator:
             WithFaults(await self._runtime(identity), faults),
             secrets,
             identity.may_read_secret,
-            self.url if self._runtime_name != "docker" else None,
         )
 
         def find_image(reference: str) -> images.Image:
@@ -216,13 +225,27 @@ class Emulator:
             logs_url=self._logs_url,
         )
         await self._reconciler.resume()
-        door = front_door.FrontDoor(self._hosts, self.folder)
+        secret = front_door.new_secret(self.folder)
+        door = front_door.FrontDoor(self._hosts, secret)
+        watching = [clock(faults), spoil(faults.calls), *recorder.middlewares()]
+        storage = web.Application(
+            middlewares=[
+                front_door.FrontDoor(front_door.OneHost(tunnel.HOST), secret).check,
+                *watching,
+                xml_api.errors,
+                guard.check,
+            ]
+        )
+        storage.on_response_prepare.append(front_door.protect)
+        routes.add(storage, xml_api.routes(buckets))
+        context = certificate.server_context(tunnel.HOST, self.folder)
+        self._tunnel = tunnel.Tunnel(storage, context)
+        await self._tunnel.start()
         self.application = application = web.Application(
             middlewares=[
+                self._tunnel.connect,
                 door.check,
-                clock(faults),
-                spoil(faults.calls),
-                *recorder.middlewares(),
+                *watching,
                 _errors,
                 guard.check,
             ],
@@ -272,9 +295,13 @@ class Emulator:
             sandboxed=self._sandboxed,
         )
         self.no_sandbox = processes.no_sandbox
+
+        def token() -> str:
+            return identity.owner_token(_TOKEN_SECONDS) if self._enforced else ""
+
         mixed = MixedRuntime(
             processes,
-            lambda: DockerRuntime.open(self.folder, self._ports, here.netloc),
+            lambda: DockerRuntime.open(self.folder, self._ports, here.netloc, token),
             self.folder / "instances" / "docker-used",
             prefer_processes=self._runtime_name == "process",
         )
@@ -293,7 +320,11 @@ class Emulator:
             return access.may_on_image(service_account(email), permission, image)
 
         def token(email: str) -> str:
-            return identity.access_token(email, _TOKEN_SECONDS) if email and self._enforced else ""
+            if not self._enforced:
+                return ""
+            if not email:
+                return identity.owner_token(_TOKEN_SECONDS)
+            return identity.access_token(email, _TOKEN_SECONDS)
 
         pusher = Pusher(registry, self.url.removeprefix("http://"), on_image, token)
         return Work(self.folder / "building", self._cache, buckets, pusher, on_bucket)
@@ -305,7 +336,7 @@ class Emulator:
         """Stop serving, and stop every instance. The state stays."""
         self._faults.calls.close()
         self._builds.close()
-        await self._runner.cleanup()
+        await asyncio.gather(self._runner.cleanup(), self._tunnel.close())
         await self._reconciler.close()
         await asyncio.gather(self._router.close(), self._instances.close())
         self._batches.flush()

@@ -56,8 +56,8 @@ def run(options: Options, call: Call) -> int:
 
     def step(region: CloudRun) -> tuple[State, State]:
         def plan(state: State) -> Change:
-            refuse_moved(state, checked[region.region])
-            return changes.step(
+            # A newer release also takes away this one's tag: first, the plan refuses.
+            change = changes.step(
                 state,
                 revision,
                 percent,
@@ -65,6 +65,8 @@ def run(options: Options, call: Call) -> int:
                 verb="promote",
                 override=context.override,
             )
+            refuse_moved(state, checked[region.region])
+            return change
 
         return region.change(plan, seen=before[region.region])
 

@@ -59,7 +59,8 @@ def _value(name: str) -> bytes:
     if sys.stdin.isatty():
         value = getpass.getpass(f"Value of {name} (not shown): ").encode()
     else:
-        value = sys.stdin.read().encode().removesuffix(b"\n").removesuffix(b"\r")
+        # Bytes: a value need not be text, and its ends of lines stay as they are.
+        value = sys.stdin.buffer.read().removesuffix(b"\n").removesuffix(b"\r")
     if not value:
         raise UsageError(f"{name}: no value", f"./ship secrets set {name} < FILE")
     return value

@@ -26,7 +26,7 @@ import requests
 
 from scripts import HOME
 from scripts.config.pipelines import ENDPOINT_VARIABLE
-from tests import bench_image, bench_latency, bench_scale
+from tests import bench_first_hour, bench_image, bench_latency, bench_scale
 from tests.clients.test_gcloud import Gcloud
 from tests.conftest import FOR_GCLOUD, LocalCloudRun
 
@@ -264,9 +264,12 @@ def _push(registry: str, layer: bytes, digest: str) -> None:
 
 
 def main() -> None:
-    """Measure everything."""
+    """Measure everything; with `first-hour`, only the first deliveries of services."""
     print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as folder:
+        bench_first_hour.measure(Path(folder) / "first-hour", say)
+        if sys.argv[1:] == ["first-hour"]:
+            return
         bench = Bench(Path(folder))
         try:
             against_gcloud(bench)

@@ -51,12 +51,14 @@ BY_PID = ("--sandbox", "none")
 class LocalCloudRun:
     """A local Cloud Run in its own process, on a free port, with its state in `state`.
 
-    `arguments` are more command-line arguments.
+    `arguments` are more command-line arguments. It finds the Docker engine with the runtime
+    "docker", or if `docker` says so.
     """
 
-    def __init__(self, state: Path, *arguments: str) -> None:
+    def __init__(self, state: Path, *arguments: str, docker: bool = False) -> None:
         self.state = state
         self.arguments = arguments
+        self.docker = docker or "docker" in arguments
         self.log = state.parent / f"{state.name}.log"
         self.start()
 
@@ -64,9 +66,8 @@ class LocalCloudRun:
         """Start it (again, on the same state) and set `url` to the API's base URL."""
         words = ("--port", "0", "--state", str(self.state), *self.arguments)
         reading, writing = os.pipe()
-        # Its builds use Docker only where the test is about it.
         env = dict(os.environ)
-        if "docker" not in self.arguments:
+        if not self.docker:
             env["DOCKER_HOST"] = NO_DOCKER
         with self.log.open("ab") as log, os.fdopen(reading) as output:
             self.process = warm.Process(

@@ -15,6 +15,7 @@ from pathlib import Path
 from emulator.builds.errors import Failed
 from emulator.builds.models import Handle
 from emulator.builds.steps import DockerBuild
+from emulator.packed import BUILDER, DOCKER
 
 _SECONDS = 20
 Say = Callable[[str], None]
@@ -38,12 +39,12 @@ def answers() -> bool:
         return False
 
 
-def build(step: DockerBuild, folder: Path, dockerfile: Path, say: Say, handle: Handle) -> str:
+def build(step: DockerBuild, context: Path, dockerfile: Path, say: Say, handle: Handle) -> str:
     """Build an image in the engine; return the name that it has there.
 
     Args:
         step: What to build.
-        folder: The folder that the step runs in.
+        context: The build context, which was found to be in the source.
         dockerfile: The Dockerfile.
         say: Called with each line of the output.
         handle: Stops the build.
@@ -61,8 +62,8 @@ def build(step: DockerBuild, folder: Path, dockerfile: Path, say: Say, handle: H
         *(["--target", step.target] if step.target else []),
         *(word for k, v in step.arguments.items() for word in ("--build-arg", f"{k}={v}")),
         *(word for k, v in step.labels.items() for word in ("--label", f"{k}={v}")),
-        *("--label", "dev.shipway.builder=docker"),
-        str(folder / step.context),
+        *("--label", f"{BUILDER}={DOCKER}"),
+        str(context),
     ]
     _run(command, say, handle)
     return name
@@ -109,12 +110,15 @@ def _run(command: list[str], say: Say, handle: Handle) -> None:
         errors="replace",
     ) as process:
         assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                handle.check()
-                say(line.rstrip())
-        except BaseException:
-            process.terminate()
-            raise
+        # A step may print nothing for minutes.
+        with handle.ending(process.terminate):
+            try:
+                for line in process.stdout:
+                    say(line.rstrip())
+            except BaseException:
+                process.terminate()
+                raise
+    handle.check()
     if process.returncode:
-        raise Failed(f"{' '.join(command[:2])} failed with exit code {process.returncode}")
+        verb = "push" if "push" in command else command[1]
+        raise Failed(f"docker {verb} failed with exit code {process.returncode}")

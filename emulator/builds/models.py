@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypedDict
 from urllib.parse import quote
 
@@ -86,6 +87,7 @@ class Handle:
     def __init__(self) -> None:
         self.stopped = threading.Event()
         self.why = "CANCELLED"
+        self._ends: Callable[[], None] | None = None
 
     def check(self) -> None:
         """Raise Cancelled if the build is to end."""
@@ -97,6 +99,19 @@ class Handle:
         if not self.stopped.is_set():
             self.why = why
             self.stopped.set()
+            if self._ends:
+                self._ends()
+
+    @contextmanager
+    def ending(self, ends: Callable[[], None]) -> Iterator[None]:
+        """Call `ends` if the build is to end meanwhile, or already."""
+        self._ends = ends
+        try:
+            if self.stopped.is_set():
+                ends()
+            yield
+        finally:
+            self._ends = None
 
 
 class Worker(Protocol):
@@ -154,9 +169,9 @@ class Builds:
             build["artifacts"] = {"images": sent["images"]}
         bucket, log = log_of(build)
         build["logUrl"] = f"{self._url}/storage/v1/b/{bucket}/o/{quote(log, '')}?alt=media"
+        self._handles[identity] = handle = Handle()
         with self._lock:
             self._keep(build)
-        self._handles[identity] = handle = Handle()
         # A thread for each: one that waits costs little, and a build may take minutes.
         threading.Thread(target=self._run, args=(identity, handle), daemon=True).start()
         return operation(build)
@@ -196,7 +211,8 @@ class Builds:
         build = self.get(project, region, identity)
         if build["status"] in _ENDS:
             raise ApiError("FAILED_PRECONDITION", "Cannot cancel a build that is not in progress.")
-        self._handles[identity].stop("CANCELLED")
+        if handle := self._handles.get(identity):  # else its end is being written
+            handle.stop("CANCELLED")
         return self._change(identity, status="CANCELLED", finishTime=clock.now())
 
     def close(self) -> None:

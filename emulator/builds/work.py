@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from emulator.builds import engine, steps
 from emulator.builds.errors import BuildError, Failed, UsageError
-from emulator.builds.models import Handle, log_of
+from emulator.builds.models import Cancelled, Handle, log_of
 from emulator.builds.packing import pack
 from emulator.builds.packing.dockerfile import DockerfileError
 from emulator.builds.packing.pack import PackedImage
@@ -30,6 +32,7 @@ Document = dict[str, Any]
 _CREATED = "org.opencontainers.image.created"
 _LARGEST = 2 << 30  # bytes of a source, unpacked
 _MOST = 100_000  # files of a source
+_LONGEST_HEADER = 256 << 10  # bytes
 
 
 class Work:
@@ -169,10 +172,9 @@ class _Run:
         stored = self._work._buckets.object(bucket, name, generation)
         shown = f"#{generation}" if generation else ""
         self._log.say(f"Fetching storage object: gs://{bucket}/{name}{shown}")
-        _unpack(stored.file, self._folder)
+        _unpack(stored.file, self._folder, self._handle)
 
     def _image(self, step: DockerBuild) -> PackedImage | str:
-        folder = _inside(self._folder, step.folder)
         context = _inside(self._folder, step.folder, step.context)
         dockerfile = (
             _inside(self._folder, step.folder, step.file) if step.file else context / "Dockerfile"
@@ -197,7 +199,7 @@ class _Run:
                 first, *more = refused.problems
                 reason = f"{first.what}{f' (and {len(more)} more)' if more else ''}"
         self._log.say(f"Docker builds this image, because of {reason}")
-        return engine.build(step, folder, dockerfile, self._log.say, self._handle)
+        return engine.build(step, context, dockerfile, self._log.say, self._handle)
 
     def _packed(self, step: DockerBuild, context: Path, dockerfile: Path) -> PackedImage:
         return pack.pack(
@@ -254,19 +256,71 @@ def _inside(folder: Path, *parts: str) -> Path:
     return path
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path, handle: Handle) -> None:
     """Unpack a source, a tar file compressed with gzip or a zip file; raises Failed."""
     try:
         if zipfile.is_zipfile(archive):
             _unzip(archive, folder)
             return
-        with tarfile.open(archive, "r:*") as tar:
-            members = tar.getmembers()
-            _check_size(len(members), sum(member.size for member in members))
-            tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
-            tar.extractall(folder)  # noqa: S202  (filtered, where Python can)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        with archive.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            plain = gzip.GzipFile(fileobj=file) if compressed else file
+            _untar(_Headers(plain), folder.resolve(), handle)
+    except (Cancelled, Failed):
+        raise
+    except Exception as error:  # tarfile, zipfile and zlib raise many types
         raise Failed(f"the source cannot be unpacked: {error}") from None
+
+
+class _Headers:
+    """A tar file, of which tarfile reads each header at once, and the contents in small pieces."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
+        self._file = file
+        self.tell, self.close = file.tell, file.close
+
+    def seek(self, to: int) -> int:
+        if to > 2 * _LARGEST:  # of a sparse file, the size says nothing about the archive
+            raise _too_much()
+        return self._file.seek(to)
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _LONGEST_HEADER:
+            raise Failed("the source has a file with too long a header")
+        return self._file.read(size)
+
+
+def _untar(file: _Headers, folder: Path, handle: Handle) -> None:
+    with tarfile.open(fileobj=file, mode="r:") as tar:  # type: ignore[call-overload]  # typeshed asks for methods that "r:" does not call
+
+        def checked() -> Iterator[tarfile.TarInfo]:
+            size = 0
+            for number, member in enumerate(tar, 1):
+                handle.check()
+                if member.size < 0:  # tarfile would go back for ever
+                    raise Failed("the source has a file of a negative size")
+                size += member.size
+                _check_size(number, size)
+                _check_place(member, folder)
+                yield member
+
+        # A second look, which Python has from 3.11.4 on.
+        tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        tar.extractall(folder, checked())  # noqa: S202  (checked)
+
+
+def _check_place(member: tarfile.TarInfo, folder: Path) -> None:
+    """Raise Failed for a member that is outside the source, or leads there."""
+    paths = [member.name]
+    if member.issym():
+        paths.append(os.path.join(os.path.dirname(member.name), member.linkname))
+    elif member.islnk():
+        paths.append(member.linkname)
+    elif not (member.isreg() or member.isdir()):
+        raise Failed(f"{member.name} in the source is neither a file nor a folder")
+    if not all(Path(os.path.realpath(folder / path)).is_relative_to(folder) for path in paths):
+        raise Failed(f"{member.name} in the source leads outside of it")
 
 
 def _unzip(archive: Path, folder: Path) -> None:
@@ -281,4 +335,8 @@ def _unzip(archive: Path, folder: Path) -> None:
 
 def _check_size(number: int, size: int) -> None:
     if number > _MOST or size > _LARGEST:
-        raise Failed(f"the source has more than {_MOST} files or {readable(_LARGEST)}")
+        raise _too_much()
+
+
+def _too_much() -> Failed:
+    return Failed(f"the source has more than {_MOST} files or {readable(_LARGEST)}")

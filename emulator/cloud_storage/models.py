@@ -247,6 +247,8 @@ class Buckets:
         size = len(name.encode(errors="surrogatepass"))
         if not 0 < size <= _LONGEST or "\n" in name or "\r" in name or name in (".", ".."):
             raise invalid("Invalid object name.")
+        if re.search(r"[\x00-\x1f\x7f]", sent.get("contentType", "")):  # it becomes a header
+            raise invalid("Invalid content type.", "contentType")
         receiving = Receiving(
             bucket,
             {"name": name, **{k: sent[k] for k in _SETTABLE if k in sent}},
@@ -314,6 +316,10 @@ class Buckets:
             raise ApiError("NOT_FOUND", f"No such object: {bucket}/{name}")
         file = self._place(bucket, name) / document["generation"]
         return Stored({**document, "size": str(file.stat().st_size)}, file)
+
+    def has(self, bucket: str, name: str) -> bool:
+        """Return whether there is such an object."""
+        return self._read(bucket, name) is not None
 
     def objects(self, bucket: str, prefix: str) -> list[Document]:
         """Return the objects of a bucket whose names begin with `prefix`, sorted; NOT_FOUND."""

@@ -16,9 +16,9 @@ from typing import Any
 from aiohttp import web
 
 from emulator.cloud_storage import errors
-from emulator.cloud_storage.models import Buckets, NotCurrent, Receiving, TooLarge
-from emulator.errors import invalid
-from emulator.routes import Handler
+from emulator.cloud_storage.models import Buckets, NotCurrent, Receiving, Stored, TooLarge
+from emulator.errors import ApiError, invalid
+from emulator.routes import Handler, may
 from emulator.wire import json_object, page, page_size
 
 _PIECE = 1 << 20  # bytes
@@ -26,6 +26,11 @@ _PAGE = 1000
 _RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
 _RESUME = 308
 _BOUNDARY = re.compile(r"(?i)^multipart/.*boundary=[\"']?([^\"';\s]{1,70})")
+_DELETES = "storage.objects.delete"
+"""What overwriting an object needs, besides the permission to create it.
+
+Source: https://cloud.google.com/storage/docs/access-control/iam-json (objects.insert).
+"""
 _LARGEST_MULTIPART = 64 << 20  # bytes: clients send more in a resumable upload
 
 
@@ -65,18 +70,25 @@ class Responses:
 
     async def get_object(self, request: web.Request) -> web.StreamResponse:
         """`objects.get`: the metadata, or with `alt=media` the contents, or a Range of them."""
-        match = request.match_info
-        stored = await asyncio.to_thread(
-            self._buckets.object,
-            *(match["bucket"], match["object"], request.query.get("generation", "")),
-        )
-        if request.query.get("alt") != "media":
-            return web.json_response(stored.document)
+        if request.query.get("alt") == "media":
+            return await self.download(request)
+        return web.json_response((await self._stored(request)).document)
+
+    async def download(self, request: web.Request) -> web.StreamResponse:
+        """Answer with an object's contents, or a Range of them."""
+        stored = await self._stored(request)
         headers = {
             "Content-Type": stored.document["contentType"],
             "X-Goog-Generation": stored.document["generation"],
         }
         return web.FileResponse(stored.file, headers=headers)
+
+    async def _stored(self, request: web.Request) -> Stored:
+        match = request.match_info
+        return await asyncio.to_thread(
+            self._buckets.object,
+            *(match["bucket"], match["object"], request.query.get("generation", "")),
+        )
 
     async def delete_object(self, request: web.Request) -> web.Response:
         """`objects.delete`."""
@@ -147,9 +159,13 @@ class Responses:
         expected = request.query.get("ifGenerationMatch")
         if expected is not None and not re.fullmatch(r"\d{1,18}", expected):
             raise invalid("Expected a number.", "ifGenerationMatch")
-        return self._buckets.begin(
-            request.match_info["bucket"], body, None if expected is None else int(expected)
-        )
+        bucket = request.match_info["bucket"]
+        receiving = self._buckets.begin(bucket, body, None if expected is None else int(expected))
+        overwrites = expected != "0" and self._buckets.has(bucket, receiving.document["name"])
+        if overwrites and not may(request)(_DELETES):
+            self._buckets.cancel(receiving)
+            raise ApiError("PERMISSION_DENIED", f"To overwrite an object, you need {_DELETES}.")
+        return receiving
 
     async def _receive(self, receiving: Receiving, pieces: AsyncIterator[bytes]) -> web.Response:
         try:

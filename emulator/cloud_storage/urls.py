@@ -15,6 +15,8 @@ _BUCKET = f"{_BUCKETS}/{{bucket}}"
 _OBJECTS = f"{_BUCKET}/o"
 _OBJECT = f"{_OBJECTS}/{{object:.+}}"
 _NAMED = "{bucket}"
+READS = Asks("storage.objects.get", On.OBJECT, _NAMED)
+"""What reading an object asks for, in each API."""
 
 
 def routes(buckets: Buckets) -> list[Route]:
@@ -32,7 +34,7 @@ def routes(buckets: Buckets) -> list[Route]:
         Route("GET", _BUCKET, answer.get_bucket, _on_bucket("get")),
         Route("PATCH", _BUCKET, answer.patch_bucket, _on_bucket("update")),
         Route("GET", _OBJECTS, answer.list_objects, _on_object("list")),
-        Route("GET", _OBJECT, answer.get_object, _on_object("get")),
+        Route("GET", _OBJECT, answer.get_object, READS),
         Route("DELETE", _OBJECT, answer.delete_object, _on_object("delete")),
         *(Route(*upload) for upload in uploads),
     ]

@@ -16,7 +16,7 @@ from emulator.identity.github import Issuer
 from emulator.identity.invoker import Invoker
 from emulator.identity.policies import Policies
 from emulator.identity.pools import Pools
-from emulator.identity.principals import service_account
+from emulator.identity.principals import Principal, service_account
 from emulator.identity.rules import PolicyRules
 from emulator.identity.services import Services
 from emulator.identity.tokens import AccessTokens, IdTokens
@@ -85,6 +85,10 @@ class Identity:
     def access_token(self, email: str, seconds: float) -> str:
         """Return an access token of a service account, for the metadata server."""
         return self.tokens.make(service_account(email), seconds)
+
+    def owner_token(self, seconds: float) -> str:
+        """Return an access token of the owner of every project, for this process itself."""
+        return self.tokens.make(Principal(policies.OWNER), seconds)
 
     def id_token(self, email: str, audience: str) -> str:
         """Return an ID token of a service account, for the metadata server."""

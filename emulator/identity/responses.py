@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from emulator.errors import ApiError
+from emulator.errors import ApiError, invalid
 from emulator.identity import policies
 from emulator.identity.models import Identity
 from emulator.identity.pools import is_provider_name
@@ -196,6 +196,16 @@ class Responses:
         name, body = request.match_info["bucket"], {"policy": await json_object(request)}
         self._rules.check_policy(On.BUCKET, f"buckets/{name}", body)
         return web.json_response(_of_bucket(name, self._policies.set(policies.bucket(name), body)))
+
+    async def test_bucket_permissions(self, request: web.Request) -> web.Response:
+        """`testIamPermissions` of a bucket: the query names the permissions."""
+        asked = request.query.getall("permissions", [])
+        if not asked:
+            raise invalid("Required parameter: permissions")
+        self._rules.check_permissions(On.BUCKET, {"permissions": asked})
+        held = [*filter(may(request), asked)]
+        answer = {"kind": "storage#testIamPermissionsResponse"}
+        return web.json_response({**answer, "permissions": held} if held else answer)
 
 
 def _of_bucket(name: str, policy: dict[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def _policies(answer: Responses) -> list[Route]:
     of_account = Asks("iam.serviceAccounts", On.ACCOUNT)
     of_repository = Asks("artifactregistry.repositories", On.REPOSITORY, _OF_REPOSITORY)
     of_secret = Asks("secretmanager.secrets", On.SECRET, _OF_SECRET)
+    tests = Asks("", On.BUCKET, "{bucket}")
     handlers = (answer.get_policy, answer.set_policy, answer.test_permissions)
     return [
         *policy_routes(_PROJECT, of_project, handlers),
@@ -120,6 +121,8 @@ def _policies(answer: Responses) -> list[Route]:
         Route("GET", _BUCKET_POLICY, answer.get_bucket_policy, _on_bucket("getIamPolicy")),
         Route("GET", f"{_BUCKET_POLICY}/testPermissions", answer.test_on_bucket, _on_bucket("")),
         Route("PUT", _BUCKET_POLICY, answer.set_bucket_policy, _on_bucket("setIamPolicy")),
+        # Every caller may test their permissions.
+        Route("GET", f"{_BUCKET_POLICY}/testPermissions", answer.test_bucket_permissions, tests),
     ]
 
 

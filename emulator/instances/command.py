@@ -68,6 +68,7 @@ def command(launch: Launch, image: Image, root: Path, *, sandboxed: bool) -> Com
     folder = folder.lstrip("/")
     cwd = f"/{folder}" if sandboxed else str(root / folder)
     argv = [_seen(argument, seen_from) for argument in _argv(launch, settings)]
+    _check(argv, env, folder)
     return Command([_executable(argv[0], folders, cwd, root, seen_from), *argv[1:]], env, cwd)
 
 
@@ -93,6 +94,20 @@ def _argv(launch: Launch, settings: Mapping[str, list[str] | None]) -> list[str]
     if not argv:
         raise NoCommand("The image has no command, and the manifest has none either.")
     return argv
+
+
+def _check(argv: list[str], env: Mapping[str, str], folder: str) -> None:
+    """Raise NoCommand for what no process can get: NUL ends a text.
+
+    In the arguments of a sandbox, what follows it would be an argument of its own.
+    """
+    if "\0" in folder or any("\0" in word for word in argv):
+        raise NoCommand("The command or the working directory has a NUL character.")
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name:
+            raise NoCommand(f"{name!r} cannot be the name of an environment variable.")
+        if "\0" in value:
+            raise NoCommand(f"The environment variable {name} has a NUL character.")
 
 
 def _seen(path: str, root: Path | None) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,13 @@ class DockerRuntime:
     """
 
     def __init__(
-        self, engine: Engine, folder: Path, ports: Ports, registry: str, host: dict[str, Any]
+        self,
+        engine: Engine,
+        folder: Path,
+        ports: Ports,
+        registry: str,
+        token: Callable[[], str],
+        host: dict[str, Any],
     ) -> None:
         machine = host.get("Architecture", "")
         self.platforms: Collection[str] = frozenset(
@@ -104,16 +110,20 @@ class DockerRuntime:
         self._state = str(folder.resolve())
         self._ports = ports
         self._registry = registry
+        self._token = token
         self._memory_watch = asyncio.create_task(self._watch_memory())
 
     @classmethod
-    async def open(cls, folder: Path, ports: Ports, registry: str) -> DockerRuntime:
+    async def open(
+        cls, folder: Path, ports: Ports, registry: str, token: Callable[[], str]
+    ) -> DockerRuntime:
         """Connect to the engine, and remove the containers that an earlier emulator left.
 
         Args:
             folder: The state folder.
             ports: Where free ports come from.
             registry: HOST:PORT of the registry that has the images.
+            token: Returns an access token for it; "" if it needs none.
 
         Raises:
             NoEngine: No engine answers.
@@ -125,13 +135,13 @@ class DockerRuntime:
         except (NoEngine, *_GONE) as error:
             await engine.close()
             raise error if isinstance(error, NoEngine) else NoEngine(str(error)) from error
-        return cls(engine, folder, ports, registry, host)
+        return cls(engine, folder, ports, registry, token, host)
 
     async def start(self, launch: Launch, image: Image, log: RevisionLog) -> DockerInstance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
         reference = f"{self._registry}/{split_reference(launch.image)[0]}@{image.digest}"
         try:
-            await self._engine.pull(reference, image.platform)
+            await self._engine.pull(reference, image.platform, self._token())
         except _GONE as error:
             raise image_not_pulled(launch.image, error) from error
         return await on_a_port(

@@ -6,6 +6,7 @@ container may hold secrets, and every user of the machine can read a command lin
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -76,20 +77,28 @@ class Engine:
             text = await response.text()
         return json.loads(text) if text.strip() else None
 
-    async def lines(self, method: str, path: str, **params: str) -> AsyncIterator[dict[str, Any]]:
+    async def lines(
+        self, method: str, path: str, headers: dict[str, str] | None = None, **params: str
+    ) -> AsyncIterator[dict[str, Any]]:
         """Yield the lines of an answer, each a JSON object, as they come; raises like `call`."""
-        async with self._http.request(method, path, params=params) as response:
+        async with self._http.request(method, path, headers=headers, params=params) as response:
             await _check(response)
             async for line in response.content:
                 yield json.loads(line)
 
-    async def pull(self, reference: str, platform: str) -> None:
-        """Pull an image, unless the engine has it; raises EngineError, aiohttp.ClientError."""
+    async def pull(self, reference: str, platform: str, token: str) -> None:
+        """Pull an image, unless the engine has it; raises EngineError, aiohttp.ClientError.
+
+        Source: https://docs.docker.com/reference/api/engine/version/v1.41/#section/Authentication.
+        """
         try:
             await self.call("GET", f"/images/{reference}/json")
         except EngineError:
             wanted = {"fromImage": reference, "platform": platform}
-            async for line in self.lines("POST", "/images/create", **wanted):
+            login = {"username": "oauth2accesstoken", "password": token}
+            encoded = base64.urlsafe_b64encode(json.dumps(login).encode()).decode()
+            headers = {"X-Registry-Auth": encoded} if token else {}
+            async for line in self.lines("POST", "/images/create", headers, **wanted):
                 if "error" in line:
                     raise EngineError(line["error"]) from None
 

@@ -33,6 +33,8 @@ from emulator.packed import PYTHON, labels
 from emulator.ports import Ports
 from emulator.store import Store
 
+# Google has no such variable: an app passes its value to the client library, which has none either.
+_SECRETS = "SECRET_MANAGER_ENDPOINT"
 _PIECE = 64 * 1024
 _LOOK_AGAIN = 0.005
 _PATIENCE = 5.0  # seconds
@@ -173,7 +175,9 @@ class ProcessRuntime:
             if await self.has_system(launch, image):
                 raise NoCommand("This image has an operating system of its own: it needs Docker.")
             root = await self._unpacked(launch, image)
-            run = command(launch, image, root, sandboxed=self._sandbox is not None)
+            endpoint = (_SECRETS, f"http://127.0.0.1:{self._api_port}")
+            told = replace(launch, env=(endpoint, *launch.env))
+            run = command(told, image, root, sandboxed=self._sandbox is not None)
             if self._sandbox is None:
                 Path(run.cwd).mkdir(parents=True, exist_ok=True)
         except (NoCommand, OSError) as error:

@@ -116,7 +116,9 @@ class Sandbox:
         for prefix in self._outside:
             arguments += ["--ro-bind", str(prefix), shown(str(prefix))]
         for variable in CERTIFICATES:
-            if path := run.env.get(variable):
+            # Of this machine only: a manifest could name any of its folders.
+            path = os.environ.get(variable)
+            if path and path == run.env.get(variable):
                 arguments += ["--ro-bind-try", path, path]
         for path, descriptor in zip(files, descriptors, strict=True):
             arguments += ["--file", str(descriptor), path]

@@ -20,8 +20,6 @@ from emulator.instances.start_failures import (
 from emulator.logging.models import RevisionLog
 from emulator.secrets.models import Secrets
 
-# Google has no such variable: an app passes its value to the client library.
-_ENDPOINT = "SECRET_MANAGER_ENDPOINT"
 # Whether a secret ("projects/NUMBER/secrets/NAME") may be read by a service account.
 MayAccess = Callable[[str, str], bool]
 
@@ -39,14 +37,9 @@ class WithSecrets:
         runtime: The runtime.
         secrets: The secrets.
         may_access: Returns whether a service account may read a secret.
-        url: The address of the APIs for instances, which may read secrets themselves; None where
-            they cannot reach it.
     """
 
-    def __init__(
-        self, runtime: Runtime, secrets: Secrets, may_access: MayAccess, url: str | None
-    ) -> None:
-        self._endpoint = ((_ENDPOINT, url),) if url else ()
+    def __init__(self, runtime: Runtime, secrets: Secrets, may_access: MayAccess) -> None:
         self._runtime = runtime
         self._secrets = secrets
         self._may_access = may_access
@@ -62,7 +55,7 @@ class WithSecrets:
             (variable.name, _value(self._secrets, self._may_access, launch, variable))
             for variable in launch.secrets
         )
-        launch = dataclasses.replace(launch, env=(*self._endpoint, *launch.env, *values))
+        launch = dataclasses.replace(launch, env=(*launch.env, *values))
         return await self._runtime.start(launch, image, log)
 
     async def close(self) -> None:

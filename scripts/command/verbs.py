@@ -91,6 +91,10 @@ def lock_files(argv: list[str]) -> tuple[str, ...]:
     name = verb.needs if verb else "deliver"
     # Without --env it is about the local environment, whose images no one signs. The help needs no
     # packages: a job installs them with it before it has an identity.
-    if verb and verb.verifies and (asks or any(word.startswith("--env") for word in words)):
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    environments = {
+        word.partition("=")[2] or after for word, after in pairs if word.startswith("--env")
+    }
+    if verb and verb.verifies and (asks or environments - {"local"}):
         name = "verify"
     return (name, *_CONTAINED_IN[name])

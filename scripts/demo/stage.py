@@ -111,7 +111,7 @@ class Stage:
             raise UsageError(
                 f"{self._source.name}/{file} does not contain {old!r}:"
                 " the demo needs the sample app",
-                "to deliver your own app: ./ship up, then ./ship deliver",
+                "to deliver your own app: ./ship deliver --yes",
             )
         path.write_text(text.replace(old, new, 1))
         scratch.git("commit", "--quiet", "--all", "--message", subject, cwd=self.clone)

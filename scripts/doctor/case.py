@@ -132,11 +132,11 @@ class Case:
     def may(self, resource: Resource, permissions: list[str]) -> set[str]:
         """Return which of the permissions these credentials have on a resource."""
         if resource.kind == "bucket":
-            place = f"/storage/v1/{resource.path}/iam/testPermissions"
-            held = self.google.get("storage", place, permissions=permissions)
-            return set(held.get("permissions") or [])
-        path = f"/v1/{resource.path}:testIamPermissions"
-        answer = self.google.query(resource.api, path, {"permissions": permissions})
+            path = f"/storage/v1/{resource.path}/iam/testPermissions"
+            answer = self.google.get(resource.api, path, permissions=permissions)
+        else:
+            path = f"/v1/{resource.path}:testIamPermissions"
+            answer = self.google.query(resource.api, path, {"permissions": permissions})
         return set(answer.get("permissions") or [])
 
 

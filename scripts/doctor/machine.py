@@ -12,8 +12,9 @@ import requests
 
 from scripts.cloud import known_errors
 from scripts.cloud.google import unreachable
+from scripts.config.running import NotUp
 from scripts.doctor.case import Case
-from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
+from scripts.doctor.finding import Finding, of_error, ok, skipped, warning, wrong
 from scripts.errors import ShipError, UsageError
 from scripts.machine import git
 from scripts.setup import permissions
@@ -56,6 +57,9 @@ def network(case: Case) -> Iterator[Finding]:
     google = case.google
     try:
         google.url("run", "/")
+    except NotUp as error:
+        yield warning("network", f"{error.message}; ./ship deliver starts it", error.hint or "")
+        return
     except UsageError as error:
         yield wrong("network", error.message, error.hint or "")
         return

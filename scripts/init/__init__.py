@@ -286,7 +286,7 @@ def _next(root: Path, source: str, repository: str | None, env: str | None) -> l
     todo += [
         "git add -A && git commit -m 'Make it ours'",
         "./ship doctor, which says what to change before a build",
-        "./ship up, then ./ship deliver",
+        "./ship deliver --yes, which starts the local Cloud Run and delivers to it",
     ]
     if env and env != pipelines.DEFAULT_ENV:
         todo.append(f"then, for Google Cloud: docs/fork.md; ./ship deliver --env {env}")

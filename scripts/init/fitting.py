@@ -1,4 +1,4 @@
-"""Fit the manifest and the smoke checks to the service that is in the folder that is built. Pure.
+"""Fit the files to the service that is in the folder that is built. Pure.
 
 Only what the sample brought changes: a value that someone set stays.
 """
@@ -13,6 +13,8 @@ from scripts.config import yamledit
 from scripts.config.limits import DEFAULT_PORT
 from scripts.image import dockerfile, listening
 from scripts.image.source import Source
+from scripts.init import triggers
+from scripts.init.fork import Fork
 from scripts.init.tree import Files
 from scripts.release.manifest import serving_container
 
@@ -30,10 +32,11 @@ _HEALTH = re.compile(r"/(health|healthcheck|health-check|ready|readyz|livez|ping
 _SMOKE = """\
 # yaml-language-server: $schema=../smoke.schema.json
 # The checks that a revision must pass at its own URL before it gets traffic, and again after each
-# step. docs/smoke-checks.md describes every key.
+# step. docs/smoke-checks.md describes every key. If none is listed, one check runs: / must answer,
+# and not with 404, 429 or 5xx.
 """
 _EXAMPLE = """\
-# Without any, one check runs: / must answer, and not with 404, 429 or 5xx. To add one:
+# To list one:
 # - name: home
 #   path: /
 #   expect: {text: Welcome}
@@ -57,11 +60,12 @@ def fit(files: Files, service: str, code: Source) -> Files:
         return files
     folder = f"pipelines/{service}"
     made = dict(files)
-    made[f"{folder}/service.yaml"] = _manifest(files[f"{folder}/service.yaml"], code)
+    manifest = f"{folder}/service.yaml"
+    made[manifest] = _manifest(files[manifest], code)
     path = f"{folder}/smoke.yaml"
     if _is_samples_smoke(yamledit.get(files.get(path, ""), [])):
         made[path] = _smoke_for(code)
-    return made
+    return triggers.without_pip(made, Fork(made, service).source, code.names)
 
 
 def smoke(health: str | None) -> str:

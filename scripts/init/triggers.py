@@ -6,6 +6,8 @@ a copy of an existing one with these lines replaced.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import Any
 
 import yaml
@@ -17,6 +19,9 @@ from scripts.init.tree import Files
 DELIVER = f"{workflows.FOLDER}/{workflows.DELIVER}"
 DEPENDABOT = ".github/dependabot.yml"
 _SHIPWAYS_PACKAGES = "/requirements"
+_PYTHONS_PACKAGES = re.compile(
+    r"(requirements[^/]*\.(txt|in)|pyproject\.toml|setup\.(py|cfg)|Pipfile)$"
+)
 _CALLED = f"./{workflows.FOLDER}/{workflows.DELIVER_TO}"
 _BUILDS = f"    uses: ./{workflows.FOLDER}/{workflows.BUILD}\n"
 _BUILD_FOR = "      environment: "
@@ -49,10 +54,32 @@ def moved(files: Files, before: str, now: str) -> Files:
 
 def of_a_fork(files: Files) -> Files:
     """Return the files without updates of Shipway's own packages, which an upgrade brings."""
-    if DEPENDABOT not in files or not yamledit.get(files[DEPENDABOT], ["updates"]):
+    if DEPENDABOT not in files:
+        return files
+    return _without(files, (f"    directory: {_SHIPWAYS_PACKAGES}\n",))
+
+
+def without_pip(files: Files, folder: str, names: Collection[str]) -> Files:
+    """Return the files without updates of Python's packages, if the service names none.
+
+    Source: https://docs.github.com/en/code-security/reference/supply-chain-security/supported-ecosystems-and-repositories
+
+    Args:
+        files: the files of a fork.
+        folder: the folder that is built.
+        names: the path of every file in it.
+    """
+    if any(map(_PYTHONS_PACKAGES.search, names)) or DEPENDABOT not in files:
+        return files
+    return _without(files, ("package-ecosystem: pip ", f"    directory: /{folder}\n"))
+
+
+def _without(files: Files, parts: tuple[str, ...]) -> Files:
+    """Return the files without the updates whose text has all of these parts."""
+    if not yamledit.get(files[DEPENDABOT], ["updates"]):
         return files
     head, blocks, tail = yamledit.entries(files[DEPENDABOT], ["updates"])
-    kept = [block for block in blocks if f"    directory: {_SHIPWAYS_PACKAGES}\n" not in block]
+    kept = [block for block in blocks if not all(part in block for part in parts)]
     return {**files, DEPENDABOT: head + "".join(kept) + tail}
 
 

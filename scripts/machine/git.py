@@ -158,7 +158,8 @@ def listed(root: Path, folder: str) -> list[str]:
         found = _git(root / folder, *words).decode(errors="replace")
     except UsageError:
         return []
-    return sorted({name for name in found.split("\0") if name})
+    # Git lists a deleted file as long as the deletion is not committed.
+    return sorted({n for n in found.split("\0") if n and os.path.lexists(root / folder / n)})
 
 
 def holds(root: Path, file: str) -> bool:

@@ -112,7 +112,7 @@ def local_cloud_run(
 
     Args:
         folder: the folder for its state; created.
-        runtime: what runs instances: "process" or "docker".
+        runtime: what runs instances: "auto", "process" or "docker".
         iam: "enforce" if callers need permissions, else "none".
 
     Raises:
@@ -180,7 +180,8 @@ class LocalCloudRun:
         if self.process.stdout:
             self.process.stdout.close()
         self.process = None
-        if self.runtime == "docker" and self.url:
+        # The file exists once a container ran: any runtime may need one.
+        if self.url and (self.folder / "instances" / "docker-used").exists():
             _forget_images(self.url.partition("://")[2])
 
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+INSTALLS = "ship: setting up its Python packages"  # how the line begins that says so
+
 
 def make(folder: Path, lockfile: Path) -> None:
     """Install exactly the packages of `lockfile` into `folder`, with their hashes checked.
@@ -36,7 +38,7 @@ def make(folder: Path, lockfile: Path) -> None:
         if python.exists() and _same(finished, lockfile):
             return
         what = f"{folder} ({lockfile.stem})"  # each list of packages is installed when it is needed
-        print(f"ship: setting up its Python packages in {what}", file=sys.stderr)
+        print(f"{INSTALLS} in {what}", file=sys.stderr)
         if not _works(python):
             shutil.rmtree(folder, ignore_errors=True)
             # Not sys.executable: that may be the environment's own Python, just deleted.

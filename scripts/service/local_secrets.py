@@ -54,7 +54,8 @@ def read(checkout: Path) -> dict[str, str]:
             never what is in it.
     """
     try:
-        text = (checkout / FILE).read_text(encoding="utf-8")
+        # Not as text, of which Python changes the ends of lines; editors may begin it with a mark.
+        text = (checkout / FILE).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -64,18 +65,35 @@ def read(checkout: Path) -> dict[str, str]:
             f"{FILE} is in git, where everyone can read it",
             f"git rm --cached {FILE}, and give the secrets new values",
         )
-    values = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
+    values: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.strip(" \t\r")
+        if not line or line.startswith("#"):
             continue
+        where = f"{FILE}:{number}"
         name, equals, value = line.partition("=")
-        if not equals or not _NAME.fullmatch(name.strip()):
-            raise UsageError(f"{FILE}:{number}: not NAME=value")
-        value = value.strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        values[name.strip()] = value
+        name = name.rstrip(" \t")
+        if not equals or not _NAME.fullmatch(name):
+            hint = "leave out: export" if name.startswith("export ") else None
+            raise UsageError(f"{where}: not NAME=value", hint)
+        if name in values:
+            raise UsageError(f"{where}: {name} has a value already", "remove one of the two lines")
+        values[name] = _value(value.lstrip(" \t"), f"{where}: {name}", name)
     return values
+
+
+def _value(text: str, where: str, name: str) -> str:
+    """Return a value without its quotes; raises UsageError."""
+    several = f"for a value of several lines: ./ship secrets set {name} < FILE"
+    if text[:1] in ('"', "'"):
+        if len(text) < 2 or text[-1] != text[0]:
+            raise UsageError(
+                f"{where}: the quote at its start is not at the end of the line", several
+            )
+        text = text[1:-1]
+    if not text:
+        raise UsageError(f"{where}: no value", several)
+    return text
 
 
 def bring(google: Google, pipeline: Pipeline) -> list[str]:

@@ -10,6 +10,7 @@ from scripts import HOME
 from scripts.config import running
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed
+from scripts.machine.venv import INSTALLS
 
 
 def bring_up(pipeline: Pipeline, *, yes: bool) -> None:
@@ -31,16 +32,23 @@ def bring_up(pipeline: Pipeline, *, yes: bool) -> None:
     if os.environ.get("CI") or not (yes or _agrees()):
         raise running.NotUp
     # Through the program that installs packages: the local Cloud Run needs more of them.
-    done = subprocess.run(
+    said: list[str] = []
+    with subprocess.Popen(
         [str(HOME / "ship"), "up", "--background"],
-        cwd=pipeline.checkout, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    if done.returncode:
-        evidence = done.stderr.strip().splitlines()[-10:]
-        raise Failed("the local Cloud Run did not start", evidence=evidence)
+        cwd=pipeline.checkout, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as up:  # fmt: skip
+        assert up.stdout is not None
+        assert up.stderr is not None
+        for line in up.stderr:
+            said.append(line.rstrip())
+            if line.startswith(INSTALLS):  # which takes a while: at once
+                print(line, end="", file=sys.stderr, flush=True)
+        address = up.stdout.read().strip()
+    if up.returncode:
+        raise Failed("the local Cloud Run did not start", evidence=said[-10:])
     print(
-        f"started the local Cloud Run at {done.stdout.strip()}; its output goes to {running.LOG};"
+        f"started the local Cloud Run at {address}; its output goes to {running.LOG};"
         " to end it: ./ship up --stop",
         file=sys.stderr,
     )

@@ -148,8 +148,10 @@ class _Rollout:
 
         def change(region: CloudRun) -> tuple[State, State]:
             def planned(state: State) -> Change:
+                # A newer release also takes away this one's tag: first, its plan steps aside.
+                change = plan(state)
                 refuse_moved(state, self._checked.get(region.region))
-                return plan(state)
+                return change
 
             return region.change(
                 planned,
@@ -213,7 +215,17 @@ class _Rollout:
                 if looks % _LOOKS_PER_CHECK == 0:
                     done = check(self._context, region, state, self._revision)
                     if done.failed:
-                        raise failure(self._context, done)
+                        raise self._failed(region, done)
+
+    def _failed(self, region: CloudRun, done: Smoked) -> Failed:
+        """Make the error for checks that did not pass.
+
+        Raises:
+            StepsAside: a newer commit is being released, which may have taken away the tag.
+        """
+        with suppress(ShipError):  # what the checks found counts
+            step_aside(region.state([self._revision]))
+        return failure(self._context, done)
 
     def _refuse_broken(self, state: State) -> None:
         """Fail where the revision is gone, or not Ready any more."""
@@ -232,7 +244,7 @@ class _Rollout:
         for region in self._context.regions:
             done = smoke(self._context, region, self._now[region.region], self._revision)
             if done.failed:
-                raise failure(self._context, done)
+                raise self._failed(region, done)
             self._checked[region.region] = done
 
     def _stable(self, region: str) -> str | None:

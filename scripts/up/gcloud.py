@@ -66,6 +66,8 @@ def variables(found: Running, root: Path) -> dict[str, str]:
         "config": str(root / ".shipway" / "gcloud"),
         "core_disable_usage_reporting": "true",
         "component_manager_disable_update_check": "true",
+        # gcloud reads the log of a build at https://storage.googleapis.com: the proxy answers.
+        "core_custom_ca_certs_file": str(Path(found.state, "google-certificate.pem").resolve()),
     }
     environment = _environment(root)
     if environment:

@@ -23,28 +23,34 @@ ENDS = ("SUCCESS", "FAILURE", "CANCELLED", "TIMEOUT", "INTERNAL_ERROR")
 class Place:
     """One project of a local Cloud Run, with its bucket."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, http: requests.Session | None = None) -> None:
         self.url = url
+        self.http = http or requests.Session()
         self.project = f"b-{uuid.uuid4().hex[:8]}"
         self.bucket = f"{self.project}_cloudbuild"
         self.image = f"us-central1-docker.pkg.dev/{self.project}/services/x:one"
         self.builds = f"{url}/v1/projects/{self.project}/locations/us-central1/builds"
 
     def upload(self, name: str, contents: bytes, **params: str) -> requests.Response:
-        return requests.post(
+        return self.http.post(
             f"{self.url}/upload/storage/v1/b/{self.bucket}/o", data=contents, timeout=9,
             params={"uploadType": "media", "name": name, **params},
             headers={"Content-Type": "application/gzip"},
         )  # fmt: skip
 
-    def source(self, dockerfile: str = DOCKERFILE) -> dict[str, Any]:
+    def source(self, dockerfile: str = DOCKERFILE, folder: str = "") -> dict[str, Any]:
         packed = io.BytesIO()
+        files = {"Dockerfile": dockerfile, f"{folder}/main.py".lstrip("/"): "print(1)\n"}
         with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-            for name, text in (("Dockerfile", dockerfile), ("main.py", "print(1)\n")):
+            for name, text in files.items():
                 member = tarfile.TarInfo(name)
                 member.size = len(text)
                 tar.addfile(member, io.BytesIO(text.encode()))
-        stored = self.upload(f"{uuid.uuid4().hex}.tgz", packed.getvalue()).json()
+        return self.stored(packed.getvalue())
+
+    def stored(self, archive: bytes) -> dict[str, Any]:
+        """Upload an archive; return it as a build's source."""
+        stored = self.upload(f"{uuid.uuid4().hex}.tgz", archive).json()
         kept = {key: stored[key] for key in ("bucket", "generation")}
         return {"storageSource": {**kept, "object": stored["name"]}}
 
@@ -56,15 +62,18 @@ class Place:
             "images": [self.image],
             **changes,
         }
-        started = requests.post(self.builds, json=body, timeout=9)
+        started = self.http.post(self.builds, json=body, timeout=9)
         assert started.ok, started.text
         return self.ended(started.json()["metadata"]["build"]["id"])
+
+    def log(self, build: Any) -> str:
+        return self.http.get(build["logUrl"], timeout=9).text
 
     def ended(self, build: str) -> Any:
         found: dict[str, Any] = {}
 
         def has_ended() -> bool:
-            found.update(requests.get(f"{self.builds}/{build}", timeout=9).json())
+            found.update(self.http.get(f"{self.builds}/{build}", timeout=9).json())
             return found["status"] in ENDS
 
         until(has_ended, 20)
@@ -74,10 +83,6 @@ class Place:
 @pytest.fixture(scope="module")
 def place(local_cloud_run: LocalCloudRun) -> Place:
     return Place(local_cloud_run.url)
-
-
-def log(build: Any) -> str:
-    return requests.get(build["logUrl"], timeout=9).text
 
 
 def test_a_source_becomes_an_image_with_the_same_bytes_each_time(place: Place) -> None:
@@ -97,7 +102,7 @@ def test_every_line_that_is_in_the_way_is_named(place: Place) -> None:
     assert build["status"] == "FAILURE"
     assert "2 instructions cannot be packed" in build["failureInfo"]["detail"]
     for line in ("Dockerfile:2: RUN make one", "Dockerfile:3: RUN make two", "start Docker"):
-        assert line in log(build)
+        assert line in place.log(build)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +117,42 @@ def test_every_line_that_is_in_the_way_is_named(place: Place) -> None:
 )
 def test_other_steps_are_refused_by_name(place: Place, step: Any, error: str) -> None:
     build = place.build(steps=[step])
+    assert build["status"] == "FAILURE"
+    assert error in build["statusDetail"]
+
+
+def _archive(fields: dict[str, Any]) -> bytes:
+    """Return an archive of one header without contents."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.GNU_FORMAT) as tar:
+        member = tarfile.TarInfo()
+        for name, value in fields.items():
+            setattr(member, name, value)
+        tar.addfile(member)
+    return packed.getvalue()
+
+
+_LINK = {"name": "a", "type": tarfile.SYMTYPE, "linkname": "/etc"}
+_HOSTILE: dict[str, tuple[Any, str]] = {
+    "too large": ({"name": "a", "size": 3 << 30}, "more than"),
+    "a negative size": ({"name": "a", "size": -512}, "negative size"),
+    "a long name": ({"name": "a" * (1 << 20)}, "too long a header"),
+    "upwards": ({"name": "../a"}, "leads outside"),
+    "absolute": ({"name": "/etc/a"}, "leads outside"),
+    "a link": (_LINK, "leads outside"),
+    "a hard link": ({**_LINK, "type": tarfile.LNKTYPE, "linkname": "../x"}, "leads outside"),
+    "a device": ({"name": "a", "type": tarfile.CHRTYPE}, "neither a file"),
+    "no tar": (b"a" * 4000, "cannot be unpacked"),
+    "no gzip": (b"\x1f\x8b\x08\x00" + b"\0" * 6 + b"\xff" * 90, "cannot be unpacked"),
+}
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+def test_a_hostile_source_fails_its_build_by_name(place: Place, name: str) -> None:
+    made, error = _HOSTILE[name]
+    if not isinstance(made, bytes):
+        made = _archive(made)
+    build = place.build(source=place.stored(made))
     assert build["status"] == "FAILURE"
     assert error in build["statusDetail"]
 
@@ -154,6 +195,12 @@ def test_a_resumable_upload(place: Place) -> None:
     assert (half.status_code, half.headers["Range"]) == (308, "bytes=0-2")
     whole = requests.put(where, data=b"def", headers={"Content-Range": "bytes 3-5/6"}, timeout=9)
     assert whole.json()["size"] == "6"
+
+
+def test_a_content_type_that_is_no_header_is_refused(place: Place) -> None:
+    url = f"{place.url}/upload/storage/v1/b/{place.bucket}/o?uploadType=resumable&name=typed"
+    for kind, status in (("text/html\r\nX-More: 1", 400), ("text/html; charset=utf-8", 200)):
+        assert requests.post(url, json={"contentType": kind}, timeout=9).status_code == status
 
 
 def test_a_bucket_that_does_not_exist(place: Place) -> None:

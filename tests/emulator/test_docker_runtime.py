@@ -18,6 +18,7 @@ import requests
 
 from tests.conftest import ROOT, LocalCloudRun
 from tests.emulator.cloud_run_help import CloudRun, condition, container, eventually, service
+from tests.emulator.test_builds import DOCKER, Place
 from tests.scripts.docker_help import needs_docker
 
 BASE = "python:3.13-slim-trixie"
@@ -50,7 +51,7 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state"
-        self.cloud_run = LocalCloudRun(self.state, "--runtime", "docker")
+        self.cloud_run = LocalCloudRun(self.state, "--runtime", "docker", docker=True)
         self.client = CloudRun(self.cloud_run.url)
         self.images: list[str] = []
 
@@ -112,6 +113,26 @@ def limited(name: str, image: str, memory: str = "128Mi", **env: str) -> dict[st
 
 
 @needs_docker
+def test_a_build_with_docker_reads_its_source_only(engine: Engine, tmp_path: Path) -> None:
+    """A step may name an absolute folder: it is one of the source, not of this machine."""
+    (tmp_path / "secret").write_text("mine")
+    place = Place(engine.client.url)
+    words = ["build", "--file", "Dockerfile", "--tag", "x", str(tmp_path)]
+    source = place.source("FROM scratch\nADD secret /\n", folder=str(tmp_path))
+    build = place.build(source=source, images=[], steps=[{"name": DOCKER, "args": words}])
+    assert build["status"] == "FAILURE"
+    assert '"/secret"' in requests.get(build["logUrl"], timeout=9).text
+
+
+@needs_docker
+def test_a_silent_step_in_docker_ends_with_its_build(engine: Engine, container_image: str) -> None:
+    place = Place(engine.client.url)
+    dockerfile = f"FROM {BASE}\nRUN echo begins; sleep 1000\n"
+    build = place.build(dockerfile, timeout="3s")
+    assert build["status"] == "TIMEOUT"
+
+
+@needs_docker
 def test_an_instance_is_a_container_with_the_manifests_limits_and_variables(
     engine: Engine, container_image: str
 ) -> None:
@@ -122,7 +143,8 @@ def test_an_instance_is_a_container_with_the_manifests_limits_and_variables(
     assert seen["cwd"] == "/srv"
     assert (env["PORT"], env["FROM_IMAGE"], env["SECRET"]) == ("8080", "yes", "two\nlines")
     assert (env["K_SERVICE"], env["K_REVISION"]) == ("boxed", "boxed-a")
-    assert "GCE_METADATA_HOST" not in env
+    # Containers do not reach the addresses in these.
+    assert not env.keys() & {"GCE_METADATA_HOST", "SECRET_MANAGER_ENDPOINT"}
     (running,) = engine.containers("boxed-a")
     host = running["HostConfig"]
     assert (host["Memory"], host["MemorySwap"]) == (128 * 1024**2, 128 * 1024**2)

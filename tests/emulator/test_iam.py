@@ -407,10 +407,38 @@ def test_only_these_routes_need_no_permission(tmp_path: Path) -> None:
         # Testing permissions needs none; "*" answers that a method is not supported.
         if on not in (On.NOTHING, On.THIS_MACHINE)
         and method != "*"
-        and not path.endswith(":testIamPermissions")
+        and not path.endswith((":testIamPermissions", "/iam/testPermissions"))
     }
     assert with_token == {
         ("GET", "/v2/"),
         ("GET", "/v1/operations/{name}"),
         ("GET", "/v1/projects/{project}/locations/{location}/operations/{operation}"),
     }
+
+
+def test_objects_in_both_apis(
+    enforcing: LocalCloudRun, owner: Owner, user: requests.Session
+) -> None:
+    """Only who may delete an object may overwrite it; the tunnel asks as the JSON API does."""
+    bucket = f"{PROJECT}_cloudbuild"
+
+    def upload(**params: str) -> int:
+        url = f"{owner.url}/upload/storage/v1/b/{bucket}/o"
+        sent = user.post(url, params={"name": "a.txt", **params}, data=b"a", timeout=9)
+        return sent.status_code
+
+    def read(token: str | None) -> int:
+        with requests.Session() as http:
+            http.trust_env = False
+            http.proxies = {"https": owner.url}
+            http.verify = str(enforcing.state / "google-certificate.pem")
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            url = f"https://storage.googleapis.com/{bucket}/a.txt"
+            return http.get(url, headers=headers, timeout=9).status_code
+
+    token = owner.token_of(USER)
+    assert (upload(), read(token), read(None)) == (403, 403, 401)
+    owner.grant(project(), "roles/storage.objectCreator", USER)
+    assert (upload(), upload(), upload(ifGenerationMatch="0"), read(token)) == (200, 403, 412, 403)
+    owner.grant(project(), "roles/storage.objectUser", USER)
+    assert (upload(), read(token)) == (200, 200)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emulator.builds.packing.dockerfile import DockerfileError
-from emulator.builds.packing.pack import examine, examine_folder
+from emulator.builds.packing.pack import examine
 from tests.conftest import ROOT
 from tests.emulator.pack_help import PYTHON, config_of, contents, members, packed, write_app
 from tests.emulator.pack_help import write_wheel as wheel
@@ -33,7 +33,8 @@ CMD exec demo-run --bind :$PORT
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
 def test_the_services_can_be_packed_as_they_are(service: Path) -> None:
-    assert examine_folder(service, service / "Dockerfile").problems == []
+    files = [str(path.relative_to(service)) for path in service.rglob("*") if path.is_file()]
+    assert examine((service / "Dockerfile").read_text(), files).problems == []
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,25 @@ def test_an_ordinary_dockerfile(tmp_path: Path, cache: Path) -> None:
     assert notes[1] == (
         "app/Dockerfile:3: apt-get install -y curl: left out: this machine's own is used"
     )
+
+
+@pytest.mark.parametrize(("version", "count"), [("3.11", 1), ("3.12", 0)])
+def test_the_base_images_setuptools_are_there_before_3_12(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, version: str, count: int
+) -> None:
+    app = write_app(
+        tmp_path / "app",
+        f'FROM python:{version}\nWORKDIR /app\nRUN pip install demo\nCMD ["demo-run"]',
+    )
+    wheel(app / "wheels", "setuptools", "79.0.1")  # the index that pip is told of
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(app / "wheels"))
+    names = members(packed(app, cache))
+    site = f"usr/local/lib/python{version}/site-packages"
+    assert f"{site}/demo/__init__.py" in names
+    assert [name for name in names if name.endswith("METADATA") and "setuptools" in name] == [
+        f"{site}/setuptools-79.0.1.dist-info/METADATA"
+    ] * count
 
 
 def test_the_same_bytes_from_another_cache(tmp_path: Path, cache: Path) -> None:

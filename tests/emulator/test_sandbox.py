@@ -67,8 +67,9 @@ def _no_sandbox() -> str:
 
 
 NO_SANDBOX = _no_sandbox()
-needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX)
-needs_network = pytest.mark.skipif(bool(missing(NO_SANDBOX)), reason=missing(NO_SANDBOX))
+needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=f"left out: {NO_SANDBOX}")
+NO_NETWORK = missing(NO_SANDBOX)
+needs_network = pytest.mark.skipif(bool(NO_NETWORK), reason=f"left out: {NO_NETWORK}")
 SANDBOX = pytest.param("auto", marks=needs_sandbox)
 in_a_sandbox = pytest.mark.parametrize("place", [SANDBOX], indirect=True)
 without_one = pytest.mark.parametrize("place", ["none"], indirect=True)
@@ -83,7 +84,7 @@ class Place:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in DEVELOPERS.items():
                 patch.setenv(name, value)
-            self.cloud_run = LocalCloudRun(folder / "state", "--sandbox", mode)
+            self.cloud_run = LocalCloudRun(folder / "state", "--sandbox", mode, docker=True)
         self.client = CloudRun(self.cloud_run.url)
         self.mark = f"marked-{folder.name}-{os.getpid()}"
         self.config = {"Cmd": ["python", "main.py", self.mark]}
@@ -186,6 +187,26 @@ def test_an_image_cannot_lead_out_of_its_files(place: Place, tmp_path: Path) -> 
 
 
 @in_a_sandbox
+def test_a_variable_cannot_lead_out_of_the_sandbox(place: Place, tmp_path: Path) -> None:
+    """Neither one that is a path of certificates, nor one that goes on after its end."""
+    (tmp_path / "secret").write_text("mine")
+    named = place.ready(service("named", place.image, SSL_CERT_DIR=str(tmp_path)))
+    assert "No such file" in run(named, f"cat {tmp_path}/secret")
+    harm = f"x\0--ro-bind\0{tmp_path}\0/loot"
+    message = place.failed(service("goes-on", place.image, HARM=harm))
+    assert "failed to start" in message
+    assert "The environment variable HARM has a NUL character." in place.texts("goes-on")
+
+
+def test_words_that_no_process_can_get_are_refused(place: Place) -> None:
+    for number, words in enumerate((["main.py", "a\0b"], ["a\0b"])):
+        document = service(f"words-{number}", place.image)
+        container(document).update(command=["python"], args=words)
+        place.failed(document)
+        assert any("has a NUL character" in text for text in place.texts(f"words-{number}"))
+
+
+@in_a_sandbox
 def test_the_metadata_server_has_its_name(url: str) -> None:
     """Where this user may listen on port 80."""
     allowed = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
@@ -239,7 +260,9 @@ def test_instances_listen_on_one_fixed_port_side_by_side(place: Place) -> None:
         "8123 fixed-a\n",
         "8123 fixed-b\n",
     ]
-    for address in (place.cloud_run.url, urls[1], "http://metadata.google.internal"):
+    endpoint = run(urls[0], "echo $SECRET_MANAGER_ENDPOINT").strip()
+    assert endpoint == place.cloud_run.url
+    for address in (endpoint, urls[1], "http://metadata.google.internal"):
         ask = f"import urllib.request as u; print(u.urlopen('{address}').status)"
         assert run(urls[0], f'python -c "{ask}"') == "200\n"
     with pytest.raises(requests.ConnectionError):

@@ -118,7 +118,7 @@ def test_a_fork_with_another_app_gets_an_error(clone: Path, tmp_path: Path) -> N
     )  # fmt: skip
     assert ended.returncode == 2
     assert "app/web/templates/index.html does not contain" in ended.stderr
-    assert "./ship up, then ./ship deliver" in ended.stderr
+    assert "./ship deliver --yes" in ended.stderr
 
 
 def test_outside_a_repository_it_is_an_error(clone: Path, tmp_path: Path) -> None:

@@ -259,7 +259,10 @@ def test_what_is_deleted_while_it_is_waited_for(
         monkeypatch.setenv(ENDPOINT_VARIABLE, relay.url)
         pipeline = pipelines.load(candidate.folder, candidate.name, "local")
         region = cloud_run.CloudRun(Google(pipeline), pipeline, "us-central1")
-        for wait in (lambda: region.wait_until_ready(name), lambda: region.tag_url(tag, name)):
+        for wait in (
+            lambda: region.wait_until_ready(name, lambda _: None),
+            lambda: region.tag_url(tag, name),
+        ):
             deleted = False
             lag.clear()
             assert wait()

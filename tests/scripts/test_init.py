@@ -37,10 +37,17 @@ def follow_the_sample(folder: Path) -> None:
 
 
 class Fork:
-    """A clone of the template, with the tests' own sample pipeline, and the command line in it."""
+    """A clone of the template, with the tests' own sample pipeline, and the command line in it.
+
+    It is made unless the folder exists.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        if not folder.exists():
+            self._make(folder)
+
+    def _make(self, folder: Path) -> None:
         folder.mkdir()
         subprocess.run(["git", "init", "--quiet", "--initial-branch=main", folder], check=True)
         tracked = subprocess.check_output(
@@ -97,8 +104,17 @@ class Fork:
         return yaml.safe_load((self.folder / "pipelines" / name).read_text())
 
 
+@pytest.fixture(scope="session")
+def first_fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
+    """Return a fork to copy, in which Python has compiled what `init` imports."""
+    made = Fork(tmp_path_factory.mktemp("first") / "fork")
+    made.done("init", "orders", *ANSWERS, "--dry-run")
+    return made
+
+
 @pytest.fixture
-def fork(tmp_path: Path) -> Fork:
+def fork(tmp_path: Path, first_fork: Fork) -> Fork:
+    shutil.copytree(first_fork.folder, tmp_path / "fork", symlinks=True)
     return Fork(tmp_path / "fork")
 
 
@@ -295,6 +311,21 @@ def test_where_nothing_answers_at_the_root_another_route_is_checked(tmp_path: Pa
     (tmp_path / "main.py").write_text("@app.get('/items/{one}')\n@app.get('/items')\n")
     _, smoke, _ = fitted(tmp_path)
     assert smoke == [{"name": "answers", "path": "/items", "expect": {"status": "any"}}]
+
+
+@pytest.mark.parametrize(("name", "kept"), [("node", False), ("fastapi", True)])
+def test_dependabot_updates_pythons_packages_only_where_there_are_some(
+    name: str, kept: bool
+) -> None:
+    before = {triggers.DEPENDABOT: (ROOT / triggers.DEPENDABOT).read_text()}
+    updates = yaml.safe_load(before[triggers.DEPENDABOT])["updates"]
+    made = triggers.without_pip(before, "app", source.read(ROOT / "tests/services" / name).names)
+    of = [(one["package-ecosystem"], one["directory"]) for one in updates]
+    left = yaml.safe_load(made[triggers.DEPENDABOT])["updates"]
+    assert ("pip", "/app") in of
+    assert [(one["package-ecosystem"], one["directory"]) for one in left] == [
+        one for one in of if kept or one != ("pip", "/app")
+    ]
 
 
 def test_what_someone_set_stays() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import requests
 
+from scripts.config.pipelines import ENDPOINT_VARIABLE
+from tests.relay import Relay
 from tests.scripts.conftest import Project
 
 
@@ -162,4 +164,22 @@ def test_overtaken_while_a_step_is_watched(served: Project) -> None:
     assert last.startswith("written: "), output
     assert f"image {served.name}:{older[:7]}" in last
     assert last.endswith("; nothing else changed")
+    assert served.shares() == {served.revision(newer): 100}
+
+
+def test_overtaken_between_a_check_and_the_next_step(served: Project) -> None:
+    """I3, I4: the newer release took away the older one's tag, which is not an error."""
+    older, newer = served.commit(), served.commit()
+    overtook: list[str] = []
+
+    def overtake(method: str, path: str) -> None:
+        if method == "PUT" and not overtook and served.shares().get(served.revision(older)) == 10:
+            overtook.append(path)
+            served.done("deliver")
+
+    with Relay(served.cloud_run.url, refuse=overtake) as relay:
+        ended = served.ship("deliver", "--commit", older, **{ENDPOINT_VARIABLE: relay.url})
+    assert overtook
+    assert ended.returncode == 0, ended.stderr
+    assert f"{older[:7]} steps aside: {newer[:7]} is newer and serves" in ended.stdout
     assert served.shares() == {served.revision(newer): 100}

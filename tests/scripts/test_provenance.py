@@ -170,6 +170,8 @@ def test_when_the_packages_are_installed() -> None:
     assert verbs.lock_files(["deploy", "--env", "production"]) == ("verify", "dev")
     assert verbs.lock_files(["deploy", "--env=production"]) == ("verify", "dev")
     assert verbs.lock_files(["help", "deploy"])[0] == "verify"
+    assert verbs.lock_files(["deliver", "--env", "local"])[0] == "deliver"
+    assert verbs.lock_files(["deliver", "--env", "local-2"])[0] == "verify"
     assert verbs.lock_files(["deliver"]) == ("deliver", "verify", "local", "dev")
 
 

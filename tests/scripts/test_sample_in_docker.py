@@ -46,7 +46,7 @@ class Delivered:
     """Two commits of the sample, the second of which changes only code."""
 
     def __init__(self, folder: Path) -> None:
-        self.cloud_run = LocalCloudRun(folder / "state", "--runtime", "docker")
+        self.cloud_run = LocalCloudRun(folder / "state", "--runtime", "docker", docker=True)
         self.meter = Meter(self.cloud_run.url)
         self.known = records()
         self.project = Project(folder / "repository", self.cloud_run, "app")

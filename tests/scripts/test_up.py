@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import fcntl
 import json
 import os
 import pty
@@ -20,6 +22,9 @@ from typing import Any
 import pytest
 import requests
 
+from scripts.config import running
+from scripts.errors import UsageError
+from scripts.service import local_secrets
 from tests.conftest import ROOT
 from tests.scripts.conftest import LOCAL, Project
 
@@ -58,13 +63,17 @@ class Checkout(Project):
     def log(self) -> Path:
         return self.folder / ".shipway/up.log"
 
-    def type(self, *words: str, stdin: str | int | None = None, **env: str) -> Any:
+    def type(self, *words: str, stdin: str | bytes | int | None = None, **env: str) -> Any:
         """Run `./ship` itself, as a user does."""
-        source: Any = {"input": stdin} if isinstance(stdin, str) else {"stdin": stdin}
-        return subprocess.run(
-            [ROOT / "ship", *words], cwd=self.folder, capture_output=True, text=True, check=False,
+        source: Any = {"stdin": stdin}
+        if isinstance(stdin, str | bytes):
+            source = {"input": stdin.encode() if isinstance(stdin, str) else stdin}
+        ended: Any = subprocess.run(
+            [ROOT / "ship", *words], cwd=self.folder, capture_output=True, check=False,
             env={**os.environ, "SHIPWAY_VENV": sys.prefix, "CI": "", **env}, timeout=60, **source,
         )  # fmt: skip
+        ended.stdout, ended.stderr = ended.stdout.decode(), ended.stderr.decode()
+        return ended
 
     def start_up(self, *options: str) -> None:
         ended = self.ship("up", "--background", *options)
@@ -108,8 +117,11 @@ def test_nothing_is_up(tmp_path: Path) -> None:
         assert all(word in ended.stderr for word in words)
     assert project.ship("deliver", "--yes", CI="true").returncode == 2
     found = json.loads(project.ship("doctor", "--format", "json").stdout)["findings"]
-    [network] = [one for one in found if one["state"] == "wrong"]
-    assert (network["found"], network["fix"].rpartition(": ")[2]) == tuple(words)
+    assert not [one for one in found if one["state"] == "wrong"]  # a delivery starts it
+    [network] = [one for one in found if one["check"] == "network"]
+    assert network["state"] == "warning"
+    assert network["found"].startswith(words[0])
+    assert network["fix"].endswith(words[1])
     assert project.ship("up", "--stop").returncode == 0
     main, side = pty.openpty()
     os.write(main, b"n\n")
@@ -168,6 +180,26 @@ def test_two_checkouts_have_one_each(tmp_path: Path) -> None:
             assert one.url != address
 
 
+def test_an_address_that_is_not_of_this_machine_is_not_used(tmp_path: Path) -> None:
+    folder = tmp_path / ".shipway"
+    folder.mkdir()
+    about = {"url": "https://acme.example", "folder": str(tmp_path), "pid": 1, "state": "x"}
+    with (folder / "up.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / "up.json").write_text(json.dumps(about))
+        with pytest.raises(UsageError, match="not of this machine"):
+            running.find(tmp_path)
+        about["url"] = "http://127.0.0.1:1"
+        (folder / "up.json").rename(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere").write_text(json.dumps(about))
+        (folder / "up.json").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(UsageError, match="cannot be read"):
+            running.find(tmp_path)
+        (folder / "up.json").unlink()
+        (folder / "up.json").write_text(json.dumps(about))
+        assert running.address(tmp_path) == about["url"]
+
+
 def test_two_starts_at_once_start_one(tmp_path: Path) -> None:
     project = Checkout(tmp_path / "a")
     both = [project.start("up", "--background") for _ in range(2)]
@@ -213,6 +245,12 @@ def test_secrets_are_kept_on_this_machine(tmp_path: Path) -> None:
         again = project.type("secrets", "set", "api-key", stdin=SECRET)
         assert "already has this value" in again.stderr
         assert project.ship("secrets", "set", "api-key").returncode == 2, "no value"
+        binary = b"\xff\xfe\0 first\r\nsecond\r\n\n"
+        set_binary = project.type("secrets", "set", "binary", stdin=binary)
+        assert set_binary.returncode == 0, set_binary.stderr
+        read = f"{project.url}/v1/projects/shipway-local/secrets/binary/versions/latest:access"
+        data = requests.get(read, timeout=9).json()["payload"]["data"]
+        assert base64.b64decode(data) == binary[:-1]
         assert project.ship("secrets", "set", "a/b").returncode == 2
         [failed_revision] = _wrong(project)
         assert failed_revision["check"] == "service"
@@ -239,6 +277,33 @@ def test_secrets_are_kept_on_this_machine(tmp_path: Path) -> None:
         assert "secrets.local.env is in git" in in_git.stderr
         for ended in (failed, done, again, delivered, wrong, in_git):
             assert SECRET not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("contents", "error"),
+    [
+        ("A=1\nexport B=2", "2: not NAME=value"),
+        ("A=1\r\n\r\nA=2", "3: A has a value already"),
+        ('A="-----BEGIN\nMII==\n"', "1: A: the quote at its start is not at the end of the line"),
+        ("A=''", "1: A: no value"),
+        ("../x=1", "1: not NAME=value"),
+        ("A=\udcff", "cannot be read"),
+    ],
+)
+def test_a_line_of_secrets_that_is_wrong_is_named(
+    tmp_path: Path, contents: str, error: str
+) -> None:
+    (tmp_path / local_secrets.FILE).write_bytes(contents.encode(errors="surrogateescape"))
+    with pytest.raises(UsageError) as raised:
+        local_secrets.read(tmp_path)
+    assert f"{local_secrets.FILE}:" in raised.value.message
+    assert error in raised.value.message
+
+
+def test_values_of_secrets_are_read_as_they_stand(tmp_path: Path) -> None:
+    text = "\ufeffA = 'x y' \r\n\t# no\r\nB=\u2028\x0b=\"\r\n"
+    (tmp_path / local_secrets.FILE).write_bytes(text.encode())
+    assert local_secrets.read(tmp_path) == {"A": "x y", "B": '\u2028\x0b="'}
 
 
 def test_secrets_of_a_real_project_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import platform as platforms
 import subprocess
 from collections.abc import Iterable
@@ -33,6 +32,7 @@ from emulator.builds.packing.search_paths import search_paths
 from emulator.builds.packing.stages import StageResult, Surroundings, interpret
 from emulator.builds.packing.tree import Tree
 from emulator.builds.platform import host_platform
+from emulator.packed import BUILDER, NODE, PACK, PYTHON
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -134,21 +134,6 @@ def examine(text: str, files: Iterable[str], file: str = "Dockerfile") -> Findin
         trees.add(tree, path, trees.EMPTY)
     try:
         return _findings(dockerfiles.parse(text, file), tree, {}, host_platform())
-    except DockerfileError as error:
-        return Findings(list(error.problems))
-
-
-def examine_folder(context: Path, dockerfile: Path) -> Findings:
-    """Say what `examine` says, of a Dockerfile and its context.
-
-    Raises:
-        UsageError: the Dockerfile or .dockerignore cannot be read.
-    """
-    known_as = os.path.relpath(dockerfile, context.parent)
-    try:
-        description = dockerfiles.read(dockerfile, known_as)
-        files = trees.context_tree(context, dockerfile)
-        return _findings(description, files, {}, host_platform())
     except DockerfileError as error:
         return Findings(list(error.problems))
 
@@ -278,9 +263,10 @@ def _image(
     platform: str,
     labels: dict[str, str],
 ) -> PackedImage:
-    builder = {"dev.shipway.builder": "pack"}
+    builder = {BUILDER: PACK}
     if result.base:  # the version that the base image has, and that a process here may not have
-        builder[f"dev.shipway.{result.base[0]}"] = result.base[1]
+        name, version = result.base
+        builder[PYTHON if name == "python" else NODE] = version
     time = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     operating_system, _, architecture = platform.partition("/")
     config: dict[str, Any] = {

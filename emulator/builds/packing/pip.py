@@ -42,6 +42,11 @@ _HELD_BACK = frozenset(
 )  # fmt: skip
 _LINES = 15  # of a program's output, shown when it fails
 _NODE = ("npm", "yarn", "pnpm")
+# Docker's images of Python before 3.12 have setuptools, and so does a `venv` made by such a Python:
+# packages import `pkg_resources` without asking for it. This version, which newer ones of these
+# images have, is the last major one with `pkg_resources` that runs on every Python here.
+# https://github.com/docker-library/python/issues/952
+_SETUPTOOLS = "setuptools==79.0.1"
 _OWN = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _INTERPRETER = str(Path(sys._base_executable))  # type: ignore[attr-defined]  # typeshed leaves it out
 # A line of a requirements file that names no file: a package, its hashes, an option.
@@ -97,11 +102,12 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
         layers.listed(step.mounted),
         sorted(_own_variables(step).items()),
         [step.owner, step.platform, step.python, platform.python_version()],
+        _SETUPTOOLS if _base_has_setuptools(step) else "",
     )
     result = cache / "runs" / key
     index = result / "index.json"
     if not index.is_file():
-        progress(f"RUN {program.text} (once; kept until a dependency changes)")
+        progress(f"RUN {program.text}")
         result.parent.mkdir(parents=True, exist_ok=True)
         with layers.scratch(cache) as folder:
             _install(step, folder / "run")
@@ -188,6 +194,9 @@ def _install(step: Run, folder: Path) -> None:
     known = {str(path) for path in root.rglob("*")}
     if program.prefix is not None:
         _enter(root / program.prefix, step.python)
+        if _base_has_setuptools(step):
+            argv = ("pip", "install", "--no-deps", _SETUPTOOLS)
+            _call(replace(step, program=replace(program, argv=argv)), root, workdir)
     _call(step, root, workdir)
     if program.prefix is not None:
         _leave(root / program.prefix, step.python)
@@ -221,6 +230,16 @@ def _enter(prefix: Path, version: str) -> None:
         (prefix / "lib" / _OWN).symlink_to(f"python{version}")
     if sys.platlibdir != "lib":
         (prefix / sys.platlibdir).symlink_to("lib")
+
+
+def _base_has_setuptools(step: Run) -> bool:
+    """Return whether pip finds setuptools in the base image, and an index can be asked for it."""
+    program = step.program
+    if program.name != "pip" or "install" not in program.argv or "--no-index" in program.argv:
+        return False
+    site = f"{program.prefix}/lib/python{step.python}/site-packages/"
+    before = tuple(int(part) for part in step.python.split(".")) < (3, 12)
+    return before and not any(path.startswith(f"{site}setuptools-") for path in step.tree)
 
 
 def _leave(prefix: Path, version: str) -> None:

@@ -13,6 +13,7 @@ from emulator.recorder import VARIABLE
 from scripts.config import pipelines
 from scripts.doctor import access
 from scripts.doctor.case import Case
+from scripts.setup import permissions
 from tests.github_rest import GitHub, needs_gh
 from tests.scripts.bootstrap_help import CLOUD_BUILD, NAME, OPS, STAGING
 from tests.scripts.doctor.doctor_help import (
@@ -43,14 +44,30 @@ from tests.scripts.doctor.doctor_help import (
 def test_a_role_that_was_removed(patient: Patient, resource: str, role: str, method: str) -> None:
     which = "PUSHER" if "writer" in role else "DEPLOYER"
     with patient.without_role(resource, role, method):
-        found = patient.one_wrong("roles")
-        assert f"has no {role} on {resource}" in found["found"]
-        assert found["fix"] == BOOTSTRAP
+        found = patient.wrong()
+        assert len(found) == (2 if which == "PUSHER" else 1), "the account that builds pushes, too"
+        for one in found:
+            assert one["check"] == "roles"
+            assert f"has no {role} on {resource}" in one["found"]
+            assert one["fix"] == BOOTSTRAP
         lacking = patient.wrong(credentials=patient.speak_as(which))
         assert {one["known"] for one in lacking} == {"permission-denied"}
         assert lacking[0]["found"].startswith(f"{patient.variables[which]} lacks ")
         assert lacking[0]["fix"] == BOOTSTRAP
         patient.bootstrap_fixes_it()
+
+
+def test_a_role_on_the_bucket_of_builds(patient: Patient) -> None:
+    planned = patient.access("staging")
+    [uploads] = [
+        one
+        for one in planned.bindings
+        if (one.resource.kind, one.role) == ("bucket", permissions.OBJECT_CREATOR)
+    ]
+    patient.take(uploads)
+    lacking = patient.one_wrong("permissions", credentials=patient.speak_as("PUSHER"))
+    assert f"{planned.pusher.email} lacks storage.objects.create on b/" in lacking["found"]
+    patient.bootstrap_fixes_it()
 
 
 def test_a_role_that_only_others_have(patient: Patient) -> None:

@@ -1,0 +1,197 @@
+"""Measure from `git clone` to the first local 200 of each service, for tests/bench.py.
+
+Each service of tests/services takes the place of the sample in a fork, with the commands of
+docs/fork.md, an empty HOME and no Docker engine. Beside it: `gcloud run deploy --source` of the
+same folder to the same local Cloud Run, which then is already up. The table of
+docs/your-service.md is written from the figures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+
+from scripts import HOME
+from scripts.config.pipelines import ENDPOINT_VARIABLE
+from tests.conftest import NO_DOCKER
+
+PAGE = HOME / "docs/your-service.md"
+_TABLE = re.compile(r"(<!-- nox -s bench -- first-hour -->\n).*?(<!-- end -->)", re.DOTALL)
+_LIMIT = 60.0  # seconds, cold
+_COMMANDS = 5
+_PATHS = {"ai": "/health"}  # where a service answers 200; others: /
+_PORTS = {"ai": "8081"}  # what gcloud has to be told; `init` reads it from the Dockerfile
+# What Cloud Run would not run either: Flask 2.0.3 fails with the Werkzeug that pip chooses.
+_EDITS = {"hello": {"requirements.txt": "Flask==2.0.3\nWerkzeug<3\ngunicorn==20.1.0\n"}}
+_SERVICES = ("chat", "todo", "gemini", "hello", "api-server", "ai", "api", "secret-key")
+_INIT = (
+    "./ship init {name} --repository acme/{name} --region us-central1 --yes"
+    " --project staging=acme-staging --project production=acme-production"
+)
+
+
+@dataclass
+class _Row:
+    """The figures of one service: seconds, and None for what could not be done."""
+
+    name: str
+    cold: float | None = None
+    warm: float | None = None
+    gcloud: float | None = None
+    commands: int = 0
+    edited: list[str] = field(default_factory=list)
+
+
+class _Fork:
+    """A fork of this repository in which a service takes the place of the sample."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.path = folder / name / "fork"
+        self.home = folder / name / "home"
+        self.home.mkdir(parents=True)
+        people = {f"GIT_{who}_{what}": "bench@localhost" for who in ("AUTHOR", "COMMITTER")
+                  for what in ("NAME", "EMAIL")}  # fmt: skip
+        kept = {k: v for k, v in os.environ.items()
+                if k not in (ENDPOINT_VARIABLE, "SHIPWAY_VENV", "VIRTUAL_ENV", "CI")}  # fmt: skip
+        self.environment = {**kept, **people, "HOME": str(self.home), "DOCKER_HOST": NO_DOCKER,
+                            "PYTHON": getattr(sys, "_base_executable", sys.executable)}  # fmt: skip
+
+    def type(self, line: str, *, where: Path | None = None) -> str:
+        """Type one command; return its output.
+
+        Raises:
+            RuntimeError: it fails; with its last lines.
+        """
+        done = subprocess.run(
+            ["sh", "-c", line], cwd=where or self.path, env=self.environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=900,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{self.name}: {line}\n{(done.stdout + done.stderr)[-2000:]}")
+        return done.stdout
+
+    def first_200(self, row: _Row) -> float:
+        """Go from `git clone` to an answer of the delivered service; return the seconds."""
+        service = HOME / "tests/services" / self.name
+        lines = [
+            f"git clone --quiet {HOME.as_uri()} fork",
+            f"rm -r app && cp -r {service} app",
+            _INIT.format(name=self.name),
+            "git add -A && git commit --quiet -m 'Make it ours'",
+            "./ship deliver --yes",
+        ]
+        kept = self.path.with_name("kept")  # of the first round: packages, layers
+        started = time.perf_counter()
+        for number, line in enumerate(lines):
+            self.type(line, where=None if number else self.path.parent)
+            if number == 0 and kept.exists():
+                kept.rename(self.path / ".shipway")
+            if number == 1:
+                row.edited = [self._write(*edit) for edit in _EDITS.get(self.name, {}).items()]
+        self.answers()
+        row.commands = len(lines)
+        return time.perf_counter() - started
+
+    def _write(self, file: str, text: str) -> str:
+        (self.path / "app" / file).write_text(text)
+        return file
+
+    def answers(self) -> None:
+        """Check that the service answers 200."""
+        shown = self.type("./ship status")
+        found = re.search(r"http://[\w.:]+", shown)
+        assert found, shown
+        url = found[0] + _PATHS.get(self.name, "/")
+        answer = requests.get(url, timeout=30)
+        assert answer.status_code == 200, (url, answer.status_code)
+
+    def start_again(self) -> None:
+        """Delete the fork, but keep what a second one on this machine would find."""
+        self.type("./ship up --stop")
+        shutil.rmtree(self.path / ".shipway/cloud-run")
+        (self.path / ".shipway").rename(self.path.with_name("kept"))
+        shutil.rmtree(self.path)
+
+    def by_gcloud(self) -> float:
+        """Deploy the same folder with gcloud, without layers of earlier builds."""
+        self.type("./ship up --stop")
+        for name in ("cloud-run", "cache"):
+            shutil.rmtree(self.path / ".shipway" / name, ignore_errors=True)
+        self.type("./ship up --background")
+        port = f" --port {_PORTS[self.name]}" if self.name in _PORTS else ""
+        started = time.perf_counter()
+        self.type(
+            'eval "$(./ship up --env-gcloud)" && gcloud run deploy --quiet --source app'
+            f" --allow-unauthenticated{port} {self.name}"
+        )
+        self.answers()
+        return time.perf_counter() - started
+
+
+def measure(folder: Path, say: Callable[[str, str, str, bool], None]) -> None:
+    """Measure every service and write the table.
+
+    Args:
+        folder: for the forks.
+        say: of tests/bench.py.
+    """
+    load = os.getloadavg()[1]
+    rows = []
+    for name in _SERVICES:
+        row = _Row(name)
+        rows.append(row)
+        fork = _Fork(folder, name)
+        try:
+            row.cold = fork.first_200(row)
+            fork.start_again()
+            row.warm = fork.first_200(row)
+            if shutil.which("gcloud"):
+                row.gcloud = fork.by_gcloud()
+        except (RuntimeError, AssertionError) as error:
+            print(error, flush=True)
+        finally:
+            if fork.path.exists():
+                fork.type("./ship up --stop || true")
+            shutil.rmtree(folder / name, ignore_errors=True)
+        good = row.cold is not None and row.cold <= _LIMIT and row.commands <= _COMMANDS
+        say(f"{name}, from git clone to the first 200: cold, warm, gcloud",
+            ", ".join(_shown(figure) for figure in (row.cold, row.warm, row.gcloud)),
+            f"cold at most {_LIMIT:.0f} s, {_COMMANDS} commands", good)  # fmt: skip
+    load = max(load, os.getloadavg()[1])
+    text = PAGE.read_text()
+    PAGE.write_text(_TABLE.sub(lambda match: match[1] + _table(rows, load) + match[2], text))
+
+
+def _shown(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.0f} s"
+
+
+def _table(rows: list[_Row], load: float) -> str:
+    """Return the table as Markdown, with the conditions of the figures."""
+    cpus = os.cpu_count() or 1
+    busy = f"busy with other work (load {load:.0f})" if load > 2 * cpus else "idle otherwise"
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    lines = [
+        f"On a machine with {cpus} CPUs, {busy}; Python {python}, no Docker engine:",
+        "",
+        "| Service | Cold | Warm | Commands | Files edited | `gcloud run deploy --source` |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        cells = [
+            f"[{row.name}](../tests/services/{row.name})", _shown(row.cold), _shown(row.warm),
+            str(row.commands or "-"), ", ".join(f"`{name}`" for name in row.edited) or "0",
+            _shown(row.gcloud),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
