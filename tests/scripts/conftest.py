@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -230,20 +232,67 @@ def project(tmp_path: Path, local_cloud_run: LocalCloudRun) -> Project:
     return made
 
 
-@pytest.fixture
-def served(project: Project) -> Project:
-    """Return a repository whose first commit is delivered."""
+Lend = Callable[[Callable[[Project], None]], AbstractContextManager[Project]]
+
+
+@pytest.fixture(scope="session")
+def lend(tmp_path_factory: pytest.TempPathFactory, local_cloud_run: LocalCloudRun) -> Lend:
+    """Return what lends a project that a function prepared, from one test to the next.
+
+    Each test gets the service as it was in the beginning. A project with other commits, files or
+    revisions than then is not lent again.
+    """
+    kept: dict[Callable[[Project], None], tuple[Project, Any, list[Any]]] = {}
+
+    def state(project: Project) -> list[Any]:
+        git = (("rev-parse", "HEAD"), ("for-each-ref",), ("status", "--porcelain", "--ignored"))
+        return [sorted(project.revisions()), *(project.git(*words) for words in git)]
+
+    @contextmanager
+    def lent(prepare: Callable[[Project], None]) -> Iterator[Project]:
+        if prepare not in kept:
+            name = f"svc-{uuid.uuid4().hex[:8]}"
+            project = Project(tmp_path_factory.mktemp("lent") / "repository", local_cloud_run, name)
+            project.commit()
+            prepare(project)
+            kept[prepare] = project, project.service(), state(project)
+        project, service, before = kept[prepare]
+        if project.service() != service:
+            version = project.service()["metadata"]["resourceVersion"]
+            metadata = {**service["metadata"], "resourceVersion": version}
+            kept[prepare] = project, project.put({**service, "metadata": metadata}), before
+        yield project
+        if state(project) != before:
+            kept.pop(prepare, None)
+
+    return lent
+
+
+def deliver_one(project: Project) -> None:
+    """Deliver the first commit."""
     project.done("deliver")
-    return project
+
+
+def deploy_a_candidate(project: Project) -> None:
+    """Deliver the first commit; deploy another one without traffic."""
+    deliver_one(project)
+    project.commit()
+    project.done("build")
+    project.done("deploy")
 
 
 @pytest.fixture
-def candidate(served: Project) -> Project:
+def served(lend: Lend) -> Iterator[Project]:
+    """Yield a repository whose first commit is delivered."""
+    with lend(deliver_one) as project:
+        yield project
+
+
+@pytest.fixture
+def candidate(lend: Lend) -> Iterator[Project]:
     """One revision serves, the next one is deployed without traffic."""
-    served.commit()
-    served.done("build")
-    served.done("deploy")
-    return served
+    with lend(deploy_a_candidate) as project:
+        yield project
 
 
 @pytest.fixture(scope="session")

@@ -7,19 +7,25 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.scripts.conftest import Project
+from tests.scripts.conftest import Lend, Project, deliver_one
+
+
+def deliver_two(project: Project) -> None:
+    deliver_one(project)
+    project.commit()
+    project.done("deliver")
 
 
 @pytest.fixture
-def second(served: Project) -> Project:
-    """Return a project with two delivered commits."""
-    served.commit()
-    served.done("deliver")
-    return served
+def second(lend: Lend) -> Iterator[Project]:
+    """Yield a project with two delivered commits."""
+    with lend(deliver_two) as project:
+        yield project
 
 
 def names(project: Project) -> list[str]:

@@ -230,24 +230,20 @@ def test_a_token_that_a_service_echoes_is_in_no_outcome() -> None:
 def test_no_verb_shows_a_token(workflow: Workflow, tmp_path: Path) -> None:
     """I9: neither after success nor failure, nor with --debug, nor on a command line."""
     with command_lines() as seen:
-        outputs = [workflow.ship_in_sight(*words) for words in (
-            ["deliver"], ["status"], ["history"], ["smoke", "--debug"], ["hold", "--reason", "x"],
+        outputs = [workflow.ship_in_sight("deliver")]
+        outputs += [workflow.ship(*words) for words in (
+            ["status"], ["history"], ["smoke", "--debug"], ["hold", "--reason", "x"],
             ["rollback", "--debug"], ["resume"],
         )]  # fmt: skip
         workflow.project.commit(health="broken")
-        outputs += [
-            workflow.ship_in_sight("build", "--debug"),
-            workflow.ship_in_sight("deploy", "--debug"),
-            workflow.ship_in_sight("smoke"),
-            workflow.ship_in_sight("rollout", "--debug"),
-            workflow.ship_in_sight("deliver", "--debug"),
-        ]
+        outputs += [workflow.ship(*words) for words in (
+            ["build", "--debug"], ["deploy", "--debug"], ["smoke"], ["rollout", "--debug"],
+            ["deliver", "--debug"],
+        )]  # fmt: skip
         workflow.owner.revoke(project(), "roles/run.invoker")
-        outputs.append(workflow.ship_in_sight("smoke", "--debug"))
+        outputs.append(workflow.ship("smoke", "--debug"))
         workflow.owner.revoke(account(DEPLOYER), "roles/iam.workloadIdentityUser")
-        outputs += [
-            workflow.ship_in_sight(verb, "--debug") for verb in ("status", "promote", "deliver")
-        ]
+        outputs += [workflow.ship(verb, "--debug") for verb in ("status", "promote", "deliver")]
     assert outputs[0].returncode == 0, outputs[0].stderr
     assert [output.returncode for output in outputs[-4:]] == [1, 2, 2, 2]
     for output in outputs:
@@ -277,18 +273,16 @@ class command_lines:
 
     def _watch(self) -> None:
         while not self.done.wait(0.05):
-            for folder in Path("/proc").glob("[0-9]*"):
-                with suppress(OSError, ValueError):
-                    if _is_below(int(folder.name)) and (line := (folder / "cmdline").read_bytes()):
+            for process in _below(os.getpid()):
+                with suppress(OSError):
+                    if line := Path(f"/proc/{process}/cmdline").read_bytes():
                         self.seen.add(line)
 
 
-def _is_below(process: int) -> bool:
-    """Return whether a process is a descendant of this one."""
-    while process > 1:
-        # Behind the name, which is in brackets and may hold anything: state, parent, …
-        parent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]
-        process = int(parent)
-        if process == os.getpid():
-            return True
-    return False
+def _below(process: int) -> Iterator[int]:
+    """Yield the descendants of a process."""
+    for file in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, file.read_text().split()):
+                yield child
+                yield from _below(child)
