@@ -9,11 +9,15 @@ from aiohttp import web
 
 from emulator.builds import engine
 from emulator.builds.packing import pack
+from emulator.errors import invalid
 from emulator.fields import typed
+from emulator.routes import Handler
 from emulator.wire import json_object
 
 PATH = "/dockerfile:examine"
 """It needs neither a token nor the secret of this start: it is a function of its body alone."""
+
+_LONGEST = 1 << 18  # characters of a Dockerfile
 
 
 class _Fields(TypedDict, total=False):
@@ -23,11 +27,20 @@ class _Fields(TypedDict, total=False):
     files: list[str]
 
 
-async def examine(request: web.Request) -> web.Response:
-    """`POST /dockerfile:examine`: the problems, what to know, and whether Docker builds it."""
-    asked = typed(await json_object(request), _Fields)
-    text, files = asked.get("dockerfile", ""), asked.get("files", [])
-    return web.json_response(await asyncio.to_thread(_answer, text, files))
+def handler() -> Handler:
+    """Return the handler, which does one request at a time: everyone may send them."""
+    one_at_a_time = asyncio.Semaphore(1)
+
+    async def examine(request: web.Request) -> web.Response:
+        """`POST /dockerfile:examine`: the problems, what to know, and whether Docker builds it."""
+        asked = typed(await json_object(request), _Fields)
+        text, files = asked.get("dockerfile", ""), asked.get("files", [])
+        if len(text) > _LONGEST:
+            raise invalid(f"The Dockerfile has more than {_LONGEST} characters.", "dockerfile")
+        async with one_at_a_time:
+            return web.json_response(await asyncio.to_thread(_answer, text, files))
+
+    return examine
 
 
 def _answer(text: str, files: list[str]) -> dict[str, Any]:

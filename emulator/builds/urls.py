@@ -25,7 +25,7 @@ def routes(triggers: Triggers, builds: Builds) -> list[Route]:
     """Return the routes of Cloud Build."""
     answer = TriggerResponses(triggers)
     found = [
-        Route("POST", examine.PATH, examine.examine, OPEN),
+        Route("POST", examine.PATH, examine.handler(), OPEN),
         Route("GET", _TRIGGERS, answer.list_triggers, _asks("list")),
         Route("POST", _TRIGGERS, answer.create, _asks("create")),
         Route("GET", _TRIGGER, answer.get, _asks("get")),

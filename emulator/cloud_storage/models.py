@@ -247,6 +247,8 @@ class Buckets:
         size = len(name.encode(errors="surrogatepass"))
         if not 0 < size <= _LONGEST or "\n" in name or "\r" in name or name in (".", ".."):
             raise invalid("Invalid object name.")
+        if re.search(r"[\x00-\x1f\x7f]", sent.get("contentType", "")):  # it becomes a header
+            raise invalid("Invalid content type.", "contentType")
         receiving = Receiving(
             bucket,
             {"name": name, **{k: sent[k] for k in _SETTABLE if k in sent}},

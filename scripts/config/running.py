@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ LOG = Path(".shipway", "up.log")
 SECRET_HEADER = "Shipway-Secret"  # noqa: S105  (a header's name)
 """The header of requests below /_local/."""
 _SETTLE_SECONDS = 30.0
+_HERE = re.compile(r"http://127\.0\.0\.1:\d{1,5}")
 
 
 class NotUp(UsageError):
@@ -78,10 +80,16 @@ def find(checkout: Path) -> Running | None:
     if not is_locked(checkout):
         return None
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=Running)
+        # Not through a link, nor of another user: secrets go where it says.
+        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as opened:
+            if os.fstat(opened.fileno()).st_uid != os.getuid():
+                raise ValueError("it belongs to another user")
+            found = msgspec.json.decode(opened.read(), type=Running)
+        if not _HERE.fullmatch(found.url):
+            raise ValueError("its address is not of this machine")
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
         raise UsageError(
             f"{file}: cannot be read: {error}", "end ./ship up, and start it again"
         ) from None

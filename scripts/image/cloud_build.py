@@ -25,7 +25,7 @@ from scripts.config.image_reference import ImageReference, bucket_of
 from scripts.errors import Failed, ShipError, Unknown, UsageError
 
 DOCKER = "gcr.io/cloud-builders/docker"
-_SECONDS = 3600  # a build may take
+_SECONDS = 3600  # a build may take; it may wait as long before it starts
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two looks at a build
 _TRIES = 3  # to start it
 _LINES = 20  # of the log, shown when a build fails
@@ -177,7 +177,9 @@ class CloudBuild:
     def _wait(self, identity: str, log: _Log) -> dict[str, Any]:
         """Wait until a build ends, and show its log meanwhile."""
         pause = _FIRST_PAUSE
-        while True:
+        # Cloud Build ends each build in time by itself; this is for an answer that never changes.
+        deadline = time.monotonic() + 2 * _SECONDS + 60
+        while time.monotonic() < deadline:
             build = self._google.get("cloudbuild", f"{self._builds}/{identity}", answers.Build)
             # After the build: when it has ended, its log is complete.
             log.read()
@@ -185,6 +187,9 @@ class CloudBuild:
                 return build
             time.sleep(pause)
             pause = min(pause * 1.2, _LONGEST_PAUSE)  # at most a fifth of the time too late
+        raise Failed(
+            f"Cloud Build has not ended build {identity} after two hours", evidence=log.last
+        )
 
     def _digest(self, build: dict[str, Any], image: ImageReference, what: str, log: _Log) -> str:
         status = build["status"]

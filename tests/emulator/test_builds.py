@@ -197,6 +197,12 @@ def test_a_resumable_upload(place: Place) -> None:
     assert whole.json()["size"] == "6"
 
 
+def test_a_content_type_that_is_no_header_is_refused(place: Place) -> None:
+    url = f"{place.url}/upload/storage/v1/b/{place.bucket}/o?uploadType=resumable&name=typed"
+    for kind, status in (("text/html\r\nX-More: 1", 400), ("text/html; charset=utf-8", 200)):
+        assert requests.post(url, json={"contentType": kind}, timeout=9).status_code == status
+
+
 def test_a_bucket_that_does_not_exist(place: Place) -> None:
     url = f"{place.url}/storage/v1/b/nobody-made-this"
     assert requests.get(url, timeout=9).status_code == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import pty
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 import requests
 
+from scripts.config import running
 from scripts.errors import UsageError
 from scripts.service import local_secrets
 from tests.conftest import ROOT
@@ -176,6 +178,26 @@ def test_two_checkouts_have_one_each(tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
             one.start_up()
             assert one.url != address
+
+
+def test_an_address_that_is_not_of_this_machine_is_not_used(tmp_path: Path) -> None:
+    folder = tmp_path / ".shipway"
+    folder.mkdir()
+    about = {"url": "https://acme.example", "folder": str(tmp_path), "pid": 1, "state": "x"}
+    with (folder / "up.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / "up.json").write_text(json.dumps(about))
+        with pytest.raises(UsageError, match="not of this machine"):
+            running.find(tmp_path)
+        about["url"] = "http://127.0.0.1:1"
+        (folder / "up.json").rename(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere").write_text(json.dumps(about))
+        (folder / "up.json").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(UsageError, match="cannot be read"):
+            running.find(tmp_path)
+        (folder / "up.json").unlink()
+        (folder / "up.json").write_text(json.dumps(about))
+        assert running.address(tmp_path) == about["url"]
 
 
 def test_two_starts_at_once_start_one(tmp_path: Path) -> None:

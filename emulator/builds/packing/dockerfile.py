@@ -91,7 +91,7 @@ class Instruction:
             return None
         try:
             parsed = json.loads(self.value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if isinstance(parsed, list) and all(isinstance(word, str) for word in parsed):
             return parsed

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from emulator.builds.errors import UsageError
 
+# A star and what is up to the next one, in a pattern that has both alone.
+_BETWEEN_STARS = re.compile(r"\*(?!\*)((?:[^*\[\\]|\\.)+)(?=\*(?!\*))")
+
 
 @dataclass(frozen=True)
 class _Pattern:
@@ -110,6 +113,11 @@ def translate(pattern: str) -> str:
     result, at = "", 0
     while at < len(pattern):
         char = pattern[at]
+        if char == "*" and (between := _BETWEEN_STARS.match(pattern, at)):
+            # The first place that fits is as good as any. Trying all takes exponential time.
+            result += f"(?>[^/]*?{translate(between[1])})"
+            at = between.end()
+            continue
         if pattern.startswith("**", at):
             at += 2
             if pattern.startswith("/", at):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+_LONGEST = 1 << 20  # characters of an expanded word
+_MOST = 100  # variables in one word
 _SPACE = " \t\n"
 
 
@@ -48,6 +50,8 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> str:
     Raises:
         ValueError: the word is malformed, or a variable that `?` requires is not set.
     """
+    if word.count("${") > _MOST:  # they may be nested
+        raise ValueError(f"a value has more than {_MOST} variables")
     result, quote, at = "", "", 0
     while at < len(word):
         char = word[at]
@@ -65,6 +69,8 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> str:
         elif char == "$":
             value, at = _variable(word, at + 1, variables, escape)
             result += value
+            if len(result) > _LONGEST:  # a few lines of ENV A=$A$A make any length
+                raise ValueError(f"a value has more than {_LONGEST} characters")
         else:
             result += char
             at += 1

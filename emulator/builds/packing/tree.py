@@ -131,7 +131,10 @@ def matching(tree: Tree, source: str) -> list[str]:
     path = inside(source, "")
     if not re.search(r"[*?\[\\]", path):
         return [path] if path in tree or path == "" else []
-    expression = re.compile(dockerignore.translate(path.replace("**", "*")))
+    try:
+        expression = re.compile(dockerignore.translate(re.sub(r"\*+", "*", path)))
+    except re.error:  # such as [z-a], which matches nothing in Go
+        return []
     return sorted(name for name in tree if expression.fullmatch(name))
 
 
