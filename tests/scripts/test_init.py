@@ -297,6 +297,15 @@ def test_where_nothing_answers_at_the_root_another_route_is_checked(tmp_path: Pa
     assert smoke == [{"name": "answers", "path": "/items", "expect": {"status": "any"}}]
 
 
+def test_a_file_is_gone_before_its_deletion_is_committed(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / "start.py").touch()
+    subprocess.run(["git", "add", "start.py"], cwd=tmp_path, check=True)
+    assert source.read(tmp_path).names == ["start.py"]
+    (tmp_path / "start.py").rename(tmp_path / "main.py")
+    assert source.read(tmp_path).names == ["main.py"]
+
+
 def test_what_someone_set_stays() -> None:
     ai = ROOT / "tests/services/ai"
     spec, smoke, _ = fitted(ai, {"# gunicorn.conf.py": "# ours:", "<title>": "Welcome"})
