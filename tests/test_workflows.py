@@ -150,6 +150,8 @@ def test_hadolint_finds_nothing() -> None:
     files = dockerfiles()
     for name in () if IN_FORK else pipelines.services(ROOT):
         assert pipelines.load(ROOT, name, "local").source / "Dockerfile" in files
+    if not files:  # in a fork, the only one is the fork's own
+        pytest.skip("left out: Shipway has no Dockerfile here")
     code, said = tool("hadolint", *files)
     assert (code, said) == (0, "")
 
