@@ -185,12 +185,6 @@ class Responses:
         name = request.match_info["bucket"]
         return web.json_response(_of_bucket(name, self._policies.get(policies.bucket(name))))
 
-    async def test_on_bucket(self, request: web.Request) -> web.Response:
-        """`testIamPermissions` of a bucket, in the form of Cloud Storage's own API."""
-        held = [*filter(may(request), request.query.getall("permissions", []))]
-        kind = {"kind": "storage#testIamPermissionsResponse"}
-        return web.json_response({**kind, **({"permissions": held} if held else {})})
-
     async def set_bucket_policy(self, request: web.Request) -> web.Response:
         """`setIamPolicy` of a bucket: the body is the policy itself."""
         name, body = request.match_info["bucket"], {"policy": await json_object(request)}

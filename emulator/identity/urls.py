@@ -110,7 +110,6 @@ def _policies(answer: Responses) -> list[Route]:
     of_account = Asks("iam.serviceAccounts", On.ACCOUNT)
     of_repository = Asks("artifactregistry.repositories", On.REPOSITORY, _OF_REPOSITORY)
     of_secret = Asks("secretmanager.secrets", On.SECRET, _OF_SECRET)
-    tests = Asks("", On.BUCKET, "{bucket}")
     handlers = (answer.get_policy, answer.set_policy, answer.test_permissions)
     return [
         *policy_routes(_PROJECT, of_project, handlers),
@@ -119,10 +118,13 @@ def _policies(answer: Responses) -> list[Route]:
         *policy_routes(_REPOSITORY, of_repository, handlers, read="GET"),
         *policy_routes(_SECRET, of_secret, handlers, read="GET"),
         Route("GET", _BUCKET_POLICY, answer.get_bucket_policy, _on_bucket("getIamPolicy")),
-        Route("GET", f"{_BUCKET_POLICY}/testPermissions", answer.test_on_bucket, _on_bucket("")),
         Route("PUT", _BUCKET_POLICY, answer.set_bucket_policy, _on_bucket("setIamPolicy")),
-        # Every caller may test their permissions.
-        Route("GET", f"{_BUCKET_POLICY}/testPermissions", answer.test_bucket_permissions, tests),
+        Route(
+            "GET",
+            f"{_BUCKET_POLICY}/testPermissions",
+            answer.test_bucket_permissions,
+            _on_bucket(""),
+        ),
     ]
 
 

@@ -95,6 +95,7 @@ def run(options: Options, call: Call) -> int:
                 f"./{os.path.relpath(copies, world.clone)}",
                 world.variables_of,
                 lambda job: world.token_request(job, rehearsed.file, rehearsed.event),
+                builder,
             ).items():
                 (copies / file).write_text(text)
             event = folder / "event.json"

@@ -122,6 +122,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
         folder: str,
         variables: Callable[[Job], Mapping[str, str]],
         environment: Callable[[Job], Mapping[str, str]],
+        builder: str,
     ) -> dict[str, str]:
         """Return the files that act runs: name -> text.
 
@@ -129,6 +130,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
             folder: Where they will be, as a path from the repository, such as ./copies.
             variables: A job -> the variables of its GitHub Environment.
             environment: A job -> environment variables that GitHub's runner would set.
+            builder: What builds instead of a runner's Docker: "docker" or "cloud-build".
         """
         main = {**_without(self.data, "concurrency"), "name": self.name, "jobs": {}}
         made = {self.file: main}
@@ -138,7 +140,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
             own = called.data["jobs"][job.key] if called else calling
             own = _without(own, "concurrency", "name")
             own["env"] = {**own.get("env", {}), **environment(job)}
-            own = _written_in(own, variables(job))
+            own = _built_by(_written_in(own, variables(job)), builder)
             if called:
                 file = f"{job.id}.{called.file}"
                 empty = {**_without(called.data, "concurrency"), "name": self.name, "jobs": {}}
@@ -188,6 +190,17 @@ def _written_in(value: Any, variables: Mapping[str, str]) -> Any:
         literals = {name: "'" + text.replace("'", "''") + "'" for name, text in variables.items()}
         return re.sub(r"\bvars\.(\w+)\b", lambda m: literals.get(m[1], m[0]), value)
     return value
+
+
+def _built_by(job: Document, builder: str) -> Document:
+    """Return a job in which no step asks for Docker, unless that is the builder."""
+    steps = [
+        {**step, "run": step["run"].replace("--builder docker", f"--builder {builder}")}
+        if "run" in step
+        else step
+        for step in job.get("steps", [])
+    ]
+    return {**job, "steps": steps} if steps else job
 
 
 def load(root: Path, name: str, inputs: Mapping[str, str]) -> Workflow:

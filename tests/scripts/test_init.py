@@ -328,6 +328,15 @@ def test_dependabot_updates_pythons_packages_only_where_there_are_some(
     ]
 
 
+def test_a_file_is_gone_before_its_deletion_is_committed(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    (tmp_path / "start.py").touch()
+    subprocess.run(["git", "add", "start.py"], cwd=tmp_path, check=True)
+    assert source.read(tmp_path).names == ["start.py"]
+    (tmp_path / "start.py").rename(tmp_path / "main.py")
+    assert source.read(tmp_path).names == ["main.py"]
+
+
 def test_what_someone_set_stays() -> None:
     ai = ROOT / "tests/services/ai"
     spec, smoke, _ = fitted(ai, {"# gunicorn.conf.py": "# ours:", "<title>": "Welcome"})
