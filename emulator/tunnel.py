@@ -48,8 +48,8 @@ class Tunnel:
         """Answer a CONNECT; leave other requests to `handler`."""
         if request.method != "CONNECT":
             return await handler(request)
-        # Web pages cannot send it: https://fetch.spec.whatwg.org/#forbidden-method.
-        if request.raw_path.lower() != _TARGET:
+        # Web pages cannot send it at all: https://fetch.spec.whatwg.org/#forbidden-method.
+        if request.raw_path.lower() != _TARGET or "Origin" in request.headers:
             text = f"The proxy connects to {_TARGET} only: nothing leaves this machine.\n"
             return web.Response(status=403, text=text)
         await self._take(request)

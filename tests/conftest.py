@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Generator, Iterator
@@ -34,6 +35,9 @@ _PAGE = SAMPLE / "web/templates/index.html"
 needs_sample = pytest.mark.skipif(
     not _PAGE.is_file() or "answering now" not in _PAGE.read_text(),
     reason="left out: app/ is no longer the sample",
+)
+needs_node = pytest.mark.skipif(
+    shutil.which("node") is None, reason="left out: Node is not installed (apt-get install nodejs)"
 )
 
 

@@ -258,6 +258,21 @@ def _manifest(root: Path, name: str) -> dict[str, Any]:
     return data
 
 
+def folders(root: Path) -> list[str] | None:
+    """Return the folders that the services are built from, besides pipelines/.
+
+    None if a file may name others: then, all files are needed.
+    """
+    files = sorted((root / "pipelines").glob("*/*.yaml"))
+    try:
+        texts = [file.read_text(encoding="utf-8") for file in files]
+    except (OSError, UnicodeDecodeError):
+        return None
+    if any(SOURCE in text or "trust" in text for text in texts):
+        return None
+    return sorted({file.parent.name for file in files})
+
+
 def _source(manifest: dict[str, Any], service: str) -> str:
     annotations = manifest["metadata"].get("annotations") or {}
     return str(annotations.get(SOURCE, service))

@@ -84,7 +84,8 @@ class Story:
         self.stage.chapter("4", "A release that never listens on $PORT")
         self.stage.revert("web/pages.py")
         self.stage.commit("Choose the port", "gunicorn.conf.py", _PORT, "127.0.0.1:0")
-        ended = self.stage.ship("deliver")
+        with self.stage.light_load():
+            ended = self.stage.ship("deliver")
         self._tell(ended, "never listens", "stopped at its start", code=1)
         self._no_user_reached(ended)
 

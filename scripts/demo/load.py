@@ -23,6 +23,10 @@ class Answer(msgspec.Struct, frozen=True):
     revision: str | None
 
 
+STEADY, LIGHT = 500.0, 50.0
+"""Rates of a load, in requests per second."""
+
+
 class Load:
     """Requests to a URL at a steady rate, from threads that keep their connections.
 
@@ -32,9 +36,10 @@ class Load:
         threads: how many requests run at the same time at most.
     """
 
-    def __init__(self, url: str, rate: float = 500.0, threads: int = 6) -> None:
+    def __init__(self, url: str, rate: float = STEADY, threads: int = 6) -> None:
         self.address = urlsplit(url).netloc
-        self.pause = threads / rate
+        self._count = threads
+        self.set_rate(rate)
         self._answers: list[list[Answer]] = [[] for _ in range(threads)]
         self._stop = threading.Event()
         self._threads = [
@@ -52,6 +57,10 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def set_rate(self, rate: float) -> None:
+        """Change the requests per second, of all threads together."""
+        self._pause = self._count / rate
+
     def answers(self, since: float = 0.0, until: float = float("inf")) -> list[Answer]:
         """Return the requests of a span of monotonic seconds, in no particular order."""
         return [
@@ -68,7 +77,7 @@ class Load:
             sent = time.monotonic()
             answers.append(Answer(sent, _ask(connection)))
             # The rate is a ceiling: a late answer is not followed by a burst.
-            due = max(due + self.pause, sent)
+            due = max(due + self._pause, sent)
             self._stop.wait(max(0.0, due - time.monotonic()))
         connection.close()
 

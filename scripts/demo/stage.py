@@ -20,7 +20,7 @@ from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.terminal import styled
 from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
-from scripts.demo.load import Answer, Load, observed
+from scripts.demo.load import LIGHT, STEADY, Answer, Load, observed
 from scripts.errors import UsageError
 from scripts.machine import scratch
 from scripts.machine.scratch import local_cloud_run
@@ -137,6 +137,16 @@ class Stage:
             finally:
                 stop.set()
                 watcher.join()
+
+    @contextmanager
+    def light_load(self) -> Iterator[None]:
+        """Send fewer requests for a while: to wait for what gets no traffic takes long."""
+        assert self._load
+        self._load.set_rate(LIGHT)
+        try:
+            yield
+        finally:
+            self._load.set_rate(STEADY)
 
     def _watch(self, stop: threading.Event) -> None:
         """Note when each traffic plan comes into force."""

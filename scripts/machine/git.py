@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -202,35 +202,60 @@ def github_name(root: Path) -> str | None:
 
 
 @contextmanager
-def checkout(root: Path, commit: Commit) -> Iterator[Path]:
+def checkout(
+    root: Path, commit: Commit, folders: Callable[[Path], list[str] | None]
+) -> Iterator[Path]:
     """Give a scratch folder with the commit's files, removed afterwards.
 
-    Shipway delivers committed files only, configuration included.
+    Shipway delivers committed files only, configuration included. A large repository takes long
+    to write out, so folders that no one reads are left out.
+
+    Args:
+        root: the repository.
+        commit: the commit.
+        folders: for a folder with pipelines/ alone, returns the folders that are needed besides;
+            None for all files.
 
     Raises:
         UsageError: the commit has submodules, or a link that leads outside.
     """
-    files = _git(root, "ls-tree", "-r", "--full-tree", commit.sha).decode(errors="replace")
-    modules = [line.partition("\t")[2] for line in files.splitlines() if line.startswith("160000 ")]
+    listed = _git(root, "ls-tree", "-r", commit.sha).decode(errors="replace")
+    files = [line.partition("\t") for line in listed.splitlines()]
+    modules = [path for kind, _, path in files if kind.startswith("160000 ")]
     if modules:
         raise UsageError(
             f"commit {commit.short} has submodules, which Shipway does not deliver:"
             f" {', '.join(modules)}",
             "put their files into the repository",
         )
-    archive = _git(root, "archive", "--format=tar", commit.sha)
+    # A link may lead to any of the files.
+    has_links = any(kind.startswith("120000 ") for kind, _, _ in files)
+    existing = {path.partition("/")[0] for _, _, path in files}
     with TemporaryDirectory(prefix="shipway-") as folder:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            # Nothing leaves the folder; before Python 3.11.4 the filter may be missing.
-            tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
-            try:
-                tar.extractall(folder)  # noqa: S202  (filtered, and the repository is our own)
-            except tarfile.TarError as error:
-                raise UsageError(
-                    f"commit {commit.short} cannot be checked out: {error}",
-                    "commit the files themselves, not a link that leads outside the repository",
-                ) from None
+        needed = None
+        if not has_links and "pipelines" in existing:
+            _extract(root, commit, folder, "pipelines")
+            needed = folders(Path(folder))
+        if needed is None or not existing.issuperset(needed):
+            _extract(root, commit, folder)
+        elif needed:
+            _extract(root, commit, folder, *needed)
         yield Path(folder)
+
+
+def _extract(root: Path, commit: Commit, folder: str, *paths: str) -> None:
+    """Write a commit's files into a folder: those of some paths, or all."""
+    archive = _git(root, "archive", "--format=tar", commit.sha, "--", *paths)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        # Nothing leaves the folder; before Python 3.11.4 the filter may be missing.
+        tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        try:
+            tar.extractall(folder)  # noqa: S202  (filtered, and the repository is our own)
+        except tarfile.TarError as error:
+            raise UsageError(
+                f"commit {commit.short} cannot be checked out: {error}",
+                "commit the files themselves, not a link that leads outside the repository",
+            ) from None
 
 
 def actor() -> str:

@@ -152,7 +152,7 @@ def at_commit(
             f"note: {differ} uncommitted change{'s are' if differ > 1 else ' is'} left out;"
             f" this uses commit {commit.short}"
         )
-    with git.checkout(call.root, commit) as files:
+    with git.checkout(call.root, commit, pipelines.folders) as files:
         pipeline = pipelines.load(files, options.service, options.env, checkout=call.root)
         context = Context(options, call, pipeline, override=override, only_reads=only_reads)
         context.record.commit = commit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import uuid
@@ -80,20 +81,24 @@ def test_the_proxy_connects_to_cloud_storage_only(
     for host in ("www.googleapis.com", "localhost", "storage.googleapis.com:22", "169.254.169.254"):
         with pytest.raises(requests.exceptions.ProxyError, match="403"):
             requests.get(f"https://{host}/x", proxies=proxy, verify=trusted, timeout=9)
+    by_page = http.client.HTTPConnection(local_cloud_run.url.removeprefix("http://"), timeout=9)
+    by_page.request("CONNECT", "storage.googleapis.com:443", headers={"Origin": "http://a.example"})
+    assert by_page.getresponse().status == 403
+    by_page.close()
 
 
 def test_an_object_behind_the_tunnel(gcloud: Gcloud, local_cloud_run: LocalCloudRun) -> None:
     bucket = f"{gcloud.environment['CLOUDSDK_CORE_PROJECT']}_cloudbuild"
     url = f"{local_cloud_run.url}/upload/storage/v1/b/{bucket}/o?name=a/b.txt"
     requests.post(url, data=b"0123456789", timeout=9).raise_for_status()
-    with requests.Session() as http:
-        http.trust_env = False
-        http.proxies = {"https": local_cloud_run.url}
-        http.verify = gcloud.environment["CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"]
+    with requests.Session() as session:
+        session.trust_env = False
+        session.proxies = {"https": local_cloud_run.url}
+        session.verify = gcloud.environment["CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"]
         there = f"https://storage.googleapis.com/{bucket}/a/b.txt"
 
         def read(**headers: str) -> tuple[int, str]:
-            answer = http.get(there, headers=headers, timeout=9)
+            answer = session.get(there, headers=headers, timeout=9)
             return answer.status_code, answer.text
 
         assert read() == (200, "0123456789")
@@ -101,7 +106,7 @@ def test_an_object_behind_the_tunnel(gcloud: Gcloud, local_cloud_run: LocalCloud
         assert read(Range="bytes=10-")[0] == 416
         assert read(Origin="https://storage.googleapis.com")[0] == 403
         assert read(Host="localhost")[0] == 421
-        missing = http.get(f"{there}.gone", timeout=9)
+        missing = session.get(f"{there}.gone", timeout=9)
         assert (missing.status_code, "<Code>NoSuchKey</Code>" in missing.text) == (404, True)
 
 

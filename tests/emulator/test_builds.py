@@ -76,7 +76,7 @@ class Place:
             found.update(self.http.get(f"{self.builds}/{build}", timeout=9).json())
             return found["status"] in ENDS
 
-        until(has_ended, 20)
+        until(has_ended, 60)
         return found
 
 

@@ -10,7 +10,7 @@ import requests
 from tests.conftest import LocalCloudRun
 from tests.emulator.cloud_run_help import CloudRun, service
 from tests.emulator.test_builds import Place
-from tests.emulator.test_docker_runtime import BASE
+from tests.emulator.test_docker_runtime import BASE, forget
 from tests.identity_help import Owner
 from tests.scripts.docker_help import needs_docker
 
@@ -28,12 +28,15 @@ CMD ["python", "-m", "http.server", "8080"]
 def test_what_cannot_be_packed_is_built_pushed_and_served(tmp_path: Path) -> None:
     cloud_run = LocalCloudRun(tmp_path / "state", "--iam", "enforce", docker=True)
     owner = Owner(cloud_run)
+    pulled: list[str] = []
     try:
         place = Place(cloud_run.url, owner.http)
         build = place.build(DOCKERFILE)
         assert build["status"] == "SUCCESS", place.log(build)
         assert "Docker builds this image, because of" in place.log(build)
         [pushed] = build["results"]["images"]
+        host = cloud_run.url.removeprefix("http://")
+        pulled.append(f"{host}/{place.project}/services/x@{pushed['digest']}")
         client = CloudRun(cloud_run.url, place.project)
         client.http = owner.http
         image = f"{place.image.rpartition(':')[0]}@{pushed['digest']}"
@@ -44,3 +47,4 @@ def test_what_cannot_be_packed_is_built_pushed_and_served(tmp_path: Path) -> Non
     finally:
         owner.http.close()
         cloud_run.stop()
+        forget(*pulled)

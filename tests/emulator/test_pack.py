@@ -118,9 +118,9 @@ def test_a_change_of_code_reuses_the_dependencies(app: Path, cache: Path) -> Non
     (app / "main.py").write_text("print('another')\n")
     shutil.rmtree(app / "__pycache__", ignore_errors=True)
     said: list[str] = []
-    begun = time.perf_counter()
+    begun = time.process_time()
     second = packed(app, cache, progress=said.append, commit="b" * 40)
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
     assert said == []  # pip was not run
     assert second.layers[0].digest == first.layers[0].digest
     assert [layer.reused for layer in second.layers] == [True, False]

@@ -146,10 +146,10 @@ def root(tmp_path) -> Path:
 
 def refused(root: Path, *layers: Path, limits: Limits | None = None) -> str:
     """Unpack layers, which takes no time; return why that ends early."""
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(BadLayer) as why:
         unpack(layers, root, limits or Limits())
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert [*root.parent.iterdir()] == [root]
     return str(why.value)
 
@@ -290,9 +290,9 @@ def test_a_name_that_no_file_can_have_is_refused(tmp_path, root, name):
 def test_an_opaque_folder_that_comes_often_takes_no_time(tmp_path, root):
     entries = [("file", f"d/{n}", "") for n in range(2000)]
     entries += [("file", "d/.wh..wh..opq", "")] * 2000
-    began = time.monotonic()
+    began = time.process_time()
     unpack([layer(tmp_path / "0.tar", *entries)], root, Limits())
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert len(files_of(root)) == 2000
 
 

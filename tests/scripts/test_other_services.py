@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_node
 from tests.scripts.conftest import Project
 
 SERVICES = ROOT / "tests" / "services"
-NODE = shutil.which("node", path="/usr/bin:/bin")  # where the process runtime looks
 
 
 def of(project: Project, source: Path) -> Project:
@@ -39,6 +38,6 @@ def test_a_service_of_fastapi_and_uvicorn(project: Project) -> None:
     delivered(of(project, SERVICES / "fastapi"))
 
 
-@pytest.mark.skipif(NODE is None, reason="left out: node is not installed in /usr/bin or /bin")
+@needs_node
 def test_a_service_of_plain_node(project: Project) -> None:
     delivered(of(project, SERVICES / "node"))

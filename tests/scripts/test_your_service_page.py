@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
 import requests
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_node
 from tests.scripts.conftest import Project
 
 PAGE = (ROOT / "docs" / "your-service.md").read_text()
 MANIFEST = (ROOT / "tests/pipelines/app/service.yaml").read_text()
-NODE = shutil.which("node", path="/usr/bin:/bin")  # where the process runtime looks
-needs_node = pytest.mark.skipif(
-    NODE is None, reason="left out: node is not installed in /usr/bin or /bin"
-)
 
 
 def section(title: str) -> str:
