@@ -91,7 +91,7 @@ def lock_files(argv: list[str]) -> tuple[str, ...]:
     name = verb.needs if verb else "deliver"
     # Without --env it is about the local environment, whose images no one signs. The help needs no
     # packages: a job installs them with it before it has an identity.
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    pairs = zip(words, [*words[1:], ""], strict=False)  # without words there is none
     environments = {
         word.partition("=")[2] or after for word, after in pairs if word.startswith("--env")
     }
