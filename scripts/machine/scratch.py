@@ -187,11 +187,13 @@ class LocalCloudRun:
 
 def _forget_images(host: str) -> None:
     """Remove a registry's images from the Docker engine: the registry no longer exists."""
+    # By name: the user may have the same image under another one.
+    shown = "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}"
     listed = subprocess.run(
-        ["docker", "image", "ls", "--quiet", "--no-trunc", f"{host}/*/*/*"],
+        ["docker", "image", "ls", "--digests", "--format", shown, f"{host}/*/*/*"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    found = sorted(set(listed.stdout.split()))
+    found = sorted(name for name in set(listed.stdout.split()) if not name.endswith("<none>"))
     if found:
         subprocess.run(
             ["docker", "image", "rm", "--force", *found], capture_output=True, check=False

@@ -103,8 +103,11 @@ def test_push_and_pull(context: Path, built: list[str], local_cloud_run: LocalCl
     assert pulled["RootFS"] == image["RootFS"]
 
 
-def test_buildx_push(context: Path, tmp_path: Path, local_cloud_run: LocalCloudRun) -> None:
+def test_buildx_push(
+    context: Path, built: list[str], tmp_path: Path, local_cloud_run: LocalCloudRun
+) -> None:
     repository = Repository(local_cloud_run.url, "acme/docker/buildx")
+    built.append(f"{repository.reference}:v1")
     told = tmp_path / "told.json"
     docker(
         "buildx", "build", "--provenance=false", "--push", "--metadata-file", str(told),
