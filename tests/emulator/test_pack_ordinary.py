@@ -44,7 +44,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_ordinary_dockerfile(tmp_path: Path, cache: Path) -> None:
     said: list[str] = []
-    image = packed(write_app(tmp_path / "app", ORDINARY), cache, progress=said.append)
+    app = write_app(tmp_path / "app", ORDINARY)
+    wheel(
+        app / "wheels", "setuptools", "0.1"
+    )  # this machine's Python often has one, which does not count
+    (app / "requirements.txt").write_text("demo==1.0\nsetuptools\n")
+    image = packed(app, cache, progress=said.append)
     settings = config_of(image)["config"]
     assert settings["Cmd"] == ["/bin/sh", "-c", "exec demo-run --bind :$PORT"]
     assert settings["Labels"]["dev.shipway.python"] == "3.9"
@@ -53,6 +58,7 @@ def test_an_ordinary_dockerfile(tmp_path: Path, cache: Path) -> None:
     assert "/usr/local/bin" in path.partition("=")[2].split(":")
     names = members(image)
     assert {"data", "app/main.py", f"{SITE}/demo/__init__.py"} <= names.keys()
+    assert f"{SITE}/setuptools/__init__.py" in names
     assert not [
         name for name in names if name.startswith((f"{SITE}/pip", "var", "usr/local/lib64"))
     ]
