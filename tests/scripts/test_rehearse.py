@@ -399,6 +399,7 @@ def copied(real: workflow.Workflow, variables: dict[str, str], env: dict[str, st
         "./../copies",
         lambda job: {k: v.format(job.environment) for k, v in variables.items()},
         lambda job: env,
+        "docker",
     )
     return {name: yaml.load(text, Loader=workflow._Loader) for name, text in made.items()}
 
