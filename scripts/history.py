@@ -18,6 +18,7 @@ from scripts.release.manifest import commit_of, image_of
 from scripts.release.memory import Event, to_builtins
 from scripts.release.state import describe, previous
 from scripts.service.context import Context
+from scripts.service.regions import read_every_region
 
 
 class Options(ServiceOptions, frozen=True, kw_only=True):
@@ -44,14 +45,14 @@ def run(options: Options, call: Call) -> int:
 def revisions(context: Context, limit: int) -> Result:
     """List every revision, newest first."""
     data: list[dict[str, Any]] = []
-    for region in context.regions:
-        state = region.state(every_revision=True)
+    read = read_every_region(context, lambda region: region.state(every_revision=True))
+    for region, state in read.items():
         back = previous(state)
         for name, revision in [*state.revisions.items()][:limit]:
             last = next((e for e in reversed(state.log) if e.revision == name), None)
             data.append(
                 {
-                    "region": region.region,
+                    "region": region,
                     "revision": name,
                     "commit": commit_of(revision),
                     "image": str(image_of(revision)),
@@ -93,9 +94,8 @@ def _last(event: dict[str, Any] | None) -> str:
 def changes(context: Context, limit: int) -> Result:
     """List the changes that are stored on the service, newest first."""
     found: list[tuple[str, Event]] = []
-    for region in context.regions:
-        log = region.state().log
-        found += [(region.region, event) for event in reversed(log)][:limit]
+    for region, state in read_every_region(context, lambda region: region.state()).items():
+        found += [(region, event) for event in reversed(state.log)][:limit]
     return Result(
         data={
             **_what(context),

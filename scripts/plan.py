@@ -22,6 +22,7 @@ from scripts.machine.git import Commit
 from scripts.release import manifest
 from scripts.release.declared import Difference, differences
 from scripts.service.context import Context, at_commit
+from scripts.service.regions import read_every_region
 
 DIFFERS = 4
 
@@ -35,9 +36,8 @@ class Options(ServiceOptions, frozen=True, kw_only=True):
 
 def run(options: Options, call: Call) -> int:
     with _files(options, call) as (context, commit):
-        found = [
-            (region.region, _differences(context, region, commit)) for region in context.regions
-        ]
+        read = read_every_region(context, lambda region: _differences(context, region, commit))
+        found = [*read.items()]
     return call.show(_result(context, found), options.format)
 
 

@@ -17,7 +17,13 @@ from scripts.release.changes import Change
 from scripts.release.choices import choose_percent, refuse_held, require_candidate
 from scripts.release.state import State, has_everything
 from scripts.service.context import Context
-from scripts.service.regions import Acted, in_every_region, read_every_region, report
+from scripts.service.regions import (
+    Acted,
+    in_every_region,
+    naming,
+    read_every_region,
+    report,
+)
 from scripts.service.rollout import conclude
 from scripts.service.smoke import failure, refuse_moved, smoke
 
@@ -49,9 +55,10 @@ def run(options: Options, call: Call) -> int:
     context.confirm(f"Promote {revision} to {percent} % in {context.where}.")
     checked = {}
     for region in context.regions:
-        done = smoke(context, region, before[region.region], revision)
-        if done.failed:
-            raise failure(context, done)
+        with naming(context, region):
+            done = smoke(context, region, before[region.region], revision)
+            if done.failed:
+                raise failure(context, done)
         checked[region.region] = done
 
     def step(region: CloudRun) -> tuple[State, State]:

@@ -11,7 +11,7 @@ from scripts.command.options import Bake, Override, WritingOptions
 from scripts.release.choices import revision_to_roll_out
 from scripts.release.state import has_everything
 from scripts.service.context import Context
-from scripts.service.regions import report
+from scripts.service.regions import naming, report
 from scripts.service.rollout import rollout
 
 
@@ -22,8 +22,9 @@ class Options(WritingOptions, frozen=True, kw_only=True):
 
 def run(options: Options, call: Call) -> int:
     context = Context(options, call, override=options.override)
-    state = context.regions[0].state()
-    revision = revision_to_roll_out(state)
+    with naming(context, context.regions[0]):
+        state = context.regions[0].state()
+        revision = revision_to_roll_out(state)
     context.confirm(f"Roll {revision} out to {context.where}.")
     if state.failure:
         context.progress.line(f"tries the release that failed again: {state.failure}")

@@ -15,6 +15,7 @@ from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.release.choices import require_candidate
 from scripts.service.context import Context
+from scripts.service.regions import naming
 from scripts.service.smoke import Smoked, logs, smoke
 
 
@@ -29,9 +30,10 @@ def run(options: Options, call: Call) -> int:
     context = Context(options, call)
     done = []
     for region in context.regions:
-        state = region.state([options.revision] if options.revision else [])
-        revision = options.revision or require_candidate(state)
-        done.append(smoke(context, region, state, revision))
+        with naming(context, region):
+            state = region.state([options.revision] if options.revision else [])
+            revision = options.revision or require_candidate(state)
+            done.append(smoke(context, region, state, revision))
     return call.show(_result(context, done), options.format)
 
 

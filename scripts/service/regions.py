@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import msgspec
@@ -144,13 +145,20 @@ def read_every_region(context: Context, read: Callable[[CloudRun], T]) -> dict[s
     """
     found: dict[str, T] = {}
     for region in context.regions:
-        try:
+        with naming(context, region):
             found[region.region] = read(region)
-        except ShipError as error:
-            if len(context.regions) > 1:
-                error.message = f"{region.region}: {error.message}"
-            raise
     return found
+
+
+@contextmanager
+def naming(context: Context, region: CloudRun) -> Iterator[None]:
+    """Name the region in the error of what is done in it, where there are several regions."""
+    try:
+        yield
+    except ShipError as error:
+        if len(context.regions) > 1 and region.region not in error.message:
+            error.message = f"{region.region}: {error.message}"
+        raise
 
 
 def _nowhere(errors: Mapping[str, ShipError], skipped: list[str]) -> ShipError:

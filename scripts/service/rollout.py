@@ -20,7 +20,14 @@ from scripts.release.changes import Change, NotReady
 from scripts.release.choices import StepsAside, refuse_displaced, refuse_held, step_aside
 from scripts.release.state import State, condition, has_failed, is_finished, previous
 from scripts.service.context import Context
-from scripts.service.regions import Acted, Move, in_every_region, read_every_region, serving
+from scripts.service.regions import (
+    Acted,
+    Move,
+    in_every_region,
+    naming,
+    read_every_region,
+    serving,
+)
 from scripts.service.smoke import Smoked, check, failure, refuse_moved, smoke
 
 _LOOK_SECONDS = 1.0
@@ -206,16 +213,21 @@ class _Rollout:
             step.still(f"{live}, watched for {self._bake:g} s")
             looks += 1
             for region in self._context.regions:
-                state = region.state([self._revision])
-                self._now[region.region] = state
-                step_aside(state)
-                refuse_held(state, self._context.override)
-                refuse_displaced(state, self._revision)
-                self._refuse_broken(state)
-                if looks % _LOOKS_PER_CHECK == 0:
-                    done = check(self._context, region, state, self._revision)
-                    if done.failed:
-                        raise self._failed(region, done)
+                with naming(self._context, region):
+                    self._look(region, checks=looks % _LOOKS_PER_CHECK == 0)
+
+    def _look(self, region: CloudRun, *, checks: bool) -> None:
+        """Read a region during a bake; fail if the rollout must not go on there."""
+        state = region.state([self._revision])
+        self._now[region.region] = state
+        step_aside(state)
+        refuse_held(state, self._context.override)
+        refuse_displaced(state, self._revision)
+        self._refuse_broken(state)
+        if checks:
+            done = check(self._context, region, state, self._revision)
+            if done.failed:
+                raise self._failed(region, done)
 
     def _failed(self, region: CloudRun, done: Smoked) -> Failed:
         """Make the error for checks that did not pass.
@@ -242,9 +254,10 @@ class _Rollout:
         if self._context.dry_run:
             return
         for region in self._context.regions:
-            done = smoke(self._context, region, self._now[region.region], self._revision)
-            if done.failed:
-                raise self._failed(region, done)
+            with naming(self._context, region):
+                done = smoke(self._context, region, self._now[region.region], self._revision)
+                if done.failed:
+                    raise self._failed(region, done)
             self._checked[region.region] = done
 
     def _stable(self, region: str) -> str | None:

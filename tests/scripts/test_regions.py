@@ -263,15 +263,16 @@ def test_a_region_that_fails_in_any_way_hides_no_other(both: Project, part: str)
         assert "should not happen" not in error
 
 
-def test_the_region_that_cannot_be_read_is_named(candidate: Project) -> None:
+@pytest.mark.parametrize("region", REGIONS)
+def test_the_region_that_cannot_be_read_is_named(candidate: Project, region: str) -> None:
     """Google's own message has no region, and nothing was written anywhere."""
     said = '{"error": {"code": 409, "message": "Conflict.", "status": "ABORTED"}}'
 
     def spoil(_method: str, path: str) -> Spoiled | None:
-        return Spoiled(said, 409) if f"/locations/{REGIONS[1]}/revisions" in path else None
+        return Spoiled(said, 409) if f"/locations/{region}/revisions" in path else None
 
     with Relay(candidate.cloud_run.url, spoil=spoil) as relay:
-        for verb in ("deliver", "rollout", "promote"):
+        for verb in ("deliver", "rollout", "promote", "smoke", "history"):
             ended = candidate.ship(verb, **{ENDPOINT_VARIABLE: relay.url})
             assert ended.returncode == 1, ended.stderr
-            assert f"ship: {REGIONS[1]}: Conflict." in ended.stderr, verb
+            assert f"ship: {region}: Conflict." in ended.stderr, verb
