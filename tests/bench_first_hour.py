@@ -145,7 +145,7 @@ def measure(folder: Path, say: Callable[[str, str, str, bool], None]) -> None:
         folder: for the forks.
         say: of tests/bench.py.
     """
-    load = os.getloadavg()[1]
+    load = os.getloadavg()[0]
     rows = []
     for name in _SERVICES:
         row = _Row(name)
@@ -167,7 +167,7 @@ def measure(folder: Path, say: Callable[[str, str, str, bool], None]) -> None:
         say(f"{name}, from git clone to the first 200: cold, warm, gcloud",
             ", ".join(_shown(figure) for figure in (row.cold, row.warm, row.gcloud)),
             f"cold at most {_LIMIT:.0f} s, {_COMMANDS} commands", good)  # fmt: skip
-    load = max(load, os.getloadavg()[1])
+    load = max(load, os.getloadavg()[0])
     text = PAGE.read_text()
     PAGE.write_text(_TABLE.sub(lambda match: match[1] + _table(rows, load) + match[2], text))
 
