@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 from scripts.command import github, terminal
-from scripts.command.record import Record, Shares
+from scripts.command.record import Live, Record, Shares
 from scripts.command.visible import hanging
 from scripts.command.words import split
 from scripts.errors import Failed, Interrupted, ShipError, Unknown
@@ -67,7 +67,7 @@ def interrupted(record: Record) -> Interrupted:
     return Interrupted("; ".join(["interrupted", *parts]))
 
 
-def _look(record: Record) -> dict[str, Shares] | None:
+def _look(record: Record) -> dict[str, Live] | None:
     """Read the traffic; None if it cannot be read, for whatever reason."""
     try:
         return record.look() if record.look else None
@@ -75,18 +75,26 @@ def _look(record: Record) -> dict[str, Shares] | None:
         return None  # the error that is being reported counts
 
 
-def _traffic(record: Record, now: dict[str, Shares]) -> str:
+def _traffic(record: Record, found: dict[str, Live]) -> str:
     """Describe the traffic in force beside the traffic that was first read."""
-    live = "; ".join(
-        f"{region}: {split(shares)}" if len(now) > 1 else split(shares)
-        for region, shares in now.items()
-    )
+    now = {region: one.served for region, one in found.items()}
+    live = _of_regions(now)
     before = {region: record.first.get(region, {}) for region in now}
     if not any(now.values()):
         return "nothing serves any more" if any(before.values()) else "nothing serves yet"
+    wanted = {region: one.wanted for region, one in found.items() if one.wanted != one.served}
+    if wanted:  # what is in force may change at any moment
+        return f"live now: {live}; Cloud Run has not taken yet: {_of_regions(wanted)}"
     if now != before:
         return f"live now: {live}"
     return f"traffic was moved back: {live}" if record.moved else f"traffic is unchanged: {live}"
+
+
+def _of_regions(shares: dict[str, Shares]) -> str:
+    return "; ".join(
+        f"{region}: {split(one)}" if len(shares) > 1 else split(one)
+        for region, one in shares.items()
+    )
 
 
 def written(record: Record) -> list[str]:

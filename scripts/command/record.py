@@ -36,6 +36,13 @@ class StepTaken(msgspec.Struct, kw_only=True):
     """Whether the whole bake passed."""
 
 
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """The traffic of one region: what is in force, and what was asked for."""
+
+    served: Shares
+    wanted: Shares
+
+
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """What happened to the traffic in one region."""
 
@@ -83,8 +90,8 @@ class Record(msgspec.Struct, kw_only=True):
     """Region -> the traffic in force as last read."""
     moved: bool = False
     """Whether any read showed other traffic than the first one."""
-    look: Callable[[], dict[str, Shares]] | None = None
-    """Reads the traffic in force in every region; None for a verb that does not write."""
+    look: Callable[[], dict[str, Live]] | None = None
+    """Reads the traffic of every region; None for a verb that does not write."""
     writes: list[Write] = []
     """Every write that was sent, in order, and how each one ended."""
     reason: str | None = None

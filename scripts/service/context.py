@@ -15,7 +15,7 @@ from scripts.cloud.patience import Patience
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, WritingOptions
 from scripts.command.progress import Progress
-from scripts.command.record import Shares
+from scripts.command.record import Live
 from scripts.command.words import now
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline, seconds
@@ -81,10 +81,15 @@ class Context:
     def _saw(self, region: str, state: State) -> None:
         self.record.saw(region, dict(state.served))
 
-    def _look(self) -> dict[str, Shares]:
-        """Read the traffic in force in every region; {} where there is no service."""
+    def _look(self) -> dict[str, Live]:
+        """Read the traffic of every region; it is empty where there is no service."""
         states = {region.region: region.read() for region in self.regions}
-        return {name: dict(state.served) if state else {} for name, state in states.items()}
+        return {
+            name: Live(served=dict(state.served), wanted=dict(state.shares))
+            if state
+            else Live(served={}, wanted={})
+            for name, state in states.items()
+        }
 
     def _say(self, line: str) -> None:
         self.progress.line(line)

@@ -12,7 +12,7 @@ from scripts.cloud import cloud_run, patience
 from scripts.cloud.google import Google
 from scripts.command import failure
 from scripts.command.call import Call
-from scripts.command.record import Record
+from scripts.command.record import Live, Record
 from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.errors import Failed, Refused, ShipError, Unknown, UsageError
@@ -26,7 +26,10 @@ STATUS = "./ship status app"
 
 
 def record(
-    *outcomes: str, now: dict[str, dict[str, int]] | None = None, seen: bool = False
+    *outcomes: str,
+    now: dict[str, dict[str, int]] | None = None,
+    wanted: dict[str, dict[str, int]] | None = None,
+    seen: bool = False,
 ) -> Record:
     """Return the record of a verb that writes, and that read BEFORE first."""
     made = Record(verb="promote", root=Path("/"), where="app")
@@ -35,10 +38,10 @@ def record(
     if seen:
         made.saw("r", AFTER["r"])
 
-    def look() -> dict[str, dict[str, int]]:
+    def look() -> dict[str, Live]:
         if now is None:
             raise Failed("no answer")
-        return now
+        return {r: Live(served=one, wanted=(wanted or now)[r]) for r, one in now.items()}
 
     made.look = look
     return made
@@ -65,6 +68,13 @@ def test_unchanged_only_after_reading_that_it_is() -> None:
     ):
         ended = failure.complete(Failed("why"), record(now=now, seen=seen))
         assert (ended.exit_code, ended.message) == (1, f"why; {says}")
+
+
+def test_traffic_that_is_about_to_move_is_not_called_unchanged() -> None:
+    """Cloud Run has the write, and the status that is read is still that of before."""
+    ended = failure.complete(Failed("why"), record("done", now=BEFORE, wanted=AFTER))
+    says = "live now: app-1 100 %; Cloud Run has not taken yet: app-1 90 %, app-2 10 %"
+    assert ended.message == f"why; {says}"
 
 
 def test_what_cannot_be_read_is_called_unknown() -> None:

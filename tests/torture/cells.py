@@ -157,7 +157,9 @@ def words(place: Place, verb: str) -> list[str]:
     """Return the command line of a verb."""
     if verb in _OF_A_COMMIT:
         return [verb, "--commit", place.commits.get("new", place.commits["v3"])]
-    return [verb, "--format", "json"] if verb in judge.READERS else [verb]
+    # A place has the revisions of all cells before this one.
+    every = ["--limit", "100000"] if verb == "history" else []
+    return [verb, *every, "--format", "json"] if verb in judge.READERS else [verb]
 
 
 def prepare(place: Place, verb: str, state: str) -> None:
