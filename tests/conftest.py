@@ -55,14 +55,14 @@ BY_PID = ("--sandbox", "none")
 class LocalCloudRun:
     """A local Cloud Run in its own process, on a free port, with its state in `state`.
 
-    `arguments` are more command-line arguments. It finds the Docker engine with the runtime
-    "docker", or if `docker` says so.
+    `arguments` are more command-line arguments. It finds a Docker engine only with `docker`, for
+    tests that are about it.
     """
 
     def __init__(self, state: Path, *arguments: str, docker: bool = False) -> None:
         self.state = state
         self.arguments = arguments
-        self.docker = docker or "docker" in arguments
+        self.docker = docker
         self.log = state.parent / f"{state.name}.log"
         self.start()
 

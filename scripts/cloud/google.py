@@ -278,6 +278,8 @@ class Google:
             ApiError: any other refusal: it was not done.
             Unknown: its answer was lost, or is an error that may come after the deed.
         """
+        if (params or {}).get("dryRun") == "all":  # it is only validated
+            return self._read(method, api, self.url(api, path), shape, json=body, params=params)
         return self._write(
             method, api, path, shape, what or path, operation,
             repeatable=repeatable, json=body, params=params,
@@ -332,9 +334,6 @@ class Google:
         **options: Any,
     ) -> Document:  # fmt: skip
         url = self.url(api, path)
-        if (options.get("params") or {}).get("dryRun") == "all":  # it is only validated
-            del options["repeatable"]
-            return self._read(method, api, url, shape, **options)
         if self.dry_run:
             raise AssertionError(f"a dry run was about to {method} {path}")
         write = Write(
