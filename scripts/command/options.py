@@ -250,7 +250,7 @@ def parse(verb: str, options: type[T], documentation: str | None, argv: list[str
                 groups[note.either] = parser.add_mutually_exclusive_group()
             _add(groups[note.either], field, type_, note)
     found, others = parser.parse_known_args(argv)
-    if issubclass(options, ServiceOptions):
+    if hasattr(found, "services"):
         # A name after an option, which argparse does not take for a further one.
         if not any(word.startswith("-") for word in others):
             found.services, others = [*(found.services or []), *others], []

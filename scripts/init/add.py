@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from scripts.config import yamledit
+from scripts.config import relations, yamledit
 from scripts.errors import UsageError, did_you_mean
 from scripts.image.source import Source
 from scripts.init import environments, fitting, fork, triggers
@@ -17,7 +17,6 @@ from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers, Fork
 from scripts.init.tree import Files
 
-RELATIONS = "pipelines/services.yaml"
 _ACCOUNT = ("overlay", "spec", "template", "spec", "serviceAccountName")
 _MANIFEST = """\
 # The Cloud Run manifest of this service, in the format of `gcloud run services replace` and
@@ -64,7 +63,7 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     access: str | None = None
 
 
-def check(files: Files, added: Added, known: Sequence[str]) -> None:
+def check(files: Files, added: Added, known: list[str]) -> None:
     """Refuse a service that cannot be added.
 
     Raises:
@@ -118,7 +117,7 @@ def added_to(files: Files, added: Added, code: Source, known: Sequence[str]) -> 
     for env, text in _environments(files, models).items():
         made[f"{folder}/{env}.yaml"] = _environment(text, added)
     if added.calls:
-        made[RELATIONS] = calling(files.get(RELATIONS, _RELATIONS), added.name, added.calls)
+        made[relations.FILE] = calling(files.get(relations.FILE, _RELATIONS), added.name, added.calls)
     sources = [Fork(files, name).source for name in known]
     if added.source in sources:
         return made
@@ -164,14 +163,14 @@ def calling(text: str, caller: str, callees: Sequence[str]) -> str:
     if not calls:
         return yamledit.replace(text, ["calls"], f"{{{entry}}}")
     if not isinstance(calls, dict):
-        raise UsageError(f"{RELATIONS}: calls: expected SERVICE: [CALLEE, ...]")
+        raise UsageError(f"{relations.FILE}: calls: expected SERVICE: [CALLEE, ...]")
     if (present := calls.get(caller)) is not None:
         more = [name for name in callees if name not in present]
         if not more:
             return text
         if not isinstance(present, list):
             raise UsageError(
-                f"{RELATIONS}: calls.{caller} is there already, without {', '.join(more)}",
+                f"{relations.FILE}: calls.{caller} is there already, without {', '.join(more)}",
                 "add it there; then run the same command without --calls",
             )
         return yamledit.replace(text, ["calls", caller], yamledit.flow([*present, *more]))

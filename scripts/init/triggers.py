@@ -132,12 +132,14 @@ def _env_of(job: dict[str, Any]) -> str | None:
 
 def _job(block: str, env: str, before: str | None) -> str:
     """Return an existing job's text as the job of an environment that comes after `before`."""
-    needs = "    needs: build\n"
-    if before:
-        condition = f"${{{{ needs.{before}.outputs.outcome == 'delivered' }}}}"
-        needs = f"    needs: [build, {before}]\n    if: {condition}\n"
+    came, needs = ("build", "build") if before is None else (before, f"[build, {before}]")
+    listed = f"needs.{came}.outputs.{'delivered' if before else 'services'}"
+    lines = {
+        "    needs: ": f"    needs: {needs}\n    if: ${{{{ !cancelled() && {listed} }}}}\n",
+        "      environment: ": f"      environment: {env}\n",
+        "      services: ": f"      services: ${{{{ {listed} }}}}\n",
+    }
     _, _, rest = _with(block, {"    if: ": ""}).partition("\n")
-    lines = {"    needs: ": needs, "      environment: ": f"      environment: {env}\n"}
     return f"  {env}:\n{_with(rest, lines)}"
 
 

@@ -15,7 +15,7 @@ import pytest
 import requests
 import yaml
 
-from scripts.config import pipelines
+from scripts.config import pipelines, relations
 from scripts.config.formats import AT_ONCE, GRADUAL
 from scripts.image import source
 from scripts.init import add, fitting, triggers
@@ -471,7 +471,7 @@ def test_a_service_is_added_beside_the_others(fork: Fork) -> None:
     assert spec == {
         "serviceAccountName": "intake-runtime@orders-production.iam.gserviceaccount.com"
     }
-    assert fork.yaml("services.yaml") == {"calls": {"intake": ["ai"]}}
+    assert relations.read(fork.folder).calls == {"intake": {"ai": "AI_URL"}}
     updates = yaml.safe_load((fork.folder / ".github/dependabot.yml").read_text())["updates"]
     asked = [(one["package-ecosystem"], one["directory"]) for one in updates]
     assert asked[-3:] == [("pip", "/ai"), ("docker", "/ai"), ("docker", "/api")]
@@ -489,6 +489,9 @@ def test_what_cannot_be_added_is_refused(fork: Fork, tmp_path: Path) -> None:
     (fork.folder / "away").symlink_to(tmp_path)
     (fork.folder / "pipelines/half").mkdir()
     (fork.folder / "pipelines/half/smoke.yaml").write_text("[]\n")
+    (fork.folder / "pipelines/services.yaml").write_text(
+        "calls:\n  app: [ai]\nshared:\n  away: [app]\n"
+    )
     long = "a-very-long-name-of-a-service"
     before = fork.files()
     for words, error in (
@@ -499,6 +502,8 @@ def test_what_cannot_be_added_is_refused(fork: Fork, tmp_path: Path) -> None:
         ("--add away", "away is a link that leads outside the repository"),
         ("--add x --source ../ai", "'../ai' is not a folder of this repository"),
         ("--add Ai", "'Ai' is not a service name"),
+        ("--add ai --calls app", "pipelines/services.yaml:2: the services call each other in a"),
+        ("--add ai", "pipelines/services.yaml:4: away"),
         ("--add ai --calls ap", "--calls ap: no such service"),
         ("--add ai --project staging=x-staging", "--add takes no --project"),
         ("ai --add ai", "--add takes no SERVICE"),
@@ -507,6 +512,7 @@ def test_what_cannot_be_added_is_refused(fork: Fork, tmp_path: Path) -> None:
         ended = fork.ship("init", *words.split())
         assert (ended.returncode, error in ended.stderr) == (2, True), ended.stderr
         assert fork.files() == before
+    (fork.folder / "pipelines/services.yaml").unlink()
     fork.done("init", "--add", f"{long}-one", "--source", "ai")
     again = fork.ship("init", "--add", f"{long}-two", "--source", "ai")
     assert f"which is the account of {long}-one" in again.stderr
