@@ -41,6 +41,22 @@ def image_digest(text: str) -> str:
     return text
 
 
+def image_digests(text: str) -> dict[str, str]:
+    """Return the name of each image's repository below the registry -> its digest.
+
+    The name is "" for a digest alone, which is the image of the one service.
+    """
+    if "=" not in text:
+        return {"": image_digest(text)}
+    found: dict[str, str] = {}
+    for one in filter(None, map(str.strip, text.split(","))):
+        name, digest = name_and_value(one)
+        if name in found:
+            raise ArgumentTypeError(f"{name} appears twice")
+        found[name] = image_digest(digest)
+    return found
+
+
 def hold_name(text: str) -> str:
     """Return a hold's name. It is typed after --override, so it contains no shell syntax."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text):

@@ -94,6 +94,10 @@ class Fork:
         registry: str | None = self._same("registry")
         return registry
 
+    def access(self, env: str) -> str:
+        """Return who may invoke the service in an environment: "public" or "private"."""
+        return str(self._get(env, ["access"]) or "private")
+
     def _same(self, key: str) -> Any:
         found = [self._get(env, [key]) for env in self.projects]
         return found[0] if found and all(one == found[0] for one in found) else None
@@ -193,7 +197,7 @@ class Fork:
 
     def _new(self, project: str, before: str | None, answers: Answers) -> str:
         first = next(iter(self.projects), None)
-        access = (self._get(first, ["access"]) if first else None) or "private"
+        access = self.access(first) if first else "private"
         regions = answers.regions or (self._get(first, ["regions"]) if first else None)
         registry = answers.registry or (self._get(first, ["registry"]) if first else None)
         return environments.new(

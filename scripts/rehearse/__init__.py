@@ -82,13 +82,13 @@ def run(options: Options, call: Call) -> int:
         folder = Path(scratch)
         progress.line(_begins(rehearsed, builder, options))
         world = World(root, folder, builder=builder, bake=options.bake, ref=options.ref)
-        env = inputs.get("environment")
-        before.check(world, env)
+        env, services = inputs.get("environment"), inputs.get("service", "")
+        before.check(world, env, services)
         with world:
             if rehearsed.event == "pull_request":
                 world.take_up()
             else:
-                before.prepare(world, Path(rehearsed.file).stem, env, progress)
+                before.prepare(world, Path(rehearsed.file).stem, env, services, progress)
             copies = folder / "workflows"
             copies.mkdir()
             for file, text in rehearsed.copies(
@@ -110,8 +110,8 @@ def run(options: Options, call: Call) -> int:
                 actions=actions,
                 cache=folder / "act",
             )
-            services = world.services() if options.format == "json" else {}
-    return call.show(_result(ends, services, time.monotonic() - started), options.format)
+            live = world.services() if options.format == "json" else {}
+    return call.show(_result(ends, live, time.monotonic() - started), options.format)
 
 
 def _builder(wanted: str | None) -> str:

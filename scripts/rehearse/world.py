@@ -136,6 +136,7 @@ class World:
         head = git.commit(self.clone).sha
         event: dict[str, Any] = {
             "ref": self.ref,
+            "before": self._scratch_clone.before,
             "after": head,
             "inputs": workflow.inputs,
             "repository": {

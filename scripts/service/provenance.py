@@ -80,7 +80,7 @@ def _verified(
     problems = []
     for bundle in context.images.bundles(image):
         try:
-            return provenance.verify(bundle, verifier, image.digest, commit.sha, source)
+            return provenance.verify(bundle, verifier, image, commit.sha, source)
         except Failed as failed:
             problems.append(failed.message)
     file = f"pipelines/{pipeline.service}/{pipeline.env}.yaml"

@@ -63,10 +63,10 @@ def rehearse(
         folder = Path(name)
         progress.line(_begins(file, builder, bake))
         world = World(root, folder, builder=builder, bake=bake, ref=workflows.BRANCH)
-        env = substitutions.get("_ENVIRONMENT")
-        before.check(world, env)
+        env, wanted = substitutions.get("_ENVIRONMENT"), substitutions.get("_SERVICE", "")
+        before.check(world, env, wanted)
         with world:
-            before.prepare(world, Path(file).stem, env, progress)
+            before.prepare(world, Path(file).stem, env, wanted, progress)
             if ref != workflows.BRANCH:
                 world.leave_main(ref.removeprefix("refs/heads/"))
             workspace = _checked_out(world, folder / "workspace", ref)
