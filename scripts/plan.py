@@ -17,6 +17,7 @@ from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
 from scripts.command.results import Result
 from scripts.command.tables import Table
+from scripts.config.pipelines import APP
 from scripts.machine.git import Commit
 from scripts.release import manifest
 from scripts.release.declared import Difference, differences
@@ -63,18 +64,22 @@ def _differences(
         return None
     sha = commit.sha if commit else "0" * 40
     urls = context.callees.urls(region)
-    files = manifest.render(context.pipeline, commit=sha, image=None, revision="", urls=urls)
+    files = manifest.render(context.pipeline, commit=sha, images={}, revision="", urls=urls)
     found = differences(files, runs)
-    return found + (_image(context, runs, commit) if commit else [])
+    return found + (_images(context, runs, commit) if commit else [])
 
 
-def _image(context: Context, runs: manifest.Object, commit: Commit) -> list[Difference]:
-    running = manifest.image_of(runs["spec"]["template"])
-    found = context.images.find(commit)
-    if found and running.digest == found.reference.digest:
-        return []
-    built = found.reference.short_digest if found else f"commit {commit.short}, not built yet"
-    return [Difference(path="image", runs=running.short_digest, files=built)]
+def _images(context: Context, runs: manifest.Object, commit: Commit) -> list[Difference]:
+    each = context.images.each()
+    differ = []
+    for word, running in manifest.built_images(context.pipeline, runs["spec"]["template"]):
+        found = each[word].find(commit)
+        if found and running.digest == found.reference.digest:
+            continue
+        built = found.reference.short_digest if found else f"commit {commit.short}, not built yet"
+        path = "image" if word == APP else f"image {word}"
+        differ.append(Difference(path=path, runs=running.short_digest, files=built))
+    return differ
 
 
 def _result(context: Context, found: list[tuple[str, list[Difference] | None]]) -> Result:

@@ -72,6 +72,18 @@ def is_reserved(variable: str) -> bool:
     return variable in RESERVED or variable.startswith("X_GOOGLE_")
 
 
+def cpu_of(container: dict[str, Any]) -> float | None:
+    """Return a container's CPUs; None if Cloud Run has no such number."""
+    limits = (container.get("resources") or {}).get("limits") or {}
+    return _cpu(limits.get("cpu"))
+
+
+def memory_of(container: dict[str, Any]) -> float | None:
+    """Return a container's memory in bytes; None if it is not a quantity."""
+    limits = (container.get("resources") or {}).get("limits") or {}
+    return _amount(limits.get("memory", "512Mi"), _UNITS)
+
+
 def port_of(container: dict[str, Any]) -> int:
     """Return the port that Cloud Run sends a container's requests to, and sets PORT to."""
     ports = container.get("ports") or [{}]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,14 @@ from scripts.config.yamlfile import YamlFile, description
 from scripts.errors import UsageError, did_you_mean
 
 SOURCE = "shipway/source"
-"""The annotation of service.yaml that names the folder to build; it is not sent."""
+"""The annotation of service.yaml that names the folder to build; it is not sent.
+
+`shipway/source.WORD` names the folder of a further image, which takes the place of `image: WORD`.
+"""
+APP = "app"
+"""The placeholder for the image of the service's own folder."""
+_WORD = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_LAYERS = "cache"  # the repository below the service's own that holds the layers of builds
 ENDPOINT_VARIABLE = "SHIPWAY_ENDPOINT"
 DEFAULT_ENV = "local"
 
@@ -54,9 +61,17 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[Check]
 
     @property
+    def sources(self) -> dict[str, Path]:
+        """The folders that are built: placeholder in the manifest → folder, `app` first."""
+        found = _sources(self.manifest, self.service)
+        return {
+            word: self.root / found[word] for word in sorted(found, key=lambda w: (w != APP, w))
+        }
+
+    @property
     def source(self) -> Path:
-        """The folder that is built: <service>/, unless the manifest's annotation names another."""
-        return self.root / _source(self.manifest, self.service)
+        """The folder of `app`: <service>/, unless the manifest's annotation names another."""
+        return self.sources[APP]
 
     @property
     def where(self) -> str:
@@ -103,7 +118,10 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def repository(self) -> ImageReference:
-        """Where the service's images are: HOST/PROJECT/REPOSITORY/SERVICE."""
+        """Where the images of `app` are: HOST/PROJECT/REPOSITORY/SERVICE.
+
+        Those of another placeholder are below, as SERVICE/WORD.
+        """
         host, _, path = self.environment.registry.partition("/")
         if endpoint := self.endpoint:
             host = endpoint.partition("://")[2]
@@ -167,7 +185,7 @@ def load(root: Path, service: str | None, env: str, *, checkout: Path | None = N
             did_you_mean(env, known, "environments here"),
         )
     manifest = _manifest(root, name)
-    environment, overlay = _environment(root, name, env, known)
+    environment, overlay = _environment(root, name, env, known, _sources(manifest, name))
     return Pipeline(
         service=name,
         env=env,
@@ -248,13 +266,19 @@ def _manifest(root: Path, name: str) -> dict[str, Any]:
     containers = template.spec.containers if template and template.spec else None
     if not containers:
         raise file.error(["spec", "template", "spec"], "missing key 'containers'")
-    if not any(container.image == "app" for container in containers):
+    if not any(container.image == APP for container in containers):
         raise file.error(
             ["spec", "template", "spec", "containers", 0, "image"],
             "one container must have the image 'app', the placeholder for the commit's image",
         )
-    _check_images(file, ["spec", "template", "spec", "containers"], containers)
-    _check_source(root, name, file)
+    if f"{SOURCE}.{APP}" in (data["metadata"].get("annotations") or {}):
+        path: list[str | int] = ["metadata", "annotations", f"{SOURCE}.{APP}"]
+        raise file.error(path, f"the folder of '{APP}' is the annotation {SOURCE}")
+    sources = _sources(data, name)
+    _check_images(file, ["spec", "template", "spec", "containers"], containers, sources)
+    used = {container.image for container in containers}
+    for word, folder in sources.items():
+        _check_source(root, file, word, folder, used=word in used)
     return data
 
 
@@ -273,41 +297,68 @@ def folders(root: Path) -> list[str] | None:
     return sorted({file.parent.name for file in files})
 
 
-def _source(manifest: dict[str, Any], service: str) -> str:
+def _sources(manifest: dict[str, Any], service: str) -> dict[str, str]:
     annotations = manifest["metadata"].get("annotations") or {}
-    return str(annotations.get(SOURCE, service))
+    further = {
+        key.removeprefix(f"{SOURCE}."): str(folder or "")
+        for key, folder in annotations.items()
+        if key.startswith(f"{SOURCE}.")
+    }
+    return {**further, APP: str(annotations.get(SOURCE, service))}
 
 
-def _check_source(root: Path, name: str, file: YamlFile) -> None:
-    """Refuse a folder to build that is outside the commit, or leads outside through a link."""
-    source = _source(file.data, name)
-    named = ["metadata", "annotations", SOURCE]
-    path = named if source != name else ["metadata", "name"]
+def _check_source(root: Path, file: YamlFile, word: str, source: str, *, used: bool) -> None:
+    """Refuse a placeholder that names no image, and a folder that is not one of the commit.
+
+    Args:
+        root: the folder that holds pipelines/.
+        file: service.yaml.
+        word: the placeholder.
+        source: the folder that its image is built from.
+        used: whether a container has that image.
+    """
+    key = SOURCE if word == APP else f"{SOURCE}.{word}"
+    path: list[str | int] = ["metadata", "annotations", key]
+    if word == APP and key not in (file.data["metadata"].get("annotations") or {}):
+        path = ["metadata", "name"]
+    if not _WORD.fullmatch(word):
+        raise file.error(path, f"'{word}' is not a name: lower-case letters, digits and hyphens")
+    if word == _LAYERS:
+        raise file.error(path, f"'{word}' is taken by the layers of builds", "choose another name")
+    if not used:
+        raise file.error(
+            path, f"no container has the image '{word}'", f"write image: {word}, or remove the line"
+        )
     hint = "name a folder of this repository, relative to its root"
-    if Path(source).is_absolute() or ".." in Path(source).parts:
-        raise file.error([*path], f"'{source}' is not a folder inside the repository", hint)
+    if not source or Path(source).is_absolute() or ".." in Path(source).parts:
+        raise file.error(path, f"'{source}' is not a folder inside the repository", hint)
     inside = root.resolve()
     for place in (Path(source), Path(source, "Dockerfile")):
         if not (root / place).resolve().is_relative_to(inside):
-            raise file.error([*path], f"{place} is a link that leads outside the repository", hint)
+            raise file.error(path, f"{place} is a link that leads outside the repository", hint)
 
 
 def _check_images(
-    file: YamlFile, path: list[str | int], containers: list[knative.Container] | None
+    file: YamlFile,
+    path: list[str | int],
+    containers: list[knative.Container] | None,
+    sources: Collection[str],
 ) -> None:
-    """Refuse a tag, which others can move: only the placeholder and digests are allowed (I2)."""
+    """Refuse a tag, which others can move: only placeholders and digests are allowed (I2)."""
     for index, container in enumerate(containers or []):
         image = container.image
-        if image in (None, "app"):
+        if image is None or image in sources:
             continue
         reference = ImageReference.parse(str(image))
         if reference.is_by_digest:
             continue
         of = f" of container '{container.name}'" if container.name else ""
+        build = f"; to build it here, add the annotation {SOURCE}.{image}: FOLDER to service.yaml"
         raise file.error(
             [*path, index, "image"],
             f"the image '{image}'{of} is not named by digest",
-            f"name it by digest: {reference.repository}@sha256:…",
+            f"name it by digest: {reference.repository}@sha256:…"
+            f"{build if _WORD.fullmatch(image) else ''}",
         )
 
 
@@ -322,14 +373,15 @@ _NEEDED = (
 
 
 def _environment(
-    root: Path, name: str, env: str, known: list[str]
+    root: Path, name: str, env: str, known: list[str], sources: Collection[str]
 ) -> tuple[Environment, dict[str, Any]]:
     file = _file(root, name, f"{env}.yaml")
     environment = file.decode(Environment)
     over = environment.overlay
     template = over.spec.template if over and over.spec else None
     containers = template.spec.containers if template and template.spec else None
-    _check_images(file, ["overlay", "spec", "template", "spec", "containers"], containers)
+    path: list[str | int] = ["overlay", "spec", "template", "spec", "containers"]
+    _check_images(file, path, containers, sources)
     if environment.credentials not in ("google", "none") and environment.endpoint != running.UP:
         raise file.error(
             ["credentials"],
@@ -349,14 +401,14 @@ def _environment(
             did_you_mean(environment.after, known, "environments here"),
         )
     written = file.data.get("overlay") or {}
-    for path in _NEEDED:
+    for needed in _NEEDED:
         part: Any = written
-        for key in path[:-1]:
+        for key in needed[:-1]:
             part = part.get(key) or {}
-        if path[-1] in part and part[path[-1]] is None:
+        if needed[-1] in part and part[needed[-1]] is None:
             raise file.error(
-                ["overlay", *path],
-                f"null would remove the manifest's {path[-1]}, which a service needs",
+                ["overlay", *needed],
+                f"null would remove the manifest's {needed[-1]}, which a service needs",
                 "leave the key out",
             )
     return environment, written

@@ -1,4 +1,4 @@
-"""Deploy a commit's image to every region, as a revision without traffic."""
+"""Deploy a commit's images to every region, as a revision without traffic."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scripts.command.progress import Step
 from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.config.image_reference import ImageReference
+from scripts.config.pipelines import APP
 from scripts.errors import Failed, Refused
 from scripts.image.provenance import Signed
 from scripts.machine.git import Commit
@@ -20,9 +21,10 @@ from scripts.release.choices import step_aside
 from scripts.release.manifest import Object
 from scripts.release.state import State, condition, has_failed
 from scripts.service import local_roles, local_secrets
+from scripts.service.build import Images
 from scripts.service.context import Context
 from scripts.service.regions import Tried, try_in_every_region
-from scripts.service.smoke import LOG_FOLLOWS, logs, require_image
+from scripts.service.smoke import LOG_FOLLOWS, logs, require_images
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +33,8 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         region: where.
         revision: its name.
-        image: its image by digest.
+        image: the image of the service's own folder, by digest.
+        images: placeholder → its image by digest.
         tag: its tag.
         url: the tag's URL; "" in a dry run.
         new: whether this deploy made it.
@@ -42,6 +45,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     revision: str
     image: str
+    images: dict[str, str]
     tag: str
     url: str
     new: bool
@@ -49,15 +53,15 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     planned: State | None = None
 
 
-def deploy(context: Context, commit: Commit, image: ImageReference) -> Tried[Deployed]:
+def deploy(context: Context, commit: Commit, images: Images) -> Tried[Deployed]:
     """Deploy to every region, and wait until each revision is Ready.
 
     A failure in one region leaves the later ones untouched.
 
     Args:
         context: the call, on the commit's files.
-        commit: what the image was built from.
-        image: its reference by digest.
+        commit: what the images were built from.
+        images: placeholder → the image by digest.
 
     Raises:
         StepsAside: a newer commit serves or is being released.
@@ -70,13 +74,13 @@ def deploy(context: Context, commit: Commit, image: ImageReference) -> Tried[Dep
         context.progress.line(f"{local_secrets.FILE}: {', '.join(brought)}")
     local_roles.let_call(context)
     tried = try_in_every_region(
-        context, lambda region: _deploy(context, region, commit, image), stop_at_failure=True
+        context, lambda region: _deploy(context, region, commit, images), stop_at_failure=True
     )
     local_roles.let_callers(context)
     return tried
 
 
-def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageReference) -> Deployed:
+def _deploy(context: Context, region: CloudRun, commit: Commit, images: Images) -> Deployed:
     tag = manifest.tag(commit.sha)
     name, exists = "", False
     service: Object = {}
@@ -86,9 +90,9 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
         nonlocal name, exists, service
         if state:
             step_aside(state)
-        name, exists = _name(region, commit, image, urls)
+        name, exists = _name(context, region, commit, images, urls)
         desired = manifest.render(
-            context.pipeline, commit=commit.sha, image=image, revision=name, urls=urls
+            context.pipeline, commit=commit.sha, images=images, revision=name, urls=urls
         )
         if state and exists:
             # The revision exists: only its tag and its candidacy may be missing (I6).
@@ -104,13 +108,14 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
             step.done(f"{name} {doing}")
         else:
             step.say(f"waiting for {name} to become ready")
-            _wait_until_ready(context, region, name, image, step)
+            _wait_until_ready(context, region, name, images, step)
             url = region.tag_url(tag, name)
             step.done(f"{name} is ready at {url}")
     return Deployed(
         region=region.region,
         revision=name,
-        image=str(image),
+        image=str(images[APP]),
+        images={word: str(image) for word, image in images.items()},
         tag=tag,
         url=url,
         new=not exists,
@@ -122,7 +127,7 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
 
 
 def _name(
-    region: CloudRun, commit: Commit, image: ImageReference, urls: Mapping[str, str]
+    context: Context, region: CloudRun, commit: Commit, images: Images, urls: Mapping[str, str]
 ) -> tuple[str, bool]:
     """Return the name of the commit's revision, and whether it exists.
 
@@ -139,21 +144,22 @@ def _name(
         if found is None or (not has_failed(found) and manifest.has_urls(found, urls)):
             break
         taken.add(name)
-    if found and manifest.image_of(found).digest != image.digest:
-        raise Refused(
-            f"revision {name} exists and runs {manifest.image_of(found)}, not {image.digest}",
-            "a commit has one image: make a new commit",
-        )
+    for word, runs in manifest.built_images(context.pipeline, found) if found else ():
+        if runs.digest != images[word].digest:
+            raise Refused(
+                f"revision {name} exists and runs {runs}, not {images[word].digest}",
+                "a commit has one image of each folder: make a new commit",
+            )
     return name, found is not None
 
 
 def _wait_until_ready(
-    context: Context, region: CloudRun, name: str, image: ImageReference, step: Step
+    context: Context, region: CloudRun, name: str, images: Images, step: Step
 ) -> None:
     revision = region.wait_until_ready(name, step.still)
     if not has_failed(revision):
-        require_image(revision, image)
-        _require_resolved(context, revision, image)
+        require_images(context, revision, images)
+        _require_resolved(context, revision, images[APP])
         return
     ready = condition(revision)
     lines = ready.get("message", "").strip().splitlines()
