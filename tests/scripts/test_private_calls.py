@@ -24,7 +24,11 @@ from tests.scripts.test_up import Checkout
 
 SERVICES = ROOT / "tests" / "services"
 PORTS = {"ai": "8081", "api": "8080"}
-pytestmark = [needs_node, pytest.mark.usefixtures("pypi")]
+pytestmark = [
+    needs_node,
+    pytest.mark.usefixtures("pypi"),
+    pytest.mark.xdist_group("private-calls"),  # one set-up
+]
 
 
 class Two(Checkout):
