@@ -117,7 +117,9 @@ def added_to(files: Files, added: Added, code: Source, known: Sequence[str]) -> 
     for env, text in _environments(files, models).items():
         made[f"{folder}/{env}.yaml"] = _environment(text, added)
     if added.calls:
-        made[relations.FILE] = calling(files.get(relations.FILE, _RELATIONS), added.name, added.calls)
+        made[relations.FILE] = calling(
+            files.get(relations.FILE, _RELATIONS), added.name, added.calls
+        )
     sources = [Fork(files, name).source for name in known]
     if added.source in sources:
         return made

@@ -29,9 +29,7 @@ def check(world: World, env: str | None, services: str) -> None:
         raise UsageError(f"there is no environment '{env}'", hint)
 
 
-def prepare(
-    world: World, name: str, env: str | None, services: str, progress: Progress
-) -> None:
+def prepare(world: World, name: str, env: str | None, services: str, progress: Progress) -> None:
     """Bring the services to the state in which the workflow begins.
 
     Args:
