@@ -22,8 +22,13 @@ _LARGEST = 1 << 20  # bytes, as `deploy` reads them
 
 class Options(WritingOptions, frozen=True, kw_only=True):
     digest: Annotated[
-        str,
-        option("--digest", parse=values.image_digest, metavar="sha256:…", help="the image"),
+        dict[str, str],
+        option(
+            "--digest",
+            parse=values.image_digests,
+            metavar="DIGEST",
+            help="the image: sha256:…, or SERVICE=sha256:…,… for several",
+        ),
     ]
     bundle: Annotated[
         str, option("--bundle", metavar="FILE", help="the Sigstore bundle (JSON) about it")
@@ -32,6 +37,9 @@ class Options(WritingOptions, frozen=True, kw_only=True):
 
 def run(options: Options, call: Call) -> int:
     context = Context(options, call)
+    digest = values.digests_of(
+        options.digest, context.pipeline.service, [context.pipeline.service]
+    )[context.pipeline.service]
     file = Path(options.bundle)
     try:
         with file.open("rb") as opened:
@@ -41,10 +49,10 @@ def run(options: Options, call: Call) -> int:
     if len(contents) > _LARGEST:
         raise UsageError(f"--bundle {file}: larger than {_LARGEST} bytes: not a bundle")
     try:
-        predicate = provenance.subject(contents, options.digest)
+        predicate = provenance.subject(contents, digest)
     except Failed as failed:
         raise UsageError(f"--bundle {file}: {failed.message}") from None
-    image = context.images.repository.by_digest(options.digest)
+    image = context.images.repository.by_digest(digest)
     with context.progress.step("attach", image.short) as step:
         new = context.dry_run or context.images.attach(image, contents, predicate)
         done = (
