@@ -22,13 +22,14 @@ def run(options: Options, call: Call) -> int:
     with at_commit(options, call, options.commit) as (context, commit):
         built = build(context, commit, options.builder)
         attested = [] if context.dry_run else context.images.attestations(built.image)
+    service, digest = context.pipeline.service, built.image.digest
     result = Result(
         data={
-            "service": context.pipeline.service,
+            "service": service,
             "commit": commit.sha,
             "image": str(built.image),
             "repository": str(built.image.repository),
-            "digest": built.image.digest,
+            "digest": digest,
             "built": built.new,
             "attestations": attested,
             "dry_run": context.dry_run,
@@ -42,5 +43,9 @@ def run(options: Options, call: Call) -> int:
                 *(["dry run: nothing was pushed"] if context.dry_run else []),
             ],
         ),
+        outputs={
+            "digests": f"{service}={digest}",
+            "built": service if built.new and not context.dry_run else "",
+        },
     )
     return call.show(result, options.format)

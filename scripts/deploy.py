@@ -6,7 +6,8 @@ A service's very first revision has no predecessor: Cloud Run gives it traffic a
 from __future__ import annotations
 
 from scripts.command.call import Call
-from scripts.command.options import Commit, Digest, WritingOptions
+from scripts.command.options import Commit, Digests, WritingOptions
+from scripts.command.values import own_digest
 from scripts.release import changes
 from scripts.service import provenance
 from scripts.service.context import at_commit
@@ -16,13 +17,13 @@ from scripts.service.regions import in_every_region
 
 class Options(WritingOptions, frozen=True, kw_only=True):
     commit: Commit = "HEAD"
-    digest: Digest = None
+    digest: Digests = None
 
 
 def run(options: Options, call: Call) -> int:
     with at_commit(options, call, options.commit) as (context, commit):
         context.confirm(f"Deploy {commit.short} to {context.where}, without traffic.")
-        image = context.images.check(commit, options.digest)
+        image = context.images.check(commit, own_digest(options.digest, context.pipeline.service))
         context.record.image = image
         signed = provenance.check(context, commit, image)
         done = deploy(context, commit, image)
