@@ -25,9 +25,10 @@ def run(options: Options, call: Call) -> int:
         attested = [] if context.dry_run else context.images.attestations(built.image)
         names = {word: kept.name for word, kept in context.images.each().items()}
         digests = listed(context, built.images)
+    service = context.pipeline.service
     result = Result(
         data={
-            "service": context.pipeline.service,
+            "service": service,
             "commit": commit.sha,
             "image": str(built.image),
             "repository": str(built.image.repository),
@@ -38,7 +39,6 @@ def run(options: Options, call: Call) -> int:
                 {"name": names[word], "image": str(image), "built": word in built.new}
                 for word, image in built.images.items()
             ],
-            "digests": digests,
             "dry_run": context.dry_run,
         },
         table=Table(
@@ -57,5 +57,9 @@ def run(options: Options, call: Call) -> int:
                 *(["dry run: nothing was pushed"] if context.dry_run else []),
             ],
         ),
+        outputs={
+            "digests": digests,
+            "built": "" if context.dry_run else ",".join(names[word] for word in built.new),
+        },
     )
     return call.show(result, options.format)

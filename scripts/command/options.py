@@ -116,6 +116,14 @@ Digests = Annotated[
         " SERVICE=sha256:…,… as `ship build` prints for several",
     ),
 ]
+Since = Annotated[
+    str | None,
+    option(
+        "--since",
+        metavar="REF",
+        help="the services that commits after REF touch; every service if REF is unknown here",
+    ),
+]
 Override = Annotated[
     str | None, option("--override", metavar="HOLD", help="override the hold of this name")
 ]

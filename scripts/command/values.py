@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
+from collections.abc import Collection
 
 from scripts.command.visible import visible
 from scripts.config.pipelines import seconds
@@ -55,6 +56,28 @@ def image_digests(text: str) -> dict[str, str]:
             raise ArgumentTypeError(f"{name} appears twice")
         found[name] = image_digest(digest)
     return found
+
+
+def digests_of(given: dict[str, str], service: str, services: Collection[str]) -> dict[str, str]:
+    """Return the digests of one service's images: the name of each repository -> its digest.
+
+    Args:
+        given: as `image_digests` returns them.
+        service: the service.
+        services: all services that the command is about.
+
+    Raises:
+        UsageError: its digest is missing.
+    """
+    if "" in given and len(services) == 1:
+        return {service: given[""]}
+    own = {name: one for name, one in given.items() if name.partition("/")[0] == service}
+    if service not in own:
+        raise UsageError(
+            f"--digest names no image of {service}",
+            f"--digest {','.join(f'{name}=sha256:…' for name in services)}",
+        )
+    return own
 
 
 def hold_name(text: str) -> str:

@@ -177,7 +177,7 @@ def load(root: Path, service: str | None, env: str, *, checkout: Path | None = N
     Raises:
         UsageError: a file is missing or wrong; names the file, line and key.
     """
-    name = _service(root, service)
+    name = check_known(root, service)
     known = environments(root, name)
     if env not in known:
         raise UsageError(
@@ -216,7 +216,17 @@ def earlier(pipelines: Sequence[Pipeline]) -> list[Pipeline]:
     ]
 
 
-def _service(root: Path, service: str | None) -> str:
+def check_known(root: Path, service: str | None, *, every: bool = True) -> str:
+    """Return a service's name; the only one's if none is given.
+
+    Args:
+        root: the folder that holds pipelines/.
+        service: the name that was typed.
+        every: whether `--all` is an answer to "which one?".
+
+    Raises:
+        UsageError: there is no such service, or there are several and none is named.
+    """
     known = services(root)
     if not known:
         raise UsageError(
@@ -224,7 +234,10 @@ def _service(root: Path, service: str | None) -> str:
         )
     if service is None:
         if len(known) > 1:
-            raise UsageError(f"name the service: {', '.join(known)}")
+            raise UsageError(
+                f"name the service: {', '.join(known)}",
+                f"several: {','.join(known[:2])}{'; every one: --all' if every else ''}",
+            )
         return known[0]
     if service not in known:
         raise UsageError(

@@ -3,19 +3,33 @@
 Shipway delivers committed files only. An environment that comes `after` another takes the image
 that serves there: the same digest, never rebuilt. With --digest, nothing is built anywhere.
 If a newer commit serves or is the candidate, an older one steps aside: nothing changes.
+Over several services, callees come before their callers, and a service is not tried if one that it
+calls failed. --changed delivers those whose files differ from what is live, or with --since those
+that commits after REF touch.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 import msgspec
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
 from scripts.command.call import Call
-from scripts.command.options import Bake, Builder, Commit, Digests, Override, WritingOptions
+from scripts.command.options import (
+    Bake,
+    Builder,
+    Commit,
+    Digests,
+    Override,
+    Since,
+    WritingOptions,
+    option,
+)
 from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.config import pipelines
 from scripts.config.pipelines import APP
 from scripts.deliver.overtaken import NewerCommits, overtaken
@@ -32,6 +46,8 @@ from scripts.service.deploy import Deployed, deploy
 from scripts.service.deploy import report as report_deploy
 from scripts.service.regions import Tried, addresses, read_every_region, report
 from scripts.service.rollout import rollout
+from scripts.several.drive import drive
+from scripts.several.touched import touched
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
@@ -40,6 +56,43 @@ class Options(WritingOptions, frozen=True, kw_only=True):
     builder: Builder = None
     bake: Bake = None
     override: Override = None
+    changed: Annotated[
+        bool,
+        option("--changed", help="the services whose files differ from what is live"),
+    ] = False
+    since: Since = None
+
+
+def several(options: Options, call: Call) -> int | None:
+    """With --changed, deliver the services that differ; otherwise None."""
+    if not options.changed:
+        if options.since is not None:
+            raise UsageError("--since belongs to --changed", "./ship deliver --changed --since REF")
+        return None
+    if options.services or options.every:
+        raise UsageError("--changed itself finds the services", "leave out their names and --all")
+    found = touched(
+        call,
+        git.commit(call.root, options.commit),
+        since=options.since,
+        env=options.env,
+        timeout=options.timeout,
+        yes=options.yes,
+    )
+    for name, why in found.why.items():
+        call.progress.line(f"{name}: {why}")
+    if found.names:
+        chosen = msgspec.structs.replace(options, changed=False, since=None)
+        return drive(chosen, call, found.names)
+    nothing = f"no service differs from what is live in {options.env}: nothing to deliver"
+    if options.since is not None:
+        nothing = f"no service was touched since {options.since}: nothing to deliver"
+    result = Result(
+        data={"services": {}, "errors": []},
+        table=Table(columns=[], rows=[], notes=[nothing]),
+        outputs={"delivered": ""},
+    )
+    return call.show(result, options.format)
 
 
 def run(options: Options, call: Call) -> int:
@@ -80,7 +133,11 @@ def run(options: Options, call: Call) -> int:
         "revision_url": deployed[0].url,
         "seconds": round(time.monotonic() - started, 2),
     }
-    result = msgspec.structs.replace(result, data={**result.data, **data})
+    result = msgspec.structs.replace(
+        result,
+        data={**result.data, **data},
+        outputs={"delivered": "" if result.code else context.pipeline.service},
+    )
     return call.show(result, options.format)
 
 

@@ -142,6 +142,20 @@ def ancestors(root: Path, commit: Commit, most: int) -> list[str]:
     return log.decode().split()[1:]
 
 
+def knows(root: Path, reference: str) -> bool:
+    """Return whether a reference names a commit that this clone has."""
+    return _sha(root, reference) is not None
+
+
+def changed(root: Path, since: str, commit: str) -> list[str]:
+    """Return the files below `root` that differ between two commits, deleted ones included.
+
+    A file that was moved counts at both places.
+    """
+    words = ("diff", "--name-only", "-z", "--no-renames", "--relative", since, commit, "--", ".")
+    return [name for name in _git(root, *words).decode(errors="replace").split("\0") if name]
+
+
 def uncommitted(root: Path) -> int:
     """Count the files below `root` that differ from HEAD or are not in git."""
     return len(_git(root, "status", "--porcelain", "--", ".").splitlines())

@@ -30,7 +30,7 @@ class ScratchClone:
         bake: How long each step is watched, such as "0s".
 
     Attributes:
-        before: What GitHub names as the commit before the push: forty zeros if there is none.
+        before: The commit before the rehearsed one; forty zeros if that adds something to it.
     """
 
     def __init__(

@@ -129,13 +129,22 @@ class Context:
             Refused: the answer is not yes.
         """
         asks = self._writing is not None and not self._writing.yes and not self.dry_run
-        wanted = self.pipeline.environment.confirm and asks
-        if not wanted or not sys.stdin.isatty() or os.environ.get("CI"):
-            return  # in CI no one answers, terminal or not
-        what = " ".join(what.split())  # a commit's subject forges no line below the question
-        print(f"{what}\nGo ahead? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise Refused("not confirmed: nothing changed", "--yes confirms in advance")
+        if self.pipeline.environment.confirm and asks:
+            confirm(what)
+
+
+def confirm(what: str) -> None:
+    """Ask for confirmation if someone can answer.
+
+    Raises:
+        Refused: the answer is not yes.
+    """
+    if not sys.stdin.isatty() or os.environ.get("CI"):
+        return  # in CI no one answers, terminal or not
+    what = " ".join(what.split())  # a commit's subject forges no line below the question
+    print(f"{what}\nGo ahead? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Refused("not confirmed: nothing changed", "--yes confirms in advance")
 
 
 @contextmanager
