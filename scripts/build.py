@@ -25,7 +25,7 @@ def run(options: Options, call: Call) -> int:
         attested = [] if context.dry_run else context.images.attestations(built.image)
         names = {word: kept.name for word, kept in context.images.each().items()}
         digests = listed(context, built.images)
-    service = context.pipeline.service
+    service, new = context.pipeline.service, [] if context.dry_run else built.new
     result = Result(
         data={
             "service": service,
@@ -59,7 +59,13 @@ def run(options: Options, call: Call) -> int:
         ),
         outputs={
             "digests": digests,
-            "built": "" if context.dry_run else ",".join(names[word] for word in built.new),
+            "services": service,
+            "built": ",".join(names[word] for word in new),
+            # Lines as sha256sum writes them, for the step that signs what this run built.
+            "subjects": "\n".join(
+                f"{image.digest.removeprefix('sha256:')}  {image.repository}"
+                for image in (built.images[word] for word in new)
+            ),
         },
     )
     return call.show(result, options.format)

@@ -288,10 +288,10 @@ def _manifest(root: Path, name: str) -> dict[str, Any]:
         path: list[str | int] = ["metadata", "annotations", f"{SOURCE}.{APP}"]
         raise file.error(path, f"the folder of '{APP}' is the annotation {SOURCE}")
     sources = _sources(data, name)
-    _check_images(file, ["spec", "template", "spec", "containers"], containers, sources)
     used = {container.image for container in containers}
     for word, folder in sources.items():
         _check_source(root, file, word, folder, used=word in used)
+    _check_images(file, ["spec", "template", "spec", "containers"], containers, sources)
     return data
 
 

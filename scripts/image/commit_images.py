@@ -184,6 +184,18 @@ class CommitImages:
             what = f"tags delete {reference}"  # the image itself belongs to another commit
         return f"gcloud artifacts docker {what}; then {again}"
 
+    def require_dockerfile(self, commit: Commit) -> None:
+        """Raise UsageError if the folder has no Dockerfile."""
+        pipeline = self._pipeline
+        if (self._source / "Dockerfile").is_file():
+            return
+        folder = self._source.relative_to(pipeline.root)
+        hint = f"pipelines/{pipeline.service}/ delivers the folder {folder}/"
+        if self._word != APP:
+            file = f"pipelines/{pipeline.service}/service.yaml"
+            hint = f"{file} builds the image {self._word} from it ({SOURCE}.{self._word})"
+        raise UsageError(f"{folder}/Dockerfile: no such file in commit {commit.short}", hint)
+
     def build(
         self,
         commit: Commit,
@@ -203,18 +215,10 @@ class CommitImages:
             The reference by digest; by tag in a dry run.
 
         Raises:
-            UsageError: there is no Dockerfile, or no engine answers.
+            UsageError: no engine answers.
             Failed: the build or the push fails, or the registry has another image afterwards.
         """
-        pipeline = self._pipeline
-        source, tag = self._source, self.repository.by_tag(commit.sha)
-        if not (source / "Dockerfile").is_file():
-            folder = source.relative_to(pipeline.root)
-            hint = f"pipelines/{pipeline.service}/ delivers the folder {folder}/"
-            if self._word != APP:
-                file = f"pipelines/{pipeline.service}/service.yaml"
-                hint = f"{file} builds the image {self._word} from it ({SOURCE}.{self._word})"
-            raise UsageError(f"{folder}/Dockerfile: no such file in commit {commit.short}", hint)
+        tag = self.repository.by_tag(commit.sha)
         if self._google.dry_run:
             return tag
         make = self._with_docker if builder == "docker" else self._with_cloud_build

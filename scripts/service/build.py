@@ -47,15 +47,18 @@ def build(context: Context, commit: Commit, builder: str | None) -> Built:
         builder: "docker" or "cloud-build"; None for the environment's.
 
     Raises:
-        UsageError: a Dockerfile cannot be built with it, Cloud Run would refuse the manifest, or
-            the registry does not answer.
+        UsageError: a Dockerfile is missing or cannot be built with it, Cloud Run would refuse the
+            manifest, or the registry does not answer.
         Refused: the environment never builds, and the commit lacks an image.
         Failed: a build failed; its last lines are the evidence.
     """
     accepted.check(context.pipeline)
+    each = context.images.each()
+    for kept in each.values():
+        kept.require_dockerfile(commit)
     images: dict[str, ImageReference] = {}
     new = []
-    for word, kept in context.images.each().items():
+    for word, kept in each.items():
         images[word], is_new = _build(context, kept, commit, builder)
         if is_new:
             new.append(word)
