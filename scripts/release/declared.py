@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import APP
 from scripts.release.manifest import (
     COMMIT_LABEL,
@@ -88,11 +89,12 @@ def differences(files: Object, runs: Object) -> list[Difference]:
     Returns:
         Sorted by path. Empty where only a new image and its labels would change.
     """
-    runs = copy.deepcopy(runs)
+    files, runs = copy.deepcopy(files), copy.deepcopy(runs)
     declared_spec, live_spec = (one["spec"]["template"]["spec"] for one in (files, runs))
-    # A deploy brings its own images.
     for one, live in zip(declared_spec["containers"], live_spec["containers"], strict=False):
-        if not one.get("image"):
+        if not ImageReference.parse(one.get("image") or "").is_by_digest:
+            # A placeholder: a deploy brings its own image.
+            one.pop("image", None)
             live.pop("image", None)
     wanted, found = _comparable(files), _comparable(runs)
     # A deploy keeps the service's labels and annotations that the files do not name (I8).

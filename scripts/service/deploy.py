@@ -158,7 +158,7 @@ def _wait_until_ready(
 ) -> None:
     revision = region.wait_until_ready(name, step.still)
     if not has_failed(revision):
-        require_images(context, revision, images)
+        require_images(context.pipeline, revision, images)
         _require_resolved(context, revision, images[APP])
         return
     ready = condition(revision)

@@ -14,6 +14,7 @@ from scripts.cloud.cloud_run import CloudRun
 from scripts.command.record import Checked
 from scripts.config.formats import BUILT_IN
 from scripts.config.image_reference import ImageReference
+from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, UsageError
 from scripts.release.changes import NotReady
 from scripts.release.manifest import Object, built_images, commit_of
@@ -114,7 +115,7 @@ def check(
             f"gcloud run services update-traffic {region.name} --set-tags=NAME={revision}",
         )
     if context.record.images:
-        require_images(context, found, context.record.images)
+        require_images(context.pipeline, found, context.record.images)
     url = state.url_of(revision) or region.tag_url(tag, revision)
     token = None
     if context.pipeline.environment.access == "private":
@@ -137,13 +138,13 @@ def check(
 
 
 def require_images(
-    context: Context, revision: Object, images: Mapping[str, ImageReference]
+    pipeline: Pipeline, revision: Object, images: Mapping[str, ImageReference]
 ) -> None:
     """Require that a revision runs the commit's images, each in its container, as Cloud Run has it.
 
     A name says little: someone may have deleted the revision and made another one of that name.
     """
-    for word, runs in built_images(context.pipeline, revision):
+    for word, runs in built_images(pipeline, revision):
         if runs.digest != images[word].digest:
             name = revision["metadata"]["name"]
             raise Failed(

@@ -178,7 +178,7 @@ MISTAKES = {
         "shipway/source.proxy: ''": "'' is not a folder inside the repository",
         f"{NAMED}\n    shipway/source.cache: x": "'cache' is taken by the layers of builds",
         f"{NAMED}\n    shipway/source.Proxy: x": "'Proxy' is not a name: lower-case letters",
-        f"{NAMED}\n    shipway/source.app: x": "the folder of 'app' is the annotation shipway/source",
+        f"{NAMED}\n    shipway/source.app: x": "is the annotation shipway/source",
         f"{NAMED}\n    shipway/source.more: x": "no container has the image",
         "shipway/source.proxy: nothing-here": "nothing-here/Dockerfile: no such file in commit",
     },
