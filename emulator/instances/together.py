@@ -58,10 +58,11 @@ class Together:
     async def _watched(self) -> None:
         """Wait until a container ends; then end the others, and release the place."""
         name = await _first_exit(self.members)
+        self.exited.set()
         if not self._stopping:
             self._log.system("WARNING", f'Container "{name}" has ended, so the instance ends.')
-        self.exited.set()
-        await _stop(self.members.values(), _GRACE)
+            await _stop(self.members.values(), _GRACE)
+        await asyncio.gather(*(one.exited.wait() for one in self.members.values()))
         await self._place.close()
 
     async def stop(self, grace: float) -> None:

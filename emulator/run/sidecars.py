@@ -40,7 +40,7 @@ def dependencies(annotations: dict[str, str]) -> dict[str, list[str]]:
         return {}
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     lists = found.values() if isinstance(found, dict) else [None]
     if not all(isinstance(one, list) and all(isinstance(n, str) for n in one) for one in lists):

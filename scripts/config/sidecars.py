@@ -95,11 +95,11 @@ def _order(text: str, containers: list[dict[str, Any]]) -> Iterator[Problem]:
     shown = f'{DEPENDENCIES}: \'{{"app":["proxy"]}}\''
     try:
         needs = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         needs = None
     lists = needs.values() if isinstance(needs, dict) else [None]
     if not all(isinstance(one, list) and all(isinstance(n, str) for n in one) for one in lists):
-        found = f"{text!r} is not JSON that names containers"
+        found = f"'{text[:80]}' is not JSON that names containers"
         yield Problem(path=[*_NEEDS], found=found, write=shown)
         return
     named = {one["name"]: one for one in containers if one.get("name")}

@@ -113,13 +113,11 @@ def check(context: Context, commit: Commit, given: Mapping[str, str] | None) -> 
     if len(names) == 1 and "" in wanted:
         wanted[context.pipeline.service] = wanted.pop("")
     if given and wanted.keys() != names.keys():
-        odd = sorted((wanted.keys() ^ names.keys()) - {""})
-        says = "does not name" if odd and odd[0] in names else "names"
+        odd = min((wanted.keys() ^ names.keys()) - {""})
+        says = "does not name" if odd in names else "names"
         raise UsageError(
-            f"--digest {says} {odd[0]}: the images of {context.pipeline.service} are"
-            f" {', '.join(names)}"
-            if odd
-            else f"--digest names one digest, but the images are {', '.join(names)}",
+            f"--digest {says} {odd}: the images of {context.pipeline.service} are"
+            f" {', '.join(names)}",
             f"--digest {','.join(f'{name}=sha256:…' for name in names)}",
         )
     return {word: each[word].check(commit, wanted.get(name)) for name, word in names.items()}
