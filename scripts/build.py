@@ -45,7 +45,12 @@ def run(options: Options, call: Call) -> int:
         ),
         outputs={
             "digests": f"{service}={digest}",
+            "services": service,
             "built": service if built.new and not context.dry_run else "",
+            # A line as sha256sum writes it, for the step that signs what this run built.
+            "subjects": f"{digest.removeprefix('sha256:')}  {built.image.repository}"
+            if built.new and not context.dry_run
+            else "",
         },
     )
     return call.show(result, options.format)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -32,10 +32,13 @@ class Touched(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         why: service -> why it is touched, callees before their callers.
         relations: how the services of the commit relate.
+        commits: service -> the commit that serves in the environment before it, with the same files
+            of this service. Its image is the one to deliver: of the newest commit there is none.
     """
 
     why: Mapping[str, str]
     relations: Relations
+    commits: Mapping[str, str] = {}
 
     @property
     def names(self) -> list[str]:
@@ -80,17 +83,24 @@ def touched(
     """
     with _files(call.root, commit) as files:
         related = relations.read(files)
+        commits: dict[str, str] = {}
         names = pipelines.services(files) if env is None else pipelines.having(files, env)
         changes = _Changes(call.root, commit, files, names, related)
         if since is None:
             assert env is not None
             why = _since_live(call, changes, env, timeout, yes=yes)
+            commits = _came_through(call, changes, env, [*why], timeout)
         elif git.knows(call.root, since):
             why = changes.since(since)
         else:
             call.progress.line(f"every service: this clone has no commit {since}")
             why = dict.fromkeys(names, f"{since} is unknown here")
-    return Touched(why={name: why[name] for name in related.in_order(why)}, relations=related)
+        if not why and len(pipelines.services(files)) == 1:
+            # Where there is one service, a delivery is of the commit, whatever it changes.
+            why = dict.fromkeys(names, "it is the only service")
+    return Touched(
+        why={name: why[name] for name in related.in_order(why)}, relations=related, commits=commits
+    )
 
 
 class _Changes:
@@ -246,3 +256,29 @@ def _differs(changes: _Changes, region: CloudRun) -> str | None:
         if found := changes.since(commit).get(region.name):
             return found
     return None
+
+
+def _came_through(
+    call: Call, changes: _Changes, env: str, names: list[str], timeout: str
+) -> dict[str, str]:
+    """Return service -> the commit that serves in the environment before, if it is as good.
+
+    It is if no file of the service differs from the newest commit's.
+    """
+    loaded = []
+    for name in names:
+        with suppress(UsageError):  # its own delivery says so
+            loaded.append(pipelines.load(changes.files, name, env, checkout=call.root))
+    regions = reads.regions(pipelines.earlier(loaded), timeout, call.progress.line)
+    # All regions of an environment get the same commit: the first one is asked.
+    asked = [*{region.name: region for region in reversed(regions)}.values()]
+    found = {}
+    for region, state in zip(asked, reads.in_threads([one.glance for one in asked]), strict=True):
+        if state is None or isinstance(state, ShipError) or not state.known_good:
+            continue  # its own delivery says so
+        commit = state.commits.get(state.known_good[0], "")
+        if git.is_newer(changes.root, changes.commit.sha, commit) and region.name not in (
+            changes.since(commit)
+        ):
+            found[region.name] = commit
+    return found
