@@ -23,7 +23,8 @@ class Options(WritingOptions, frozen=True, kw_only=True):
 def run(options: Options, call: Call) -> int:
     with at_commit(options, call, options.commit) as (context, commit):
         context.confirm(f"Deploy {commit.short} to {context.where}, without traffic.")
-        image = context.images.check(commit, own_digest(options.digest, context.pipeline.service))
+        digest = own_digest(options.digest, context.pipeline.service)
+        image = context.callees.read_beside(lambda: context.images.check(commit, digest))
         context.record.image = image
         signed = provenance.check(context, commit, image)
         done = deploy(context, commit, image)

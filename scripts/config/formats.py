@@ -68,8 +68,8 @@ Credentials = Annotated[
     str,
     Meta(
         pattern=r"^(google|none|(user|serviceAccount):[^@\s:/]+@[^@\s:/]+)$",
-        description="google, none, or with endpoint: up whom requests are from, such as"
-        " user:me@example.com",
+        description="google; none; or with endpoint: up whom requests are from, such as"
+        " user:me@example.com (none there: its owner)",
     ),
 ]
 

@@ -11,7 +11,7 @@ import msgspec
 
 from scripts.config import limits
 from scripts.config.formats import Services, Variable
-from scripts.config.pipelines import Pipeline, environments, services
+from scripts.config.pipelines import Pipeline, environments, load, services
 from scripts.config.yamlfile import YamlFile, description
 from scripts.errors import did_you_mean
 
@@ -85,8 +85,25 @@ def read(root: Path) -> Relations:
     return Relations(calls=calls, shared=shared)
 
 
-def calls_of(pipeline: Pipeline) -> Mapping[str, str]:
-    """Return the services that one calls in its environment: callee → variable, sorted.
+class Called(msgspec.Struct, frozen=True, kw_only=True):
+    """A service that another one calls in an environment.
+
+    Attributes:
+        pipeline: the callee's files in that environment.
+        variable: the caller's variable that gets its URL.
+    """
+
+    pipeline: Pipeline
+    variable: str
+
+    def region(self, callers: str) -> str:
+        """Return where a caller's region calls it: there, or in the callee's first region."""
+        regions = self.pipeline.environment.regions
+        return callers if callers in regions else regions[0]
+
+
+def calls_of(pipeline: Pipeline) -> list[Called]:
+    """Return the services that one calls in its environment, by name.
 
     Raises:
         UsageError: the file is wrong, a callee lacks the environment, or the service's own files
@@ -94,10 +111,11 @@ def calls_of(pipeline: Pipeline) -> Mapping[str, str]:
     """
     calls = read(pipeline.root).calls.get(pipeline.service)
     if not calls:
-        return {}
+        return []
     file = YamlFile(pipeline.root / FILE, FILE)
     own = _own_variables(pipeline)
-    for callee, variable in calls.items():
+    found = []
+    for callee, variable in sorted(calls.items()):
         path = _path(file, pipeline.service, callee)
         known = environments(pipeline.root, callee)
         if pipeline.env not in known:
@@ -113,7 +131,24 @@ def calls_of(pipeline: Pipeline) -> Mapping[str, str]:
                 f"{variable} is set by {own[variable]} as well",
                 f"remove it there, or give this one another name: {callee}: OTHER_NAME",
             )
-    return dict(sorted(calls.items()))
+        files = load(pipeline.root, callee, pipeline.env, checkout=pipeline.checkout)
+        found.append(Called(pipeline=files, variable=variable))
+    return found
+
+
+def callers_of(pipeline: Pipeline) -> list[Pipeline]:
+    """Return the services that call one in its environment, by name.
+
+    Raises:
+        UsageError: a file is wrong.
+    """
+    root, env = pipeline.root, pipeline.env
+    callers = [name for name, calls in read(root).calls.items() if pipeline.service in calls]
+    return [
+        load(root, name, env, checkout=pipeline.checkout)
+        for name in sorted(callers)
+        if env in environments(root, name)
+    ]
 
 
 def _callees(

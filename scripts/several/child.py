@@ -31,6 +31,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
         outputs: its outputs for a job.
         page: its run page, in Markdown.
         seconds: how long it took.
+        because: why it was not tried; "" if it was.
     """
 
     code: int
@@ -39,6 +40,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     outputs: dict[str, str] = {}
     page: str = ""
     seconds: float = 0.0
+    because: str = ""
 
     @classmethod
     def not_tried(cls, why: str) -> Ended:
@@ -48,6 +50,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             code=code,
             word=NOT_TRIED,
+            because=why,
             document={"error": {**error, "evidence": [], "exit_code": code}},
         )
 

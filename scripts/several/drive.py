@@ -69,7 +69,10 @@ def drive(
     ):
         ended = driver.run()
         shown = summary.result(call, options, ended, interrupted=driver.interrupted)
-        return call.show(shown, options.format)
+        code = call.show(shown, options.format)
+    if code:
+        summary.last_line(summary.failure(call, ended))
+    return code
 
 
 @contextmanager
@@ -195,8 +198,8 @@ class _Driver:
     def _in_the_way(self, name: str) -> str:
         """Return why a service is not tried; "" if it may be."""
         for callee in self._after[name]:
-            if callee in self._ended and self._ended[callee].code:
-                return f"{callee} {self._ended[callee].word}"
+            if (ended := self._ended.get(callee)) and ended.code:
+                return ended.because or f"{callee} {ended.word}"
         return ""
 
     def _read(self, child: Child) -> None:

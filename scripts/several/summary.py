@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+from scripts.command import terminal
 from scripts.command.call import Call
 from scripts.command.github import has_run_page
 from scripts.command.markdown import page, plain, table
@@ -68,6 +70,21 @@ def exit_code(codes: list[int], *, interrupted: bool = False) -> int:
     """
     worst = next((code for code in _WORST_FIRST if code in codes), 130 if interrupted else 0)
     return 1 if worst in (2, 3) and 0 in codes else worst
+
+
+def failure(call: Call, ended: Mapping[str, Ended]) -> str:
+    """Describe in one line how the services ended that were not done."""
+    groups: dict[str, list[str]] = {}
+    for name, one in ended.items():
+        if one.code:
+            groups.setdefault(one.word, []).append(name)
+    parts = [f"{word}: {', '.join(names)}" for word, names in groups.items()]
+    return f"{call.record.verb}: {'; '.join(parts)}"
+
+
+def last_line(text: str) -> None:
+    """Print the last line of a verb that failed for some services."""
+    terminal.write(sys.stderr, ("ship:", "31"), f" {text}")
 
 
 def _what(one: Ended) -> str:

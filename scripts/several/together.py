@@ -16,8 +16,7 @@ from scripts.command.tables import Table
 from scripts.config import pipelines
 from scripts.errors import ShipError, UsageError
 from scripts.service import on_demand
-from scripts.several import reads
-from scripts.several.summary import exit_code
+from scripts.several import reads, summary
 
 _AT_ONCE = 8
 _DIFFERS = 4
@@ -49,7 +48,15 @@ def read(verb: ModuleType, options: ServiceOptions, call: Call, names: list[str]
     calls = {name: _Quiet(call.record.verb, call.root, f"{name:<{wide}} | ") for name in names}
     found = reads.in_threads([_asking(verb, options, own, name) for name, own in calls.items()],
                              _AT_ONCE)  # fmt: skip
-    return call.show(_result(dict(zip(names, found, strict=True)), calls), options.format)
+    errors = [one for one in found if isinstance(one, ShipError)]
+    if len(errors) == len(names) and len({error.message for error in errors}) == 1:
+        raise errors[0]
+    result = _result(dict(zip(names, found, strict=True)), calls)
+    code = call.show(result, options.format)
+    if errors:
+        failed = [name for name, one in zip(names, found, strict=True) if one in errors]
+        summary.last_line(f"{call.record.verb} failed for {', '.join(failed)}")
+    return code
 
 
 def _bring_up(options: ServiceOptions, call: Call, names: list[str]) -> None:
@@ -112,6 +119,6 @@ def _result(found: dict[str, Result | ShipError], calls: dict[str, _Quiet]) -> R
             notes=notes,
             give_way=first.give_way,
         ),
-        code=exit_code([code for code in codes if code != _DIFFERS])
+        code=summary.exit_code([code for code in codes if code != _DIFFERS])
         or (_DIFFERS if _DIFFERS in codes else 0),
     )

@@ -20,6 +20,7 @@ from scripts.errors import ShipError, UsageError
 from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.release.manifest import commit_of
+from scripts.release.state import State
 from scripts.service import on_demand
 from scripts.several import reads
 
@@ -215,7 +216,10 @@ def _since_live(
     if local := next((pipeline for pipeline in loaded if pipeline.uses_up), None):
         on_demand.bring_up(local, yes=yes)
     regions = reads.regions(loaded, timeout, call.progress.line)
-    found = reads.in_threads([_asking(changes, region) for region in regions])
+    states = reads.glance(regions, call.progress.line)
+    found = reads.in_threads(
+        [_asking(changes, region, state) for region, state in zip(regions, states, strict=True)]
+    )
     errors = [one for one in found if isinstance(one, ShipError)]
     if errors and len(errors) == len(found):
         raise errors[0]
@@ -227,13 +231,16 @@ def _since_live(
     return why
 
 
-def _asking(changes: _Changes, region: CloudRun) -> Callable[[], str | None]:
-    return lambda: _differs(changes, region)
+def _asking(
+    changes: _Changes, region: CloudRun, state: State | ShipError | None
+) -> Callable[[], str | None]:
+    return lambda: _differs(changes, region, state)
 
 
-def _differs(changes: _Changes, region: CloudRun) -> str | None:
+def _differs(changes: _Changes, region: CloudRun, state: State | ShipError | None) -> str | None:
     """Return why a service differs in a region from the commit; None if it does not."""
-    state = region.glance()
+    if isinstance(state, ShipError):
+        raise state
     if state is None:
         return _NEW
     live = {name for name, share in {**state.served, **state.shares}.items() if share}
