@@ -232,7 +232,8 @@ jobs:
     permissions: {contents: read, id-token: write}
     with:
       environment: production
-      digest: sha256:0000000000000000000000000000000000000000000000000000000000000000
+      services: shop
+      digests: sha256:0000000000000000000000000000000000000000000000000000000000000000
 """
 
 
