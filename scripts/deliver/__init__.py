@@ -83,7 +83,7 @@ def several(options: Options, call: Call) -> int | None:
         call.progress.line(f"{name}: {why}")
     if found.names:
         chosen = msgspec.structs.replace(options, changed=False, since=None)
-        return drive(chosen, call, found.names)
+        return drive(chosen, call, found.names, found.commits)
     nothing = f"no service differs from what is live in {options.env}: nothing to deliver"
     if options.since is not None:
         nothing = f"no service was touched since {options.since}: nothing to deliver"

@@ -72,12 +72,7 @@ class Fork:
 
     def _in_order(self, names: list[str]) -> list[str]:
         """Sort the environments: each after the one that `after` names."""
-        ordered: list[str] = []
-        while len(ordered) < len(names):
-            rest = [name for name in names if name not in ordered]
-            ready = [n for n in rest if self._get(n, ["after"]) not in rest]
-            ordered += ready or rest
-        return ordered
+        return [*_sorted({name: self._get(name, ["after"]) for name in names})]
 
     def _get(self, file: str, path: list[str | int]) -> Any:
         return yamledit.get(self.files.get(f"{self._folder}/{file}.yaml", ""), path)
@@ -163,7 +158,7 @@ class Fork:
                 made[f"{folder}/{env}.yaml"] = self._new(project, before, answers)
             before = env
         made = triggers.moved(_owned(made, answers.repository), self.source, answers.source)
-        return with_triggers(made, answers.service), renamed
+        return with_triggers(made), renamed
 
     def _manifest(self, text: str, answers: Answers) -> str:
         text = yamledit.replace(text, ["metadata", "name"], yamledit.scalar(answers.service))
@@ -207,15 +202,24 @@ class Fork:
         )  # fmt: skip
 
 
-def with_triggers(files: Files, service: str) -> Files:
-    """Return the files with triggers for the service's environments, if it is the only service."""
-    manifests = [path for path in files if re.fullmatch(r"pipelines/[^/]+/service\.yaml", path)]
-    if manifests != [f"pipelines/{service}/service.yaml"]:
-        return files
-    made = Fork(files, service)
-    after = {env: yamledit.get(files[f"pipelines/{service}/{env}.yaml"], ["after"])
-             for env in made.projects}  # fmt: skip
-    return triggers.of_a_fork(triggers.follow(files, after))
+def with_triggers(files: Files) -> Files:
+    """Return the files with triggers for the environments of all services."""
+    after: dict[str, str | None] = {}
+    for path in sorted(files):
+        if match := re.fullmatch(r"pipelines/([^/]+)/service\.yaml", path):
+            for env in Fork(files, match[1]).projects:
+                before = yamledit.get(files[f"pipelines/{match[1]}/{env}.yaml"], ["after"])
+                after.setdefault(env, before)
+    return triggers.of_a_fork(triggers.follow(files, _sorted(after)))
+
+
+def _sorted(after: dict[str, str | None]) -> dict[str, str | None]:
+    """Return environment -> the one before it, in the order in which a commit passes them."""
+    ordered: dict[str, str | None] = {}
+    while rest := [env for env in after if env not in ordered]:
+        ready = [env for env in rest if after[env] not in rest]
+        ordered |= {env: after[env] for env in ready or rest}
+    return ordered
 
 
 def runtime_account(service: str) -> str:

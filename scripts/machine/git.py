@@ -119,6 +119,16 @@ def is_newer(root: Path, commit: str, than: str) -> bool | None:
     return {0: True, 1: False}.get(done.returncode)
 
 
+def distance(root: Path, commit: str, other: str) -> int | None:
+    """Return how many commits `commit` lacks to become `other`; None if it does not come before.
+
+    None also if this clone lacks one of them.
+    """
+    if not is_newer(root, other, commit):
+        return None
+    return int(_git(root, "rev-list", "--count", f"{commit}..{other}").decode())
+
+
 def merge_base(root: Path, one: str, other: str) -> str | None:
     """Return the last common commit of two references; None if this clone has none."""
     done = _run(root, "merge-base", one, other)

@@ -10,7 +10,7 @@ import selectors
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,16 @@ _AT_ONCE = 4
 _LOOK_SECONDS = 0.1  # how late a signal, or the end of a process that left a pipe open, is seen
 
 
-def drive(options: WritingOptions, call: Call, names: list[str]) -> int:
+def drive(
+    options: WritingOptions, call: Call, names: list[str], commits: Mapping[str, str] | None = None
+) -> int:
     """Run the call's verb on several services; return the exit code.
 
     Args:
         options: the command line, parsed; the names in it are not used.
         call: the call.
         names: the services.
+        commits: service -> the commit to use, where it is not the command line's.
 
     Raises:
         UsageError: the files of one of them are wrong; nothing was started.
@@ -51,7 +54,7 @@ def drive(options: WritingOptions, call: Call, names: list[str]) -> int:
     with _files(options, call) as files:
         related = relations.read(files)
         loaded = [pipelines.load(files, name, options.env, checkout=call.root) for name in names]
-    words = {name: _words(options, name, names) for name in names}
+    words = {name: _words(options, name, names, commits or {}) for name in names}
     _ask(options, call, loaded)
     verb = verbs.find(call.record.verb)
     assert verb is not None
@@ -94,11 +97,15 @@ def _ask(options: WritingOptions, call: Call, loaded: list[Pipeline]) -> None:
         on_demand.bring_up(local, yes=options.yes)
 
 
-def _words(options: WritingOptions, name: str, names: list[str]) -> list[str]:
+def _words(
+    options: WritingOptions, name: str, names: list[str], commits: Mapping[str, str]
+) -> list[str]:
     """Return the arguments for one service."""
     own: dict[str, Any] = {"format": "json", "yes": True, "every": options.every}
     if options.takes_every:
         own["every"] = False
+    if name in commits:
+        own["commit"] = commits[name]
     if (digests := getattr(options, "digest", None)) is not None:
         own["digest"] = values.digests_of(digests, name, names)
     given = msgspec.structs.replace(options, services=(), **own)

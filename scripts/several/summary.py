@@ -16,8 +16,8 @@ from scripts.command.tables import Table
 from scripts.command.words import split
 from scripts.several.child import NOT_TRIED, Ended
 
-# The outputs that name services, each as a comma list.
-_LISTS = ("delivered", "digests", "built")
+# The outputs that are lists, and what stands between two entries.
+_LISTS = {"services": ",", "delivered": ",", "digests": ",", "built": ",", "subjects": "\n"}
 _WORST_FIRST = (1, 2, 3, 130)
 
 
@@ -56,8 +56,8 @@ def result(
         code=exit_code([one.code for one in ended.values()], interrupted=interrupted),
         page=_page(title, rows, ended) if has_run_page() else "",
         outputs={
-            key: ",".join(value for one in ended.values() if (value := one.outputs.get(key)))
-            for key in _LISTS
+            key: between.join(value for one in ended.values() if (value := one.outputs.get(key)))
+            for key, between in _LISTS.items()
             if any(key in one.outputs for one in ended.values())
         },
     )

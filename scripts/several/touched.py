@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from scripts.errors import ShipError, UsageError
 from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.release.manifest import commit_of
+from scripts.release.state import State
 from scripts.service import on_demand
 from scripts.several import reads
 
@@ -32,10 +33,13 @@ class Touched(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         why: service -> why it is touched, callees before their callers.
         relations: how the services of the commit relate.
+        commits: service -> the commit that serves in the environment before it, with the same files
+            of this service. Its image is the one to deliver: of the newest commit there is none.
     """
 
     why: Mapping[str, str]
     relations: Relations
+    commits: Mapping[str, str] = {}
 
     @property
     def names(self) -> list[str]:
@@ -80,17 +84,24 @@ def touched(
     """
     with _files(call.root, commit) as files:
         related = relations.read(files)
+        commits: dict[str, str] = {}
         names = pipelines.services(files) if env is None else pipelines.having(files, env)
         changes = _Changes(call.root, commit, files, names, related)
         if since is None:
             assert env is not None
             why = _since_live(call, changes, env, timeout, yes=yes)
+            commits = _came_through(call, changes, env, [*why], timeout)
         elif git.knows(call.root, since):
             why = changes.since(since)
         else:
             call.progress.line(f"every service: this clone has no commit {since}")
             why = dict.fromkeys(names, f"{since} is unknown here")
-    return Touched(why={name: why[name] for name in related.in_order(why)}, relations=related)
+        if not why and len(pipelines.services(files)) == 1:
+            # Where there is one service, a delivery is of the commit, whatever it changes.
+            why = dict.fromkeys(names, "it is the only service")
+    return Touched(
+        why={name: why[name] for name in related.in_order(why)}, relations=related, commits=commits
+    )
 
 
 class _Changes:
@@ -205,7 +216,10 @@ def _since_live(
     if local := next((pipeline for pipeline in loaded if pipeline.uses_up), None):
         on_demand.bring_up(local, yes=yes)
     regions = reads.regions(loaded, timeout, call.progress.line)
-    found = reads.in_threads([_asking(changes, region) for region in regions])
+    states = reads.glance(regions, call.progress.line)
+    found = reads.in_threads(
+        [_asking(changes, region, state) for region, state in zip(regions, states, strict=True)]
+    )
     errors = [one for one in found if isinstance(one, ShipError)]
     if errors and len(errors) == len(found):
         raise errors[0]
@@ -217,13 +231,16 @@ def _since_live(
     return why
 
 
-def _asking(changes: _Changes, region: CloudRun) -> Callable[[], str | None]:
-    return lambda: _differs(changes, region)
+def _asking(
+    changes: _Changes, region: CloudRun, state: State | ShipError | None
+) -> Callable[[], str | None]:
+    return lambda: _differs(changes, region, state)
 
 
-def _differs(changes: _Changes, region: CloudRun) -> str | None:
+def _differs(changes: _Changes, region: CloudRun, state: State | ShipError | None) -> str | None:
     """Return why a service differs in a region from the commit; None if it does not."""
-    state = region.glance()
+    if isinstance(state, ShipError):
+        raise state
     if state is None:
         return _NEW
     live = {name for name, share in {**state.served, **state.shares}.items() if share}
@@ -246,3 +263,29 @@ def _differs(changes: _Changes, region: CloudRun) -> str | None:
         if found := changes.since(commit).get(region.name):
             return found
     return None
+
+
+def _came_through(
+    call: Call, changes: _Changes, env: str, names: list[str], timeout: str
+) -> dict[str, str]:
+    """Return service -> the commit that serves in the environment before, if it is as good.
+
+    It is if no file of the service differs from the newest commit's.
+    """
+    loaded = []
+    for name in names:
+        with suppress(UsageError):  # its own delivery says so
+            loaded.append(pipelines.load(changes.files, name, env, checkout=call.root))
+    regions = reads.regions(pipelines.earlier(loaded), timeout, call.progress.line)
+    # All regions of an environment get the same commit: the first one is asked.
+    asked = [*{region.name: region for region in reversed(regions)}.values()]
+    found = {}
+    for region, state in zip(asked, reads.in_threads([one.glance for one in asked]), strict=True):
+        if state is None or isinstance(state, ShipError) or not state.known_good:
+            continue  # its own delivery says so
+        commit = state.commits.get(state.known_good[0], "")
+        if git.is_newer(changes.root, changes.commit.sha, commit) and region.name not in (
+            changes.since(commit)
+        ):
+            found[region.name] = commit
+    return found

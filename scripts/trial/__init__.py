@@ -103,7 +103,7 @@ def _tried(
     env = pipelines.DEFAULT_ENV
     known = pipelines.having(files, env)
     if asked or len(known) < 2 or onto is None:
-        names = [*dict.fromkeys(asked)] or known or [None]
+        names: list[str | None] = [*dict.fromkeys(asked)] or [*known] or [None]
         return [pipelines.load(files, name, env).service for name in names]
     found = touched(call, head, since=onto.sha, env=env, timeout="60s")
     for name, why in found.why.items():

@@ -98,6 +98,7 @@ class Fork:
             else:
                 assert job["with"]["environment"] == name
                 made[name] = (job["needs"], job.get("if"))
+                assert job["with"]["services"].strip("${ }") in job["if"]
         assert built_for == next(name for name in made if made[name])
         return made
 
@@ -170,16 +171,19 @@ def test_environments_come_and_go(fork: Fork) -> None:
     assert (live.after, live.regions) == ("test", ["europe-west1", "us-east1"])
     first = pipelines.load(fork.folder, "orders", "test").environment
     assert (first.rollout, live.rollout) == (AT_ONCE, GRADUAL)
-    assert fork.jobs() == {"build": None, "test": ("build", None), "live": (
-        ["build", "test"], "${{ needs.test.outputs.outcome == 'delivered' }}")}  # fmt: skip
+    first, after = (
+        f"${{{{ !cancelled() && needs.{came} }}}}"
+        for came in ("build.outputs.services", "test.outputs.delivered")
+    )
+    jobs = {"build": None, "test": ("build", first), "live": (["build", "test"], after)}
+    assert fork.jobs() == jobs
     fork.done("init", "--environments", "live")
     assert pipelines.load(fork.folder, "orders", "live").environment.after is None
-    assert fork.jobs() == {"build": None, "live": ("build", None)}
+    assert fork.jobs() == {"build": None, "live": ("build", first)}
     fork.done("init", "--environments", "live,more,last", "--project", "more=orders-more",
               "--project", "last=orders-last")  # fmt: skip
     assert [*fork.jobs()] == ["build", "live", "more", "last"]
-    assert fork.jobs()["more"] == (
-        ["build", "live"], "${{ needs.live.outputs.outcome == 'delivered' }}")  # fmt: skip
+    assert fork.jobs()["more"] == (["build", "live"], after.replace("test", "live"))
 
 
 def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
