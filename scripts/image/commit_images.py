@@ -12,6 +12,7 @@ import msgspec
 from scripts.cloud.google import Google
 from scripts.cloud.referrers import Referrers
 from scripts.cloud.registry import Resolved
+from scripts.config import relations
 from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import APP, SOURCE, Pipeline
 from scripts.errors import Failed, Refused, UsageError
@@ -240,11 +241,17 @@ class CommitImages:
             )
         return pushed.reference
 
+    @property
+    def _shared(self) -> dict[str, str]:
+        """The shared folders that the Dockerfile can copy from: name → path in the repository."""
+        return relations.read(self._pipeline.root).contexts(self._pipeline.service)
+
     def _with_docker(self, commit: Commit, say: Callable[[str], None]) -> str:
         """Build and push with Docker; return the digest that it reports."""
         from scripts.image import docker_login, inline_cache
         from scripts.image.buildx import Builder
 
+        pipeline = self._pipeline
         source, labels = self._source, self._labels(commit)
         token = self._google.token(self._registry_url)
         with docker_login.environment(self.repository.host, token) as environment:
@@ -265,6 +272,7 @@ class CommitImages:
                     commit=commit.sha,
                     earlier=earlier,
                     labels=labels,
+                    contexts={name: pipeline.root / path for name, path in self._shared.items()},
                     progress=say,
                 )
             except Failed:
@@ -295,6 +303,7 @@ class CommitImages:
             platform=self.platform,
             arguments={"COMMIT_SHA": commit.sha, "SOURCE_DATE_EPOCH": str(EPOCH)},
             labels=self._labels(commit),
+            shared={n: (pipeline.root / path, path) for n, path in self._shared.items()},
             earlier=[self.repository.by_tag(sha) for sha in earlier],
             progress=say,
         )

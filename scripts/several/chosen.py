@@ -59,7 +59,8 @@ def named(options: ServiceOptions, root: Path) -> list[str]:
             )
         if found := pipelines.having(root, options.env):
             return found
-        pipelines.check_known(root, None)
+        if not pipelines.services(root):
+            pipelines.check_known(root, None)  # which says so
         raise UsageError(
             f"no service has the environment '{options.env}'",
             f"it needs a pipelines/SERVICE/{options.env}.yaml",
