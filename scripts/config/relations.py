@@ -275,16 +275,16 @@ def _check_context(
 
 
 def _own_variables(pipeline: Pipeline) -> dict[str, str]:
-    """Return the variables that a service's own files give its serving container → the file."""
-    containers = _containers(pipeline.manifest)
-    serving = next((one for one in containers if one.get("ports")), containers[0])
-    found = {}
-    for name, group in (("service", [serving]), (pipeline.env, _containers(pipeline.overlay))):
-        for container in group:
-            if container is serving or container.get("name") == serving.get("name"):
-                for variable in container.get("env") or []:
-                    found[variable["name"]] = f"pipelines/{pipeline.service}/{name}.yaml"
-    return found
+    """Return the variables that a service's own files give its built containers → the file."""
+    built = [one for one in _containers(pipeline.manifest) if one.get("image") in pipeline.sources]
+    names = {one.get("name") for one in built}
+    over = [one for one in _containers(pipeline.overlay) if one.get("name") in names]
+    return {
+        variable["name"]: f"pipelines/{pipeline.service}/{file}.yaml"
+        for file, group in (("service", built), (pipeline.env, over))
+        for container in group
+        for variable in container.get("env") or []
+    }
 
 
 def _containers(service: dict[str, Any]) -> list[dict[str, Any]]:
