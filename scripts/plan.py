@@ -22,7 +22,8 @@ from scripts.command.github import json_text
 from scripts.command.options import ServiceOptions, Since, option
 from scripts.command.results import Result
 from scripts.command.tables import Table
-from scripts.config.pipelines import APP, DEFAULT_ENV
+from scripts.config.pipelines import DEFAULT_ENV
+from scripts.config.sources import APP
 from scripts.errors import UsageError
 from scripts.machine import git
 from scripts.machine.git import Commit

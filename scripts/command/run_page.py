@@ -11,7 +11,7 @@ from scripts.command.github import has_run_page
 from scripts.command.markdown import block, code, link, page, plain, table
 from scripts.command.record import Record
 from scripts.command.words import by_share, split
-from scripts.config.pipelines import APP
+from scripts.config.sources import APP
 from scripts.errors import Refused, ShipError
 from scripts.machine import git
 

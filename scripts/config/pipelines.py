@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from scripts.config import knative, running
+from scripts.config import knative, running, sources
 from scripts.config.formats import (
     BUILT_IN,
     Check,
@@ -24,15 +24,6 @@ from scripts.config.image_reference import ImageReference
 from scripts.config.yamlfile import YamlFile, description
 from scripts.errors import UsageError, did_you_mean
 
-SOURCE = "shipway/source"
-"""The annotation of service.yaml that names the folder to build; it is not sent.
-
-`shipway/source.WORD` names the folder of a further image, which takes the place of `image: WORD`.
-"""
-APP = "app"
-"""The placeholder for the image of the service's own folder."""
-_WORD = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
-_LAYERS = "cache"  # the repository below the service's own that holds the layers of builds
 ENDPOINT_VARIABLE = "SHIPWAY_ENDPOINT"
 DEFAULT_ENV = "local"
 
@@ -63,15 +54,15 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sources(self) -> dict[str, Path]:
         """The folders that are built: placeholder in the manifest → folder, `app` first."""
-        found = _sources(self.manifest, self.service)
         return {
-            word: self.root / found[word] for word in sorted(found, key=lambda w: (w != APP, w))
+            word: self.root / folder
+            for word, folder in sources.of(self.manifest, self.service).items()
         }
 
     @property
     def source(self) -> Path:
         """The folder of `app`: <service>/, unless the manifest's annotation names another."""
-        return self.sources[APP]
+        return self.sources[sources.APP]
 
     @property
     def where(self) -> str:
@@ -210,8 +201,8 @@ def load_each(
                     did_you_mean(env, known, "environments here"),
                 )
             manifest = manifest or _manifest(root, name)
-            sources = _sources(manifest, name)
-            environment, overlay = _environment(root, name, env, known, sources)
+            words = sources.of(manifest, name)
+            environment, overlay = _environment(root, name, env, known, words)
             checks = checks or _checks(root, name)
             found[env] = Pipeline(
                 service=name,
@@ -309,19 +300,10 @@ def _manifest(root: Path, name: str) -> dict[str, Any]:
     containers = template.spec.containers if template and template.spec else None
     if not containers:
         raise file.error(["spec", "template", "spec"], "missing key 'containers'")
-    if not any(container.image == APP for container in containers):
-        raise file.error(
-            ["spec", "template", "spec", "containers", 0, "image"],
-            "one container must have the image 'app', the placeholder for the commit's image",
-        )
-    if f"{SOURCE}.{APP}" in (data["metadata"].get("annotations") or {}):
-        path: list[str | int] = ["metadata", "annotations", f"{SOURCE}.{APP}"]
-        raise file.error(path, f"the folder of '{APP}' is the annotation {SOURCE}")
-    sources = _sources(data, name)
-    used = {container.image for container in containers}
-    for word, folder in sources.items():
-        _check_source(root, file, word, folder, used=word in used)
-    _check_images(file, ["spec", "template", "spec", "containers"], containers, sources)
+    path: list[str | int] = ["spec", "template", "spec", "containers"]
+    folders = sources.of(data, name)
+    sources.check(root, file, folders, [container.image for container in containers])
+    sources.check_images(file, path, containers, folders)
     return data
 
 
@@ -336,74 +318,9 @@ def folders(root: Path) -> list[str] | None:
         texts = [file.read_text(encoding="utf-8") for file in (*files, *related)]
     except (OSError, UnicodeDecodeError):
         return None
-    if any(re.search(f"{SOURCE}|trust|shared", text) for text in texts):
+    if any(re.search(f"{sources.SOURCE}|trust|shared", text) for text in texts):
         return None
     return sorted({file.parent.name for file in files})
-
-
-def _sources(manifest: dict[str, Any], service: str) -> dict[str, str]:
-    annotations = manifest["metadata"].get("annotations") or {}
-    further = {
-        key.removeprefix(f"{SOURCE}."): str(folder or "")
-        for key, folder in annotations.items()
-        if key.startswith(f"{SOURCE}.")
-    }
-    return {**further, APP: str(annotations.get(SOURCE, service))}
-
-
-def _check_source(root: Path, file: YamlFile, word: str, source: str, *, used: bool) -> None:
-    """Refuse a placeholder that names no image, and a folder that is not one of the commit.
-
-    Args:
-        root: the folder that holds pipelines/.
-        file: service.yaml.
-        word: the placeholder.
-        source: the folder that its image is built from.
-        used: whether a container has that image.
-    """
-    key = SOURCE if word == APP else f"{SOURCE}.{word}"
-    path: list[str | int] = ["metadata", "annotations", key]
-    if word == APP and key not in (file.data["metadata"].get("annotations") or {}):
-        path = ["metadata", "name"]
-    if not _WORD.fullmatch(word):
-        raise file.error(path, f"'{word}' is not a name: lower-case letters, digits and hyphens")
-    if word == _LAYERS:
-        raise file.error(path, f"'{word}' is taken by the layers of builds", "choose another name")
-    if not used:
-        raise file.error(
-            path, f"no container has the image '{word}'", f"write image: {word}, or remove the line"
-        )
-    hint = "name a folder of this repository, relative to its root"
-    if not source or Path(source).is_absolute() or ".." in Path(source).parts:
-        raise file.error(path, f"'{source}' is not a folder inside the repository", hint)
-    inside = root.resolve()
-    for place in (Path(source), Path(source, "Dockerfile")):
-        if not (root / place).resolve().is_relative_to(inside):
-            raise file.error(path, f"{place} is a link that leads outside the repository", hint)
-
-
-def _check_images(
-    file: YamlFile,
-    path: list[str | int],
-    containers: list[knative.Container] | None,
-    sources: Collection[str],
-) -> None:
-    """Refuse a tag, which others can move: only placeholders and digests are allowed (I2)."""
-    for index, container in enumerate(containers or []):
-        image = container.image
-        if image is None or image in sources:
-            continue
-        reference = ImageReference.parse(str(image))
-        if reference.is_by_digest:
-            continue
-        of = f" of container '{container.name}'" if container.name else ""
-        build = f"; to build it here, add the annotation {SOURCE}.{image}: FOLDER to service.yaml"
-        raise file.error(
-            [*path, index, "image"],
-            f"the image '{image}'{of} is not named by digest",
-            f"name it by digest: {reference.repository}@sha256:…"
-            f"{build if _WORD.fullmatch(image) else ''}",
-        )
 
 
 # What an overlay must not remove.
@@ -417,7 +334,7 @@ _NEEDED = (
 
 
 def _environment(
-    root: Path, name: str, env: str, known: list[str], sources: Collection[str]
+    root: Path, name: str, env: str, known: list[str], words: Collection[str]
 ) -> tuple[Environment, dict[str, Any]]:
     file = _file(root, name, f"{env}.yaml")
     environment = file.decode(Environment)
@@ -425,7 +342,7 @@ def _environment(
     template = over.spec.template if over and over.spec else None
     containers = template.spec.containers if template and template.spec else None
     path: list[str | int] = ["overlay", "spec", "template", "spec", "containers"]
-    _check_images(file, path, containers, sources)
+    sources.check_images(file, path, containers, words)
     if environment.credentials not in ("google", "none") and environment.endpoint != running.UP:
         raise file.error(
             ["credentials"],

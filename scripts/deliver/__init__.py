@@ -31,7 +31,7 @@ from scripts.command.options import (
 from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.config import pipelines
-from scripts.config.pipelines import APP
+from scripts.config.sources import APP
 from scripts.deliver.overtaken import NewerCommits, overtaken
 from scripts.errors import Refused, UsageError
 from scripts.image.provenance import Signed

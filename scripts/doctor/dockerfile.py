@@ -13,7 +13,7 @@ import msgspec
 from scripts.cloud import answers
 from scripts.cloud.google import NotFound
 from scripts.config import limits, relations
-from scripts.config.pipelines import APP
+from scripts.config.sources import APP
 from scripts.config.yamlfile import YamlFile
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, warning, wrong

@@ -12,8 +12,8 @@ import requests
 
 from scripts.cloud import known_errors
 from scripts.cloud.google import unreachable
-from scripts.config.pipelines import APP, SOURCE
 from scripts.config.running import NotUp
+from scripts.config.sources import APP, SOURCE
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, skipped, warning, wrong
 from scripts.errors import ShipError, UsageError

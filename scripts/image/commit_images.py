@@ -14,7 +14,8 @@ from scripts.cloud.referrers import Referrers
 from scripts.cloud.registry import Resolved
 from scripts.config import relations
 from scripts.config.image_reference import ImageReference
-from scripts.config.pipelines import APP, SOURCE, Pipeline
+from scripts.config.pipelines import Pipeline
+from scripts.config.sources import APP, SOURCE
 from scripts.errors import Failed, Refused, UsageError
 from scripts.ledger import Write
 from scripts.machine import git

@@ -15,7 +15,7 @@ import yaml
 
 from scripts.config import yamledit
 from scripts.config.formats import AT_ONCE, GRADUAL
-from scripts.config.pipelines import SOURCE
+from scripts.config.sources import SOURCE
 from scripts.init import environments, triggers
 from scripts.init.environments import LOCAL
 from scripts.init.tree import Files

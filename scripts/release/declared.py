@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from scripts.config.image_reference import ImageReference
-from scripts.config.pipelines import APP
+from scripts.config.sources import APP
 from scripts.release.manifest import (
     COMMIT_LABEL,
     INVOKER_CHECK,

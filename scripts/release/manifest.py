@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from scripts.config.image_reference import ImageReference
-from scripts.config.pipelines import SOURCE, Pipeline
+from scripts.config.pipelines import Pipeline
+from scripts.config.sources import SOURCE
 
 Object = dict[str, Any]
 

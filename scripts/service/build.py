@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from scripts.config.image_reference import ImageReference
-from scripts.config.pipelines import APP
+from scripts.config.sources import APP
 from scripts.errors import Refused, UsageError
 from scripts.machine.git import Commit
 from scripts.service import accepted, provenance

@@ -12,7 +12,7 @@ from scripts.command.progress import Step
 from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.config.image_reference import ImageReference
-from scripts.config.pipelines import APP
+from scripts.config.sources import APP
 from scripts.errors import Failed, Refused
 from scripts.image.provenance import Signed
 from scripts.machine.git import Commit

@@ -13,8 +13,8 @@ import msgspec
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command.call import Call
 from scripts.config import pipelines, relations
-from scripts.config.pipelines import SOURCE
 from scripts.config.relations import Relations
+from scripts.config.sources import SOURCE
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import ShipError, UsageError
 from scripts.machine import git

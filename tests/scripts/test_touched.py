@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.config.pipelines import SOURCE
+from scripts.config.sources import SOURCE
 from tests.conftest import LocalCloudRun
 from tests.scripts.several_help import Several
 
