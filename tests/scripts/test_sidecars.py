@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import LocalCloudRun
 from tests.emulator.test_sidecars import needs_network
 from tests.scripts.conftest import DOCKERFILE, Project
+from tests.scripts.docker_help import needs_docker
 from tests.scripts.test_bad_input import error
 
 PROXY = r"""
@@ -168,6 +169,24 @@ def test_a_sidecar_that_never_starts_is_not_released(cloud: LocalCloudRun, tmp_p
     shown = error(project.ship("deliver"), 1)
     assert "Container 'app' did not start." in shown
     assert "no database" in shown
+
+
+@needs_docker
+def test_both_folders_are_built_and_run_by_docker(tmp_path: Path) -> None:
+    cloud = LocalCloudRun(tmp_path / "state", docker=True)
+    try:
+        project = with_a_proxy(Project(tmp_path / "repository", cloud, "boxed"))
+        local = project.pipeline / "local.yaml"
+        local.write_text(local.read_text().replace("builder: cloud-build", "builder: docker"))
+        for number in (1, 2):
+            sha = commit(project, number)
+            project.done("deliver")
+            assert project.shares() == {project.revision(sha): 100}
+            seen = project.answers()
+            assert (seen["commit"], seen["proxy"]) == (sha, number)
+        assert images(project)["proxy"].startswith("boxed/proxy@sha256:")
+    finally:
+        cloud.stop()
 
 
 NAMED = "shipway/source.proxy: the-proxy"
