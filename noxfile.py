@@ -79,7 +79,7 @@ def audit(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed beside other tools. `-- first-hour`: only the first deliveries of services."""
+    """Measure speed beside other tools. `-- first-hour`, `-- several`: that part alone."""
     _install(session)
     session.run("python", "-m", "tests.bench", *session.posargs)
 

@@ -16,7 +16,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 HOME = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HOME)
 
-from scripts.command import terminal, verbs  # noqa: E402  (the line above makes it importable)
+from scripts.command import alive, terminal, verbs  # noqa: E402  (the line above makes it importable)
 from scripts.errors import ShipError, UsageError, bug, did_you_mean  # noqa: E402
 from scripts.template import version  # noqa: E402
 
@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
         # SIGTERM acts like Ctrl-C: it deletes scratch folders, and the current traffic stays.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
+        alive.watch()
         return _run_to_an_end(call, rest)
     except KeyboardInterrupt:
         # A second Ctrl-C must not cut the last line off.
@@ -82,7 +83,12 @@ def _run(call: Call, rest: list[str]) -> int:
 
     given = options.parse(verb, module.Options, module.__doc__, rest)
     try:
-        code: int = module.run(given, call)
+        if isinstance(given, options.ServiceOptions):
+            from scripts.several import chosen
+
+            code: int = chosen.run(module, given, call)
+        else:
+            code = module.run(given, call)
     except ShipError as error:
         from scripts.cloud.explain import point
 
@@ -156,7 +162,7 @@ def root() -> Path:
 
 def overview() -> str:
     """Return the text of `ship --help`: every verb with its first line."""
-    lines = ["usage: ./ship VERB [SERVICE] [--env ENV] [options]"]
+    lines = ["usage: ./ship VERB [SERVICE ...] [--env ENV] [options]"]
     group = ""
     for verb in verbs.VERBS:
         if verb.group != group:

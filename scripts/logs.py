@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from scripts.cloud.logs import SEVERITIES, Entry, Log, revision_of, text_of
+from scripts.cloud.logs import SEVERITIES, Entry, Log, container_of, revision_of, text_of
 from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.github import json_text
@@ -109,4 +109,7 @@ def _result(context: Context, entries: list[Entry], since: str) -> Result:
 
 def _row(entry: Entry) -> list[str]:
     moment = entry["timestamp"][:23].rstrip("Z")
-    return [moment, entry.get("severity", "DEFAULT"), revision_of(entry), text_of(entry)]
+    text = text_of(entry)
+    if container := container_of(entry):
+        text = f"[{container}] {text}"
+    return [moment, entry.get("severity", "DEFAULT"), revision_of(entry), text]

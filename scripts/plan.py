@@ -3,6 +3,10 @@
 Compares labels, annotations and the template, by path, but not traffic, which releases decide.
 Reads the files on disk. With --commit, reads the commit's files and compares its image as well.
 Exit code 0: no difference. 4: differences found.
+
+--matrix lists the services that a delivery is about instead, callees before their callers: those
+that commits since REF touch (--since; git alone answers), or whose files differ from what is live
+in the environment. The exit code is then 0.
 """
 
 from __future__ import annotations
@@ -13,16 +17,21 @@ from typing import Annotated, Any
 
 import msgspec
 
-from scripts.cloud.cloud_run import CloudRun
 from scripts.command.call import Call
-from scripts.command.options import ServiceOptions, option
+from scripts.command.github import json_text
+from scripts.command.options import ServiceOptions, Since, option
 from scripts.command.results import Result
 from scripts.command.tables import Table
+from scripts.config.pipelines import DEFAULT_ENV
+from scripts.config.sources import APP
+from scripts.errors import UsageError
+from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.release import manifest
 from scripts.release.declared import Difference, differences
 from scripts.service.context import Context, at_commit
 from scripts.service.regions import read_every_region
+from scripts.several.touched import Touched, touched
 
 DIFFERS = 4
 
@@ -32,12 +41,57 @@ class Options(ServiceOptions, frozen=True, kw_only=True):
         str | None,
         option("--commit", metavar="REF", help="compare this commit's files and image"),
     ] = None
+    matrix: Annotated[bool, option("--matrix", help="list the services to deliver instead")] = False
+    since: Since = None
+    env: Annotated[str, option("--env", help="environment (default: local; with --since: any)")] = (
+        ""
+    )
+
+
+def several(options: Options, call: Call) -> int | None:
+    """With --matrix, list the services to deliver; otherwise None."""
+    if not options.matrix:
+        if options.since is not None:
+            raise UsageError("--since belongs to --matrix", "./ship plan --matrix --since REF")
+        return None
+    if options.services or options.every:
+        raise UsageError("--matrix itself finds the services", "leave out their names and --all")
+    commit = git.commit(call.root, options.commit or "HEAD")
+    found = touched(
+        call,
+        commit,
+        since=options.since,
+        env=options.env or (None if options.since else DEFAULT_ENV),
+        timeout=options.timeout,
+    )
+    return call.show(_matrix(found), options.format)
+
+
+def _matrix(found: Touched) -> Result:
+    include = [{"service": name, "after": found.after(name)} for name in found.names]
+    return Result(
+        data={"services": found.names, "include": include},
+        table=Table(
+            columns=["SERVICE", "AFTER", "WHY"],
+            rows=[[n, ", ".join(found.after(n)) or "-", why] for n, why in found.why.items()],
+            notes=[] if found.names else ["no service: nothing to deliver"],
+        ),
+        outputs={
+            "services": ",".join(found.names),
+            "matrix": json_text({"include": include}),
+        },
+    )
 
 
 def run(options: Options, call: Call) -> int:
     with _files(options, call) as (context, commit):
-        read = read_every_region(context, lambda region: _differences(context, region, commit))
-        found = [*read.items()]
+        runs = context.callees.read_beside(
+            lambda: read_every_region(context, lambda region: region.service())
+        )
+        found = [
+            (region, _differences(context, region, service, commit))
+            for region, service in runs.items()
+        ]
     return call.show(_result(context, found), options.format)
 
 
@@ -52,25 +106,29 @@ def _files(options: Options, call: Call) -> Iterator[tuple[Context, Commit | Non
 
 
 def _differences(
-    context: Context, region: CloudRun, commit: Commit | None
+    context: Context, region: str, runs: manifest.Object | None, commit: Commit | None
 ) -> list[Difference] | None:
     """Compare the files with the live service; None if it does not exist."""
-    runs = region.service()
     if runs is None:
         return None
     sha = commit.sha if commit else "0" * 40
-    files = manifest.render(context.pipeline, commit=sha, image=None, revision="")
+    urls = context.callees.urls(region)
+    files = manifest.render(context.pipeline, commit=sha, images={}, revision="", urls=urls)
     found = differences(files, runs)
-    return found + (_image(context, runs, commit) if commit else [])
+    return found + (_images(context, runs, commit) if commit else [])
 
 
-def _image(context: Context, runs: manifest.Object, commit: Commit) -> list[Difference]:
-    running = manifest.image_of(runs["spec"]["template"])
-    found = context.images.find(commit)
-    if found and running.digest == found.reference.digest:
-        return []
-    built = found.reference.short_digest if found else f"commit {commit.short}, not built yet"
-    return [Difference(path="image", runs=running.short_digest, files=built)]
+def _images(context: Context, runs: manifest.Object, commit: Commit) -> list[Difference]:
+    each = context.images.each()
+    differ = []
+    for word, running in manifest.built_images(context.pipeline, runs["spec"]["template"]):
+        found = each[word].find(commit)
+        if found and running.digest == found.reference.digest:
+            continue
+        built = found.reference.short_digest if found else f"commit {commit.short}, not built yet"
+        path = "image" if word == APP else f"image {word}"
+        differ.append(Difference(path=path, runs=running.short_digest, files=built))
+    return differ
 
 
 def _result(context: Context, found: list[tuple[str, list[Difference] | None]]) -> Result:

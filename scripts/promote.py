@@ -6,7 +6,7 @@ revision is smoke-checked first, but not afterwards: watch it yourself.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command import values
@@ -29,6 +29,8 @@ from scripts.service.smoke import failure, refuse_moved, smoke
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
+    takes_every: ClassVar[bool] = False
+
     override: Override = None
     to: Annotated[
         int | None,
@@ -40,7 +42,14 @@ class Options(WritingOptions, frozen=True, kw_only=True):
             help="the new share (default: the environment's next step)",
         ),
     ] = None
-    all: Annotated[bool, option("--all", either="share", help="the same as --to 100")] = False
+    every: Annotated[
+        bool,
+        option(
+            "--all",
+            either="share",
+            help="the same as --to 100 (not every service: name those that you mean)",
+        ),
+    ] = False
 
 
 def run(options: Options, call: Call) -> int:
@@ -48,7 +57,7 @@ def run(options: Options, call: Call) -> int:
     steps = context.pipeline.environment.rollout.steps
     before = read_every_region(context, lambda region: region.state())
     states = [*before.values()]
-    percent = choose_percent(states, steps, 100 if options.all else options.to)
+    percent = choose_percent(states, steps, 100 if options.every else options.to)
     revision = require_candidate(states[0])
     for state in states:
         refuse_held(state, context.override)

@@ -40,7 +40,7 @@ def run(options: Options, call: Call) -> int:
     pipeline = pipelines.load(call.root, service, options.env)
     if pipeline.at_google:
         local_secrets.check_is_here(pipeline)
-    of_service = WritingOptions(service=pipeline.service, env=options.env, yes=options.yes)
+    of_service = WritingOptions(services=(pipeline.service,), env=options.env, yes=options.yes)
     context = Context(of_service, call, pipeline)
     local_secrets.check_is_here(pipeline)
     value = _value(name)

@@ -1,6 +1,7 @@
 """Show which revisions are live, with commit and image, any hold, and the next command.
 
---watch keeps it up to date until Ctrl-C.
+--watch keeps it up to date until Ctrl-C. For several services, show a grid instead: a row for each
+service, a column for each environment.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from scripts.command.results import Result
 from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.visible import one_line
 from scripts.command.words import ago
+from scripts.config import pipelines
 from scripts.config.image_reference import ImageReference
 from scripts.errors import ShipError
 from scripts.release import traffic
@@ -24,12 +26,62 @@ from scripts.release.memory import to_builtins
 from scripts.release.state import State, describe, has_failed, is_finished, left_deploy, previous
 from scripts.service.context import Context
 from scripts.service.regions import try_in_every_region
+from scripts.several import chosen, grid, summary
 
 _EVERY_SECONDS = 1.0
 
 
 class Options(ServiceOptions, frozen=True, kw_only=True):
     watch: Annotated[bool, option("--watch", help="refresh the table until Ctrl-C")] = False
+    env: Annotated[
+        str, option("--env", help="environment (default: local; of several services: every one)")
+    ] = ""
+
+
+def several(options: Options, call: Call) -> int | None:
+    """Show several services in a grid; None if the command line means one."""
+    if options.watch or not (options.every or len(options.services) > 1):
+        return None
+    if options.every and not options.services and not options.env:
+        names = pipelines.services(call.root)
+    else:
+        names = chosen.named(options, call.root)
+    found = grid.read(call, names, options.env, options.timeout)
+    errors = grid.errors(found)
+    data = {
+        name: _document(cells[options.env], name, options.env)
+        if options.env
+        else {"environments": {env: _document(cells[env], name, env) for env in cells}}
+        for name, cells in found.cells.items()
+    }
+    result = Result(
+        data={"services": data, "errors": errors},
+        table=grid.table(found),
+        code=1 if errors else 0,
+    )
+    code = call.show(result, options.format)
+    if errors:
+        summary.last_line(f"not everything could be read: {len(errors)} of the cells above")
+    return code
+
+
+def _document(cell: grid.Cell, name: str, env: str) -> dict[str, Any]:
+    """Return the document of one service in one environment."""
+    found = {"": cell.error, **cell.regions}
+    return {
+        "service": name,
+        "environment": env,
+        "regions": [
+            _described(region, state)
+            for region, state in cell.regions.items()
+            if not isinstance(state, ShipError)
+        ],
+        "errors": [
+            f"{region}: {error.message}" if region else error.message
+            for region, error in found.items()
+            if isinstance(error, ShipError)
+        ],
+    }
 
 
 def run(options: Options, call: Call) -> int:
@@ -54,9 +106,8 @@ def status(context: Context) -> Result:
                 f"{region.region}: no service {region.name} yet. For its first release:"
                 f" ./ship deliver {context.where}"
             )
-            data.append({"region": region.region, "exists": False})
+            data.append(_described(region.region, None))
             continue
-        shown = _revisions(state)
         rows += [
             [
                 region.region,
@@ -67,27 +118,10 @@ def status(context: Context) -> Result:
                 one["commit"][:7] or "?",
                 ImageReference.parse(one["image"]).short_digest,
             ]
-            for one in shown
+            for one in _revisions(state)
         ]
-        following = _next_command(state)
-        notes += [f"{region.region}: {state.url}", *_notes(state), f"next: {following}"]
-        data.append(
-            {
-                "region": region.region,
-                "exists": True,
-                "url": state.url,
-                "revisions": shown,
-                "candidate": state.candidate,
-                "stable": state.stable,
-                "known_good": state.known_good,
-                "hold": to_builtins(state.hold),
-                "in_progress": to_builtins(state.in_progress),
-                "failed": to_builtins(state.failure),
-                "in_force": state.in_force,
-                "not_in_force_because": None if state.in_force else state.not_taken,
-                "next": following,
-            }
-        )
+        notes += [f"{region.region}: {state.url}", *_notes(state), f"next: {_next_command(state)}"]
+        data.append(_described(region.region, state))
     return Result(
         data={
             "service": context.pipeline.service,
@@ -103,6 +137,27 @@ def status(context: Context) -> Result:
         ),
         code=1 if tried.errors else 0,
     )
+
+
+def _described(region: str, state: State | None) -> dict[str, Any]:
+    """Return the part of the JSON document about one region."""
+    if state is None:
+        return {"region": region, "exists": False}
+    return {
+        "region": region,
+        "exists": True,
+        "url": state.url,
+        "revisions": _revisions(state),
+        "candidate": state.candidate,
+        "stable": state.stable,
+        "known_good": state.known_good,
+        "hold": to_builtins(state.hold),
+        "in_progress": to_builtins(state.in_progress),
+        "failed": to_builtins(state.failure),
+        "in_force": state.in_force,
+        "not_in_force_because": None if state.in_force else state.not_taken,
+        "next": _next_command(state),
+    }
 
 
 def _share(one: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ import requests
 
 from scripts import HOME
 from scripts.config.pipelines import ENDPOINT_VARIABLE
-from tests import bench_first_hour, bench_image, bench_latency, bench_scale
+from tests import bench_first_hour, bench_image, bench_latency, bench_scale, bench_several
 from tests.clients.test_gcloud import Gcloud
 from tests.conftest import FOR_GCLOUD, LocalCloudRun
 
@@ -264,9 +264,12 @@ def _push(registry: str, layer: bytes, digest: str) -> None:
 
 
 def main() -> None:
-    """Measure everything; with `first-hour`, only the first deliveries of services."""
+    """Measure everything; with `first-hour` or `several`, that part alone."""
     print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as folder:
+        if sys.argv[1:] == ["several"]:
+            bench_several.measure(Path(folder), seconds, say)
+            return
         bench_first_hour.measure(Path(folder) / "first-hour", say)
         if sys.argv[1:] == ["first-hour"]:
             return
@@ -279,6 +282,7 @@ def main() -> None:
             delivery(bench)
             bench_image.measure(bench.clone, Path(folder), bench.ship, seconds, say)
             bench_scale.measure(bench.clone, bench.cloud_run, Path(folder), seconds, say)
+            bench_several.measure(Path(folder), seconds, say)
         finally:
             bench.cloud_run.stop()
 

@@ -389,7 +389,11 @@ def test_only_what_was_built_is_signed_and_nothing_else_runs_in_the_job_that_bui
     assert [*document[True]["workflow_call"]["inputs"]] == ["environment"]
     [job] = document["jobs"].values()
     steps = {step["name"]: step for step in job["steps"]}
-    assert "steps.build.outputs.built == 'true'" in steps["Sign the provenance"]["if"]
+    assert "steps.build.outputs.subjects" in steps["Sign the provenance"]["if"]
+    signed = steps["Sign the provenance"]["with"]["subject-checksums"]
+    assert signed == f"{steps['Build and push']['env']['SHIPWAY_OUTPUTS']}/subjects"
+    for name in ("Set up BuildKit", "Become the identity that pushes images", "Build and push"):
+        assert steps[name]["if"] == "${{ steps.plan.outputs.services }}", "no identity for nothing"
     used = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
     if not IN_FORK:
         assert used == ["actions/checkout", "docker/setup-buildx-action", AUTH,

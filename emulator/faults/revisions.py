@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from emulator.faults.models import Faults
 from emulator.faults.settings import RevisionFault
 from emulator.instances.launch import Launch
-from emulator.instances.runtime import Image, Instance, Runtime
+from emulator.instances.runtime import Images, Instance, Runtime
 from emulator.instances.start_failures import never_listened
 from emulator.logging.models import RevisionLog
 
@@ -30,7 +30,7 @@ class WithFaults:
         """The platforms of the wrapped runtime."""
         return self._runtime.platforms
 
-    async def start(self, launch: Launch, image: Image, log: RevisionLog) -> Instance:
+    async def start(self, launch: Launch, images: Images, log: RevisionLog) -> Instance:
         """Start an instance; raise StartFailed, also for one that a fault keeps from starting."""
         name = launch.revision.name
         if slow := self._striking("revision-slow", name):
@@ -42,7 +42,7 @@ class WithFaults:
             self._crashed.discard(name)
         elif name in self._crashed:
             raise never_listened(launch.container_port)
-        instance = await self._runtime.start(launch, image, log)
+        instance = await self._runtime.start(launch, images, log)
         if crash is not None:
             task = asyncio.create_task(self._crash(name, instance, crash.seconds))
             self._crashes.add(task)

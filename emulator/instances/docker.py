@@ -7,17 +7,19 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
 
-from emulator.instances import probes
+from emulator.instances import probes, together
+from emulator.instances.docker_place import DockerPlace
 from emulator.instances.engine import Engine, EngineError, NoEngine, address
 from emulator.instances.launch import Launch
 from emulator.instances.lines import Lines, ending, of_shell
-from emulator.instances.runtime import Image, architecture, on_a_port
+from emulator.instances.runtime import Image, Images, Instance, architecture, on_a_port
 from emulator.instances.start_failures import image_not_pulled
 from emulator.logging.models import RevisionLog
 from emulator.ports import Ports
@@ -25,6 +27,7 @@ from emulator.registry.names import split_reference
 
 _STATE, _REVISION = "dev.shipway.state", "dev.shipway.revision"
 _AGAIN = 1.0
+_NO_VOLUMES: Mapping[str, str] = MappingProxyType({})
 _GONE = (EngineError, aiohttp.ClientError, OSError)
 
 
@@ -35,6 +38,7 @@ class DockerInstance:
 
     def __init__(self, engine: Engine, container: str, port: int, launch: Launch) -> None:
         self.port = port
+        self.ways: Mapping[int, int] = {}
         self.url = f"http://127.0.0.1:{port}"
         self.exited = asyncio.Event()
         self.container = container
@@ -137,32 +141,38 @@ class DockerRuntime:
             raise error if isinstance(error, NoEngine) else NoEngine(str(error)) from error
         return cls(engine, folder, ports, registry, token, host)
 
-    async def start(self, launch: Launch, image: Image, log: RevisionLog) -> DockerInstance:
+    async def start(self, launch: Launch, images: Images, log: RevisionLog) -> Instance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
-        reference = f"{self._registry}/{split_reference(launch.image)[0]}@{image.digest}"
+        references = {one.image: await self._pulled(one, images) for one in launch.containers}
+        if launch.sidecars or launch.mounts:
+            place = DockerPlace(self, launch, images, references, self._ports)
+            return await together.start(launch, place, log)
+        return await on_a_port(
+            self._ports,
+            lambda port: self._try(
+                launch, images[launch.image], references[launch.image], port, log
+            ),
+            launch.container_port,
+        )
+
+    async def _pulled(self, container: Launch, images: Images) -> str:
+        """Return a container's image as the engine names it, once it has it; raises StartFailed."""
+        image = images[container.image]
+        reference = f"{self._registry}/{split_reference(container.image)[0]}@{image.digest}"
         try:
             await self._engine.pull(reference, image.platform, self._token())
         except _GONE as error:
-            raise image_not_pulled(launch.image, error) from error
-        return await on_a_port(
-            self._ports,
-            lambda port: self._try(launch, image, reference, port, log),
-            launch.container_port,
-        )
+            raise image_not_pulled(container.image, error) from error
+        return reference
 
     async def _try(
         self, launch: Launch, image: Image, reference: str, port: int, log: RevisionLog
     ) -> DockerInstance | None:
         """Start on `port`; returns None if the instance does not listen there."""
         began = time.monotonic()
-        name = f"shipway-{launch.revision.name}-{secrets.token_hex(3)}"
         try:
-            made = await self._engine.call(
-                "POST", "/containers/create", self._container(launch, reference, port),
-                name=name, platform=image.platform,
-            )  # fmt: skip
-            instance = DockerInstance(self._engine, made["Id"], port, launch)
-            await instance.start(log)
+            ways = {launch.container_port: port}
+            instance = await self.run(launch, image, reference, port, ways, log)
         except _GONE as error:
             log.system("ERROR", f"The container cannot be started: {error}")
             return None
@@ -173,14 +183,77 @@ class DockerRuntime:
             if not passed:
                 await asyncio.shield(instance.stop(grace=1.0))
         seconds = time.monotonic() - began
-        log.system("INFO" if passed else "ERROR", probes.outcome(launch, seconds, passed=passed))
+        assert launch.probe is not None
+        text = probes.outcome(launch, launch.probe, seconds, passed=passed)
+        log.system("INFO" if passed else "ERROR", text)
         return instance if passed else None
 
-    def _container(self, launch: Launch, reference: str, port: int) -> dict[str, Any]:
+    async def run(
+        self,
+        container: Launch,
+        image: Image,
+        reference: str,
+        port: int,
+        ways: Mapping[int, int],
+        log: RevisionLog,
+        *,
+        beside: str = "",
+        volumes: Mapping[str, str] = _NO_VOLUMES,
+    ) -> DockerInstance:
+        """Create and start a container.
+
+        Args:
+            container: The container.
+            image: Its image.
+            reference: The image as the engine names it.
+            port: The port of 127.0.0.1 that leads to the instance.
+            ways: Ports inside that ports of 127.0.0.1 lead to.
+            log: Its log.
+            beside: The container whose network it shares, which has the ways then.
+            volumes: The engine's volumes by the manifest's names.
+
+        Raises:
+            EngineError, aiohttp.ClientError, OSError: The engine cannot.
+        """
+        wanted = self._container(container, reference, ways)
+        host = wanted["HostConfig"]
+        if beside:
+            host["NetworkMode"] = f"container:{beside}"
+            del wanted["ExposedPorts"], host["PortBindings"]
+        host["Binds"] = [
+            f"{volumes[mount.volume]}:{mount.path}:{'ro' if mount.read_only else 'rw'}"
+            for mount in container.mounts
+            if mount.volume in volumes
+        ]
+        name = f"shipway-{container.revision.name}-{secrets.token_hex(3)}"
+        made = await self._engine.call(
+            "POST", "/containers/create", wanted, name=name, platform=image.platform
+        )
+        instance = DockerInstance(self._engine, made["Id"], port, container)
+        await instance.start(log)
+        instance.ways = ways
+        return instance
+
+    async def new_volume(self) -> str:
+        """Return the name of a new volume in memory; raises like `run`.
+
+        Source: https://docs.docker.com/reference/cli/docker/volume/create/#opt (tmpfs).
+        """
+        options = {"type": "tmpfs", "device": "tmpfs", "o": "mode=1777"}
+        wanted = {"Driver": "local", "DriverOpts": options, "Labels": {_STATE: self._state}}
+        made: dict[str, str] = await self._engine.call("POST", "/volumes/create", wanted)
+        return made["Name"]
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume that no container uses any more."""
+        with contextlib.suppress(*_GONE):
+            await self._engine.call("DELETE", f"/volumes/{name}", force="1")
+
+    def _container(self, launch: Launch, reference: str, ways: Mapping[int, int]) -> dict[str, Any]:
         """Return the container to create: the image with the manifest's settings."""
         variables = [*launch.env, *launch.system_variables().items()]
-        variables.append(("PORT", str(launch.container_port)))
-        inside = f"{launch.container_port}/tcp"
+        if launch.container_port:
+            variables.append(("PORT", str(launch.container_port)))
         asked: dict[str, Any] = {
             "Image": reference,
             "Env": [f"{name}={value}" for name, value in variables],
@@ -189,10 +262,13 @@ class DockerRuntime:
             "WorkingDir": launch.working_dir,
             # Cloud Run does not look at the image's HEALTHCHECK.
             "Healthcheck": {"Test": ["NONE"]},
-            "ExposedPorts": {inside: {}},
+            "ExposedPorts": {f"{inside}/tcp": {} for inside in ways},
             "Labels": {_STATE: self._state, _REVISION: launch.revision.path},
             "HostConfig": {
-                "PortBindings": {inside: [{"HostIp": "127.0.0.1", "HostPort": str(port)}]},
+                "PortBindings": {
+                    f"{inside}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]
+                    for inside, port in ways.items()
+                },
                 "Memory": launch.memory,
                 "MemorySwap": launch.memory,
                 # An engine refuses more than it has.
@@ -226,6 +302,9 @@ async def _end_leftovers(engine: Engine, state: str) -> None:
     filters = json.dumps({"label": [f"{_STATE}={state}"]})
     for left in await engine.call("GET", "/containers/json", all="1", filters=filters):
         await engine.call("DELETE", f"/containers/{left['Id']}", force="1", v="1")
+    volumes = await engine.call("GET", "/volumes", filters=filters)
+    for volume in volumes.get("Volumes") or []:
+        await engine.call("DELETE", f"/volumes/{volume['Name']}", force="1")
 
 
 def _out_of_memory(limit: int) -> str:

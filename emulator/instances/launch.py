@@ -56,18 +56,32 @@ class SecretVariable:
     field: str
 
 
+class Mount(NamedTuple):
+    """A volume in memory, by its name, and the path where a container sees it."""
+
+    volume: str
+    path: str
+    read_only: bool
+
+
 @dataclass(frozen=True)
 class Launch:
-    """A revision, as far as its instances need it.
+    """A revision, as far as its instances need it: the container that takes the requests.
 
     Attributes:
-        image: A reference by digest.
+        image: A reference, by digest once it was resolved.
+        container: The container's name.
         command: The manifest's, or None.
         args: The manifest's, or None.
         env: The variables; with the values of `secrets` once they were read. It is never shown.
+        container_port: The port that gets the requests; 0 for a sidecar.
+        probe: The startup probe; None for a sidecar without one.
         concurrency: How many requests an instance answers at a time.
         memory: In bytes.
         cpu: In CPUs.
+        mounts: The volumes that it shares with the instance's other containers.
+        depends_on: The containers of the instance that must have started before it starts.
+        sidecars: The other containers of each instance, which have no sidecars themselves.
     """
 
     revision: Key
@@ -80,7 +94,7 @@ class Launch:
     env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     secrets: tuple[SecretVariable, ...] = ()
     container_port: int = 8080
-    probe: Probe = Probe()
+    probe: Probe | None = Probe()
     service_account: str = ""
     liveness: Probe | None = None
     concurrency: int = 80
@@ -88,9 +102,24 @@ class Launch:
     memory: int = 512 * 1024**2
     cpu: float = 1.0
     request_timeout: float = 300.0
+    mounts: tuple[Mount, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    sidecars: tuple[Launch, ...] = ()
+
+    @property
+    def containers(self) -> tuple[Launch, ...]:
+        """The containers of an instance, this one first."""
+        return (self, *self.sidecars)
+
+    @property
+    def seconds_to_start(self) -> float:
+        """The time after which an instance has certainly started, or failed to."""
+        return sum(one.probe.budget for one in self.containers if one.probe)
 
     def system_variables(self) -> dict[str, str]:
-        """Return the variables that Cloud Run sets in every container, except PORT.
+        """Return the variables that Cloud Run sets in every container.
+
+        Only the container that takes the requests also gets PORT.
 
         Source: https://cloud.google.com/run/docs/container-contract#env-vars.
         """

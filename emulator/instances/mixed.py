@@ -10,8 +10,8 @@ from emulator.instances.docker import DockerRuntime
 from emulator.instances.engine import NoEngine
 from emulator.instances.launch import Launch
 from emulator.instances.process import ProcessRuntime
-from emulator.instances.runtime import Image, Instance
-from emulator.instances.start_failures import no_engine
+from emulator.instances.runtime import Image, Images, Instance
+from emulator.instances.start_failures import StartFailed, mixed, no_engine
 from emulator.logging.models import RevisionLog
 from emulator.packed import is_packed
 
@@ -49,19 +49,33 @@ class MixedRuntime:
         if used.exists():
             self._cleaning = asyncio.create_task(self._clean())
 
-    async def start(self, launch: Launch, image: Image, log: RevisionLog) -> Instance:
+    async def start(self, launch: Launch, images: Images, log: RevisionLog) -> Instance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
-        if is_packed(image.config) or (
-            self._prefer_processes and not await self._processes.has_system(launch, image)
-        ):
-            return await self._processes.start(launch, image, log)
+        kinds = {
+            one.container: await self._as_processes(one, images[one.image])
+            for one in launch.containers
+        }
+        if all(kinds.values()):
+            return await self._processes.start(launch, images, log)
+        foreign = [one for one in launch.containers if not kinds[one.container]]
         try:
-            docker = await self.docker()
-        except NoEngine as error:
-            failure = no_engine(launch.image, error)
+            if len(foreign) < len(launch.containers):
+                packed = next(name for name, runs in kinds.items() if runs)
+                raise mixed(packed, foreign[0].container)
+            try:
+                docker = await self.docker()
+            except NoEngine as error:
+                raise no_engine(foreign[0].image, error) from error
+        except StartFailed as failure:
             log.system("ERROR", failure.message)
-            raise failure from error
-        return await docker.start(launch, image, log)
+            raise
+        return await docker.start(launch, images, log)
+
+    async def _as_processes(self, container: Launch, image: Image) -> bool:
+        """Return whether a container runs as processes; raises StartFailed."""
+        return is_packed(image.config) or (
+            self._prefer_processes and not await self._processes.has_system(container, image)
+        )
 
     async def docker(self) -> DockerRuntime:
         """Return the connection to the Docker engine; raises NoEngine."""

@@ -13,7 +13,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from emulator.instances import sockets
 
@@ -33,9 +33,93 @@ class Connection:
 
     async def close(self) -> None:
         """End it."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        _kill(self._process)
         await self._process.wait()
+
+
+class SharedNetwork:
+    """A network that the containers of one instance share; created by `open`.
+
+    A process that does nothing holds it open, as a pod's does in Kubernetes.
+
+    Attributes:
+        pid: A process in it.
+    """
+
+    def __init__(
+        self, holder: asyncio.subprocess.Process, pid: int, connection: Connection
+    ) -> None:
+        self.pid = pid
+        self._holder = holder
+        self._connection = connection
+
+    @classmethod
+    async def open(
+        cls, ways: Mapping[int, int], reachable: Iterable[range], renamed: dict[int, int]
+    ) -> SharedNetwork:
+        """Make a network and connect it, as `connect` does; raises NoNetwork."""
+        holder = await asyncio.create_subprocess_exec(
+            "bwrap", "--unshare-user", "--unshare-net", "--die-with-parent", "--new-session",
+            "--ro-bind", "/", "/", "sleep", "infinity",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        ended = asyncio.Event()
+        try:
+            pid = await first_inside(holder.pid, ended)
+            connection = await connect(pid, ways, reachable, renamed)
+        except BaseException:
+            _kill(holder)
+            await asyncio.shield(holder.wait())
+            raise
+        return cls(holder, pid, connection)
+
+    @property
+    def enter(self) -> list[str]:
+        """The words before a command that is to run in it."""
+        return [
+            *("nsenter", "--target", str(self.pid), "--user", "--net"),
+            *("--preserve-credentials", "--"),
+        ]
+
+    async def close(self) -> None:
+        """End it, after every container has ended."""
+        await self._connection.close()
+        _kill(self._holder)
+        await self._holder.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+
+
+async def first_inside(pid: int, exited: asyncio.Event) -> int:
+    """Return the first process in the sandbox that `pid` makes; raises NoNetwork if none begins."""
+    deadline = time.monotonic() + _PATIENCE
+    while not exited.is_set() and time.monotonic() < deadline:
+        if first := sockets.first_child(pid):
+            return first
+        await asyncio.sleep(_LOOK_AGAIN)
+    raise NoNetwork("its sandbox does not start")
+
+
+async def listened(pid: int, port: int, exited: asyncio.Event, seconds: float) -> bool:
+    """Wait until something listens on a port in the network of a process.
+
+    The way into the network takes connections before that.
+
+    Returns:
+        Whether it does: False if `exited` is set before, or after so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while port not in {one.port for one in sockets.in_network(pid)}:
+        if exited.is_set() or time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_LOOK_AGAIN)
+    return True
 
 
 def missing(no_sandbox: str) -> str:
@@ -51,14 +135,13 @@ def missing(no_sandbox: str) -> str:
 
 
 async def connect(
-    pid: int, port: int, inside: int, reachable: Iterable[range], renamed: dict[int, int]
+    pid: int, ways: Mapping[int, int], reachable: Iterable[range], renamed: dict[int, int]
 ) -> Connection:
     """Connect the network of a process with this machine's.
 
     Args:
         pid: The process, which is in a network namespace of its own.
-        port: The port of 127.0.0.1 that leads to the instance.
-        inside: The port that the instance listens on.
+        ways: Ports of 127.0.0.1 that lead to the instance -> the ports that it listens on.
         reachable: Ports of this machine's 127.0.0.1 that are the same ports inside.
         renamed: Ports inside that lead to another port of 127.0.0.1.
 
@@ -70,8 +153,9 @@ async def connect(
     """
     ranges = [f"{ports.start}-{ports[-1]}" for ports in reachable]
     to_us = ",".join([*ranges, *(f"{here}:{there}" for here, there in renamed.items())])
+    inward = "127.0.0.1/" + ",".join(f"{port}:{inside}" for port, inside in ways.items())
     words = ["--foreground", "--quiet", "--config-net", "--udp-ports", "none", "--udp-ns", "none"]
-    words += ["--tcp-ports", f"127.0.0.1/{port}:{inside}", "--tcp-ns", to_us]
+    words += ["--tcp-ports", inward, "--tcp-ns", to_us]
     if os.getuid() == 0:
         # Else it becomes "nobody", who may not join the namespaces.
         words += ["--runas", "0:0"]
@@ -86,8 +170,7 @@ async def connect(
     deadline = time.monotonic() + _PATIENCE
     while not sockets.has_route(pid):
         if process.returncode is not None or time.monotonic() > deadline:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            _kill(process)
             assert process.stderr is not None
             said = (await process.stderr.read()).decode("utf-8", "replace").strip().splitlines()
             raise NoNetwork(said[-1] if said else "it does not start")

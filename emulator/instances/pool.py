@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from emulator.instances import probes
+from emulator.instances import probes, together
 from emulator.instances.launch import Launch, Probe
 from emulator.instances.runtime import Image, Instance, Runtime
 from emulator.instances.scaling import Pool
@@ -67,36 +67,42 @@ class Instances:
         return asyncio.create_task(self._started(launch))
 
     async def _started(self, launch: Launch) -> Instance:
-        try:
-            image = await asyncio.to_thread(self._find_image, launch.image)
-        except (ImageNotFound, WrongPlatform) as error:
-            raise image_not_found(launch.image) from error
+        images = {}
+        for container in launch.containers:
+            try:
+                found = await asyncio.to_thread(self._find_image, container.image)
+            except (ImageNotFound, WrongPlatform) as error:
+                raise image_not_found(container.image) from error
+            images[container.image] = found
         log = self._logs.of(launch.revision, launch.service)
         try:
-            instance = await self._runtime.start(launch, image, log)
+            instance = await self._runtime.start(launch, images, log)
         except StartFailed:
             raise
         except Exception as error:
             _log.exception("Starting %s failed", launch.revision.path)
             raise internal_error() from error
-        if launch.liveness is not None:
-            probing = asyncio.create_task(self._kept_alive(launch, launch.liveness, instance, log))
-            self._probing.add(probing)
-            probing.add_done_callback(self._probing.discard)
+        for container in launch.containers:
+            if container.liveness is not None:
+                probing = asyncio.create_task(
+                    self._kept_alive(container, container.liveness, instance, log)
+                )
+                self._probing.add(probing)
+                probing.add_done_callback(self._probing.discard)
         return instance
 
     async def _kept_alive(
-        self, launch: Launch, probe: Probe, instance: Instance, log: RevisionLog
+        self, container: Launch, probe: Probe, instance: Instance, log: RevisionLog
     ) -> None:
-        """Probe an instance as long as it runs. If it fails, kill it and start another one.
+        """Probe a container as long as it runs. If it fails, kill its instance, start another one.
 
         Source: https://cloud.google.com/run/docs/configuring/healthchecks#liveness-probes (SIGKILL,
         503 for its requests, and a new instance).
         """
-        if await probes.fails(launch, probe, instance):
-            log.system("ERROR", probes.liveness_failure(launch, probe))
+        if await probes.fails(container, probe, together.member(instance, container)):
+            log.system("ERROR", probes.liveness_failure(container, probe))
             await instance.stop(0.0)
-            if (pool := self._pools.get(launch.revision)) and pool.serving:
+            if (pool := self._pools.get(container.revision)) and pool.serving:
                 with contextlib.suppress(StartFailed):  # the revision's log has the reason
                     await pool.warm()
 

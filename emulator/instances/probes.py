@@ -20,13 +20,22 @@ _EAGER, _PATIENT, _EAGER_FOR = 0.025, 0.25, 10.0
 _STAYS_OPEN = 0.25
 
 
+def ports(launch: Launch) -> set[int]:
+    """Return the ports of an instance that are connected to: its own, and those that are probed."""
+    both = [probe for one in launch.containers for probe in (one.probe, one.liveness)]
+    return {launch.container_port, *(probe.port for probe in both if probe is not None)}
+
+
 async def passes(launch: Launch, instance: Instance) -> bool:
     """Wait until an instance answers its startup probe.
 
     Returns:
-        Whether it does: False if it exited, or if the probe's time is over.
+        Whether it does: False if it exited, or if the probe's time is over. One without a probe
+        has started when its process runs.
     """
     probe, exited = launch.probe, instance.exited
+    if probe is None:
+        return not exited.is_set()
     began = time.monotonic()
     async with _Prober(launch, probe, instance) as prober:
         while not exited.is_set():
@@ -70,10 +79,9 @@ class _Prober:
 
     def __init__(self, launch: Launch, probe: Probe, instance: Instance) -> None:
         self._probe = probe
-        # A probe of another port than the container's uses that port.
         own = probe.port == launch.container_port
-        self._port = instance.port if own else probe.port
-        self._forwarded = own and instance.forwarded
+        self._port = instance.port if own else instance.ways.get(probe.port, probe.port)
+        self._forwarded = instance.forwarded and (own or probe.port in instance.ways)
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession()
@@ -107,9 +115,8 @@ class _Prober:
             writer.close()
 
 
-def outcome(launch: Launch, seconds: float, *, passed: bool) -> str:
+def outcome(launch: Launch, probe: Probe, seconds: float, *, passed: bool) -> str:
     """Return what Cloud Run logs about a startup probe that passed or failed after `seconds`."""
-    probe = launch.probe
     name = f"{'Default ' if probe.is_default else ''}STARTUP {probe.kind} probe"
     attempts = min(probe.threshold, 1 + int(seconds // probe.period))
     where = _where(launch, probe)

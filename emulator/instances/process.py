@@ -3,120 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import platform
 import shutil
-import signal
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from emulator.instances import fixed_ports, network, probes, python, sockets
-from emulator.instances.command import Command, NoCommand, command
+from emulator.instances import fixed_ports, network, probes, python, shared_place, sockets, together
+from emulator.instances.command import NoCommand, command
 from emulator.instances.fixed_ports import FixedPort
-from emulator.instances.launch import Launch, image_settings
-from emulator.instances.lines import Lines, ending, of_shell
+from emulator.instances.launch import Launch, Probe, image_settings
 from emulator.instances.network import NoNetwork
-from emulator.instances.process_groups import ProcessGroups
-from emulator.instances.runtime import Image, architecture, on_a_port
-from emulator.instances.sandbox import NoSandbox, Sandbox, Started
+from emulator.instances.process_instance import ProcessInstance
+from emulator.instances.runtime import Image, Images, Instance, architecture, on_a_port
+from emulator.instances.sandbox import Bind
+from emulator.instances.shared_place import SharedPlace
+from emulator.instances.spawn import Action, Spawner, Work
 from emulator.instances.start_failures import image_not_unpacked, never_listened
 from emulator.instances.unpack import Limits, unpack
 from emulator.logging.models import RevisionLog
 from emulator.metadata.server import Identity, MetadataServer, Tokens
 from emulator.packed import PYTHON, labels
 from emulator.ports import Ports
-from emulator.store import Store
 
 # Google has no such variable: an app passes its value to the client library, which has none either.
 _SECRETS = "SECRET_MANAGER_ENDPOINT"
-_PIECE = 64 * 1024
-_LOOK_AGAIN = 0.005
-_PATIENCE = 5.0  # seconds
 _HTTP = 80
 _TRIES = 2
-
-
-class _Work(NamedTuple):
-    """What the instances of a revision are started from."""
-
-    launch: Launch
-    root: Path
-    run: Command
-    user: str
-    log: RevisionLog
-
-
-class ProcessInstance:
-    """A process group on the host; in a sandbox, its first process is bubblewrap's."""
-
-    forwarded = False
-
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        port: int,
-        log: RevisionLog,
-        *,
-        sandboxed: bool = False,
-    ) -> None:
-        self.port = port
-        self.exited = asyncio.Event()
-        self.on_exit: list[Callable[[], Awaitable[None]]] = []
-        self.pid = process.pid
-        self._process = process
-        self._log = log
-        self._sandboxed = sandboxed
-        self._stopping = False
-        self._watch = asyncio.create_task(self._watched())
-
-    @property
-    def url(self) -> str:
-        """The URL that it answers at."""
-        return f"http://127.0.0.1:{self.port}"
-
-    async def _watched(self) -> None:
-        """Log the output until the process ends, and how it ended."""
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        copies = [
-            asyncio.create_task(_copy_lines(self._process.stdout, "stdout", self._log)),
-            asyncio.create_task(_copy_lines(self._process.stderr, "stderr", self._log)),
-        ]
-        code = await self._process.wait()
-        # Processes that the command left in its group end, too, and close the pipes.
-        self._signal(signal.SIGKILL)
-        await asyncio.wait(copies, timeout=1.0)
-        for copy in copies:
-            copy.cancel()
-        if not self._stopping:
-            self._log.system(*ending(of_shell(code) if self._sandboxed else code))
-        self.exited.set()
-        for action in self.on_exit:
-            await action()
-
-    async def stop(self, grace: float) -> None:
-        """End the process group: SIGTERM, and SIGKILL after `grace` seconds."""
-        self._stopping = True
-        self._signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(self.exited.wait(), grace)
-        except TimeoutError:
-            self._signal(signal.SIGKILL)
-        await asyncio.shield(self._watch)
-
-    def _signal(self, number: int) -> None:
-        # The end of bubblewrap kills what is in the sandbox, so a polite signal is not for it. The
-        # first process in the sandbox ignores signals, and leads the group of the others.
-        inner = sockets.first_child(self.pid) if self._sandboxed else None
-        group = inner if inner and number != signal.SIGKILL else self.pid
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, number)
 
 
 class ProcessRuntime:
@@ -149,36 +65,38 @@ class ProcessRuntime:
         here = f"{platform.system().lower()}/{architecture(platform.machine())}"
         self.platforms: Collection[str] = frozenset({"linux/amd64", here})
         self._images = folder / "images"
-        self._homes = folder / "homes"
         self._ports = ports
         self._api_port = api_port
-        self._groups = ProcessGroups(Store(folder / "processes"))
         self._unpacking: dict[str, asyncio.Lock] = {}
-        self._setpriv = shutil.which("setpriv")
         # Images, by digest, that listen on their container port whatever $PORT says.
         self._fixed: set[str] = set()
-        self._sandbox: Sandbox | None = None
-        self.no_sandbox = "it is turned off (--sandbox none)."
-        if sandboxed:
-            try:
-                self._sandbox, self.no_sandbox = Sandbox.find(), ""
-            except NoSandbox as error:
-                self.no_sandbox = str(error)
+        self._spawner = Spawner(folder, sandboxed=sandboxed)
+        self.no_sandbox = self._spawner.no_sandbox
         self._no_network = network.missing(self.no_sandbox)
-        for left in (self._images / "new", self._homes):
-            shutil.rmtree(left, ignore_errors=True)
-        self._groups.end_leftovers(self._images)
+        shutil.rmtree(self._images / "new", ignore_errors=True)
+        self._spawner.end_leftovers(self._images)
 
-    async def start(self, launch: Launch, image: Image, log: RevisionLog) -> ProcessInstance:
+    async def start(self, launch: Launch, images: Images, log: RevisionLog) -> Instance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
+        if launch.sidecars:
+            return await self._start_together(launch, images, log)
+        work = await self._work(launch, images[launch.image], log)
+        image = images[launch.image].digest
+        if fixed_ports.is_named(work.run.argv, launch.container_port):
+            self._fixed.add(image)
+        return await self._on_a_port(work, image)
+
+    async def _work(self, launch: Launch, image: Image, log: RevisionLog) -> Work:
+        """Return what a container is started from; raises StartFailed."""
         try:
             if await self.has_system(launch, image):
                 raise NoCommand("This image has an operating system of its own: it needs Docker.")
             root = await self._unpacked(launch, image)
             endpoint = (_SECRETS, f"http://127.0.0.1:{self._api_port}")
             told = replace(launch, env=(endpoint, *launch.env))
-            run = command(told, image, root, sandboxed=self._sandbox is not None)
-            if self._sandbox is None:
+            sandboxed = self._spawner.sandbox is not None
+            run = command(told, image, root, sandboxed=sandboxed)
+            if not sandboxed:
                 Path(run.cwd).mkdir(parents=True, exist_ok=True)
         except (NoCommand, OSError) as error:
             log.system("ERROR", str(error))
@@ -188,12 +106,37 @@ class ProcessRuntime:
             log.system("WARNING", f"The Dockerfile names Python {wanted}. Here, the image runs with"
                        f" this machine's: {platform.python_version()}.")  # fmt: skip
         user = image_settings(image.config).get("User") or ""
-        work = _Work(launch, root, run, user, log)
-        if fixed_ports.is_named(run.argv, launch.container_port):
-            self._fixed.add(image.digest)
-        return await self._on_a_port(work, image.digest)
+        return Work(launch, root, run, user, log)
 
-    async def _on_a_port(self, work: _Work, image: str) -> ProcessInstance:
+    async def _start_together(self, launch: Launch, images: Images, log: RevisionLog) -> Instance:
+        """Start an instance of several containers, in a network of its own if there are any."""
+        works = {
+            one.container: await self._work(one, images[one.image], log.of(one.container))
+            for one in launch.containers
+        }
+        place = SharedPlace(launch, works, self._spawner, self._ports, self._metadata(launch))
+        for attempt in range(1, _TRIES + 1):
+            if self._no_network:
+                break
+            try:
+                await place.open_network([range(self._api_port, self._api_port + 1)])
+                break
+            except NoNetwork as error:
+                if attempt == _TRIES:  # before, a port may have been taken in between
+                    self._no_network = f"pasta gives it no network of its own ({error})."
+            except BaseException:
+                await place.close()
+                raise
+        if self._no_network:
+            log.system("WARNING", shared_place.no_network_text(self._no_network))
+        return await together.start(launch, place, log)
+
+    def _metadata(self, launch: Launch) -> MetadataServer:
+        """Return a metadata server for one instance, which is not started."""
+        who = Identity(launch.revision.project, launch.revision.region, launch.service_account)
+        return MetadataServer(who, self._tokens)
+
+    async def _on_a_port(self, work: Work, image: str) -> ProcessInstance:
         """Start an instance in the network that it needs; raises StartFailed."""
         port = work.launch.container_port
         refused = 0
@@ -215,7 +158,7 @@ class ProcessRuntime:
                 self._no_network = f"pasta gives it no network of its own ({error})."
                 work.log.system("WARNING", f"{self._no_network} It runs in this machine's.")
 
-    async def _try(self, work: _Work, port: int, *, own_network: bool) -> ProcessInstance | None:
+    async def _try(self, work: Work, port: int, *, own_network: bool) -> ProcessInstance | None:
         """Start on `port`; returns None if the instance does not listen there.
 
         Raises:
@@ -225,11 +168,8 @@ class ProcessRuntime:
         """
         launch, log = work.launch, work.log
         began = time.monotonic()
-        metadata = MetadataServer(
-            Identity(launch.revision.project, launch.revision.region, launch.service_account),
-            self._tokens,
-        )
-        await metadata.start(named=self._sandbox is not None and not own_network)
+        metadata = self._metadata(launch)
+        await metadata.start(named=self._spawner.sandbox is not None and not own_network)
         try:
             instance = await self._spawn(work, port, metadata, own_network=own_network)
         except BaseException:
@@ -242,10 +182,12 @@ class ProcessRuntime:
             if not passed:
                 await asyncio.shield(instance.stop(grace=1.0))
         seconds = time.monotonic() - began
-        log.system("INFO" if passed else "ERROR", probes.outcome(launch, seconds, passed=passed))
+        assert launch.probe is not None
+        text = probes.outcome(launch, launch.probe, seconds, passed=passed)
+        log.system("INFO" if passed else "ERROR", text)
         return instance if passed else None
 
-    async def _passes(self, work: _Work, instance: ProcessInstance, *, own_network: bool) -> bool:
+    async def _passes(self, work: Work, instance: ProcessInstance, *, own_network: bool) -> bool:
         """Return whether an instance passes its startup probe; raises like `_try`."""
         launch = work.launch
         told = launch.container_port if own_network else instance.port
@@ -272,7 +214,7 @@ class ProcessRuntime:
         return await probes.passes(launch, instance)
 
     async def _spawn(
-        self, work: _Work, port: int, metadata: MetadataServer, *, own_network: bool
+        self, work: Work, port: int, metadata: MetadataServer, *, own_network: bool
     ) -> ProcessInstance:
         inside = work.launch.container_port if own_network else port
         ours = {
@@ -280,25 +222,29 @@ class ProcessRuntime:
             "GCE_METADATA_HOST": metadata.host,
             "GCE_METADATA_IP": metadata.host,
         }
-        if self._sandbox is None:
-            return await self._spawn_here(work, port, metadata, ours)
-        run = replace(work.run, env={"HOME": self._sandbox.home, **work.run.env, **ours})
+        on_exit: list[Action] = [metadata.close]
+        binds: list[Bind] = []
+        if work.launch.mounts:
+            folder = self._spawner.folder()
+            binds = shared_place.binds(work, folder)
+            on_exit.append(partial(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True))
         if not own_network:
-            started = self._sandbox.command(run, work.root, work.user, metadata.named)
-            return await self._process(started, None, {}, work, port, [metadata.close])
+            return await self._spawner.start(
+                work, port, ours, on_exit, named=metadata.named, binds=binds
+            )
         # Port 80 of its own network leads to the metadata server, unless the app listens there.
         named = "" if inside == _HTTP else "127.0.0.1"
         reading, holding = os.pipe()
         try:
             more = ["--unshare-net", "--block-fd", str(reading)]
-            started = self._sandbox.command(run, work.root, work.user, named, *more)
-            started.descriptors.append(reading)
-            instance = await self._process(started, None, {}, work, port, [metadata.close])
+            instance = await self._spawner.start(
+                work, port, ours, on_exit, named=named, binds=binds, more=more, block=reading
+            )
             try:
-                first = await _first_inside(instance)
                 reachable = [range(p, p + 1) for p in (self._api_port, metadata.port)]
                 connection = await network.connect(
-                    first, port, inside, [*reachable, *self._ports.blocks()],
+                    await network.first_inside(instance.pid, instance.exited),
+                    {port: inside}, [*reachable, *self._ports.blocks()],
                     {_HTTP: metadata.port} if named else {},
                 )  # fmt: skip
             except BaseException:
@@ -308,61 +254,6 @@ class ProcessRuntime:
             return instance
         finally:
             os.close(holding)
-
-    async def _spawn_here(
-        self, work: _Work, port: int, metadata: MetadataServer, ours: dict[str, str]
-    ) -> ProcessInstance:
-        """Start without a sandbox, with an empty home folder all the same."""
-        self._homes.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=self._homes))
-        home, temporary = folder / "home", folder / "temporary"
-        home.mkdir()
-        temporary.mkdir()
-
-        async def remove() -> None:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-        env = {"HOME": str(home), "TMPDIR": str(temporary), **work.run.env, **ours}
-        # On Linux the kernel ends the command when the emulator ends, even when it is killed.
-        prefix = [self._setpriv, "--pdeathsig", "KILL", "--"] if self._setpriv else []
-        started = Started([*prefix, *work.run.argv], [])
-        return await self._process(started, work.run.cwd, env, work, port, [metadata.close, remove])
-
-    async def _process(
-        self,
-        started: Started,
-        cwd: str | None,
-        env: dict[str, str],
-        work: _Work,
-        port: int,
-        on_exit: list[Callable[[], Awaitable[None]]],
-    ) -> ProcessInstance:
-        """Start a process, which `on_exit` follows; raises StartFailed."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *started.argv,
-                cwd=cwd,
-                env=env,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-                pass_fds=started.descriptors,
-            )
-        except OSError as error:
-            work.log.system("ERROR", f"The command cannot be started: {error}")
-            raise never_listened(work.launch.container_port, str(error)) from error
-        finally:
-            for descriptor in started.descriptors:
-                os.close(descriptor)
-        self._groups.add(process.pid)
-        instance = ProcessInstance(process, port, work.log, sandboxed=self._sandbox is not None)
-
-        async def forget() -> None:
-            self._groups.remove(process.pid)
-
-        instance.on_exit += [*on_exit, forget]
-        return instance
 
     async def has_system(self, launch: Launch, image: Image) -> bool:
         """Return whether an image has an operating system of its own; raises StartFailed."""
@@ -394,31 +285,9 @@ class ProcessRuntime:
 
 async def _probed(launch: Launch, instance: ProcessInstance, *, own_network: bool) -> bool:
     """Return whether an instance passes its startup probe."""
-    if own_network:
-        # The way into its network takes connections before the instance does.
-        deadline = time.monotonic() + launch.probe.budget
-        inner = sockets.first_child(instance.pid)
-        while inner and launch.container_port not in {
-            one.port for one in sockets.in_network(inner)
-        }:
-            if instance.exited.is_set() or time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(_LOOK_AGAIN)
+    inner = sockets.first_child(instance.pid) if own_network else None
+    if inner:
+        budget = (launch.probe or Probe()).budget
+        if not await network.listened(inner, launch.container_port, instance.exited, budget):
+            return False
     return await probes.passes(launch, instance)
-
-
-async def _first_inside(instance: ProcessInstance) -> int:
-    """Return the first process in a sandbox; raises NoNetwork if there is none."""
-    deadline = time.monotonic() + _PATIENCE
-    while not instance.exited.is_set() and time.monotonic() < deadline:
-        if first := sockets.first_child(instance.pid):
-            return first
-        await asyncio.sleep(_LOOK_AGAIN)
-    raise NoNetwork("its sandbox does not start")
-
-
-async def _copy_lines(stream: asyncio.StreamReader, name: str, log: RevisionLog) -> None:
-    lines = Lines(name, log)
-    while piece := await stream.read(_PIECE):
-        lines.feed(piece)
-    lines.close()

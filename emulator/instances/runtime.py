@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -42,12 +42,15 @@ class Instance(Protocol):
 
     Attributes:
         port: The port of 127.0.0.1 that it listens on, once its startup probe passed.
+        ways: Other ports that it listens on -> the port of 127.0.0.1 that leads there. One that is
+            missing is the same port of 127.0.0.1.
         forwarded: Whether another process listens there for it. That one accepts connections before
             the instance does, and closes those that it cannot forward.
         exited: Set when the instance has ended.
     """
 
     port: int
+    ways: Mapping[int, int]
     forwarded: bool
     exited: asyncio.Event
 
@@ -59,6 +62,10 @@ class Instance(Protocol):
         """Stop it: SIGTERM, and SIGKILL if it still runs after `grace` seconds."""
 
 
+Images = Mapping[str, Image]
+"""The images of a revision's containers, by their references."""
+
+
 class Runtime(Protocol):
     """Starts instances."""
 
@@ -66,7 +73,7 @@ class Runtime(Protocol):
     def platforms(self) -> Collection[str]:
         """The platforms of images that it runs, as `os/architecture`."""
 
-    async def start(self, launch: Launch, image: Image, log: RevisionLog) -> Instance:
+    async def start(self, launch: Launch, images: Images, log: RevisionLog) -> Instance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +54,14 @@ class Started(NamedTuple):
     descriptors: list[int]
 
 
+class Bind(NamedTuple):
+    """A folder of this machine, and where a sandbox shows it."""
+
+    folder: Path
+    inside: str
+    read_only: bool = False
+
+
 class Sandbox:
     """Starts commands in namespaces; created by `find`."""
 
@@ -92,7 +100,15 @@ class Sandbox:
             raise NoSandbox(f"bubblewrap does not run: {error}.") from error
         return made
 
-    def command(self, run: Command, root: Path, user: str, metadata: str, *more: str) -> Started:
+    def command(
+        self,
+        run: Command,
+        root: Path,
+        user: str,
+        metadata: str,
+        *more: str,
+        binds: Sequence[Bind] = (),
+    ) -> Started:
         """Return what starts a command.
 
         Its variables are not in the command line, which every user of the machine can read.
@@ -103,6 +119,7 @@ class Sandbox:
             user: The image's user: a name, a number, or "" for root.
             metadata: The address that has the name metadata.google.internal; "" for none.
             more: More arguments for bubblewrap.
+            binds: Folders that the command sees besides the image's.
         """
         number, name = _user(user, root)
         hosts = "127.0.0.1 localhost\n::1 localhost\n"
@@ -122,6 +139,9 @@ class Sandbox:
                 arguments += ["--ro-bind-try", path, path]
         for path, descriptor in zip(files, descriptors, strict=True):
             arguments += ["--file", str(descriptor), path]
+        for bind in binds:
+            kind = "--ro-bind" if bind.read_only else "--bind"
+            arguments += [kind, str(bind.folder), bind.inside]
         arguments += ["--dir", run.cwd, "--chdir", run.cwd, "--clearenv"]
         for variable, value in run.env.items():
             arguments += ["--setenv", variable, value]

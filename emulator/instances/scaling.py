@@ -168,7 +168,7 @@ class Pool:
     @property
     def _patience(self) -> float:
         if not self._starts:
-            return max(_PATIENCE, self.launch.probe.budget)
+            return max(_PATIENCE, self.launch.seconds_to_start)
         return max(_PATIENCE, _TIMES_AVERAGE * self._seconds_starting / self._starts)
 
     def _startable(self, wanted: int) -> int:

@@ -1,8 +1,8 @@
 """The failures of revisions that never start: reason, message and conditions.
 
 The texts are Cloud Run's own, as its users quote them, except for `image_not_pulled`,
-`image_not_unpacked`, `internal_error` and `secret_not_text`, which are Shipway's. The reason
-SecretsAccessCheckFailed is documented.
+`image_not_unpacked`, `internal_error`, `mixed` and `secret_not_text`, which are Shipway's. The
+reason SecretsAccessCheckFailed is documented.
 Source: https://cloud.google.com/run/docs/configuring/services/secrets ("How secrets are checked at
 deployment and runtime").
 """
@@ -58,6 +58,36 @@ def never_listened(port: int, why: str = "") -> StartFailed:
         f"{why and ' '}{why}",
         failed="ContainerHealthy",
         passed=("ContainerReady", "ResourcesAvailable"),
+    )
+
+
+def probe_failed(container: str, why: str = "") -> StartFailed:
+    """Return the failure of a revision whose sidecar does not pass its startup probe.
+
+    Cloud Run does not name the container there. Source of the text:
+    https://github.com/terraform-google-modules/terraform-docs-samples/pull/254.
+
+    Args:
+        container: The container's name.
+        why: What is known about it here.
+    """
+    return StartFailed(
+        "HealthCheckContainerError",
+        "The user-provided container failed the configured startup probe checks. Logs for this "
+        f"revision might contain more information. Container '{container}' did not start."
+        f"{why and ' '}{why}",
+        failed="ContainerHealthy",
+        passed=("ContainerReady", "ResourcesAvailable"),
+    )
+
+
+def mixed(packed: str, foreign: str) -> StartFailed:
+    """Return the failure of a revision whose containers cannot run in one place here."""
+    return StartFailed(
+        "ContainerMissing",
+        f"Container '{foreign}' has an operating system of its own, so only Docker can run it "
+        f"here, but the image of '{packed}' was packed without one. The containers of an instance "
+        "run in one place: write `builder: docker` into local.yaml, and make a new commit.",
     )
 
 

@@ -31,10 +31,19 @@ Place = tuple[str, str]
 class RevisionLog:
     """The log of one revision: the lines of its containers, and Cloud Run's own messages."""
 
-    def __init__(self, lines: Files, path: Path, revision: Key) -> None:
+    def __init__(self, lines: Files, path: Path, revision: Key, container: str = "") -> None:
         self._files = lines
         self._path = path
-        self._project = revision.project
+        self._revision = revision
+        self._labels = {"container_name": container} if container else {}
+
+    def of(self, container: str) -> RevisionLog:
+        """Return the same log, in which each entry names a container.
+
+        The label is not documented. Entries of services with sidecars have it:
+        https://github.com/search?q=%22labels.container_name%22+cloud_run_revision&type=code.
+        """
+        return RevisionLog(self._files, self._path, self._revision, container)
 
     def line(self, stream: str, text: str) -> None:
         """Write the entry for one line of a container's `stream` ("stdout" or "stderr")."""
@@ -46,8 +55,11 @@ class RevisionLog:
 
     def _append(self, name: str, content: Entry) -> None:
         moment = clock.now()
+        project = self._revision.project
+        if self._labels:
+            content["labels"] = {**content.get("labels", {}), **self._labels}
         entry: Entry = {
-            "logName": f"projects/{self._project}/logs/run.googleapis.com%2F{name}",
+            "logName": f"projects/{project}/logs/run.googleapis.com%2F{name}",
             "timestamp": min(content.pop("timestamp", moment), moment),
             "receiveTimestamp": moment,
             "insertId": next_id(),
@@ -55,7 +67,7 @@ class RevisionLog:
         }
         trace = entry.get("trace", "")
         if trace and "/" not in trace:
-            entry["trace"] = f"projects/{self._project}/traces/{trace}"
+            entry["trace"] = f"projects/{project}/traces/{trace}"
         self._files.append(self._path, msgspec.json.encode(entry))
 
 

@@ -25,23 +25,22 @@ def filled_in(template: dict[str, Any], project: str) -> dict[str, Any]:
         limits = container.setdefault("resources", {}).setdefault("limits", {})
         limits.setdefault("cpu", "1000m")
         limits.setdefault("memory", "512Mi")
-    container = spec["containers"][ingress_index(spec)]
-    ports = container.setdefault("ports", [])
+    index = ingress_index(spec)
+    ingress = spec["containers"][index]
+    ports = ingress.setdefault("ports", [])
     if not ports:
         ports.append({})
     ports[0].setdefault("containerPort", 8080)
     ports[0].setdefault("name", "http1")
-    _fill_in_probes(container, ports[0]["containerPort"])
-    return result
-
-
-def _fill_in_probes(container: dict[str, Any], port: int) -> None:
+    port = ports[0]["containerPort"]
+    # A sidecar has no default probe.
     startup = {"failureThreshold": 1, "periodSeconds": 240, "timeoutSeconds": 240}
-    for kind in ("startupProbe", "livenessProbe"):
-        if kind in container:
-            _fill_in_probe(container[kind], port)
-        elif kind == "startupProbe":
-            container[kind] = {**startup, "tcpSocket": {"port": port}}
+    ingress.setdefault("startupProbe", {**startup, "tcpSocket": {"port": port}})
+    for container in spec["containers"]:
+        for kind in ("startupProbe", "livenessProbe"):
+            if kind in container:
+                _fill_in_probe(container[kind], port)
+    return result
 
 
 def _fill_in_probe(probe: dict[str, Any], port: int) -> None:

@@ -10,6 +10,7 @@ from emulator import clock
 from emulator.names import Key, project_number
 from emulator.run import conditions, schema
 from emulator.run.conditions import UNKNOWN, State
+from emulator.run.defaults import ingress_index
 from emulator.run.resources import (
     GENERATION_LABEL,
     LOCATION_LABEL,
@@ -96,7 +97,8 @@ def new_revision(key: Key, service: Document, template: Document, logs: str) -> 
     """
     metadata = service["metadata"]
     sent = template.get("metadata", {})
-    probe = template["spec"]["containers"][0].get("startupProbe", {})
+    spec = template["spec"]
+    probe = spec["containers"][ingress_index(spec)].get("startupProbe", {})
     labels = {
         **sent.get("labels", {}),
         LOCATION_LABEL: key.region,

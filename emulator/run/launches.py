@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from emulator.instances.launch import Launch, Probe, SecretVariable
+from emulator.instances.launch import Launch, Mount, Probe, SecretVariable
 from emulator.names import Key, project_number
-from emulator.run import quantities, scale
+from emulator.run import quantities, scale, sidecars
 from emulator.run.defaults import ingress_index
 from emulator.run.resources import service_of
 
@@ -16,15 +17,33 @@ Document = dict[str, Any]
 def launch(key: Key, revision: Document) -> Launch:
     """Return how to start the revision `key`. Once its image is resolved, it is by digest."""
     spec = revision["spec"]
-    container = spec["containers"][ingress_index(spec)]
+    annotations = revision["metadata"].get("annotations", {})
+    index = ingress_index(spec)
+    numbers = [number for number in range(len(spec["containers"])) if number != index]
+    ingress = _container(key, revision, index)
+    return replace(
+        ingress,
+        image=revision["status"].get("imageDigest") or ingress.image,
+        concurrency=scale.concurrency(spec, ingress.cpu),
+        bounds=scale.of_revision(annotations),
+        request_timeout=float(spec["timeoutSeconds"]),
+        sidecars=tuple(_container(key, revision, number) for number in numbers),
+    )
+
+
+def _container(key: Key, revision: Document, index: int) -> Launch:
+    spec = revision["spec"]
+    container = spec["containers"][index]
+    names = sidecars.names(spec, service_of(revision))
+    name = names[index] if len(names) > 1 else container.get("name", "")
+    needs = sidecars.dependencies(revision["metadata"].get("annotations", {}))
     limits = container["resources"]["limits"]
-    cpu = quantities.amount(limits["cpu"])
-    port = container["ports"][0]["containerPort"]
+    port = container["ports"][0]["containerPort"] if index == ingress_index(spec) else 0
     return Launch(
         revision=key,
         service=service_of(revision),
-        image=revision["status"].get("imageDigest") or container["image"],
-        container=container.get("name", ""),
+        image=container["image"],
+        container=name,
         command=_texts(container.get("command")),
         args=_texts(container.get("args")),
         working_dir=container.get("workingDir"),
@@ -33,22 +52,30 @@ def launch(key: Key, revision: Document) -> Launch:
             for variable in container.get("env", [])
             if "valueFrom" not in variable
         ),
-        secrets=_secrets(key, revision),
+        secrets=_secrets(key, revision, index),
         container_port=port,
-        probe=_probe(container["startupProbe"], port),
+        probe=_probe(container["startupProbe"], port) if "startupProbe" in container else None,
         service_account=spec["serviceAccountName"],
         liveness=_probe(container["livenessProbe"], port) if "livenessProbe" in container else None,
-        concurrency=scale.concurrency(spec, cpu),
-        bounds=scale.of_revision(revision["metadata"].get("annotations", {})),
         memory=int(quantities.amount(limits["memory"])),
-        cpu=cpu,
-        request_timeout=float(spec["timeoutSeconds"]),
+        cpu=quantities.amount(limits["cpu"]),
+        mounts=_mounts(spec, container),
+        depends_on=tuple(dict.fromkeys(needs.get(name, []))),
     )
 
 
-def _secrets(key: Key, revision: Document) -> tuple[SecretVariable, ...]:
+def _mounts(spec: Document, container: Document) -> tuple[Mount, ...]:
+    """Return a container's volumes in memory. Volumes of other kinds are absent here."""
+    in_memory = {one["name"] for one in spec.get("volumes", []) if "emptyDir" in one}
+    return tuple(
+        Mount(one["name"], one["mountPath"], one.get("readOnly", False))
+        for one in container.get("volumeMounts", [])
+        if one["name"] in in_memory
+    )
+
+
+def _secrets(key: Key, revision: Document, index: int) -> tuple[SecretVariable, ...]:
     spec = revision["spec"]
-    index = ingress_index(spec)
     aliases = _aliases(revision)
     home = f"projects/{project_number(key.project)}/secrets"
     found = []

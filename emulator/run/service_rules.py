@@ -7,7 +7,7 @@ from typing import Any
 
 from emulator.errors import invalid
 from emulator.names import Key, project_number
-from emulator.run import quantities, schema
+from emulator.run import quantities, schema, sidecars
 from emulator.run.metadata_rules import check_metadata, check_revision_name, check_service_name
 
 Document = dict[str, Any]
@@ -47,17 +47,17 @@ def _check_template(template: schema.RevisionTemplate, service_name: str) -> Non
     where = "spec.template.spec"
     if not spec.containers:
         raise invalid("At least one container is required.", f"{where}.containers")
-    if len(spec.containers) > 1 and sum(bool(c.ports) for c in spec.containers) != 1:
-        raise invalid("Exactly one container must have a port.", f"{where}.containers")
+    sidecars.check(template, service_name)
     if spec.timeout_seconds is not None and not 1 <= spec.timeout_seconds <= 3600:
         raise invalid("must be between 1 and 3600.", f"{where}.timeoutSeconds")
     if spec.container_concurrency is not None and not 0 <= spec.container_concurrency <= 1000:
         raise invalid("must be between 1 and 1000.", f"{where}.containerConcurrency")
     for index, container in enumerate(spec.containers):
-        _check_container(container, f"{where}.containers[{index}]")
+        alone = len(spec.containers) == 1
+        _check_container(container, f"{where}.containers[{index}]", alone=alone)
 
 
-def _check_container(container: schema.Container, where: str) -> None:
+def _check_container(container: schema.Container, where: str, *, alone: bool) -> None:
     if not container.image:
         raise invalid("The image is required.", f"{where}.image")
     if container.ports and len(container.ports) > 1:
@@ -84,10 +84,11 @@ def _check_container(container: schema.Container, where: str) -> None:
             quantities.amount((limits or {}).get(name, "1"))
         except ValueError:
             raise invalid("is not a quantity.", f"{where}.resources.limits.{name}") from None
+    listens = alone or bool(container.ports)
     if container.startup_probe:
-        _check_probe(container.startup_probe, f"{where}.startupProbe", longest=240)
+        _check_probe(container.startup_probe, f"{where}.startupProbe", 240, listens=listens)
     if container.liveness_probe:
-        _check_probe(container.liveness_probe, f"{where}.livenessProbe", longest=3600)
+        _check_probe(container.liveness_probe, f"{where}.livenessProbe", 3600, listens=listens)
 
 
 def _check_source(variable: schema.EnvVar, where: str) -> None:
@@ -107,10 +108,14 @@ def _check_source(variable: schema.EnvVar, where: str) -> None:
         )
 
 
-def _check_probe(probe: schema.Probe, where: str, *, longest: int) -> None:
+def _check_probe(probe: schema.Probe, where: str, longest: int, *, listens: bool) -> None:
     actions = [probe.http_get, probe.tcp_socket, probe.grpc]
     if sum(action is not None for action in actions) > 1 or probe.exec is not None:
         raise invalid("Exactly one of httpGet, tcpSocket and grpc is supported.", where)
+    action = probe.http_get or probe.tcp_socket or probe.grpc
+    if not listens and (action is None or action.port is None):
+        # From memory: a sidecar has no port that could be the default.
+        raise invalid("The port is required in the probe of a sidecar.", where)
     period = probe.period_seconds if probe.period_seconds is not None else 10
     limits = (
         ("initialDelaySeconds", probe.initial_delay_seconds, 0, longest),

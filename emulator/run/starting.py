@@ -65,21 +65,25 @@ class Starter:
 
     async def _start(self, key: Key, document: Document) -> None:
         """Start an instance; set `imageDigest` in the document's status; raise StartFailed."""
-        container = launch(key, document)
-        self._check_secrets(container)
-        try:
-            image = await asyncio.to_thread(self._find_image, container.image)
-        except ImageNotFound as error:
-            raise image_not_found(container.image) from error
-        except WrongPlatform as error:
-            raise image_not_supported(container.image, error.media_type) from error
-        document["status"]["imageDigest"] = f"{_repository(container.image)}@{image.digest}"
+        first = launch(key, document)
+        self._check_secrets(first)
+        found = [await self._found(container.image) for container in first.containers]
+        document["status"]["imageDigest"] = f"{_repository(first.image)}@{found[0].digest}"
         pool = self._instances.register(launch(key, document))
         try:
             await pool.warm()
         except StartFailed as failure:
             self._instances.forget(key)
             raise failure.with_logs(document["status"]["logUrl"]) from failure
+
+    async def _found(self, reference: str) -> Image:
+        """Return a container's image; raise StartFailed."""
+        try:
+            return await asyncio.to_thread(self._find_image, reference)
+        except ImageNotFound as error:
+            raise image_not_found(reference) from error
+        except WrongPlatform as error:
+            raise image_not_supported(reference, error.media_type) from error
 
 
 def _failed(failure: StartFailed) -> dict[str, State]:

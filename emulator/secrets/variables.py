@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 
 from emulator.errors import ApiError
 from emulator.instances.launch import Launch, SecretVariable
-from emulator.instances.runtime import Image, Instance, Runtime
+from emulator.instances.runtime import Images, Instance, Runtime
 from emulator.instances.start_failures import (
     secret_not_allowed,
     secret_not_found,
@@ -26,8 +26,9 @@ MayAccess = Callable[[str, str], bool]
 
 def check(secrets: Secrets, may_access: MayAccess, launch: Launch) -> None:
     """Raise StartFailed unless every secret of a revision exists and may be read."""
-    for variable in launch.secrets:
-        _value(secrets, may_access, launch, variable)
+    for container in launch.containers:
+        for variable in container.secrets:
+            _value(secrets, may_access, launch, variable)
 
 
 class WithSecrets:
@@ -49,14 +50,18 @@ class WithSecrets:
         """The platforms of the wrapped runtime."""
         return self._runtime.platforms
 
-    async def start(self, launch: Launch, image: Image, log: RevisionLog) -> Instance:
+    async def start(self, launch: Launch, images: Images, log: RevisionLog) -> Instance:
         """Start an instance; raise StartFailed, also for a secret that cannot be read."""
-        values = tuple(
-            (variable.name, _value(self._secrets, self._may_access, launch, variable))
-            for variable in launch.secrets
+        sidecars = tuple(self._with_values(sidecar) for sidecar in launch.sidecars)
+        launch = dataclasses.replace(self._with_values(launch), sidecars=sidecars)
+        return await self._runtime.start(launch, images, log)
+
+    def _with_values(self, container: Launch) -> Launch:
+        values = (
+            (variable.name, _value(self._secrets, self._may_access, container, variable))
+            for variable in container.secrets
         )
-        launch = dataclasses.replace(launch, env=(*launch.env, *values))
-        return await self._runtime.start(launch, image, log)
+        return dataclasses.replace(container, env=(*container.env, *values))
 
     async def close(self) -> None:
         """Close the wrapped runtime."""

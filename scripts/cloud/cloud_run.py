@@ -41,6 +41,7 @@ _ATTEMPTS = 8
 _READY_SECONDS = 600.0
 _LAG_SECONDS = 20.0  # a read may lag behind a write for a moment
 _NEWEST = 50
+_FEW = 10
 _AT_ONCE = 16
 _LOG_ENTRIES = 200
 
@@ -152,6 +153,15 @@ class CloudRun:
         created = (service.get("status") or {}).get("latestCreatedRevisionName")
         gone = {name for name, one in asked.items() if one is None and name != created}
         return self._state(service, found, gone)
+
+    def glance(self) -> State | None:
+        """Read the service and its newest revisions, in two requests; None if it does not exist.
+
+        For many services at once. A revision that is older than those read is unknown.
+        """
+        newest = partial(self._page, limit=_FEW)
+        service, (found, _) = self.google.at_once(self.service, newest)
+        return None if service is None else self._state(service, found)
 
     def _revisions(self, names: Sequence[str]) -> list[Object | None]:
         """Read revisions by name, some at a time."""

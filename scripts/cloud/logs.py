@@ -138,6 +138,11 @@ def revision_of(entry: Entry) -> str:
     return str(((entry.get("resource") or {}).get("labels") or {}).get("revision_name", ""))
 
 
+def container_of(entry: Entry) -> str:
+    """Return the container that wrote an entry; "" if the service has only one."""
+    return str((entry.get("labels") or {}).get("container_name", ""))
+
+
 def text_of(entry: Entry) -> str:
     """Return an entry in human-readable form: its text, its message, or its request."""
     if "httpRequest" in entry and not entry.get("jsonPayload"):

@@ -17,21 +17,23 @@ class Call:
     Args:
         verb: its name.
         root: the folder that holds pipelines/.
+        label: stands before each line of progress; "" for none.
 
     Attributes:
         record: what the verb saw and did.
         has_shown: whether standard output holds a result.
     """
 
-    def __init__(self, verb: str, root: Path) -> None:
+    def __init__(self, verb: str, root: Path, label: str = "") -> None:
         self.root = root
+        self._label = label
         self.record = Record(verb=verb, root=root)
         self.has_shown = False
 
     @cached_property
     def progress(self) -> Progress:
         """Where the verb prints its progress."""
-        return Progress()
+        return Progress(self._label)
 
     def show(self, result: Result, format_: str) -> int:
         """Print the verb's result as a table or a JSON document; return the exit code."""

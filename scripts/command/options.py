@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import structs
@@ -80,6 +80,15 @@ Format = Annotated[Literal["table", "json"], option("--format", help="format of 
 Service = Annotated[
     str | None, option(help="the folder's name in pipelines/; needed if there are several")
 ]
+Services = Annotated[
+    tuple[str, ...],
+    option(
+        metavar="SERVICE",
+        help="the folder's name in pipelines/; for several: ai api, or ai,api (needed if there"
+        " are several)",
+    ),
+]
+Every = Annotated[bool, option("--all", help="every service that has the environment")]
 Timeout = Annotated[
     str,
     option(
@@ -97,13 +106,22 @@ Builder = Annotated[
         "--builder", help="Docker's buildx, or Google's Cloud Build (default: the environment's)"
     ),
 ]
-Digest = Annotated[
-    str | None,
+Digests = Annotated[
+    dict[str, str] | None,
     option(
         "--digest",
-        parse=values.image_digest,
-        metavar="sha256:…",
-        help="the commit's image must have this digest; nothing is built",
+        parse=values.image_digests,
+        metavar="DIGEST",
+        help="the commit's images must have these digests, and nothing is built: sha256:…, or"
+        " SERVICE=sha256:…,… as `ship build` prints for several",
+    ),
+]
+Since = Annotated[
+    str | None,
+    option(
+        "--since",
+        metavar="REF",
+        help="the services that commits after REF touch; every service if REF is unknown here",
     ),
 ]
 Override = Annotated[
@@ -158,12 +176,30 @@ Connection = Annotated[
 
 
 class ServiceOptions(Options, frozen=True, kw_only=True):
-    """The options of a verb about one service."""
+    """The options of a verb about services.
 
-    service: Service = None
+    Attributes:
+        takes_every: whether `--all` stands for every service.
+    """
+
+    takes_every: ClassVar[bool] = True
+
+    services: Services = ()
+    every: Every = False
     env: Annotated[str, option("--env", help="environment (default: %(default)s)")] = DEFAULT_ENV
     format: Format = "table"
     timeout: Timeout = "60s"
+
+    @property
+    def service(self) -> str | None:
+        """The service that is named; None if none is.
+
+        Raises:
+            UsageError: several are named, where one is meant.
+        """
+        if len(self.services) > 1 or (self.every and self.takes_every):
+            raise UsageError("this takes one service", "name one of them")
+        return self.services[0] if self.services else None
 
 
 class WritingOptions(ServiceOptions, frozen=True, kw_only=True):
@@ -222,6 +258,13 @@ def parse(verb: str, options: type[T], documentation: str | None, argv: list[str
                 groups[note.either] = parser.add_mutually_exclusive_group()
             _add(groups[note.either], field, type_, note)
     found, others = parser.parse_known_args(argv)
+    if hasattr(found, "services"):
+        # A name after an option, which argparse does not take for a further one.
+        if not any(word.startswith("-") for word in others):
+            found.services, others = [*(found.services or []), *others], []
+        listed = (word.split(",") for word in found.services or [])
+        # A form's empty field names none.
+        found.services = [name.strip() for words in listed for name in words if name.strip()]
     if others and taker is None:
         parser.error(f"unrecognized arguments: {' '.join(others)}{_meant(parser, others[0])}")
     given = {name: value for name, value in vars(found).items() if name != "debug"}
@@ -232,6 +275,21 @@ def parse(verb: str, options: type[T], documentation: str | None, argv: list[str
         if value is not None
     }
     return options(**given, **({taker: tuple(others)} if taker else {}))
+
+
+def words(given: Options) -> list[str]:
+    """Return the options that make this struct, as they are typed, without the positional ones."""
+    typed: list[str] = []
+    for field in structs.fields(given):
+        _, note = get_args(field.type)
+        value = getattr(given, field.name)
+        if isinstance(note, _Rest) or note.flag is None or value == field.default:
+            continue
+        for one in value if isinstance(value, tuple) else [value]:
+            if isinstance(one, dict):
+                one = ",".join(f"{name}={text}" for name, text in one.items())
+            typed.append(note.flag if one is True else f"{note.flag}={one}")
+    return typed
 
 
 def _meant(parser: argparse.ArgumentParser, word: str) -> str:

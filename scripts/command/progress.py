@@ -51,12 +51,18 @@ class Step:
 
 
 class Progress:
-    """The progress of one call of a verb."""
+    """The progress of one call of a verb.
 
-    def __init__(self) -> None:
+    Args:
+        label: stands before each line, and lines are all there is; "" for none.
+    """
+
+    def __init__(self, label: str = "") -> None:
         self._live: Live | None = None
         self._spinner: Spinner | None = None
-        self._console = terminal.console(sys.stderr) if terminal.is_terminal(sys.stderr) else None
+        self._label = label
+        is_live = not label and terminal.is_terminal(sys.stderr)
+        self._console = terminal.console(sys.stderr) if is_live else None
 
     @contextmanager
     def step(self, name: str, doing: str) -> Iterator[Step]:
@@ -112,4 +118,4 @@ class Progress:
         if self._console:
             self._console.print(one_line(text))
         else:
-            print(one_line(text), file=sys.stderr, flush=True)
+            print(f"{self._label}{one_line(text)}", file=sys.stderr, flush=True)

@@ -76,8 +76,8 @@ class Record(msgspec.Struct, kw_only=True):
     at_google: bool = True
     """False if another address stands in for Google's."""
     commit: Commit | None = None
-    image: ImageReference | None = None
-    """The image's reference by digest."""
+    images: dict[str, ImageReference] = {}
+    """Placeholder in the manifest → the commit's image by digest."""
     provenance: str = ""
     """Who signed the image's provenance, in one line; "" if that was not checked."""
     checks: dict[str, list[Checked]] = {}

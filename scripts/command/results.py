@@ -22,12 +22,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         table: the same in human-readable form.
         code: the exit code.
         page: Markdown for the run page of a workflow; "" to show the table there.
+        outputs: further values for a workflow's job.
     """
 
     data: dict[str, Any]
     table: Table
     code: int = 0
     page: str = ""
+    outputs: dict[str, str] = {}
 
 
 def show(result: Result, format_: str) -> int:
@@ -43,7 +45,7 @@ def show(result: Result, format_: str) -> int:
     except OSError:
         # The reader has gone, or the disk is full. Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    github.write_outputs(result.data)
+    github.write_outputs({**result.data, **result.outputs})
     if github.has_run_page():
         from scripts.command import run_page
 

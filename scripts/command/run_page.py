@@ -11,6 +11,7 @@ from scripts.command.github import has_run_page
 from scripts.command.markdown import block, code, link, page, plain, table
 from scripts.command.record import Record
 from scripts.command.words import by_share, split
+from scripts.config.sources import APP
 from scripts.errors import Refused, ShipError
 from scripts.machine import git
 
@@ -100,8 +101,8 @@ def _facts(record: Record, revision: str | None) -> str:
     ]
     if revision:
         rows.append(["Revision", plain(revision)])
-    if record.image:
-        rows.append(["Image", code(record.image.digest)])
+    for word, image in record.images.items():
+        rows.append(["Image" if word == APP else f"Image {plain(word)}", code(image.digest)])
     if record.provenance:
         rows.append(["Provenance", plain(record.provenance)])
     if record.reason:

@@ -7,7 +7,7 @@ broken between words; then each row takes several lines. JSON has everything at 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,12 +39,14 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
         notes: lines below the rows.
         give_way: the columns that a narrow terminal leaves out, first to last; REGION only where
             there is one.
+        breaks: further columns whose text is broken between words -> the least width of each.
     """
 
     columns: list[str]
     rows: list[list[str]]
     notes: list[str] = []
     give_way: list[str] = []
+    breaks: dict[str, int] = {}
 
 
 def plain_table(table: Table) -> str:
@@ -74,14 +76,17 @@ def _lines(table: Table, width: int | None) -> Iterator[tuple[str, str]]:
         rows = _without(table.give_way, rows, width)
     if not rows[0]:
         return
-    lines_of_columns, widths = _layout(rows, width)
+    breaks = dict.fromkeys(_TEXT, _LEAST_TEXT) | table.breaks
+    lines_of_columns, widths = _layout(rows, width, breaks)
     for number, row in enumerate(rows):
         style = "bold dim"
         if number:
             style = next((_STYLES[cell] for cell in row if cell in _STYLES), "")
         for place, columns in enumerate(lines_of_columns):
             indent = " " * (_INDENT if place else 0)
-            broken = [_broken(row[i], widths[i], rows[0][i]) for i in columns]
+            broken = [
+                _broken(row[i], widths[i]) if rows[0][i] in breaks else [row[i]] for i in columns
+            ]
             for level in range(max(map(len, broken))):
                 cells = [
                     _padded(cell[level] if level < len(cell) else "", widths[i])
@@ -106,7 +111,7 @@ def _cells(table: Table) -> list[list[str]]:
 def _without(names: list[str], rows: list[list[str]], width: int) -> list[list[str]]:
     """Leave columns out, in their order, until the rest fits."""
     for name in names:
-        if _total(_least(rows)) <= width:
+        if _total(_least(rows, dict.fromkeys(_TEXT, _LEAST_TEXT))) <= width:
             break
         at = rows[0].index(name)
         if name != "REGION" or len({row[at] for row in rows[1:]}) == 1:
@@ -122,20 +127,22 @@ def _natural(rows: list[list[str]]) -> list[int]:
     ]
 
 
-def _least(rows: list[list[str]]) -> list[int]:
+def _least(rows: list[list[str]], breaks: Mapping[str, int]) -> list[int]:
     """Return the width of each column where the text is broken."""
     return [
-        min(size, _LEAST_TEXT) if name in _TEXT else size
+        min(size, breaks.get(name, size))
         for name, size in zip(rows[0], _natural(rows), strict=True)
     ]
 
 
-def _layout(rows: list[list[str]], width: int | None) -> tuple[list[list[int]], list[int]]:
+def _layout(
+    rows: list[list[str]], width: int | None, breaks: Mapping[str, int]
+) -> tuple[list[list[int]], list[int]]:
     """Return which columns are on each line of a row, and the width of each column."""
     natural = _natural(rows)
     if width is None:
         return [[*range(len(natural))]], natural
-    widths = _least(rows)
+    widths = _least(rows, breaks)
     lines: list[list[int]] = [[]]
     for i, size in enumerate(widths):
         indent = _INDENT if len(lines) > 1 else 0
@@ -153,9 +160,9 @@ def _layout(rows: list[list[str]], width: int | None) -> tuple[list[list[int]], 
     return lines, widths
 
 
-def _broken(cell: str, size: int, column: str) -> list[str]:
+def _broken(cell: str, size: int) -> list[str]:
     """Return the lines of a cell. A word is never broken."""
-    if column not in _TEXT or _measure(cell) <= size:
+    if _measure(cell) <= size:
         return [cell]
     return textwrap.wrap(cell, size, break_long_words=False, break_on_hyphens=False)
 

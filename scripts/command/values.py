@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
+from collections.abc import Collection
 
 from scripts.command.visible import visible
 from scripts.config.pipelines import seconds
@@ -39,6 +40,44 @@ def image_digest(text: str) -> str:
             f"'{text}' is not a digest: sha256: and 64 hexadecimal digits, as `ship build` prints"
         )
     return text
+
+
+def image_digests(text: str) -> dict[str, str]:
+    """Return the name of each image's repository below the registry -> its digest.
+
+    The name is "" for a digest alone, which is the image of the one service.
+    """
+    if "=" not in text:
+        return {"": image_digest(text)}
+    found: dict[str, str] = {}
+    for one in filter(None, map(str.strip, text.split(","))):
+        name, digest = name_and_value(one)
+        if name in found:
+            raise ArgumentTypeError(f"{name} appears twice")
+        found[name] = image_digest(digest)
+    return found
+
+
+def digests_of(given: dict[str, str], service: str, services: Collection[str]) -> dict[str, str]:
+    """Return the digests of one service's images: the name of each repository -> its digest.
+
+    Args:
+        given: as `image_digests` returns them.
+        service: the service.
+        services: all services that the command is about.
+
+    Raises:
+        UsageError: its digest is missing.
+    """
+    if "" in given and len(services) == 1:
+        return {service: given[""]}
+    own = {name: one for name, one in given.items() if name.partition("/")[0] == service}
+    if service not in own:
+        raise UsageError(
+            f"--digest names no image of {service}",
+            f"--digest {','.join(f'{name}=sha256:…' for name in services)}",
+        )
+    return own
 
 
 def hold_name(text: str) -> str:

@@ -29,6 +29,8 @@ class Verb(NamedTuple):
         gives_traffic: whether it gives traffic to a revision, so that its run page says how to
             roll back.
         verifies: whether it may check an image's provenance, which needs the lock file `verify`.
+        order: who comes first over several services: "callees", whose failure also stops their
+            callers; "callers", whose failure stops no one; "" for any order.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Verb(NamedTuple):
     page: str = ""
     gives_traffic: bool = False
     verifies: bool = False
+    order: str = ""
 
 
 _TRY = "try it"
@@ -56,18 +59,32 @@ VERBS = (
     Verb("bootstrap", _SET_UP),
     Verb("doctor", _SET_UP),
     Verb("upgrade", _SET_UP),
-    Verb("deliver", _DELIVER, page="Delivered {what} to {env}", gives_traffic=True, verifies=True),
+    Verb(
+        "deliver",
+        _DELIVER,
+        page="Delivered {what} to {env}",
+        gives_traffic=True,
+        verifies=True,
+        order="callees",
+    ),
     Verb("build", _DELIVER, verifies=True),
     Verb("attach", _DELIVER),
-    Verb("deploy", _DELIVER, verifies=True),
+    Verb("deploy", _DELIVER, verifies=True, order="callees"),
     Verb("smoke", _DELIVER),
-    Verb("rollout", _DELIVER, page="Rolled {what} out in {env}", gives_traffic=True),
+    Verb(
+        "rollout",
+        _DELIVER,
+        page="Rolled {what} out in {env}",
+        gives_traffic=True,
+        order="callees",
+    ),
     Verb("status", _OPERATE),
     Verb("history", _OPERATE),
     Verb("plan", _OPERATE),
     Verb("logs", _OPERATE),
-    Verb("promote", _OPERATE, page="Promoted {what} in {env}", gives_traffic=True),
-    Verb("rollback", _OPERATE, page="Rolled {service} back in {env}"),
+    Verb("promote", _OPERATE, page="Promoted {what} in {env}", gives_traffic=True, order="callees"),
+    # A caller that was released with its callee needs it: first the caller leaves.
+    Verb("rollback", _OPERATE, page="Rolled {service} back in {env}", order="callers"),
     Verb("hold", _OPERATE, page="Put {service} on hold in {env}"),
     Verb("resume", _OPERATE, page="Released the hold of {service} in {env}"),
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from scripts.config import knative, running
+from scripts.config import knative, running, sources
 from scripts.config.formats import (
     BUILT_IN,
     Check,
@@ -24,8 +24,6 @@ from scripts.config.image_reference import ImageReference
 from scripts.config.yamlfile import YamlFile, description
 from scripts.errors import UsageError, did_you_mean
 
-SOURCE = "shipway/source"
-"""The annotation of service.yaml that names the folder to build; it is not sent."""
 ENDPOINT_VARIABLE = "SHIPWAY_ENDPOINT"
 DEFAULT_ENV = "local"
 
@@ -54,9 +52,17 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[Check]
 
     @property
+    def sources(self) -> dict[str, Path]:
+        """The folders that are built: placeholder in the manifest → folder, `app` first."""
+        return {
+            word: self.root / folder
+            for word, folder in sources.of(self.manifest, self.service).items()
+        }
+
+    @property
     def source(self) -> Path:
-        """The folder that is built: <service>/, unless the manifest's annotation names another."""
-        return self.root / _source(self.manifest, self.service)
+        """The folder of `app`: <service>/, unless the manifest's annotation names another."""
+        return self.sources[sources.APP]
 
     @property
     def where(self) -> str:
@@ -103,7 +109,10 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def repository(self) -> ImageReference:
-        """Where the service's images are: HOST/PROJECT/REPOSITORY/SERVICE."""
+        """Where the images of `app` are: HOST/PROJECT/REPOSITORY/SERVICE.
+
+        Those of another placeholder are below, as SERVICE/WORD.
+        """
         host, _, path = self.environment.registry.partition("/")
         if endpoint := self.endpoint:
             host = endpoint.partition("://")[2]
@@ -159,25 +168,55 @@ def load(root: Path, service: str | None, env: str, *, checkout: Path | None = N
     Raises:
         UsageError: a file is missing or wrong; names the file, line and key.
     """
-    name = _service(root, service)
+    name = check_known(root, service)
+    found = load_each(root, name, [env], checkout=checkout)[env]
+    if isinstance(found, UsageError):
+        raise found
+    return found
+
+
+def load_each(
+    root: Path, name: str, envs: Sequence[str] | None = None, *, checkout: Path | None = None
+) -> dict[str, Pipeline | UsageError]:
+    """Read and check a service in several environments; each file is read once.
+
+    Args:
+        root: the folder that holds pipelines/.
+        name: an existing service.
+        envs: the environments' names; all unless given.
+        checkout: the user's folder; `root` unless that is a copy.
+
+    Returns:
+        Environment -> its files, or what is wrong with them.
+    """
     known = environments(root, name)
-    if env not in known:
-        raise UsageError(
-            f"no environment '{env}': pipelines/{name}/{env}.yaml does not exist",
-            did_you_mean(env, known, "environments here"),
-        )
-    manifest = _manifest(root, name)
-    environment, overlay = _environment(root, name, env, known)
-    return Pipeline(
-        service=name,
-        env=env,
-        root=root,
-        checkout=checkout or root,
-        environment=environment,
-        overlay=overlay,
-        manifest=manifest,
-        checks=_checks(root, name),
-    )
+    found: dict[str, Pipeline | UsageError] = {}
+    manifest: dict[str, Any] | None = None
+    checks: list[Check] | None = None
+    for env in known if envs is None else envs:
+        try:
+            if env not in known:
+                raise UsageError(
+                    f"no environment '{env}': pipelines/{name}/{env}.yaml does not exist",
+                    did_you_mean(env, known, "environments here"),
+                )
+            manifest = manifest or _manifest(root, name)
+            words = sources.of(manifest, name)
+            environment, overlay = _environment(root, name, env, known, words)
+            checks = checks or _checks(root, name)
+            found[env] = Pipeline(
+                service=name,
+                env=env,
+                root=root,
+                checkout=checkout or root,
+                environment=environment,
+                overlay=overlay,
+                manifest=manifest,
+                checks=checks,
+            )
+        except UsageError as error:
+            found[env] = error
+    return found
 
 
 def load_all(root: Path, env: str) -> list[Pipeline]:
@@ -198,7 +237,17 @@ def earlier(pipelines: Sequence[Pipeline]) -> list[Pipeline]:
     ]
 
 
-def _service(root: Path, service: str | None) -> str:
+def check_known(root: Path, service: str | None, *, every: bool = True) -> str:
+    """Return a service's name; the only one's if none is given.
+
+    Args:
+        root: the folder that holds pipelines/.
+        service: the name that was typed.
+        every: whether `--all` is an answer to "which one?".
+
+    Raises:
+        UsageError: there is no such service, or there are several and none is named.
+    """
     known = services(root)
     if not known:
         raise UsageError(
@@ -206,7 +255,10 @@ def _service(root: Path, service: str | None) -> str:
         )
     if service is None:
         if len(known) > 1:
-            raise UsageError(f"name the service: {', '.join(known)}")
+            raise UsageError(
+                f"name the service: {', '.join(known)}",
+                f"several: {','.join(known[:2])}{'; every one: --all' if every else ''}",
+            )
         return known[0]
     if service not in known:
         raise UsageError(
@@ -248,13 +300,10 @@ def _manifest(root: Path, name: str) -> dict[str, Any]:
     containers = template.spec.containers if template and template.spec else None
     if not containers:
         raise file.error(["spec", "template", "spec"], "missing key 'containers'")
-    if not any(container.image == "app" for container in containers):
-        raise file.error(
-            ["spec", "template", "spec", "containers", 0, "image"],
-            "one container must have the image 'app', the placeholder for the commit's image",
-        )
-    _check_images(file, ["spec", "template", "spec", "containers"], containers)
-    _check_source(root, name, file)
+    path: list[str | int] = ["spec", "template", "spec", "containers"]
+    folders = sources.of(data, name)
+    sources.check(root, file, folders, [container.image for container in containers])
+    sources.check_images(file, path, containers, folders)
     return data
 
 
@@ -264,51 +313,14 @@ def folders(root: Path) -> list[str] | None:
     None if a file may name others: then, all files are needed.
     """
     files = sorted((root / "pipelines").glob("*/*.yaml"))
+    related = [*(root / "pipelines").glob("services.yaml")]
     try:
-        texts = [file.read_text(encoding="utf-8") for file in files]
+        texts = [file.read_text(encoding="utf-8") for file in (*files, *related)]
     except (OSError, UnicodeDecodeError):
         return None
-    if any(SOURCE in text or "trust" in text for text in texts):
+    if any(re.search(f"{sources.SOURCE}|trust|shared", text) for text in texts):
         return None
     return sorted({file.parent.name for file in files})
-
-
-def _source(manifest: dict[str, Any], service: str) -> str:
-    annotations = manifest["metadata"].get("annotations") or {}
-    return str(annotations.get(SOURCE, service))
-
-
-def _check_source(root: Path, name: str, file: YamlFile) -> None:
-    """Refuse a folder to build that is outside the commit, or leads outside through a link."""
-    source = _source(file.data, name)
-    named = ["metadata", "annotations", SOURCE]
-    path = named if source != name else ["metadata", "name"]
-    hint = "name a folder of this repository, relative to its root"
-    if Path(source).is_absolute() or ".." in Path(source).parts:
-        raise file.error([*path], f"'{source}' is not a folder inside the repository", hint)
-    inside = root.resolve()
-    for place in (Path(source), Path(source, "Dockerfile")):
-        if not (root / place).resolve().is_relative_to(inside):
-            raise file.error([*path], f"{place} is a link that leads outside the repository", hint)
-
-
-def _check_images(
-    file: YamlFile, path: list[str | int], containers: list[knative.Container] | None
-) -> None:
-    """Refuse a tag, which others can move: only the placeholder and digests are allowed (I2)."""
-    for index, container in enumerate(containers or []):
-        image = container.image
-        if image in (None, "app"):
-            continue
-        reference = ImageReference.parse(str(image))
-        if reference.is_by_digest:
-            continue
-        of = f" of container '{container.name}'" if container.name else ""
-        raise file.error(
-            [*path, index, "image"],
-            f"the image '{image}'{of} is not named by digest",
-            f"name it by digest: {reference.repository}@sha256:…",
-        )
 
 
 # What an overlay must not remove.
@@ -322,14 +334,15 @@ _NEEDED = (
 
 
 def _environment(
-    root: Path, name: str, env: str, known: list[str]
+    root: Path, name: str, env: str, known: list[str], words: Collection[str]
 ) -> tuple[Environment, dict[str, Any]]:
     file = _file(root, name, f"{env}.yaml")
     environment = file.decode(Environment)
     over = environment.overlay
     template = over.spec.template if over and over.spec else None
     containers = template.spec.containers if template and template.spec else None
-    _check_images(file, ["overlay", "spec", "template", "spec", "containers"], containers)
+    path: list[str | int] = ["overlay", "spec", "template", "spec", "containers"]
+    sources.check_images(file, path, containers, words)
     if environment.credentials not in ("google", "none") and environment.endpoint != running.UP:
         raise file.error(
             ["credentials"],
@@ -349,14 +362,14 @@ def _environment(
             did_you_mean(environment.after, known, "environments here"),
         )
     written = file.data.get("overlay") or {}
-    for path in _NEEDED:
+    for needed in _NEEDED:
         part: Any = written
-        for key in path[:-1]:
+        for key in needed[:-1]:
             part = part.get(key) or {}
-        if path[-1] in part and part[path[-1]] is None:
+        if needed[-1] in part and part[needed[-1]] is None:
             raise file.error(
-                ["overlay", *path],
-                f"null would remove the manifest's {path[-1]}, which a service needs",
+                ["overlay", *needed],
+                f"null would remove the manifest's {needed[-1]}, which a service needs",
                 "leave the key out",
             )
     return environment, written

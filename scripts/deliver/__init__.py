@@ -3,43 +3,96 @@
 Shipway delivers committed files only. An environment that comes `after` another takes the image
 that serves there: the same digest, never rebuilt. With --digest, nothing is built anywhere.
 If a newer commit serves or is the candidate, an older one steps aside: nothing changes.
+Over several services, callees come before their callers, and a service is not tried if one that it
+calls failed. --changed delivers those whose files differ from what is live, or with --since those
+that commits after REF touch.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 import msgspec
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
 from scripts.command.call import Call
-from scripts.command.options import Bake, Builder, Commit, Digest, Override, WritingOptions
+from scripts.command.options import (
+    Bake,
+    Builder,
+    Commit,
+    Digests,
+    Override,
+    Since,
+    WritingOptions,
+    option,
+)
 from scripts.command.results import Result
+from scripts.command.tables import Table
 from scripts.config import pipelines
-from scripts.config.image_reference import ImageReference
+from scripts.config.sources import APP
 from scripts.deliver.overtaken import NewerCommits, overtaken
 from scripts.errors import Refused, UsageError
 from scripts.image.provenance import Signed
 from scripts.machine import git
 from scripts.release.choices import StepsAside, refuse_held, step_aside
-from scripts.release.manifest import image_of
+from scripts.release.manifest import digests
 from scripts.release.state import has_everything, was_rolled_back
 from scripts.service import provenance
-from scripts.service.build import build
+from scripts.service.build import Images, build, check
 from scripts.service.context import Context, at_commit
 from scripts.service.deploy import Deployed, deploy
 from scripts.service.deploy import report as report_deploy
 from scripts.service.regions import Tried, addresses, read_every_region, report
 from scripts.service.rollout import rollout
+from scripts.several.drive import drive
+from scripts.several.touched import touched
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
     commit: Commit = "HEAD"
-    digest: Digest = None
+    digest: Digests = None
     builder: Builder = None
     bake: Bake = None
     override: Override = None
+    changed: Annotated[
+        bool,
+        option("--changed", help="the services whose files differ from what is live"),
+    ] = False
+    since: Since = None
+
+
+def several(options: Options, call: Call) -> int | None:
+    """With --changed, deliver the services that differ; otherwise None."""
+    if not options.changed:
+        if options.since is not None:
+            raise UsageError("--since belongs to --changed", "./ship deliver --changed --since REF")
+        return None
+    if options.services or options.every:
+        raise UsageError("--changed itself finds the services", "leave out their names and --all")
+    found = touched(
+        call,
+        git.commit(call.root, options.commit),
+        since=options.since,
+        env=options.env,
+        timeout=options.timeout,
+        yes=options.yes,
+    )
+    for name, why in found.why.items():
+        call.progress.line(f"{name}: {why}")
+    if found.names:
+        chosen = msgspec.structs.replace(options, changed=False, since=None)
+        return drive(chosen, call, found.names, found.commits)
+    nothing = f"no service differs from what is live in {options.env}: nothing to deliver"
+    if options.since is not None:
+        nothing = f"no service was touched since {options.since}: nothing to deliver"
+    result = Result(
+        data={"services": {}, "errors": []},
+        table=Table(columns=[], rows=[], notes=[nothing]),
+        outputs={"delivered": ""},
+    )
+    return call.show(result, options.format)
 
 
 def run(options: Options, call: Call) -> int:
@@ -51,10 +104,10 @@ def run(options: Options, call: Call) -> int:
             region.is_newer = newer.includes
         try:
             _check_may_go(context, newer)
-            image, signed = _image(context, commit, options)
-            context.record.image = image
-            _check_came_through(context, image)
-            tried = deploy(context, commit, image)
+            images, signed = _images(context, commit, options)
+            context.record.images = dict(images)
+            _check_came_through(context, images)
+            tried = deploy(context, commit, images)
             if context.dry_run:
                 return call.show(_dry_run(context, commit, tried, signed, options), options.format)
             tried.check()
@@ -73,14 +126,18 @@ def run(options: Options, call: Call) -> int:
         "overtaken": False,
         "commit": commit.sha,
         "revision": deployed[0].revision,
-        "image": str(image),
-        "digest": image.digest,
+        "image": str(images[APP]),
+        "digest": images[APP].digest,
         "provenance": msgspec.to_builtins(signed),
         "url": done.moves[0].after.url,
         "revision_url": deployed[0].url,
         "seconds": round(time.monotonic() - started, 2),
     }
-    result = msgspec.structs.replace(result, data={**result.data, **data})
+    result = msgspec.structs.replace(
+        result,
+        data={**result.data, **data},
+        outputs={"delivered": "" if result.code else context.pipeline.service},
+    )
     return call.show(result, options.format)
 
 
@@ -121,21 +178,19 @@ def _dry_run(
     return msgspec.structs.replace(result, data={**result.data, "traffic": traffic})
 
 
-def _image(
-    context: Context, commit: git.Commit, options: Options
-) -> tuple[ImageReference, Signed | None]:
-    """Return the commit's image by digest, and who signed it if the environment asks.
+def _images(context: Context, commit: git.Commit, options: Options) -> tuple[Images, Signed | None]:
+    """Return the commit's images by digest, and who signed them if the environment asks.
 
-    Build it first unless --digest names it.
+    Build them first unless --digest names them.
     """
     if options.digest is None:
         built = build(context, commit, options.builder)
         if context.dry_run and built.new:
-            return built.image, None  # not in the registry: a dry run pushes nothing
+            return built.images, None  # not in the registry: a dry run pushes nothing
     elif options.builder:
         raise UsageError("--digest never builds, so it takes no --builder", "leave one of them out")
-    image = context.images.check(commit, options.digest)
-    return image, provenance.check(context, commit, image)
+    images = check(context, commit, options.digest)
+    return images, provenance.check(context, commit, images)
 
 
 def _check_may_go(context: Context, newer: NewerCommits) -> None:
@@ -144,8 +199,11 @@ def _check_may_go(context: Context, newer: NewerCommits) -> None:
     Raises:
         StepsAside: a newer commit serves or is being released in some region.
         Refused: there is a hold (I7).
+        UsageError: a service that this one calls has not been delivered.
     """
-    read = read_every_region(context, lambda region: region.read())
+    read = context.callees.read_beside(
+        lambda: read_every_region(context, lambda region: region.read())
+    )
     for region, state in read.items():
         if state is None:
             context.record.saw(region, {})
@@ -155,13 +213,14 @@ def _check_may_go(context: Context, newer: NewerCommits) -> None:
         step_aside(state)
     for state in states:
         refuse_held(state, context.override)
+    context.callees.check()
 
 
-def _check_came_through(context: Context, image: ImageReference) -> None:
-    """Check that the image has served in the environment that comes first.
+def _check_came_through(context: Context, images: Images) -> None:
+    """Check that the images have served together in the environment that comes first.
 
     Raises:
-        Refused: this digest has not served there.
+        Refused: these digests have not served there.
     """
     pipeline = context.pipeline
     earlier = pipeline.environment.after
@@ -173,9 +232,12 @@ def _check_came_through(context: Context, image: ImageReference) -> None:
         state = CloudRun(google, before, region).read()
         revisions = state.revisions if state else {}
         good = [name for name in state.known_good if name in revisions] if state else []
-        if image.digest not in {image_of(revisions[name]).digest for name in good}:
+        wanted = {image.digest for image in images.values()}
+        if not any(wanted <= digests(revisions[name]) for name in good):
+            which = ", ".join(image.short_digest for image in images.values())
+            have = "has" if len(images) == 1 else "have"
             raise Refused(
-                f"{image.short_digest} has not served in {earlier} ({region}),"
+                f"{which} {have} not served in {earlier} ({region}),"
                 f" and {pipeline.env} comes after it",
                 f"./ship deliver {before.where}",
             )

@@ -12,7 +12,8 @@ import msgspec
 
 from scripts.cloud import answers
 from scripts.cloud.google import NotFound
-from scripts.config import limits
+from scripts.config import limits, relations
+from scripts.config.sources import APP
 from scripts.config.yamlfile import YamlFile
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, warning, wrong
@@ -56,36 +57,42 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         folder: the folder that is built, as messages name it.
-        port: the container's port.
+        port: the port of the container that takes the requests; None if it has another image.
         port_at: FILE:LINE of the port in the manifest.
         commit_at: FILE:LINE of the smoke check that asks for the commit; "" without one.
     """
 
     folder: str
-    port: int = limits.DEFAULT_PORT
+    port: int | None = limits.DEFAULT_PORT
     port_at: str = "service.yaml"
     commit_at: str = ""
 
 
 def findings(case: Case) -> Iterator[Finding]:
-    """Check the Dockerfile, if there is one, and the code."""
-    pipeline = case.pipeline
+    """Check each Dockerfile that there is, and its code."""
+    for word, folder in case.pipeline.sources.items():
+        yield from _of_folder(case, word, folder)
+
+
+def _of_folder(case: Case, word: str, folder: Path) -> Iterator[Finding]:
+    """Check the folder that is built for a placeholder."""
     try:
-        text = (pipeline.source / "Dockerfile").read_text(encoding="utf-8")
+        text = (folder / "Dockerfile").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return  # the check of the files reports it
-    files = Files(pipeline)
+    files = Files(case.pipeline)
     spec = files.service["spec"]["template"]["spec"]
     container = serving_container(spec)
     index = spec["containers"].index(container)
     at = ["spec", "template", "spec", "containers", index, "ports", 0, "containerPort"]
+    serves = container.get("image") == word
     facts = Facts(
-        folder=_shown(pipeline.source, case.root),
-        port=limits.port_of(container),
+        folder=_shown(folder, case.root),
+        port=limits.port_of(container) if serves else None,
         port_at=files.place(at)[0],
-        commit_at=_commit_at(case),
+        commit_at=_commit_at(case) if word == APP else "",
     )
-    found = [*problems(text, source.read(pipeline.source), facts)]
+    found = [*problems(text, source.read(folder), facts)]
     yield from found
     if not any(one.state == "wrong" for one in found):
         yield ok("dockerfile", f"{facts.folder}/Dockerfile fits the manifest")
@@ -108,12 +115,19 @@ def packing(case: Case) -> Iterator[Finding]:
     pipeline = case.pipeline
     if pipeline.endpoint is None or case.environment.after:
         return
+    for folder in pipeline.sources.values():
+        yield from _packing(case, folder)
+
+
+def _packing(case: Case, folder: Path) -> Iterator[Finding]:
     try:
-        text = (pipeline.source / "Dockerfile").read_text(encoding="utf-8")
+        text = (folder / "Dockerfile").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return  # the check of the files reports it
-    names = source.read(pipeline.source).names
-    asked = {"dockerfile": text, "files": names}
+    names = source.read(folder).names
+    shared = relations.read(case.root).contexts(case.pipeline.service)
+    contexts = {name: source.read(case.root / path).names for name, path in shared.items()}
+    asked = {"dockerfile": text, "files": names, "contexts": contexts}
     try:
         answer = case.google.query("cloudbuild", EXAMINE, asked, answers.Examined)
     except NotFound:
@@ -121,7 +135,7 @@ def packing(case: Case) -> Iterator[Finding]:
     except ShipError as error:
         yield of_error("dockerfile", error, case.context())
         return
-    file = f"{_shown(pipeline.source, case.root)}/Dockerfile"
+    file = f"{_shown(folder, case.root)}/Dockerfile"
     yield from examined(answer, file)
 
 
@@ -161,7 +175,8 @@ def problems(text: str, code: Source, facts: Facts) -> Iterator[Finding]:
         yield wrong("dockerfile", f"{file}: it has no FROM", f"{file}:1: write FROM and an image")
         return
     yield from _bases(parsed, file)
-    yield from _port(parsed, code, facts)
+    if facts.port is not None:
+        yield from _port(parsed, code, facts)
     if facts.commit_at:
         yield from _commit(parsed, file, facts.commit_at)
     yield from _environment_files(parsed, code, facts)

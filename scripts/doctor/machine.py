@@ -13,6 +13,7 @@ import requests
 from scripts.cloud import known_errors
 from scripts.cloud.google import unreachable
 from scripts.config.running import NotUp
+from scripts.config.sources import APP, SOURCE
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, skipped, warning, wrong
 from scripts.errors import ShipError, UsageError
@@ -29,12 +30,16 @@ def files(case: Case) -> Iterator[Finding]:
     pipeline = case.pipeline
     where = f"pipelines/{pipeline.service}"
     yield ok("files", f"{where}/service.yaml, smoke.yaml, {pipeline.env}.yaml are well formed")
-    if not (pipeline.source / "Dockerfile").is_file():
-        yield wrong(
-            "files",
-            f"{pipeline.source.name}/Dockerfile, which builds {pipeline.service}, does not exist",
-            f"write it, or name another folder in {where}/service.yaml (annotation shipway/source)",
-        )
+    for word, folder in pipeline.sources.items():
+        if not (folder / "Dockerfile").is_file():
+            builds = pipeline.service if word == APP else f"the image {word}"
+            key = SOURCE if word == APP else f"{SOURCE}.{word}"
+            yield wrong(
+                "files",
+                f"{folder.relative_to(pipeline.root)}/Dockerfile, which builds {builds}, does not"
+                " exist",
+                f"write it, or name another folder in {where}/service.yaml (annotation {key})",
+            )
     if case.takes_credentials:
         try:
             runs_as = permissions.runtime(pipeline).email

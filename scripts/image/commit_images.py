@@ -1,4 +1,4 @@
-"""The images of a service's commits: find one in the registry, check it, build and push it."""
+"""The images of a service's commits: find them in the registry, check, build and push them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import msgspec
 from scripts.cloud.google import Google
 from scripts.cloud.referrers import Referrers
 from scripts.cloud.registry import Resolved
+from scripts.config import relations
 from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import Pipeline
+from scripts.config.sources import APP, SOURCE
 from scripts.errors import Failed, Refused, UsageError
 from scripts.ledger import Write
 from scripts.machine import git
@@ -22,6 +24,7 @@ from scripts.machine.platform import host_platform
 
 _REVISION = "org.opencontainers.image.revision"
 _SOURCE = "org.opencontainers.image.source"
+_WORD = "dev.shipway.image"  # the manifest's placeholder, unless it is `app`
 _ANCESTORS = 20  # how many are tried for layers: one short request each
 
 
@@ -33,19 +36,28 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommitImages:
-    """One service's images in its environment's registry, each tagged with a commit's full SHA.
+    """The images of one folder of a service, each tagged with a commit's full SHA.
 
     Args:
-        pipeline: the service's files; their folder is what gets built.
+        pipeline: the service's files.
         google: the APIs as its environment reaches them. In a dry run nothing is pushed.
         root: the git repository that knows the commits.
+        word: the manifest's placeholder, whose folder gets built.
+
+    Attributes:
+        name: the repository below the registry: SERVICE, or SERVICE/WORD.
+        repository: the repository.
     """
 
-    def __init__(self, pipeline: Pipeline, google: Google, root: Path) -> None:
+    def __init__(self, pipeline: Pipeline, google: Google, root: Path, word: str = APP) -> None:
         self._pipeline = pipeline
         self._google = google
         self._root = root
-        self.repository = pipeline.repository
+        self._word = word
+        below = "" if word == APP else f"/{word}"
+        own = pipeline.repository
+        self.name = f"{pipeline.service}{below}"
+        self.repository = ImageReference(host=own.host, path=f"{own.path}{below}")
         scheme = (pipeline.endpoint or "https://").partition("://")[0]
         self._registry_url = f"{scheme}://{self.repository.host}"
         self._registry = Referrers(
@@ -55,6 +67,17 @@ class CommitImages:
             newer_token=google.newer_token,
             writes=google.writes,
         )
+
+    def each(self) -> dict[str, CommitImages]:
+        """Return the images of every folder that the manifest names, by placeholder."""
+        others = (word for word in self._pipeline.sources if word != self._word)
+        return {
+            self._word: self,
+            **{
+                word: CommitImages(self._pipeline, self._google, self._root, word)
+                for word in others
+            },
+        }
 
     @property
     def platform(self) -> str:
@@ -81,6 +104,8 @@ class CommitImages:
                 return f"it has no label {label}, which ./ship build writes"
             if has != value and label != _SOURCE:
                 return f"its label {label} says {has}"
+        if (has := found.resolved.labels.get(_WORD, APP)) != self._word:
+            return f"its label {_WORD} says {has}"
         return ""
 
     def check(self, commit: Commit, digest: str | None = None) -> ImageReference:
@@ -161,6 +186,18 @@ class CommitImages:
             what = f"tags delete {reference}"  # the image itself belongs to another commit
         return f"gcloud artifacts docker {what}; then {again}"
 
+    def require_dockerfile(self, commit: Commit) -> None:
+        """Raise UsageError if the folder has no Dockerfile."""
+        pipeline = self._pipeline
+        if (self._source / "Dockerfile").is_file():
+            return
+        folder = self._source.relative_to(pipeline.root)
+        hint = f"pipelines/{pipeline.service}/ delivers the folder {folder}/"
+        if self._word != APP:
+            file = f"pipelines/{pipeline.service}/service.yaml"
+            hint = f"{file} builds the image {self._word} from it ({SOURCE}.{self._word})"
+        raise UsageError(f"{folder}/Dockerfile: no such file in commit {commit.short}", hint)
+
     def build(
         self,
         commit: Commit,
@@ -180,16 +217,10 @@ class CommitImages:
             The reference by digest; by tag in a dry run.
 
         Raises:
-            UsageError: there is no Dockerfile, or no engine answers.
+            UsageError: no engine answers.
             Failed: the build or the push fails, or the registry has another image afterwards.
         """
-        pipeline = self._pipeline
-        source, tag = pipeline.source, self.repository.by_tag(commit.sha)
-        if not (source / "Dockerfile").is_file():
-            raise UsageError(
-                f"{source.name}/Dockerfile: no such file in commit {commit.short}",
-                f"pipelines/{pipeline.service}/ delivers the folder {source.name}/",
-            )
+        tag = self.repository.by_tag(commit.sha)
         if self._google.dry_run:
             return tag
         make = self._with_docker if builder == "docker" else self._with_cloud_build
@@ -211,12 +242,18 @@ class CommitImages:
             )
         return pushed.reference
 
+    @property
+    def _shared(self) -> dict[str, str]:
+        """The shared folders that the Dockerfile can copy from: name → path in the repository."""
+        return relations.read(self._pipeline.root).contexts(self._pipeline.service)
+
     def _with_docker(self, commit: Commit, say: Callable[[str], None]) -> str:
         """Build and push with Docker; return the digest that it reports."""
         from scripts.image import docker_login, inline_cache
         from scripts.image.buildx import Builder
 
-        source, labels = self._pipeline.source, self._labels(commit)
+        pipeline = self._pipeline
+        source, labels = self._source, self._labels(commit)
         token = self._google.token(self._registry_url)
         with docker_login.environment(self.repository.host, token) as environment:
             docker = Builder(environment)
@@ -224,7 +261,7 @@ class CommitImages:
             earlier = self._earlier(commit, path, docker.is_engine, say)
             if docker.is_engine and earlier:
                 labels = {**labels, inline_cache.LABEL: " ".join(earlier)}
-            what = f"image {self.repository.name}:{commit.short}"
+            what = f"image {self.name}:{commit.short}"
             write = Write(what=what, request="docker buildx build --push")
             self._google.writes.append(write)
             try:
@@ -236,6 +273,7 @@ class CommitImages:
                     commit=commit.sha,
                     earlier=earlier,
                     labels=labels,
+                    contexts={name: pipeline.root / path for name, path in self._shared.items()},
                     progress=say,
                 )
             except Failed:
@@ -259,13 +297,14 @@ class CommitImages:
             environment.builds_as,
         )
         return build.build(
-            pipeline.source,
-            pipeline.source.relative_to(pipeline.root).as_posix(),
+            self._source,
+            self._source.relative_to(pipeline.root).as_posix(),
             image=self.repository.by_tag(commit.sha),
-            what=f"image {self.repository.name}:{commit.short}",
+            what=f"image {self.name}:{commit.short}",
             platform=self.platform,
             arguments={"COMMIT_SHA": commit.sha, "SOURCE_DATE_EPOCH": str(EPOCH)},
             labels=self._labels(commit),
+            shared={n: (pipeline.root / path, path) for n, path in self._shared.items()},
             earlier=[self.repository.by_tag(sha) for sha in earlier],
             progress=say,
         )
@@ -336,6 +375,10 @@ class CommitImages:
         """Attach a Sigstore bundle to an image; return False if it was attached before."""
         return self._registry.attach(image.path, image.digest, bundle, predicate)
 
+    @property
+    def _source(self) -> Path:
+        return self._pipeline.sources[self._word]
+
     def _labels(self, commit: Commit) -> dict[str, str]:
         """Return the image's labels.
 
@@ -347,5 +390,7 @@ class CommitImages:
                 commit.time, UTC
             ).isoformat(),
         }
+        if self._word != APP:
+            labels[_WORD] = self._word
         source = git.origin(self._root)
         return {**labels, _SOURCE: source} if source else labels

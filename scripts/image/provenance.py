@@ -2,7 +2,8 @@
 
 Sources: https://docs.github.com/en/actions/concepts/security/artifact-attestations (what it signs),
 https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md (the certificate's fields),
-https://slsa.dev/spec/v1.1/verifying-artifacts (what to check).
+https://slsa.dev/spec/v1.1/verifying-artifacts (what to check). One bundle may be about several
+images: https://github.com/actions/attest-build-provenance#identify-subjects-with-checksums-file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from scripts.config.image_reference import ImageReference
 from scripts.config.workflows import BRANCH, BUILD, FOLDER, ISSUER
 from scripts.errors import Failed, UsageError
 
@@ -90,13 +92,16 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-def verify(bundle: bytes, verifier: Verifier, digest: str, commit: str, source: Source) -> Signed:
+def verify(
+    bundle: bytes, verifier: Verifier, image: ImageReference, commit: str, source: Source
+) -> Signed:
     """Check that a bundle is the provenance of an image that the source's pipeline built.
 
     Args:
         bundle: the Sigstore bundle. It may be anyone's.
         verifier: from `trusted`.
-        digest: the image's.
+        image: the image by digest. The bundle must name it with its repository below the registry:
+            the image of another service of the same commit does not count.
         commit: the full SHA that it must be built from.
         source: the repository that must have built it.
 
@@ -114,7 +119,11 @@ def verify(bundle: bytes, verifier: Verifier, digest: str, commit: str, source: 
     except Exception as error:  # hostile bytes: whatever goes wrong, nothing is proved
         first = " ".join(str(error).split())[:300]
         raise Failed(f"the signature is not valid: {first or type(error).__name__}") from None
-    _check_about(about, digest)
+    found = _subjects(about)
+    if (_below_registry(image.path), image.digest) not in [
+        (_below_registry(one.path), one.digest) for one in found
+    ]:
+        raise Failed(f"it is about {', '.join(map(str, found)) or 'no image'}, not about {image}")
     return policy.signed
 
 
@@ -165,11 +174,11 @@ def _signed(cert: Certificate) -> Signed:
     )
 
 
-def subject(bundle: bytes, digest: str) -> str:
-    """Check that a bundle is about an image, without its signature; return its predicate type.
+def subjects(bundle: bytes) -> list[ImageReference]:
+    """Return the images that a bundle is about, by digest, without checking its signature.
 
     Raises:
-        Failed: it is not a bundle, or it is about another image.
+        Failed: it is not a bundle of provenance.
     """
     import base64
 
@@ -179,8 +188,7 @@ def subject(bundle: bytes, digest: str) -> str:
         about = _statement(envelope["payloadType"], payload)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Failed(f"not a Sigstore bundle with a statement: {type(error).__name__}") from None
-    _check_about(about, digest)
-    return str(about["predicateType"])
+    return _subjects(about)
 
 
 def _statement(type_: str, payload: bytes) -> dict[str, Any]:
@@ -190,18 +198,21 @@ def _statement(type_: str, payload: bytes) -> dict[str, Any]:
     return about
 
 
-def _check_about(about: dict[str, Any], digest: str) -> None:
-    """Refuse a statement that is not provenance, or about another image."""
+def _subjects(about: dict[str, Any]) -> list[ImageReference]:
+    """Return the images that a statement is about; refuse one that is not provenance."""
     if about.get("predicateType") != PREDICATE:
         raise Failed(f"it is a {about.get('predicateType')}, not {PREDICATE}")
-    subjects = about.get("subject")
-    named = [
-        one["digest"].get("sha256")
-        for one in (subjects if isinstance(subjects, list) else [])
+    listed = about.get("subject")
+    return [
+        ImageReference.parse(f"{one.get('name')}@sha256:{one['digest'].get('sha256')}")
+        for one in (listed if isinstance(listed, list) else [])
         if isinstance(one, dict) and isinstance(one.get("digest"), dict)
     ]
-    if digest.removeprefix("sha256:") not in named:
-        raise Failed(f"it is about sha256:{', sha256:'.join(map(str, named))}, not about {digest}")
+
+
+def _below_registry(path: str) -> str:
+    """Return a repository's path without PROJECT/REPOSITORY: copies of a registry differ there."""
+    return "/".join(path.split("/")[2:])
 
 
 def trusted(trust: Path | None, cache: Path) -> Verifier:

@@ -4,6 +4,7 @@ Asks for what the options do not give, shows the difference, asks for confirmati
 pipelines/ in one step. Run it again to change an answer. The service's code stays in app/. If it is
 not the sample any more, its Dockerfile gives the port, and the sample's values and smoke checks go.
 
+--add writes the files of one more service beside the existing ones, which stay as they are.
 --from-service reads a running service from Cloud Run and writes the files that describe it.
 Afterwards, ./ship plan shows no change.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -23,7 +24,8 @@ from scripts.config import pipelines
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError, did_you_mean
 from scripts.image import source as sources
-from scripts.init import adopt, environments, fitting, fork, forms, questions, tree
+from scripts.init import add, adopt, environments, fitting, fork, forms, questions, tree
+from scripts.init.add import Added
 from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers, Fork
 from scripts.init.tree import Files
@@ -50,7 +52,24 @@ class _Planned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Options(options.Options, frozen=True, kw_only=True):
-    service: Annotated[str | None, option(help="the service's new name")] = None
+    service: Annotated[
+        str | None,
+        option(help="the service's new name; if there are several services, which one to change"),
+    ] = None
+    add: Annotated[
+        str | None, option("--add", metavar="NAME", help="add a service of this name")
+    ] = None
+    calls: Annotated[
+        str | None,
+        option("--calls", metavar="A[,B]", help="with --add: the services that it calls"),
+    ] = None
+    access: Annotated[
+        Literal["public", "private"] | None,
+        option(
+            "--access",
+            help="with --add: who may call it (default: as for the existing services)",
+        ),
+    ] = None
     project: Annotated[
         tuple[str, ...],
         option("--project", metavar="ENV=ID", help="an environment's project; may be repeated"),
@@ -80,7 +99,11 @@ class Options(options.Options, frozen=True, kw_only=True):
     ] = None
     source: Annotated[
         str | None,
-        option("--source", metavar="FOLDER", help="the folder to build (default: unchanged)"),
+        option(
+            "--source",
+            metavar="FOLDER",
+            help="the folder to build (default: unchanged; with --add: the service's name)",
+        ),
     ] = None
     from_service: Annotated[
         str | None,
@@ -111,7 +134,11 @@ def run(options: Options, call: Call) -> int:
         for path in before:
             if path.endswith((".yaml", ".yml")):
                 YamlFile(root / path, path)  # raises an error that names the line
-        if options.from_service:
+        if options.add is not None:
+            planned = _with_one_more(options, options.add, root, before)
+        elif options.calls is not None or options.access is not None:
+            raise UsageError("--calls and --access go with --add NAME")
+        elif options.from_service:
             planned = _adopted(options, options.from_service, root, before)
         else:
             planned = _renamed(options, root, before)
@@ -136,10 +163,16 @@ def run(options: Options, call: Call) -> int:
 
 def _renamed(options: Options, root: Path, files: Files) -> _Planned:
     """Plan the current service's files with the answers in them."""
+    several = len(pipelines.services(root)) > 1
     current = Fork(files, _which(root, options.service))
     repository = _repository(options.repository, root)
-    suggested = _suggestion(current, repository, root)
-    service = questions.ask("Service name", "SERVICE", forms.service, options.service, suggested)
+    if several:
+        service = current.service
+    else:
+        service = questions.ask(
+            "Service name", "SERVICE", forms.service, options.service,
+            _suggestion(current, repository, root),
+        )  # fmt: skip
     given = forms.of_each(options.project)
     known = list(current.projects) + [env for env in given if env not in current.projects]
     names = questions.ask(
@@ -175,6 +208,85 @@ def _renamed(options: Options, root: Path, files: Files) -> _Planned:
         made[production] = environments.unsigned(made[production])
     notes = _next(root, source, repository, next(iter(projects), None))
     return _Planned(files=made, renamed=renamed, notes=notes)
+
+
+def _with_one_more(options: Options, name: str, root: Path, files: Files) -> _Planned:
+    """Plan the files with one more service in them."""
+    stays = {
+        "SERVICE": options.service, "--project": options.project, "--region": options.region,
+        "--environments": options.environments, "--registry": options.registry,
+        "--repository": options.repository, "--from-service": options.from_service,
+    }  # fmt: skip
+    for option_, value in stays.items():
+        if value:
+            raise UsageError(
+                f"--add takes no {option_}: the service gets the environments, projects, regions"
+                " and registry of the existing ones",
+                f"run it without, then ./ship init {name} changes it",
+            )
+    name = forms.service(name)
+    known = pipelines.services(root)
+    added = Added(
+        name=name, source=forms.folder(options.source or name),
+        calls=forms.services(options.calls) if options.calls is not None else [],
+        access=options.access,
+    )  # fmt: skip
+    add.check(files, added, known)
+    code = _code(root, added)
+    made = add.added_to(files, added, code, known)
+    return _Planned(files=made, notes=_after_add(Fork(made, name), added))
+
+
+def _after_add(made: Fork, added: Added) -> list[str]:
+    """Return what to know and to do after a service was added, one line each."""
+    public = [env for env in made.projects if made.access(env) == "public"]
+    notes = []
+    if public and added.access is None:
+        notes.append(
+            f"everyone may call {added.name} in {', '.join(public)}, as the existing services;"
+            f" to change it: access: private in pipelines/{added.name}/ENVIRONMENT.yaml"
+        )
+    together = " ".join([*added.calls, added.name])
+    todo = [
+        f"git add -A && git commit -m 'Add {added.name}'",
+        f"./ship doctor {added.name}, which says what to change before a build",
+        f"./ship deliver {together} --yes, which delivers to the local Cloud Run",
+    ]
+    if made.projects:
+        first = next(iter(made.projects))
+        todo.append(f"then, for Google Cloud: ./ship bootstrap --env {first}, before a merge")
+    return [*notes, "next:", *(f"  {line}" for line in todo)]
+
+
+def _code(root: Path, added: Added) -> sources.Source:
+    """Read the folder of a service to add.
+
+    Raises:
+        UsageError: it does not exist, leads outside the repository, or has no Dockerfile.
+    """
+    folder = root / added.source
+    if not folder.is_dir():
+        raise UsageError(
+            f"--add {added.name}: the folder {added.source}/ does not exist",
+            f"put the service's code and its Dockerfile into {added.source}/, or name its folder:"
+            " --source FOLDER",
+        )
+    for place in (folder, folder / "Dockerfile"):
+        if not place.resolve().is_relative_to(root.resolve()):
+            raise UsageError(
+                f"{place.relative_to(root)} is a link that leads outside the repository",
+                "name a folder of this repository: --source FOLDER",
+            )
+    code = sources.read(folder)
+    if "Dockerfile" not in code.texts:
+        ignored = (folder / "Dockerfile").is_file()
+        raise UsageError(
+            f"{added.source}/Dockerfile is ignored by git, so that no commit has it"
+            if ignored
+            else f"--add {added.name}: {added.source}/ has no Dockerfile",
+            "docs/your-service.md says what it needs, and has some to copy",
+        )
+    return code
 
 
 def _adopted(options: Options, running_name: str, root: Path, files: Files) -> _Planned:
@@ -232,7 +344,21 @@ def _which(root: Path, wanted: str | None) -> str:
         return known[0]
     if not known:
         raise UsageError(f"no pipelines/<service>/service.yaml under {root}")
-    raise UsageError(f"name the service: {', '.join(known)}")
+    if wanted is None and sys.stdin.isatty():
+        return questions.ask(
+            f"Which service: {', '.join(known)}", "SERVICE", lambda text: _one_of(text, known),
+            None, None,
+        )  # fmt: skip
+    if wanted is None:
+        raise UsageError(f"name the service to change: {', '.join(known)}")
+    return _one_of(wanted, known)
+
+
+def _one_of(name: str, known: list[str]) -> str:
+    if name not in known:
+        hint = did_you_mean(name, known, "services here")
+        raise UsageError(f"no service '{name}'", f"{hint}; to add one: ./ship init --add {name}")
+    return name
 
 
 def _project(current: Fork, env: str, given: str | None) -> str:

@@ -181,7 +181,7 @@ def adopted(files: Files, running: Running, source: str) -> Files:
         made.setdefault(f"{folder}/{LOCAL}.yaml", _local(files, running.region))
     path = f"{folder}/{running.env}.yaml"
     made[path] = _environment(made.get(path), running, account, files)
-    return fork.with_triggers(made, running.name)
+    return fork.with_triggers(made)
 
 
 def _manifest(running: Running) -> tuple[Object, str | None]:

@@ -60,11 +60,11 @@ def fit(files: Files, service: str, code: Source) -> Files:
         return files
     folder = f"pipelines/{service}"
     made = dict(files)
-    manifest = f"{folder}/service.yaml"
-    made[manifest] = _manifest(files[manifest], code)
+    where = f"{folder}/service.yaml"
+    made[where] = manifest(files[where], code)
     path = f"{folder}/smoke.yaml"
     if _is_samples_smoke(yamledit.get(files.get(path, ""), [])):
-        made[path] = _smoke_for(code)
+        made[path] = smoke_for(code)
     return triggers.without_pip(made, Fork(made, service).source, code.names)
 
 
@@ -75,7 +75,7 @@ def smoke(health: str | None) -> str:
     return f"{_SMOKE}- name: health\n  path: {yamledit.scalar(health)}\n"
 
 
-def _smoke_for(code: Source) -> str:
+def smoke_for(code: Source) -> str:
     """Return a smoke.yaml that the service passes, as far as its code tells."""
     routes = [
         path
@@ -92,7 +92,8 @@ def _smoke_for(code: Source) -> str:
     return f"{_SMOKE}- name: answers\n  path: {yamledit.scalar(routes[0])}\n  {any_answer}\n"
 
 
-def _manifest(text: str, code: Source) -> str:
+def manifest(text: str, code: Source) -> str:
+    """Return a manifest with the port that the service listens on, without the sample's limits."""
     container: list[str | int] = [*_SPEC, "containers", _serving(text)]
     if _SAMPLE_MARK in text:
         for key, value in _SAMPLE_VALUES:

@@ -15,7 +15,7 @@ import yaml
 
 from scripts.config import yamledit
 from scripts.config.formats import AT_ONCE, GRADUAL
-from scripts.config.pipelines import SOURCE
+from scripts.config.sources import SOURCE
 from scripts.init import environments, triggers
 from scripts.init.environments import LOCAL
 from scripts.init.tree import Files
@@ -72,12 +72,7 @@ class Fork:
 
     def _in_order(self, names: list[str]) -> list[str]:
         """Sort the environments: each after the one that `after` names."""
-        ordered: list[str] = []
-        while len(ordered) < len(names):
-            rest = [name for name in names if name not in ordered]
-            ready = [n for n in rest if self._get(n, ["after"]) not in rest]
-            ordered += ready or rest
-        return ordered
+        return [*_sorted({name: self._get(name, ["after"]) for name in names})]
 
     def _get(self, file: str, path: list[str | int]) -> Any:
         return yamledit.get(self.files.get(f"{self._folder}/{file}.yaml", ""), path)
@@ -93,6 +88,10 @@ class Fork:
         """The registry of every environment; None if they differ."""
         registry: str | None = self._same("registry")
         return registry
+
+    def access(self, env: str) -> str:
+        """Return who may invoke the service in an environment: "public" or "private"."""
+        return str(self._get(env, ["access"]) or "private")
 
     def _same(self, key: str) -> Any:
         found = [self._get(env, [key]) for env in self.projects]
@@ -159,7 +158,7 @@ class Fork:
                 made[f"{folder}/{env}.yaml"] = self._new(project, before, answers)
             before = env
         made = triggers.moved(_owned(made, answers.repository), self.source, answers.source)
-        return with_triggers(made, answers.service), renamed
+        return with_triggers(made), renamed
 
     def _manifest(self, text: str, answers: Answers) -> str:
         text = yamledit.replace(text, ["metadata", "name"], yamledit.scalar(answers.service))
@@ -193,7 +192,7 @@ class Fork:
 
     def _new(self, project: str, before: str | None, answers: Answers) -> str:
         first = next(iter(self.projects), None)
-        access = (self._get(first, ["access"]) if first else None) or "private"
+        access = self.access(first) if first else "private"
         regions = answers.regions or (self._get(first, ["regions"]) if first else None)
         registry = answers.registry or (self._get(first, ["registry"]) if first else None)
         return environments.new(
@@ -203,15 +202,24 @@ class Fork:
         )  # fmt: skip
 
 
-def with_triggers(files: Files, service: str) -> Files:
-    """Return the files with triggers for the service's environments, if it is the only service."""
-    manifests = [path for path in files if re.fullmatch(r"pipelines/[^/]+/service\.yaml", path)]
-    if manifests != [f"pipelines/{service}/service.yaml"]:
-        return files
-    made = Fork(files, service)
-    after = {env: yamledit.get(files[f"pipelines/{service}/{env}.yaml"], ["after"])
-             for env in made.projects}  # fmt: skip
-    return triggers.of_a_fork(triggers.follow(files, after))
+def with_triggers(files: Files) -> Files:
+    """Return the files with triggers for the environments of all services."""
+    after: dict[str, str | None] = {}
+    for path in sorted(files):
+        if match := re.fullmatch(r"pipelines/([^/]+)/service\.yaml", path):
+            for env in Fork(files, match[1]).projects:
+                before = yamledit.get(files[f"pipelines/{match[1]}/{env}.yaml"], ["after"])
+                after.setdefault(env, before)
+    return triggers.of_a_fork(triggers.follow(files, _sorted(after)))
+
+
+def _sorted(after: dict[str, str | None]) -> dict[str, str | None]:
+    """Return environment -> the one before it, in the order in which a commit passes them."""
+    ordered: dict[str, str | None] = {}
+    while rest := [env for env in after if env not in ordered]:
+        ready = [env for env in rest if after[env] not in rest]
+        ordered |= {env: after[env] for env in ready or rest}
+    return ordered
 
 
 def runtime_account(service: str) -> str:

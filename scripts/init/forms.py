@@ -23,6 +23,11 @@ def service(text: str) -> str:
     return text
 
 
+def services(text: str) -> list[str]:
+    """Check names of services, separated by commas."""
+    return [service(name) for name in _words(text) or [text]]
+
+
 def project(text: str) -> str:
     """Check a project's ID.
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from scripts.config import pipelines
+from scripts.config import pipelines, relations, yamledit
 from scripts.errors import Refused
 
 Files = dict[str, str]
@@ -111,6 +111,19 @@ def stage(root: Path, folder: Path, before: Files, after: Files) -> None:
     for service in pipelines.services(folder):
         for env in pipelines.environments(folder, service):
             pipelines.load(folder, service, env)
+    _share(root, folder)
+    relations.read(folder)
+
+
+def _share(root: Path, folder: Path) -> None:
+    """Make the shared folders, empty, where services.yaml is checked."""
+    text = (folder / relations.FILE).read_text() if (folder / relations.FILE).exists() else ""
+    shared = yamledit.get(text, ["shared"])
+    inside = root.resolve()
+    for name in shared if isinstance(shared, dict) else ():
+        place = (root / str(name)).resolve()
+        if place.is_dir() and place.is_relative_to(inside):
+            (folder / place.relative_to(inside)).mkdir(parents=True, exist_ok=True)
 
 
 def put(root: Path, folder: Path, before: Files, after: Files) -> None:

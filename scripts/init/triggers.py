@@ -52,6 +52,24 @@ def moved(files: Files, before: str, now: str) -> Files:
     return {**files, DEPENDABOT: _with(files[DEPENDABOT], {old: new})}
 
 
+def copied(files: Files, before: Collection[str], folder: str) -> Files:
+    """Return the files with the updates of the folders that are built for one more folder."""
+    if DEPENDABOT not in files or not yamledit.get(files[DEPENDABOT], ["updates"]):
+        return files
+    head, blocks, tail = yamledit.entries(files[DEPENDABOT], ["updates"])
+    new: dict[str, str] = {}
+    for block in blocks:
+        [update] = yamledit.get(block, [])
+        old = str(update.get("directory", "")).removeprefix("/")
+        if old in before:
+            lines = {f"    directory: /{old}\n": f"    directory: /{folder}\n",
+                     f"      {old}:\n": f"      {folder.rpartition('/')[2]}:\n"}  # fmt: skip
+            new.setdefault(update.get("package-ecosystem"), _with(block, lines))
+    # The last block may end the file, without the empty line between two of them.
+    text = "\n\n".join(block.strip("\n") for block in [*blocks, *new.values()])
+    return {**files, DEPENDABOT: f"{head}{text}\n{tail}"} if new else files
+
+
 def of_a_fork(files: Files) -> Files:
     """Return the files without updates of Shipway's own packages, which an upgrade brings."""
     if DEPENDABOT not in files:
@@ -114,12 +132,14 @@ def _env_of(job: dict[str, Any]) -> str | None:
 
 def _job(block: str, env: str, before: str | None) -> str:
     """Return an existing job's text as the job of an environment that comes after `before`."""
-    needs = "    needs: build\n"
-    if before:
-        condition = f"${{{{ needs.{before}.outputs.outcome == 'delivered' }}}}"
-        needs = f"    needs: [build, {before}]\n    if: {condition}\n"
+    came, needs = ("build", "build") if before is None else (before, f"[build, {before}]")
+    listed = f"needs.{came}.outputs.{'delivered' if before else 'services'}"
+    lines = {
+        "    needs: ": f"    needs: {needs}\n    if: ${{{{ !cancelled() && {listed} }}}}\n",
+        "      environment: ": f"      environment: {env}\n",
+        "      services: ": f"      services: ${{{{ {listed} }}}}\n",
+    }
     _, _, rest = _with(block, {"    if: ": ""}).partition("\n")
-    lines = {"    needs: ": needs, "      environment: ": f"      environment: {env}\n"}
     return f"  {env}:\n{_with(rest, lines)}"
 
 

@@ -119,6 +119,16 @@ def is_newer(root: Path, commit: str, than: str) -> bool | None:
     return {0: True, 1: False}.get(done.returncode)
 
 
+def distance(root: Path, commit: str, other: str) -> int | None:
+    """Return how many commits `commit` lacks to become `other`; None if it does not come before.
+
+    None also if this clone lacks one of them.
+    """
+    if not is_newer(root, other, commit):
+        return None
+    return int(_git(root, "rev-list", "--count", f"{commit}..{other}").decode())
+
+
 def merge_base(root: Path, one: str, other: str) -> str | None:
     """Return the last common commit of two references; None if this clone has none."""
     done = _run(root, "merge-base", one, other)
@@ -140,6 +150,20 @@ def ancestors(root: Path, commit: Commit, most: int) -> list[str]:
     """
     log = _git(root, "rev-list", "--first-parent", f"--max-count={most + 1}", commit.sha)
     return log.decode().split()[1:]
+
+
+def knows(root: Path, reference: str) -> bool:
+    """Return whether a reference names a commit that this clone has."""
+    return _sha(root, reference) is not None
+
+
+def changed(root: Path, since: str, commit: str) -> list[str]:
+    """Return the files below `root` that differ between two commits, deleted ones included.
+
+    A file that was moved counts at both places.
+    """
+    words = ("diff", "--name-only", "-z", "--no-renames", "--relative", since, commit, "--", ".")
+    return [name for name in _git(root, *words).decode(errors="replace").split("\0") if name]
 
 
 def uncommitted(root: Path) -> int:

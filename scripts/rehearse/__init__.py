@@ -82,36 +82,47 @@ def run(options: Options, call: Call) -> int:
         folder = Path(scratch)
         progress.line(_begins(rehearsed, builder, options))
         world = World(root, folder, builder=builder, bake=options.bake, ref=options.ref)
-        env = inputs.get("environment")
-        before.check(world, env)
+        env, services = inputs.get("environment"), inputs.get("service", "")
+        before.check(world, env, services)
         with world:
             if rehearsed.event == "pull_request":
                 world.take_up()
             else:
-                before.prepare(world, Path(rehearsed.file).stem, env, progress)
-            copies = folder / "workflows"
-            copies.mkdir()
-            for file, text in rehearsed.copies(
-                f"./{os.path.relpath(copies, world.clone)}",
-                world.variables_of,
-                lambda job: world.token_request(job, rehearsed.file, rehearsed.event),
-                builder,
-            ).items():
-                (copies / file).write_text(text)
-            event = folder / "event.json"
-            event.write_text(json.dumps(world.event(rehearsed)))
-            ends = act.run(
-                rehearsed,
-                copies / rehearsed.file,
-                world.clone,
-                event,
-                environment=world.environment,
-                variables=world.variables,
-                actions=actions,
-                cache=folder / "act",
-            )
-            services = world.services() if options.format == "json" else {}
-    return call.show(_result(ends, services, time.monotonic() - started), options.format)
+                before.prepare(world, Path(rehearsed.file).stem, env, services, progress)
+            ends = play(world, rehearsed, actions)
+            live = world.services() if options.format == "json" else {}
+    return call.show(_result(ends, live, time.monotonic() - started), options.format)
+
+
+def play(world: World, rehearsed: workflow.Workflow, actions: list[str]) -> list[act.JobEnd]:
+    """Run a workflow in a prepared world; return how each job ended.
+
+    Args:
+        world: The world.
+        rehearsed: The workflow.
+        actions: The result of `act.local`.
+    """
+    copies = world.folder / "workflows"
+    copies.mkdir(exist_ok=True)
+    for file, text in rehearsed.copies(
+        f"./{os.path.relpath(copies, world.clone)}",
+        world.variables_of,
+        lambda job: world.token_request(job, rehearsed.file, rehearsed.event),
+        world.builder,
+    ).items():
+        (copies / file).write_text(text)
+    event = world.folder / "event.json"
+    event.write_text(json.dumps(world.event(rehearsed)))
+    return act.run(
+        rehearsed,
+        copies / rehearsed.file,
+        world.clone,
+        event,
+        environment=world.environment,
+        variables=world.variables,
+        actions=actions,
+        cache=world.folder / "act",
+    )
 
 
 def _builder(wanted: str | None) -> str:

@@ -9,37 +9,44 @@ first.
 from __future__ import annotations
 
 from scripts.command.progress import Progress
+from scripts.config import relations
 from scripts.errors import Failed, UsageError, did_you_mean
 from scripts.rehearse.world import World
 
 
-def check(world: World, env: str | None) -> None:
-    """Check that the environment of the inputs is one of pipelines/.
+def check(world: World, env: str | None, services: str) -> None:
+    """Check that the environment and the services of the inputs are those of pipelines/.
 
     Raises:
-        UsageError: it is not.
+        UsageError: they are not.
     """
+    known = sorted({p.service for p in world.pipelines})
+    for name in _listed(services):
+        if name not in known:
+            raise UsageError(f"there is no service '{name}'", did_you_mean(name, known, "services"))
     if env is not None and env not in world.environments:
-        known = did_you_mean(env, world.environments, "environments of pipelines/")
-        raise UsageError(f"there is no environment '{env}'", known)
+        hint = did_you_mean(env, world.environments, "environments of pipelines/")
+        raise UsageError(f"there is no environment '{env}'", hint)
 
 
-def prepare(world: World, name: str, env: str | None, progress: Progress) -> None:
+def prepare(world: World, name: str, env: str | None, services: str, progress: Progress) -> None:
     """Bring the services to the state in which the workflow begins.
 
     Args:
         world: The world of the rehearsal.
         name: The workflow, such as "deliver".
         env: The environment that it is started for; None for all of them.
+        services: The services that it is started for, such as "ai,api"; "" for all of them.
         progress: Gets each line of progress.
 
     Raises:
         Failed: the previous commit cannot be delivered, and the workflow needs it: to roll back to.
     """
-    services = sorted({p.service for p in world.pipelines if env in (None, p.env)})
+    wanted = _listed(services) or {p.service for p in world.pipelines if env in (None, p.env)}
+    order = relations.read(world.clone).in_order(wanted)
     with progress.step("before", "deliver the previous commit") as step:
-        outcome = "the previous commit is delivered"
-        for service in services:
+        left_out = []
+        for service in order:
             try:
                 _deliver(world, service, _way(world, service, None))
             except Failed as failed:
@@ -47,11 +54,15 @@ def prepare(world: World, name: str, env: str | None, progress: Progress) -> Non
                     raise
                 lines = failed.evidence or [failed.message]
                 why = next((line for line in lines if line.startswith("ship: ")), lines[-1])
-                outcome = f"the previous commit cannot be delivered, and is left out ({why})"
+                of = f" of {service}" if len(order) > 1 else ""
+                left_out.append(
+                    f"the previous commit{of} cannot be delivered, and is left out ({why})"
+                )
         world.take_up()
         if env:
-            for service in services:
+            for service in order:
                 _prepare(world, name, service, env)
+        outcome = "; ".join(left_out) or "the previous commit is delivered"
         step.done(outcome + (f"; {env} is prepared" if env else ""))
 
 
@@ -87,3 +98,7 @@ def _deliver(world: World, service: str, way: list[str], *, last: str = "deliver
     for env in way:
         verb = last if env == way[-1] else "deliver"
         world.ship(verb, service, "--env", env, "--digest", digest, environment=env)
+
+
+def _listed(services: str) -> set[str]:
+    return {name.strip() for name in services.split(",") if name.strip()}

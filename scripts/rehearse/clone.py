@@ -28,6 +28,9 @@ class ScratchClone:
         repository: Its name at GitHub, OWNER/NAME.
         builder: "docker" or "cloud-build".
         bake: How long each step is watched, such as "0s".
+
+    Attributes:
+        before: The commit before the rehearsed one; forty zeros if that adds something to it.
     """
 
     def __init__(
@@ -44,10 +47,12 @@ class ScratchClone:
         declared = _declared(path)
         with suppress(UsageError):  # the first commit has no previous one
             scratch.git("read-tree", "--reset", "-u", "HEAD~1", cwd=path)
-        if _declared(path) != declared:
+        adds = _declared(path) != declared
+        if adds:
             # It adds a service or an environment, where the previous commit cannot be delivered.
             scratch.git("read-tree", "--reset", "-u", "HEAD", cwd=path)
         self._commit("Before it")
+        self.before = "0" * 40 if adds else git.commit(path).sha
 
     def _commit(self, subject: str) -> None:
         """Commit the current files, with environments that suit a rehearsal."""

@@ -1,8 +1,9 @@
 """A workflow file, the files that its jobs call, and the copies of them that act runs.
 
-act lacks three things that GitHub does, so the copies contain them: what a job needs to ask the
-token issuer (only with `id-token: write`), and the variables of its GitHub Environment. Concurrency
-groups are left out: act cannot read them.
+act lacks some things that GitHub does, so the copies contain them: what a job needs to ask the
+token issuer (only with `id-token: write`), and the variables of its GitHub Environment. A called
+file's only job is written in place of the job that calls it, because act begins no job any more
+after a called one has failed. Concurrency groups are left out: act cannot read them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ Document = dict[str, Any]
 
 FOLDER = Path(".github/workflows")
 _EVENTS = ("push", "pull_request", "workflow_dispatch")
+_NAMED_INPUT = re.compile(r"\binputs\.([\w-]+)")
+_EXPRESSION = re.compile(r"\$\{\{(.*)\}\}", re.DOTALL)
+_JOB_OUTPUT = re.compile(r"\$\{\{\s*jobs\.[\w-]+\.outputs\.([\w-]+)\s*\}\}")
 _INPUT = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")
 _PINNED = re.compile(r"([\w.-]+/[\w.-]+)(?:/[^@]*)?@(\S+)")
 
@@ -58,6 +62,11 @@ class Called(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str
     data: Document
+
+    @property
+    def is_one_job(self) -> bool:
+        """Whether it has one job."""
+        return len(self.data["jobs"]) == 1
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,10 +121,13 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def log_names(self) -> dict[str, str]:
         """The name that a job of the copies has in act's log -> the job's id."""
-        return {
-            "/".join([*([] if job.file == self.file else [job.id]), self.name, job.key]): job.id
-            for job in self.jobs
-        }
+        names = {}
+        for job in self.jobs:
+            called = self.called.get(job.id)
+            inside = called is not None and not called.is_one_job
+            words = [job.id, self.name, job.key] if inside else [self.name, job.id]
+            names["/".join(words)] = job.id
+        return names
 
     def copies(
         self,
@@ -141,13 +153,42 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
             own = _without(own, "concurrency", "name")
             own["env"] = {**own.get("env", {}), **environment(job)}
             own = _built_by(_written_in(own, variables(job)), builder)
-            if called:
+            if called and called.is_one_job:
+                own = _in_place_of(calling, called.data, own)
+            elif called:
                 file = f"{job.id}.{called.file}"
                 empty = {**_without(called.data, "concurrency"), "name": self.name, "jobs": {}}
                 made.setdefault(file, empty)["jobs"][job.key] = own
                 own = {**_without(calling, "concurrency", "name"), "uses": f"{folder}/{file}"}
             main["jobs"][job.id] = own
         return {file: yaml.safe_dump(data, sort_keys=False) for file, data in made.items()}
+
+
+def _in_place_of(calling: Document, called: Document, job: Document) -> Document:
+    """Return a called file's only job as a job of the calling file."""
+    given = calling.get("with", {})
+
+    def expression(match: re.Match[str]) -> str:
+        text = str(given.get(match[1], ""))
+        inner = _EXPRESSION.fullmatch(text)
+        return f"({inner[1].strip()})" if inner else "'" + text.replace("'", "''") + "'"
+
+    def written(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: written(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [written(part) for part in value]
+        if isinstance(value, str) and "${{" in value:
+            return _NAMED_INPUT.sub(expression, value)
+        return value
+
+    own: Document = written(job)
+    outputs = {}
+    for name, output in (called["on"]["workflow_call"].get("outputs") or {}).items():
+        found = _JOB_OUTPUT.fullmatch(str(output["value"]))
+        outputs[name] = own.get("outputs", {}).get(found[1], "") if found else output["value"]
+    conditions = {key: calling[key] for key in ("needs", "if") if key in calling}
+    return {**conditions, **own, "outputs": outputs}
 
 
 def _job(

@@ -40,6 +40,9 @@ class World:
         builder: "docker" or "cloud-build".
         bake: How long each step is watched, such as "0s".
         ref: The branch that the workflow runs on, such as "refs/heads/main".
+
+    Attributes:
+        before: What GitHub names as the commit before the push: forty zeros if there is none.
     """
 
     def __init__(self, root: Path, folder: Path, *, builder: str, bake: str, ref: str) -> None:
@@ -57,6 +60,7 @@ class World:
             root, self.clone, branch=ref.removeprefix("refs/heads/"), repository=name,
             builder=builder, bake=bake,
         )  # fmt: skip
+        self.before = self._scratch_clone.before
         self.pipelines = all_pipelines(self.clone)
         self.environments = sorted({p.env for p in self.pipelines})
         self.access: dict[str, Federation] = {}
@@ -136,6 +140,7 @@ class World:
         head = git.commit(self.clone).sha
         event: dict[str, Any] = {
             "ref": self.ref,
+            "before": self.before,
             "after": head,
             "inputs": workflow.inputs,
             "repository": {

@@ -15,11 +15,12 @@ from typing import Any
 
 import msgspec
 
+from scripts.config.image_reference import ImageReference
+from scripts.config.sources import APP
 from scripts.release.manifest import (
     COMMIT_LABEL,
     INVOKER_CHECK,
     MANAGER_LABEL,
-    PLACEHOLDER,
     Object,
     canonical,
     serving_container,
@@ -63,7 +64,7 @@ def declared(service: Object) -> Object:
         nothing that the system or a client adds.
     """
     template = copy.deepcopy(service["spec"]["template"])
-    serving_container(template["spec"])["image"] = PLACEHOLDER
+    serving_container(template["spec"])["image"] = APP
     metadata = _metadata(service["metadata"])
     metadata.get("annotations", {}).pop(INVOKER_CHECK, None)
     return {
@@ -88,6 +89,13 @@ def differences(files: Object, runs: Object) -> list[Difference]:
     Returns:
         Sorted by path. Empty where only a new image and its labels would change.
     """
+    files, runs = copy.deepcopy(files), copy.deepcopy(runs)
+    declared_spec, live_spec = (one["spec"]["template"]["spec"] for one in (files, runs))
+    for one, live in zip(declared_spec["containers"], live_spec["containers"], strict=False):
+        if not ImageReference.parse(one.get("image") or "").is_by_digest:
+            # A placeholder: a deploy brings its own image.
+            one.pop("image", None)
+            live.pop("image", None)
     wanted, found = _comparable(files), _comparable(runs)
     # A deploy keeps the service's labels and annotations that the files do not name (I8).
     for key in ("labels", "annotations"):
@@ -142,9 +150,7 @@ def _with_defaults(spec: Object) -> Object:
             **(container.get("resources") or {}),
             "limits": {name: _quantity(value) for name, value in limits.items()},
         }
-        # A deploy brings its own image, and a single container needs no name.
-        if container is serving:
-            container.pop("image", None)
+        # A single container needs no name.
         if len(spec["containers"]) == 1:
             container.pop("name", None)
         container_port = (container.get("ports") or [{}])[0].get("containerPort", 8080)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from scripts.config.image_reference import ImageReference
-from scripts.config.pipelines import SOURCE, Pipeline
+from scripts.config.pipelines import Pipeline
+from scripts.config.sources import SOURCE
 
 Object = dict[str, Any]
 
 COMMIT_LABEL = "commit-sha"
 MANAGER_LABEL = "managed-by"
 MANAGER = "shipway"
-PLACEHOLDER = "app"
 
 # Whether Cloud Run checks callers' permissions.
 # Source: https://cloud.google.com/run/docs/securing/managing-access#invoker_check
@@ -75,7 +75,8 @@ def revision_name(service: str, commit: str, taken: Collection[str] = ()) -> str
     Args:
         service: the service's name.
         commit: full commit SHA.
-        taken: names that failed to start: Cloud Run never starts a failed revision again.
+        taken: names that cannot be used: a revision that failed never starts again, and one that
+            exists never changes.
     """
     first = f"{service}-{commit[:7]}"
     names = [first, *(f"{first}-{number}" for number in range(2, len(taken) + 2))]
@@ -102,15 +103,22 @@ def is_own(tag: str, revision: str) -> bool:
 
 
 def render(
-    pipeline: Pipeline, *, commit: str, image: ImageReference | None, revision: str
+    pipeline: Pipeline,
+    *,
+    commit: str,
+    images: Mapping[str, ImageReference],
+    revision: str,
+    urls: Mapping[str, str],
 ) -> Object:
-    """Render the service that git declares: service.yaml, the environment's overlay, the image.
+    """Render the service that git declares: service.yaml, the environment's overlay, the images.
 
     Args:
         pipeline: the service's files.
         commit: full commit SHA; becomes the label `commit-sha`.
-        image: the image by digest; takes the place of the placeholder `app`. None: no image.
+        images: placeholder → the image by digest that takes its place. One that is missing becomes
+            empty.
         revision: the name of the revision.
+        urls: variable → URL of a service that this one calls, for the containers that are built.
 
     Returns:
         A Knative Service without traffic, which releases decide, and without status.
@@ -121,15 +129,21 @@ def render(
     metadata["namespace"] = pipeline.environment.project
     metadata["labels"] = {**metadata.get("labels", {}), **labels}
     annotations = metadata.setdefault("annotations", {})
-    annotations.pop(SOURCE, None)
+    for key in [key for key in annotations if key == SOURCE or key.startswith(f"{SOURCE}.")]:
+        del annotations[key]
     annotations[INVOKER_CHECK] = "true" if pipeline.environment.access == "public" else "false"
     template = service["spec"].setdefault("template", {})
     template_metadata = template.setdefault("metadata", {})
     template_metadata["name"] = revision
     template_metadata["labels"] = {**template_metadata.get("labels", {}), **labels}
     for container in template["spec"]["containers"]:
-        if container.get("image") == PLACEHOLDER:
-            container["image"] = str(image or "")
+        word = container.get("image")
+        if word not in pipeline.sources:
+            continue
+        container["image"] = str(images.get(word, ""))
+        if urls:
+            set_by_calls = [{"name": name, "value": url} for name, url in urls.items()]
+            container["env"] = [*(container.get("env") or []), *set_by_calls]
     rendered: Object = canonical(service)
     return rendered
 
@@ -159,10 +173,47 @@ def image_of(revision: Object) -> ImageReference:
     return ImageReference.parse(serving_container(revision.get("spec", {})).get("image", ""))
 
 
+def built_images(pipeline: Pipeline, revision: Object) -> list[tuple[str, ImageReference]]:
+    """Return the images that a revision runs where the files have placeholders.
+
+    Args:
+        pipeline: the files that the revision was made from.
+        revision: the revision, or a template.
+
+    Returns:
+        For each container of the files with a placeholder: the placeholder, and the image of the
+        revision's container of the same name or, without one, place. It is empty if there is none.
+    """
+    spec = overlay(pipeline.manifest, pipeline.overlay)["spec"]["template"]["spec"]
+    runs: list[Object] = (revision.get("spec") or {}).get("containers") or []
+    named = {one["name"]: one for one in runs if one.get("name")}
+    found = []
+    for index, container in enumerate(spec["containers"]):
+        if (word := container.get("image")) in pipeline.sources:
+            place = runs[index] if index < len(runs) else {}
+            is_named = container.get("name") and len(spec["containers"]) > 1
+            runs_here = named.get(container["name"], {}) if is_named else place
+            found.append((word, ImageReference.parse(runs_here.get("image") or "")))
+    return found
+
+
+def digests(revision: Object) -> set[str]:
+    """Return the digests of all images that a revision runs."""
+    containers = (revision.get("spec") or {}).get("containers") or []
+    return {ImageReference.parse(one.get("image") or "").digest for one in containers}
+
+
 def serving_container(spec: Object) -> Object:
     """Return the container that takes the requests: the one with a port, or the first."""
     containers: list[Object] = spec.get("containers") or [{}]
     return next((c for c in containers if c.get("ports")), containers[0])
+
+
+def has_urls(revision: Object, urls: Mapping[str, str]) -> bool:
+    """Return whether a revision has these URLs of the services that it calls (`render`)."""
+    containers = (revision.get("spec") or {}).get("containers") or []
+    held = {(one["name"], one.get("value")) for each in containers for one in each.get("env") or []}
+    return held >= set(urls.items())
 
 
 def own_minimum(revision: Object) -> int:

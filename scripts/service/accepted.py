@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from scripts.config import limits
+from scripts.config import limits, sidecars
 from scripts.config.limits import Problem
 from scripts.config.pipelines import Pipeline
 from scripts.config.yamlfile import YamlFile, dotted
@@ -85,7 +85,8 @@ def _index(items: list[Any], index: int, merged: Any) -> int:
 def problems(pipeline: Pipeline) -> list[Placed]:
     """Return every value that Cloud Run does not take, with its line and what to write."""
     files = Files(pipeline)
-    return [_placed(files, one) for one in limits.problems(files.service)]
+    found = [*limits.problems(files.service), *sidecars.problems(files.service)]
+    return [_placed(files, one) for one in found]
 
 
 def _placed(files: Files, problem: Problem) -> Placed:

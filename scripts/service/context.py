@@ -25,6 +25,7 @@ from scripts.machine.git import Commit
 from scripts.release.changes import Actor
 from scripts.release.state import State
 from scripts.service import on_demand
+from scripts.service.callees import Callees
 
 if TYPE_CHECKING:
     from scripts.image.commit_images import CommitImages
@@ -107,6 +108,11 @@ class Context:
 
         return CommitImages(self.pipeline, self.google, self.root)
 
+    @cached_property
+    def callees(self) -> Callees:
+        """The services that this one calls."""
+        return Callees(self.google, self.pipeline, self._say)
+
     @property
     def where(self) -> str:
         """What to type after a verb to mean this service here."""
@@ -123,13 +129,22 @@ class Context:
             Refused: the answer is not yes.
         """
         asks = self._writing is not None and not self._writing.yes and not self.dry_run
-        wanted = self.pipeline.environment.confirm and asks
-        if not wanted or not sys.stdin.isatty() or os.environ.get("CI"):
-            return  # in CI no one answers, terminal or not
-        what = " ".join(what.split())  # a commit's subject forges no line below the question
-        print(f"{what}\nGo ahead? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise Refused("not confirmed: nothing changed", "--yes confirms in advance")
+        if self.pipeline.environment.confirm and asks:
+            confirm(what)
+
+
+def confirm(what: str) -> None:
+    """Ask for confirmation if someone can answer.
+
+    Raises:
+        Refused: the answer is not yes.
+    """
+    if not sys.stdin.isatty() or os.environ.get("CI"):
+        return  # in CI no one answers, terminal or not
+    what = " ".join(what.split())  # a commit's subject forges no line below the question
+    print(f"{what}\nGo ahead? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Refused("not confirmed: nothing changed", "--yes confirms in advance")
 
 
 @contextmanager

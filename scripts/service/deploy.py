@@ -1,8 +1,8 @@
-"""Deploy a commit's image to every region, as a revision without traffic."""
+"""Deploy a commit's images to every region, as a revision without traffic."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from scripts.command.progress import Step
 from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.config.image_reference import ImageReference
+from scripts.config.sources import APP
 from scripts.errors import Failed, Refused
 from scripts.image.provenance import Signed
 from scripts.machine.git import Commit
@@ -19,10 +20,11 @@ from scripts.release import deploys, manifest
 from scripts.release.choices import step_aside
 from scripts.release.manifest import Object
 from scripts.release.state import State, condition, has_failed
-from scripts.service import local_secrets
+from scripts.service import local_roles, local_secrets
+from scripts.service.build import Images
 from scripts.service.context import Context
 from scripts.service.regions import Tried, try_in_every_region
-from scripts.service.smoke import LOG_FOLLOWS, logs, require_image
+from scripts.service.smoke import LOG_FOLLOWS, logs, require_images
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +33,8 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         region: where.
         revision: its name.
-        image: its image by digest.
+        image: the image of the service's own folder, by digest.
+        images: placeholder → its image by digest.
         tag: its tag.
         url: the tag's URL; "" in a dry run.
         new: whether this deploy made it.
@@ -42,6 +45,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     revision: str
     image: str
+    images: dict[str, str]
     tag: str
     url: str
     new: bool
@@ -49,39 +53,47 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     planned: State | None = None
 
 
-def deploy(context: Context, commit: Commit, image: ImageReference) -> Tried[Deployed]:
+def deploy(context: Context, commit: Commit, images: Images) -> Tried[Deployed]:
     """Deploy to every region, and wait until each revision is Ready.
 
     A failure in one region leaves the later ones untouched.
 
     Args:
         context: the call, on the commit's files.
-        commit: what the image was built from.
-        image: its reference by digest.
+        commit: what the images were built from.
+        images: placeholder → the image by digest.
 
     Raises:
         StepsAside: a newer commit serves or is being released.
+        UsageError: a service that this one calls has not been delivered.
         Failed: no region has the revision. Where it did not start, its container's last log lines
             are the evidence.
     """
+    context.callees.check()
     if brought := local_secrets.bring(context.google, context.pipeline):
         context.progress.line(f"{local_secrets.FILE}: {', '.join(brought)}")
-    return try_in_every_region(
-        context, lambda region: _deploy(context, region, commit, image), stop_at_failure=True
+    local_roles.let_call(context)
+    tried = try_in_every_region(
+        context, lambda region: _deploy(context, region, commit, images), stop_at_failure=True
     )
+    local_roles.let_callers(context)
+    return tried
 
 
-def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageReference) -> Deployed:
+def _deploy(context: Context, region: CloudRun, commit: Commit, images: Images) -> Deployed:
     tag = manifest.tag(commit.sha)
     name, exists = "", False
     service: Object = {}
+    urls = context.callees.urls(region.region)
 
     def plan(state: State | None) -> Object | None:
         nonlocal name, exists, service
         if state:
             step_aside(state)
-        name, exists = _name(region, commit, image)
-        desired = manifest.render(context.pipeline, commit=commit.sha, image=image, revision=name)
+        name, exists = _name(context, region, commit, images, urls)
+        desired = manifest.render(
+            context.pipeline, commit=commit.sha, images=images, revision=name, urls=urls
+        )
         if state and exists:
             # The revision exists: only its tag and its candidacy may be missing (I6).
             desired["spec"]["template"] = state.service["spec"]["template"]
@@ -96,13 +108,14 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
             step.done(f"{name} {doing}")
         else:
             step.say(f"waiting for {name} to become ready")
-            _wait_until_ready(context, region, name, image, step)
+            _wait_until_ready(context, region, name, images, step)
             url = region.tag_url(tag, name)
             step.done(f"{name} is ready at {url}")
     return Deployed(
         region=region.region,
         revision=name,
-        image=str(image),
+        image=str(images[APP]),
+        images={word: str(image) for word, image in images.items()},
         tag=tag,
         url=url,
         new=not exists,
@@ -113,36 +126,40 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
     )
 
 
-def _name(region: CloudRun, commit: Commit, image: ImageReference) -> tuple[str, bool]:
+def _name(
+    context: Context, region: CloudRun, commit: Commit, images: Images, urls: Mapping[str, str]
+) -> tuple[str, bool]:
     """Return the name of the commit's revision, and whether it exists.
 
     Where Cloud Run gave up on the earlier ones it gets a new name: a failed revision never starts.
+    So it does where they call a service at a URL that is not its URL any more.
 
     Raises:
         Refused: a revision of that name runs another image.
     """
-    failed: set[str] = set()
+    taken: set[str] = set()
     while True:
-        name = manifest.revision_name(region.name, commit.sha, failed)
+        name = manifest.revision_name(region.name, commit.sha, taken)
         found = region.revision(name)
-        if found is None or not has_failed(found):
+        if found is None or (not has_failed(found) and manifest.has_urls(found, urls)):
             break
-        failed.add(name)
-    if found and manifest.image_of(found).digest != image.digest:
-        raise Refused(
-            f"revision {name} exists and runs {manifest.image_of(found)}, not {image.digest}",
-            "a commit has one image: make a new commit",
-        )
+        taken.add(name)
+    for word, runs in manifest.built_images(context.pipeline, found) if found else ():
+        if runs.digest != images[word].digest:
+            raise Refused(
+                f"revision {name} exists and runs {runs}, not {images[word].digest}",
+                "a commit has one image of each folder: make a new commit",
+            )
     return name, found is not None
 
 
 def _wait_until_ready(
-    context: Context, region: CloudRun, name: str, image: ImageReference, step: Step
+    context: Context, region: CloudRun, name: str, images: Images, step: Step
 ) -> None:
     revision = region.wait_until_ready(name, step.still)
     if not has_failed(revision):
-        require_image(revision, image)
-        _require_resolved(context, revision, image)
+        require_images(context.pipeline, revision, images)
+        _require_resolved(context, revision, images[APP])
         return
     ready = condition(revision)
     lines = ready.get("message", "").strip().splitlines()

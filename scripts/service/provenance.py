@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from scripts import HOME
 from scripts.config import pipelines
@@ -18,28 +19,30 @@ from scripts.service.context import Context
 _SHOWN = 3  # bundles that did not verify
 
 
-def check(context: Context, commit: Commit, image: ImageReference) -> Signed | None:
-    """Check an image's provenance, where the environment asks for it. Only reads.
+def check(context: Context, commit: Commit, images: Mapping[str, ImageReference]) -> Signed | None:
+    """Check the provenance of a commit's images, where the environment asks for it. Only reads.
 
     Args:
         context: the call, on the commit's files.
-        commit: what the image must be built from.
-        image: its reference by digest.
+        commit: what they must be built from.
+        images: placeholder → the image by digest, `app` first.
 
     Returns:
-        Who signed it; None where the environment does not ask.
+        Who signed the service's own image; None where the environment does not ask.
 
     Raises:
-        Refused: no provenance verifies.
+        Refused: no provenance of one of them verifies.
         UsageError, Failed: it cannot be checked, which counts as no.
     """
     if not context.pipeline.verifies_provenance:
         return None
-    with context.progress.step("provenance", image.short) as step:
-        signed = _verified(context, context.pipeline, commit, image)
-        step.done(signed.line)
-    context.record.provenance = signed.line
-    return signed
+    signed = []
+    for image in images.values():
+        with context.progress.step("provenance", image.short) as step:
+            signed.append(_verified(context, context.pipeline, commit, image))
+            step.done(signed[-1].line)
+    context.record.provenance = "; ".join(dict.fromkeys(one.line for one in signed))
+    return signed[0]
 
 
 def may_be_reused(context: Context, commit: Commit, image: ImageReference) -> str:
@@ -80,7 +83,7 @@ def _verified(
     problems = []
     for bundle in context.images.bundles(image):
         try:
-            return provenance.verify(bundle, verifier, image.digest, commit.sha, source)
+            return provenance.verify(bundle, verifier, image, commit.sha, source)
         except Failed as failed:
             problems.append(failed.message)
     file = f"pipelines/{pipeline.service}/{pipeline.env}.yaml"

@@ -6,15 +6,18 @@ service has to know its own commit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command.record import Checked
 from scripts.config.formats import BUILT_IN
 from scripts.config.image_reference import ImageReference
+from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, UsageError
 from scripts.release.changes import NotReady
-from scripts.release.manifest import Object, commit_of, image_of
+from scripts.release.manifest import Object, built_images, commit_of
 from scripts.release.state import State, has_failed
 from scripts.release.traffic import tags
 from scripts.service import checks
@@ -111,8 +114,8 @@ def check(
             f"{revision} has no tag, and so no URL of its own to check",
             f"gcloud run services update-traffic {region.name} --set-tags=NAME={revision}",
         )
-    if context.record.image:
-        require_image(found, context.record.image)
+    if context.record.images:
+        require_images(context.pipeline, found, context.record.images)
     url = state.url_of(revision) or region.tag_url(tag, revision)
     token = None
     if context.pipeline.environment.access == "private":
@@ -134,18 +137,20 @@ def check(
     )
 
 
-def require_image(revision: Object, image: ImageReference) -> None:
-    """Require that a revision runs an image, as Cloud Run has it.
+def require_images(
+    pipeline: Pipeline, revision: Object, images: Mapping[str, ImageReference]
+) -> None:
+    """Require that a revision runs the commit's images, each in its container, as Cloud Run has it.
 
     A name says little: someone may have deleted the revision and made another one of that name.
     """
-    runs = image_of(revision)
-    if runs.digest != image.digest:
-        name = revision["metadata"]["name"]
-        raise Failed(
-            f"{name} runs {runs}, not {image.digest}, which was deployed",
-            "someone else has replaced the revision: make a new commit and deliver it",
-        )
+    for word, runs in built_images(pipeline, revision):
+        if runs.digest != images[word].digest:
+            name = revision["metadata"]["name"]
+            raise Failed(
+                f"{name} runs {runs}, not {images[word].digest}, which was deployed",
+                "someone else has replaced the revision: make a new commit and deliver it",
+            )
 
 
 def refuse_moved(state: State, done: Smoked | None) -> None:

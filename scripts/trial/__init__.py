@@ -2,30 +2,42 @@
 
 Delivers the commit that it is based on, then the commit itself through its whole rollout, and rolls
 it back. If the base cannot be delivered, tries the commit alone. Deletes everything afterwards.
+With several services, tries those that are named, or those that the commit touches since its base,
+with the services that they call.
 """
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 from scripts.command import options
 from scripts.command.call import Call
-from scripts.command.options import Bake, Format, Service, option
+from scripts.command.options import Bake, Format, option
 from scripts.command.progress import Progress
 from scripts.command.results import Result
 from scripts.command.tables import Table
+from scripts.config import pipelines, relations
+from scripts.config.relations import Relations
 from scripts.errors import ShipError, UsageError
 from scripts.image import docker_command
 from scripts.machine import git
 from scripts.machine.git import Commit
+from scripts.several.touched import touched
 from scripts.trial.steps import Row, Trial
 
 
 class Options(options.Options, frozen=True, kw_only=True):
-    service: Service = None
+    services: Annotated[
+        tuple[str, ...],
+        option(
+            metavar="SERVICE",
+            help="the services to try (default: those that the commit touches since its base)",
+        ),
+    ] = ()
     onto: Annotated[
         str | None,
         option(
@@ -62,10 +74,14 @@ def run(options: Options, call: Call) -> int:
     with TemporaryDirectory(prefix="shipway-trial-") as folder:
         trial = Trial(
             root, Path(folder), head, progress,
-            service=options.service, builder=builder, runtime=runtime, bake=options.bake,
+            builder=builder, runtime=runtime, bake=options.bake,
         )  # fmt: skip
+        trial.prepare()
+        related = relations.read(trial.files)
+        tried = _tried(call, trial.files, head, onto, options.services)
+        order = related.in_order({*tried, *_called(tried, related)})
         try:
-            stopped = trial.play(onto)
+            stopped = trial.play(onto, order, tried, related) if tried else None
         finally:
             # A second Ctrl-C must not stop the cleanup.
             _ignore_signals()
@@ -74,6 +90,31 @@ def run(options: Options, call: Call) -> int:
     if stopped:
         raise stopped
     return 0
+
+
+def _tried(
+    call: Call, files: Path, head: Commit, onto: Commit | None, asked: Sequence[str]
+) -> list[str]:
+    """Return the services to try.
+
+    Raises:
+        UsageError: a name is unknown, or files of a service are wrong.
+    """
+    env = pipelines.DEFAULT_ENV
+    known = pipelines.having(files, env)
+    if asked or len(known) < 2 or onto is None:
+        names: list[str | None] = [*dict.fromkeys(asked)] or [*known] or [None]
+        return [pipelines.load(files, name, env).service for name in names]
+    found = touched(call, head, since=onto.sha, env=env, timeout="60s")
+    for name, why in found.why.items():
+        call.progress.line(f"{name}: {why} changed")
+    return [pipelines.load(files, name, env).service for name in found.names]
+
+
+def _called(names: Sequence[str], related: Relations) -> set[str]:
+    """Return the services that some services call, themselves or through others."""
+    callees = {callee for name in names for callee in related.callees(name)}
+    return callees | _called([*callees], related) if callees else set()
 
 
 def _ignore_signals() -> None:
@@ -105,6 +146,8 @@ def _result(
     head: Commit, onto: Commit | None, builder: str, rows: list[Row], stopped: ShipError | None
 ) -> Result:
     would = f"{head.short} would {'not deliver' if stopped else 'deliver'}"
+    if not rows:
+        would = f"{head.short} touches no service: nothing to try"
     return Result(
         data={
             "commit": head.sha,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import msgspec
 
 from scripts.command.progress import Progress
 from scripts.command.words import split
-from scripts.config import pipelines
+from scripts.config.relations import Relations
 from scripts.errors import Failed, ShipError, UsageError
 from scripts.machine import scratch
 from scripts.machine.git import Commit
@@ -42,7 +43,6 @@ class Trial:
         folder: a scratch folder.
         head: the commit to try.
         progress: where progress is printed.
-        service: its name; None if there is only one.
         builder: "docker" or "cloud-build".
         runtime: "docker" or "process".
         bake: how long each step bakes; None for the environment's setting.
@@ -50,7 +50,7 @@ class Trial:
 
     def __init__(
         self, root: Path, folder: Path, head: Commit, progress: Progress, *,
-        service: str | None, builder: str, runtime: str, bake: str | None,
+        builder: str, runtime: str, bake: str | None,
     ) -> None:  # fmt: skip
         self.rows: list[Row] = []
         self._root = root
@@ -60,65 +60,86 @@ class Trial:
         self._builder = builder
         self._runtime = runtime
         self._bake = ["--bake", bake] if bake else []
-        self._service = service
         self._clone = folder / "clone"
-        self._files = self._clone
+        self.files = self._clone
+        self._several = False
         self._stack = ExitStack()
         self._cloud_runs = 0
         self._url = ""
 
-    def play(self, onto: Commit | None) -> ShipError | None:
-        """Take every step in order.
+    def play(
+        self, onto: Commit | None, order: Sequence[str], tried: Collection[str], related: Relations
+    ) -> ShipError | None:
+        """Take every step in order. A service that fails stops only those that call it.
 
         Args:
             onto: the commit to deliver first; None for none.
+            order: the services, callees before their callers.
+            tried: those of them that are tried. The others are there to be called.
+            related: how they relate.
 
         Returns:
-            The error that stopped it; None if every step passed.
+            The first error; None if every step passed.
 
         Raises:
             ShipError: the trial could not start.
         """
-        self._prepare()
-        if onto and not self._base(onto):
-            # The commit may be the fix for a broken base: start afresh without it.
-            self.close()
-            onto = None
+        self._several = len(order) > 1
+        based = self._bases(onto, order) if onto else set()
         if not self._url:
             self._start()
-        try:
-            built = self._step("build", "build", self._head, "--builder", self._builder)
-            self._passed(built, str(built["digest"])[:19])
-            done = self._step(
-                "deliver", "deliver", self._head, "--digest", str(built["digest"]), *self._bake
-            )
-            self._passed(done, "; ".join(split(r["after"]) for r in done["regions"]))
-            if onto is None:
-                self._row("roll back", True, "left out: no commit was delivered before it", 0.0)
-                return None
-            back = self._step("roll back", "rollback", None, "--reason", "a trial")
-            self._passed(back, "; ".join(split(r["after"]) for r in back["regions"]))
-        except _StepFailed as failed:
-            self._row(failed.step, False, f"FAILED: {failed.error.message}", failed.seconds)
-            return failed.error
-        return None
+        failed: dict[str, ShipError] = {}
+        for service in order:
+            if stops := [callee for callee in related.callees(service) if callee in failed]:
+                failed[service] = failed[stops[0]]
+                step = self._named("deliver", service, self._head)
+                self._row(step, False, f"left out: {stops[0]}, which it calls, failed", 0.0)
+                continue
+            try:
+                if service in tried:
+                    self._deliver(service)
+                elif service not in based:
+                    words = ("--builder", self._builder)
+                    self._moved(self._step("deliver", service, "deliver", self._head, *words))
+            except _StepFailed as stopped:
+                self._fail(stopped)
+                failed[service] = stopped.error
+        for service in reversed(order):
+            if service not in tried or service in failed:
+                continue
+            if service not in based:
+                step = self._named("roll back", service)
+                self._row(step, True, "left out: no commit was delivered before it", 0.0)
+                continue
+            try:
+                reason = ("--reason", "a trial")
+                self._moved(self._step("roll back", service, "rollback", None, *reason))
+            except _StepFailed as stopped:
+                self._fail(stopped)
+                failed[service] = stopped.error
+        return next(iter(failed.values()), None)
+
+    def _deliver(self, service: str) -> None:
+        built = self._step("build", service, "build", self._head, "--builder", self._builder)
+        self._passed(built, str(built["digest"])[:19])
+        words = ("--digest", str(built["digest"]), *self._bake)
+        self._moved(self._step("deliver", service, "deliver", self._head, *words))
 
     def close(self) -> None:
         """Stop the local Cloud Run and delete its images."""
         self._stack.close()
         self._url = ""
 
-    def _prepare(self) -> None:
-        """Clone the commit, and check its files before anything starts."""
+    def prepare(self) -> None:
+        """Clone the commit into `files`, before anything starts."""
         (self._folder / "tmp").mkdir()
         # pipelines/ may be in a folder of the repository.
         top = scratch.git("rev-parse", "--show-toplevel", cwd=self._root)
-        self._files = self._clone / scratch.git("rev-parse", "--show-prefix", cwd=self._root)
+        self.files = self._clone / scratch.git("rev-parse", "--show-prefix", cwd=self._root)
         scratch.git("clone", "--quiet", "--shared", "--no-checkout", top, str(self._clone))
         scratch.git("checkout", "--quiet", "--detach", self._head.sha, cwd=self._clone)
         if (secrets := self._root / local_secrets.FILE).is_file():
-            (self._files / local_secrets.FILE).symlink_to(secrets.resolve())
-        self._service = pipelines.load(self._files, self._service, pipelines.DEFAULT_ENV).service
+            (self.files / local_secrets.FILE).symlink_to(secrets.resolve())
 
     def _start(self) -> None:
         with self._progress.step("start", "a scratch local Cloud Run") as step:
@@ -128,22 +149,36 @@ class Trial:
             self._url = self._stack.enter_context(started).url
             step.done(f"a scratch local Cloud Run, {self._runtime} runtime")
 
-    def _base(self, onto: Commit) -> bool:
-        """Deliver the commit's base; return whether that worked."""
+    def _bases(self, onto: Commit, order: Sequence[str]) -> set[str]:
+        """Deliver the commit's base; return the services for which that worked."""
         self._start()
-        try:
-            done = self._step("base", "deliver", onto, "--builder", self._builder)
-        except _StepFailed as failed:
-            problem = (
-                f"cannot be delivered: {failed.error.message}; {self._head.short} is tried alone"
-            )
-            self._row(failed.step, False, problem, failed.seconds)
-            self._progress.line(f"note: {failed.step} {problem}")
-            return False
-        self._passed(done, "; ".join(split(r["after"]) for r in done["regions"]))
-        return True
+        based = set()
+        for service in order:
+            try:
+                words = ("--builder", self._builder)
+                self._moved(self._step("base", service, "deliver", onto, *words))
+                based.add(service)
+            except _StepFailed as stopped:
+                problem = (
+                    f"cannot be delivered: {stopped.error.message}; {self._head.short} is tried"
+                    " alone"
+                )
+                self._row(stopped.step, False, problem, stopped.seconds)
+                self._progress.line(f"note: {stopped.step} {problem}")
+                if not isinstance(stopped.error, UsageError):
+                    # The commit may be the fix for a broken base: start afresh without it.
+                    self.close()
+                    return set()
+        return based
 
-    def _step(self, name: str, verb: str, commit: Commit | None, *arguments: str) -> Any:
+    def _named(self, name: str, service: str, commit: Commit | None = None) -> str:
+        """Return a step's name, with its service if there are several."""
+        words = [name, *([service] if self._several else []), *([commit.short] if commit else [])]
+        return " ".join(words)
+
+    def _step(
+        self, name: str, service: str, verb: str, commit: Commit | None, *arguments: str
+    ) -> Any:
         """Run one command and show its progress.
 
         Returns:
@@ -152,14 +187,13 @@ class Trial:
         Raises:
             _StepFailed: its exit code is not 0.
         """
-        step = f"{name} {commit.short}" if commit else name
+        step = self._named(name, service, commit)
         self._progress.line(f"{step}:")
         started = time.monotonic()
         of = ["--commit", commit.sha] if commit else []
-        assert self._service
         with scratch.ship(
-            verb, self._service, *of, *arguments, "--format", "json", "--yes",
-            cwd=self._files, url=self._url, stderr=subprocess.PIPE,
+            verb, service, *of, *arguments, "--format", "json", "--yes",
+            cwd=self.files, url=self._url, stderr=subprocess.PIPE,
             TMPDIR=str(self._folder / "tmp"), **dict.fromkeys(_NOT_HANDED_ON, ""),
         ) as process:  # fmt: skip
             assert process.stdout
@@ -176,6 +210,13 @@ class Trial:
         if code:
             raise _StepFailed(step, _error(code, document.get("error") or {}), seconds)
         return {**document, "step": step, "took": seconds}
+
+    def _moved(self, done: Any) -> None:
+        """Add the row of a step that moved traffic."""
+        self._passed(done, "; ".join(split(r["after"]) for r in done["regions"]))
+
+    def _fail(self, stopped: _StepFailed) -> None:
+        self._row(stopped.step, False, f"FAILED: {stopped.error.message}", stopped.seconds)
 
     def _passed(self, done: Any, result: str) -> None:
         self._row(done["step"], True, result, done["took"])

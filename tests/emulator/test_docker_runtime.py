@@ -55,12 +55,10 @@ class Engine:
         self.client = CloudRun(self.cloud_run.url)
         self.images: list[str] = []
 
-    def push(self, context: Path) -> str:
-        """Build and push the image of these tests; returns its reference by digest."""
+    def push(self, context: Path, app: str = "container_app.py") -> str:
+        """Build and push an image of `app` in this folder; returns its reference by digest."""
         (context / "Dockerfile").write_text(DOCKERFILE)
-        (context / "container_app.py").write_bytes(
-            (Path(__file__).parent / "container_app.py").read_bytes()
-        )
+        (context / "container_app.py").write_bytes((Path(__file__).parent / app).read_bytes())
         name = f"{self.cloud_run.url.removeprefix('http://')}/acme/images/{uuid.uuid4().hex}"
         docker("build", "--quiet", "--tag", name, str(context))
         docker("push", "--quiet", name)

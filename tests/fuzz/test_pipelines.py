@@ -25,7 +25,7 @@ from tests.fuzz.changes import Change, Spoiled, changed, changes, spoil, spoiled
 SOURCE = ROOT / "tests/pipelines/app"
 FILES = sorted(path.stem for path in SOURCE.glob("*.yaml"))
 COMMIT = "0123456789abcdef" * 2 + "01234567"
-IMAGE = ImageReference.parse(f"host/project/repository/app@sha256:{'0' * 64}")
+IMAGES = {"app": ImageReference.parse(f"host/project/repository/app@sha256:{'0' * 64}")}
 SNIPPETS = [
     b"&a [*a]", b"*unknown", b"!!python/object:os.system x", b"!x y", b"<<: *a", b"? [a]\n: b",
     b"? ",
@@ -61,14 +61,18 @@ def check(root: Path, name: str, content: bytes) -> None:
     for file in FILES:
         (folder / f"{file}.yaml").write_bytes((SOURCE / f"{file}.yaml").read_bytes())
     as_it_was = manifest.render(
-        pipelines.load(root, "app", "local"), commit=COMMIT, image=IMAGE, revision="app-1"
+        pipelines.load(root, "app", "local"),
+        commit=COMMIT,
+        images=IMAGES,
+        revision="app-1",
+        urls={},
     )
     (folder / f"{name}.yaml").write_bytes(content)
     began = time.monotonic()
     for env in (name,) if name not in ("service", "smoke") else ("local", "production"):
         try:
             found = pipelines.load(root, "app", env)
-            made = manifest.render(found, commit=COMMIT, image=IMAGE, revision="app-1")
+            made = manifest.render(found, commit=COMMIT, images=IMAGES, revision="app-1", urls={})
         except UsageError as error:
             message = error.message
         else:

@@ -11,7 +11,6 @@ import pytest
 
 from scripts.config import pipelines
 from scripts.config.formats import GRADUAL
-from scripts.config.image_reference import ImageReference
 from scripts.init import adopt, tree
 from scripts.release import manifest
 from scripts.release.declared import differences
@@ -153,8 +152,7 @@ def test_a_service_is_adopted_as_production(fork: Fork) -> None:
     assert made.environment.rollout == GRADUAL
     assert [check.path for check in made.checks] == ["/ready"]
     commit = "0" * 40
-    image = ImageReference.parse("x@sha256:00")
-    rendered = manifest.render(made, commit=commit, image=image, revision="web-0000000")
+    rendered = manifest.render(made, commit=commit, images={}, revision="web-0000000", urls={})
     assert differences(rendered, document) == []
     said = fork.done("init", "--environments", "staging,production",
                      "--project", "staging=acme-before")  # fmt: skip

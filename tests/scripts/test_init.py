@@ -10,14 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import requests
 import yaml
 
-from scripts.config import pipelines
+from scripts.config import pipelines, relations
 from scripts.config.formats import AT_ONCE, GRADUAL
 from scripts.image import source
-from scripts.init import fitting, triggers
+from scripts.init import add, fitting, triggers
 from tests import warm
 from tests.conftest import ROOT, LocalCloudRun, needs_sample, share_packed
 
@@ -97,6 +98,7 @@ class Fork:
             else:
                 assert job["with"]["environment"] == name
                 made[name] = (job["needs"], job.get("if"))
+                assert job["with"]["services"].strip("${ }") in job["if"]
         assert built_for == next(name for name in made if made[name])
         return made
 
@@ -169,16 +171,19 @@ def test_environments_come_and_go(fork: Fork) -> None:
     assert (live.after, live.regions) == ("test", ["europe-west1", "us-east1"])
     first = pipelines.load(fork.folder, "orders", "test").environment
     assert (first.rollout, live.rollout) == (AT_ONCE, GRADUAL)
-    assert fork.jobs() == {"build": None, "test": ("build", None), "live": (
-        ["build", "test"], "${{ needs.test.outputs.outcome == 'delivered' }}")}  # fmt: skip
+    first, after = (
+        f"${{{{ !cancelled() && needs.{came} }}}}"
+        for came in ("build.outputs.services", "test.outputs.delivered")
+    )
+    jobs = {"build": None, "test": ("build", first), "live": (["build", "test"], after)}
+    assert fork.jobs() == jobs
     fork.done("init", "--environments", "live")
     assert pipelines.load(fork.folder, "orders", "live").environment.after is None
-    assert fork.jobs() == {"build": None, "live": ("build", None)}
+    assert fork.jobs() == {"build": None, "live": ("build", first)}
     fork.done("init", "--environments", "live,more,last", "--project", "more=orders-more",
               "--project", "last=orders-last")  # fmt: skip
     assert [*fork.jobs()] == ["build", "live", "more", "last"]
-    assert fork.jobs()["more"] == (
-        ["build", "live"], "${{ needs.live.outputs.outcome == 'delivered' }}")  # fmt: skip
+    assert fork.jobs()["more"] == (["build", "live"], after.replace("test", "live"))
 
 
 def test_where_the_environments_stay_the_workflow_does(fork: Fork) -> None:
@@ -435,3 +440,99 @@ def test_a_fork_delivers_a_service_of_its_own(fork: Fork, fresh_cloud_run: Local
     seen = requests.get(f"{service['status']['url']}/version", timeout=10).json()
     assert seen == {"commit": commit, "revision": f"orders-{commit[:7]}"}
     assert "no change" in fork.done("plan", SHIPWAY_ENDPOINT=fresh_cloud_run.url)
+
+
+def add_code(fork: Fork, *names: str) -> None:
+    for name in names:
+        shutil.copytree(ROOT / "tests/services" / name, fork.folder / name)
+
+
+def test_a_service_is_added_beside_the_others(fork: Fork) -> None:
+    """Twice, with a call between the two; the others' files stay as they are."""
+    fork.done("init", "orders", *ANSWERS)
+    before = fork.files()
+    add_code(fork, "ai", "api")
+    fork.done("init", "--add", "ai", "--access", "private", "--yes")
+    said = fork.done("init", "--add", "intake", "--source", "api/", "--calls", "ai", "--yes")
+    assert "everyone may call intake in staging, production" in said
+    assert "./ship deliver ai intake --yes" in said
+    assert "bootstrap --env staging" in said
+    after = fork.files()
+    assert {path: after[path] for path in before} == before
+    for env in ("local", "staging", "production"):
+        one, ai, intake = (
+            pipelines.load(fork.folder, name, env) for name in ("orders", "ai", "intake")
+        )
+        assert intake.environment == msgspec.structs.replace(
+            one.environment, overlay=intake.environment.overlay
+        )
+        assert ai.environment.access == "private"
+    assert intake.source == fork.folder / "api"
+    assert ai.manifest["spec"]["template"]["spec"]["containers"][0]["ports"] == [
+        {"containerPort": 8081}
+    ]
+    spec = fork.yaml("intake/production.yaml")["overlay"]["spec"]["template"]["spec"]
+    assert spec == {
+        "serviceAccountName": "intake-runtime@orders-production.iam.gserviceaccount.com"
+    }
+    assert relations.read(fork.folder).calls == {"intake": {"ai": "AI_URL"}}
+    updates = yaml.safe_load((fork.folder / ".github/dependabot.yml").read_text())["updates"]
+    asked = [(one["package-ecosystem"], one["directory"]) for one in updates]
+    assert asked[-3:] == [("pip", "/ai"), ("docker", "/ai"), ("docker", "/api")]
+    # It takes a name from here on, and another one's is never changed.
+    assert "name the service to change: ai, intake, orders" in fork.ship("init").stderr
+    assert "to add one: ./ship init --add bill" in fork.ship("init", "bill").stderr
+    fork.done("init", "intake", "--project", "staging=intake-staging", "--yes")
+    changed = [path for path, text in fork.files().items() if after.get(path) != text]
+    assert changed == ["pipelines/intake/staging.yaml"]
+
+
+def test_what_cannot_be_added_is_refused(fork: Fork, tmp_path: Path) -> None:
+    add_code(fork, "ai")
+    (fork.folder / "empty").mkdir()
+    (fork.folder / "away").symlink_to(tmp_path)
+    (fork.folder / "pipelines/half").mkdir()
+    (fork.folder / "pipelines/half/smoke.yaml").write_text("[]\n")
+    (fork.folder / "pipelines/services.yaml").write_text(
+        "calls:\n  app: [ai]\nshared:\n  away: [app]\n"
+    )
+    long = "a-very-long-name-of-a-service"
+    before = fork.files()
+    for words, error in (
+        ("--add app", "pipelines/app/ already exists"),
+        ("--add half", "pipelines/half/ has no service.yaml"),
+        ("--add gone", "the folder gone/ does not exist"),
+        ("--add empty", "empty/ has no Dockerfile"),
+        ("--add away", "away is a link that leads outside the repository"),
+        ("--add x --source ../ai", "'../ai' is not a folder of this repository"),
+        ("--add Ai", "'Ai' is not a service name"),
+        ("--add ai --calls app", "pipelines/services.yaml:2: the services call each other in a"),
+        ("--add ai", "pipelines/services.yaml:4: away"),
+        ("--add ai --calls ap", "--calls ap: no such service"),
+        ("--add ai --project staging=x-staging", "--add takes no --project"),
+        ("ai --add ai", "--add takes no SERVICE"),
+        ("--calls ai", "--calls and --access go with --add"),
+    ):
+        ended = fork.ship("init", *words.split())
+        assert (ended.returncode, error in ended.stderr) == (2, True), ended.stderr
+        assert fork.files() == before
+    (fork.folder / "pipelines/services.yaml").unlink()
+    fork.done("init", "--add", f"{long}-one", "--source", "ai")
+    again = fork.ship("init", "--add", f"{long}-two", "--source", "ai")
+    assert f"which is the account of {long}-one" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("# ours\n", "# ours\ncalls:\n  api: [ai]\n"),
+        ("calls:\n  web: [api] # the shop\n\nshared: {libs: [ai]}\n",
+         "calls:\n  web: [api] # the shop\n  api: [ai]\n\nshared: {libs: [ai]}\n"),
+        ("calls:\n  api: [db] # ours\n", "calls:\n  api: [db, ai] # ours\n"),
+        ("calls:\n  api: {ai: ADDRESS}\n", "calls:\n  api: {ai: ADDRESS}\n"),
+        ("calls: {web: [api]} # one line\n", 'calls: {"web": ["api"], "api": ["ai"]} # one line\n'),
+        ("calls: {}\n", "calls: {api: [ai]}\n"),
+    ],
+)  # fmt: skip
+def test_a_call_is_written_beside_the_others(before: str, after: str) -> None:
+    assert add.calling(before, "api", ["ai"]) == after

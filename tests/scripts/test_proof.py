@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 import requests
+from msgspec import structs
 
+from scripts.config import pipelines
 from scripts.config.formats import BUILT_IN, Check, Expect
 from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.errors import Failed
 from scripts.machine.platform import host_platform
 from scripts.service import checks
-from scripts.service.smoke import require_image
+from scripts.service.smoke import require_images
+from tests.conftest import ROOT
 from tests.relay import Answer, Relay
 from tests.scripts.conftest import Project
 from tests.scripts.test_hostile_revision import server
@@ -126,16 +130,27 @@ def test_a_tag_that_is_moved_during_the_checks_stops_the_release(
 
 def test_a_revision_of_the_same_name_with_another_image_is_refused() -> None:
     """I4: someone deleted it and made another one, after the deploy."""
-    digest, other = ("sha256:" + character * 64 for character in "ab")
-    image = ImageReference.parse(f"h/p/r/app@{digest}")
-    revision = {
-        "metadata": {"name": "app-1"},
-        "spec": {"containers": [{"image": f"h/p/r/app@{digest}"}]},
-    }
-    require_image(revision, image)
-    revision["spec"] = {"containers": [{"image": f"h/p/r/app@{other}"}]}
-    with pytest.raises(Failed, match=f"app-1 runs h/p/r/app@{other}, not {digest}"):
-        require_image(revision, image)
+    app, proxy = (f"h/p/r/{name}@sha256:{name[0] * 64}" for name in ("app", "b"))
+    images = {"app": ImageReference.parse(app), "proxy": ImageReference.parse(proxy)}
+    containers = [{"name": "proxy", "image": "proxy"}, {"name": "main", "image": "app"}]
+    pipeline = structs.replace(
+        pipelines.load(ROOT, "app", "local"),
+        manifest={
+            "metadata": {"annotations": {"shipway/source.proxy": "proxy"}},
+            "spec": {"template": {"spec": {"containers": containers}}},
+        },
+        overlay={},
+    )
+
+    def revision(**runs: str) -> dict[str, Any]:
+        made = [{"name": name, "image": image} for name, image in runs.items()]
+        return {"metadata": {"name": "app-1"}, "spec": {"containers": made}}
+
+    require_images(pipeline, revision(main=app, proxy=proxy), images)
+    with pytest.raises(Failed, match=f"app-1 runs {app}, not sha256:b+, which was deployed"):
+        require_images(pipeline, revision(main=proxy, proxy=app), images)
+    with pytest.raises(Failed, match=r"app-1 runs , not sha256:b+"):
+        require_images(pipeline, revision(main=app), images)
 
 
 def index_of(pushed: Pushed) -> str:

@@ -21,6 +21,7 @@ from scripts.cloud.referrers import BUNDLE, Referrers
 from scripts.cloud.session import Session
 from scripts.command import verbs
 from scripts.config import pipelines
+from scripts.config.image_reference import ImageReference
 from scripts.doctor import access
 from scripts.doctor.case import Case, Named
 from scripts.errors import Failed, UsageError
@@ -34,6 +35,8 @@ from tests.scripts.test_images import Pushed
 from tests.scripts.test_init import Fork
 
 DIGEST = "sha256:" + "ab" * 32
+NAME = "us-central1-docker.pkg.dev/acme-ops/services/shop"
+IMAGE = ImageReference.parse(f"{NAME}@{DIGEST}")
 COMMIT = "c" * 40
 BY_NAME = Source(name="acme/shop")
 BY_NUMBER = Source(name="new-name/shop", repository_id="2002", owner_id="1001")
@@ -50,12 +53,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def verify(root: Path, bundle: Any, source: Source = BY_NAME) -> provenance.Signed:
     verifier = provenance.trusted(root, Path("/nowhere"))
-    return provenance.verify(json.dumps(bundle).encode(), verifier, DIGEST, COMMIT, source)
+    return provenance.verify(json.dumps(bundle).encode(), verifier, IMAGE, COMMIT, source)
 
 
 @pytest.mark.parametrize("source", [BY_NAME, BY_NUMBER, Source(name="ACME/Shop")])
 def test_the_pipelines_own_provenance(root: Path, source: Source) -> None:
-    signed = verify(root, AUTHORITY.bundle(DIGEST, COMMIT), source)
+    signed = verify(root, AUTHORITY.bundle({NAME: DIGEST}, COMMIT), source)
     assert signed.line == (
         "signed by https://github.com/acme/shop/.github/workflows/build.yml@refs/heads/main"
         " for commit ccccccc of https://github.com/acme/shop"
@@ -89,19 +92,31 @@ def test_provenance_of_another_build(
     root: Path, claims: dict[str, str], source: Source, why: str
 ) -> None:
     with pytest.raises(Failed) as caught:
-        verify(root, AUTHORITY.bundle(DIGEST, COMMIT, **claims), source)
+        verify(root, AUTHORITY.bundle({NAME: DIGEST}, COMMIT, **claims), source)
     assert why in caught.value.message
 
 
 def test_provenance_of_another_image(root: Path) -> None:
     other = "sha256:" + "00" * 32
-    with pytest.raises(Failed, match=f"it is about {other}, not about {DIGEST}"):
-        verify(root, AUTHORITY.bundle(other, COMMIT))
+    for name, digest in ((NAME, other), (f"{NAME}-2", DIGEST), (f"{NAME}/proxy", DIGEST)):
+        with pytest.raises(Failed, match=f"it is about {name}@{digest}, not about {IMAGE}"):
+            verify(root, AUTHORITY.bundle({name: digest}, COMMIT))
+
+
+def test_one_signature_for_several_images(root: Path) -> None:
+    """Each of them counts under its own name only; a copy of the registry has the same names."""
+    other = "sha256:" + "00" * 32
+    mirror = "europe-west1-docker.pkg.dev/acme-copy/mirror/shop"
+    both = AUTHORITY.bundle({f"{NAME}-2": other, NAME: DIGEST}, COMMIT)
+    assert verify(root, both).repository == "https://github.com/acme/shop"
+    assert verify(root, AUTHORITY.bundle({mirror: DIGEST, f"{mirror}-2": other}, COMMIT))
+    with pytest.raises(Failed, match="not about"):
+        verify(root, AUTHORITY.bundle({f"{NAME}-2": DIGEST, NAME: other}, COMMIT))
 
 
 def forged() -> dict[str, Any]:
     """Return bundles that prove nothing: name -> bundle."""
-    good = json.dumps(AUTHORITY.bundle(DIGEST, COMMIT))
+    good = json.dumps(AUTHORITY.bundle({NAME: DIGEST}, COMMIT))
 
     def changed(*path: Any, to: Any) -> Any:
         bundle = place = json.loads(good)
@@ -111,9 +126,9 @@ def forged() -> dict[str, Any]:
         return bundle
 
     material, entry = "verificationMaterial", ("verificationMaterial", "tlogEntries", 0)
-    other = AUTHORITY.bundle(DIGEST, COMMIT)
+    other = AUTHORITY.bundle({NAME: DIGEST}, COMMIT)
     return {
-        "another authority": Authority("two").bundle(DIGEST, COMMIT),
+        "another authority": Authority("two").bundle({NAME: DIGEST}, COMMIT),
         "another payload": changed("dsseEnvelope", "payload", to="e30="),
         "another certificate": changed(material, "certificate", to=other[material]["certificate"]),
         "no log entry, as private repositories have it": changed(material, "tlogEntries", to=[]),
@@ -216,13 +231,13 @@ class Guarded(Pushed):
 
     def bundle(self, digest: str | None = None, **claims: str) -> Path:
         file = self.project.folder.parent / "bundle.json"
-        signed = AUTHORITY.bundle(digest or self.digest, self.commit.sha, **claims)
+        name = str(self.images.repository)
+        signed = AUTHORITY.bundle({name: digest or self.digest}, self.commit.sha, **claims)
         file.write_text(json.dumps(signed))
         return file
 
     def attach(self, file: Path, *more: str) -> Any:
-        words = ("--digest", self.digest, "--bundle", str(file), *more)
-        return self.project.ship("attach", *words)
+        return self.project.ship("attach", "--bundle", str(file), *more)
 
 
 @pytest.fixture
@@ -272,11 +287,16 @@ def test_a_rollback_needs_no_provenance(guarded: Guarded) -> None:
 
 
 def test_a_bundle_about_another_image_is_not_attached(guarded: Guarded) -> None:
-    other = "sha256:" + "00" * 32
-    refused = guarded.attach(guarded.bundle(other))
+    """Nor one of which one image is another's, to any."""
+    ours = str(guarded.images.repository)
+    (file := guarded.project.folder.parent / "text").write_text(
+        json.dumps(AUTHORITY.bundle({ours: guarded.digest, f"{ours}-2": DIGEST}, COMMIT))
+    )
+    refused = guarded.attach(file)
     assert refused.returncode == 2
-    assert f"it is about {other}" in refused.stderr
-    (file := guarded.project.folder.parent / "text").write_text("text")
+    assert f"it is about {ours}-2@{DIGEST}, which is not an image of" in refused.stderr
+    assert [*guarded.images.bundles(guarded.images.repository.by_digest(guarded.digest))] == []
+    file.write_text("text")
     refused = guarded.attach(file)
     assert refused.returncode == 2
     assert "not a Sigstore bundle" in refused.stderr

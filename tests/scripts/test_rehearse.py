@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from scripts.config.workflows import BUILD, DELIVER_TO
 from scripts.errors import UsageError
 from scripts.rehearse import workflow
 from tests import warm
@@ -233,7 +232,8 @@ jobs:
     permissions: {contents: read, id-token: write}
     with:
       environment: production
-      digest: sha256:0000000000000000000000000000000000000000000000000000000000000000
+      services: shop
+      digests: sha256:0000000000000000000000000000000000000000000000000000000000000000
 """
 
 
@@ -359,27 +359,34 @@ def test_bad_input(forked: Fork, words: list[str], said: str) -> None:
 def test_the_copy_differs_in_what_act_lacks_only() -> None:
     real = workflow.load(ROOT, "deliver", {})
     copies = copied(real, {}, {})
-    called = {"build": BUILD, "staging": DELIVER_TO, "production": DELIVER_TO}
-    assert [*copies] == ["deliver.yml", *(f"{job}.{file}" for job, file in called.items())]
-    files = [real.data, *(real.called[job].data for job in called)]
-    for original, copy in zip(files, copies.values(), strict=True):
-        for id_, job in original["jobs"].items():
-            job.pop("concurrency", None)
-            job.pop("name", None)
-            if "uses" in job:
-                job["uses"] = f"./../copies/{id_}.{called[id_]}"
-            else:
-                job.setdefault("env", {})
-        assert copy == {**original, "name": "Deliver"}
+    assert [*copies] == ["deliver.yml"]
+    made = copies["deliver.yml"]["jobs"]
+    assert {**copies["deliver.yml"], "jobs": real.data["jobs"]} == {**real.data, "name": "Deliver"}
+    assert [*made] == [*real.data["jobs"]]
+    for id_, copy in made.items():
+        [job] = real.called[id_].data["jobs"].values()
+        kept = job.keys() - {"concurrency", "name", "environment", "steps", "outputs"}
+        assert {key: copy[key] for key in kept} == {key: job[key] for key in kept}
+        ours = [step["name"] for step in job["steps"]]
+        assert [step["name"] for step in copy["steps"]] == ours
+        for key in ("needs", "if"):
+            assert copy.get(key) == real.data["jobs"][id_].get(key)
+    last = made["production"]["steps"][-1]
+    assert last["run"] == real.called["production"].data["jobs"]["deliver"]["steps"][-1]["run"]
+    assert last["env"] == {
+        "ENVIRONMENT": "${{ 'production' }}",
+        "SERVICES": "${{ (needs.staging.outputs.delivered) }}",
+        "DIGESTS": "${{ (needs.build.outputs.digests) }}",
+    }
+    assert made["staging"]["outputs"] == {"delivered": "${{ steps.deliver.outputs.delivered }}"}
 
 
 def test_a_copy_has_its_environments_variables_and_access_to_the_issuer() -> None:
     real = workflow.load(ROOT, "deliver", {})
     copies = copied(real, {"DEPLOYER": "it's {}"}, {"A": "b"})
-    job = copies[f"production.{DELIVER_TO}"]["jobs"]["deliver"]
+    job = copies["deliver.yml"]["jobs"]["production"]
     assert job["steps"][2]["with"]["service_account"] == "${{ 'it''s production' }}"
     assert job["env"] == {"A": "b"}
-    assert "env" not in copies["deliver.yml"]["jobs"]["production"]
 
 
 def test_a_called_job_has_no_right_that_its_caller_lacks() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import requests
 import yaml
 
+from scripts.config import pipelines
+from scripts.service import accepted
 from tests.conftest import ROOT, needs_node
 from tests.scripts.conftest import Project
 
@@ -30,6 +34,15 @@ def fork_of(project: Project, title: str) -> Project:
     manifest = MANIFEST.replace("  name: app\nspec:", f"  name: {project.name}\nspec:")
     (project.pipeline / "service.yaml").write_text(manifest)
     return project
+
+
+def test_the_manifest_of_several_containers_is_one_that_cloud_run_takes(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", section("Several containers"), re.S | re.M)
+    shutil.copytree(ROOT / "tests/pipelines/app", tmp_path / "pipelines/app")
+    (tmp_path / "pipelines/app/service.yaml").write_text(text)
+    pipeline = pipelines.load(tmp_path, "app", "local")
+    assert pipeline.sources == {"app": tmp_path / "app", "proxy": tmp_path / "proxy"}
+    assert accepted.problems(pipeline) == []
 
 
 def delivered(project: Project, title: str) -> None:

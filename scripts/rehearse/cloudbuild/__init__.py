@@ -63,21 +63,42 @@ def rehearse(
         folder = Path(name)
         progress.line(_begins(file, builder, bake))
         world = World(root, folder, builder=builder, bake=bake, ref=workflows.BRANCH)
-        env = substitutions.get("_ENVIRONMENT")
-        before.check(world, env)
+        env, wanted = substitutions.get("_ENVIRONMENT"), substitutions.get("_SERVICE", "")
+        before.check(world, env, wanted)
         with world:
-            before.prepare(world, Path(file).stem, env, progress)
+            before.prepare(world, Path(file).stem, env, wanted, progress)
             if ref != workflows.BRANCH:
                 world.leave_main(ref.removeprefix("refs/heads/"))
-            workspace = _checked_out(world, folder / "workspace", ref)
-            main = _checked_out(world, folder / "main", workflows.BRANCH)
-            access = _access(world, env)
-            built_in = _built_in(world, workspace, file, ref)
-            made = _read(main, file, substitutions, built_in, access.deployer.email)
-            account = _let_in(world, made.build, access)
-            ends = _run(world, made, account, workspace, folder / "build", progress, builder)
+            ends = play(world, folder, file, substitutions, progress, ref)
             services = world.services()
     return _result(file, ends, services)
+
+
+def play(
+    world: World,
+    folder: Path,
+    file: str,
+    substitutions: Mapping[str, str],
+    progress: Progress,
+    ref: str = workflows.BRANCH,
+) -> list[runner.End]:
+    """Run a build file in a prepared world; return how each step ended.
+
+    Args:
+        world: The world.
+        folder: An empty scratch folder.
+        file: The build file's path in the repository.
+        substitutions: The substitutions of the trigger or the user.
+        progress: Gets each line of progress.
+        ref: The branch that a manual run names.
+    """
+    workspace = _checked_out(world, folder / "workspace", ref)
+    main = _checked_out(world, folder / "main", workflows.BRANCH)
+    access = _access(world, substitutions.get("_ENVIRONMENT"))
+    built_in = _built_in(world, workspace, file, ref)
+    made = _read(main, file, substitutions, built_in, access.deployer.email)
+    account = _let_in(world, made.build, access)
+    return _run(world, made, account, workspace, folder / "build", progress, world.builder)
 
 
 def _read(

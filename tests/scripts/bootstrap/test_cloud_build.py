@@ -38,7 +38,8 @@ def test_each_environment_gets_triggers_and_an_account_that_delivers_there(team:
         # No file of a branch, and no value that a manual run may replace except user input.
         assert not {"filename", "gitFileSource", "substitutions"} & {*one}
         values = json.dumps([step.get("env") for step in one["build"]["steps"]])
-        assert {*re.findall(r"\$\w+", values)} <= {"$_PERCENT", "$_REASON", "$_REVISION"}
+        inputs = {"$_PERCENT", "$_REASON", "$_REVISION", "$_SERVICE"}
+        assert {*re.findall(r"\$\w+", values)} <= inputs
     waits = {name for name, one in triggers.items() if one.get("approvalConfig")}
     assert waits == {"deliver-production-4711", "promote-production-4711"}
     staging = triggers["deliver-staging-4711"]

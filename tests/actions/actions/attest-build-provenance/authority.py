@@ -4,7 +4,7 @@ Its certificates have a timestamp of a certificate log, and its bundles an entry
 log with inclusion proof, checkpoint and promise: everything that Sigstore's library checks. Each
 log has one entry. `trusted_root` is what makes a verifier trust it. Nothing else does.
 
-    python authority.py FOLDER DIGEST     (action.yml calls this)
+    python authority.py FOLDER CHECKSUMS     (action.yml calls this)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import struct
 import sys
 from base64 import b64encode
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -89,19 +90,23 @@ class Authority:
         }
 
     def bundle(
-        self, digest: str, commit: str, /, *, predicate: str = PREDICATE, **claims: str
-    ) -> dict[str, Any]:
-        """Sign the provenance of an image.
+        self, images: Mapping[str, str], commit: str, /, *, predicate: str = PREDICATE,
+        **claims: str,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Sign the provenance of images.
 
         Args:
-            digest: the image's.
+            images: the repository of each image -> its digest.
             commit: the full SHA.
             predicate: the predicate type.
             claims: fields of the certificate that differ from those of `claims_of`.
         """
         statement = {
             "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"name": "image", "digest": {"sha256": digest.removeprefix("sha256:")}}],
+            "subject": [
+                {"name": name, "digest": {"sha256": digest.removeprefix("sha256:")}}
+                for name, digest in images.items()
+            ],
             "predicateType": predicate,
             "predicate": {},
         }
@@ -265,14 +270,21 @@ def _b64(contents: bytes) -> str:
     return b64encode(contents).decode()
 
 
-def main(folder: Path, digest: str) -> None:
-    """Write `bundle.json` and `trusted_root.json` of a job of GitHub Actions."""
+def main(folder: Path, checksums: Path) -> None:
+    """Write `bundle.json` and `trusted_root.json` of a job of GitHub Actions.
+
+    Args:
+        folder: where to.
+        checksums: a file in the format of sha256sum.
+    """
+    pairs = [line.split("  ") for line in checksums.read_text().splitlines()]
+    images = {name: f"sha256:{digest}" for digest, name in pairs}
     commit, name = os.environ["GITHUB_SHA"], os.environ["GITHUB_REPOSITORY"]
     authority = Authority()
     claims = claims_of(commit, name)
-    (folder / "bundle.json").write_text(json.dumps(authority.bundle(digest, commit, **claims)))
+    (folder / "bundle.json").write_text(json.dumps(authority.bundle(images, commit, **claims)))
     (folder / "trusted_root.json").write_text(json.dumps(authority.trusted_root()))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

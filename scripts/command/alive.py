@@ -1,0 +1,25 @@
+"""The death of the process that started this one ends it as Ctrl-C does."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+VARIABLE = "SHIPWAY_ALIVE"
+"""Names the end of a pipe that closes when the starting process is gone."""
+
+
+def watch() -> None:
+    """End this process when the one that started it is gone, if that asked for it."""
+    number = os.environ.pop(VARIABLE, "")
+    if not number:
+        return
+
+    import threading
+
+    def wait() -> None:
+        os.read(int(number), 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    os.set_inheritable(int(number), False)
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,232 @@
+"""One verb over several services: order, failures, signals, outputs, one page, one grid."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.several.summary import exit_code
+from tests.conftest import LocalCloudRun
+from tests.emulator.cloud_run_help import eventually
+from tests.scripts.several_help import Several
+from tests.scripts.test_text import Screen
+
+pytestmark = pytest.mark.xdist_group("several")  # its services are delivered once
+
+ENVIRONMENTS = {
+    "staging": {"project": "acme-staging"},
+    "production": {"project": "acme-prod", "after": "staging", "confirm": "true"},
+}
+
+
+@pytest.fixture(scope="module")
+def fork(local_cloud_run: LocalCloudRun, tmp_path_factory: pytest.TempPathFactory) -> Several:
+    """Three delivered services, of which api calls ai."""
+    folder = tmp_path_factory.mktemp("several") / "repository"
+    made = Several(folder, local_cloud_run, environments=ENVIRONMENTS, calls={"api": ["ai"]})
+    ended = made.project.ship("deliver", "--all")
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stderr.splitlines()
+    done = next(i for i, line in enumerate(lines) if _is_of(made, line, "ai", "done ("))
+    began = next(i for i, line in enumerate(lines) if _is_of(made, line, "api", ""))
+    assert done < began, ended.stderr
+    return made
+
+
+def _is_of(fork: Several, line: str, word: str, text: str) -> bool:
+    name, _, said = line.partition("|")
+    return name.strip() == fork.names[word] and said.strip().startswith(text)
+
+
+def outputs(file: Path) -> dict[str, str]:
+    lines = file.read_text().splitlines()
+    assert len(lines) % 3 == 0
+    return {lines[i].partition("<<")[0]: lines[i + 1] for i in range(0, len(lines), 3)}
+
+
+def plan(fork: Several) -> list[str]:
+    return fork.words(fork.project.done("plan", "--matrix")["services"])
+
+
+def test_a_failure_stops_the_callers_alone(fork: Several, tmp_path: Path) -> None:
+    """I5: the rest is delivered; the run page has the failure below the table."""
+    before = fork.shares("ai"), fork.shares("api")
+    fork.set("ai", start="exit")
+    fork.set("api")
+    fork.set("web")
+    commit = fork.commit()
+    assert plan(fork) == ["ai", "api", "web"]
+    ended = fork.project.ship(
+        "deliver", "--changed", "--format", "json",
+        GITHUB_OUTPUT=str(tmp_path / "o"), GITHUB_STEP_SUMMARY=str(tmp_path / "p"),
+    )  # fmt: skip
+    fork.set("ai", start="listen")
+    fork.commit()
+    assert ended.returncode == 1, ended.stderr
+    services = json.loads(ended.stdout)["services"]
+    assert fork.words(services) == ["ai", "api", "web"]
+    ai, api, web = services.values()
+    assert "did not start" in ai["error"]["message"]
+    assert api["error"]["message"] == f"not tried: {fork.names['ai']} failed"
+    assert web["outcome"] == "delivered"
+    assert (fork.shares("ai"), fork.shares("api")) == before
+    assert fork.shares("web") == {f"{fork.names['web']}-{commit[:7]}": 100}
+    assert outputs(tmp_path / "o")["delivered"] == fork.names["web"]
+    page = (tmp_path / "p").read_text()
+    assert page.count("### ") == 2
+    assert page.index("1 of 3 services done") < page.index("### Failed")
+    assert ended.stderr.splitlines()[-1] == (
+        f"ship: deliver: failed: {fork.names['ai']}; not tried: {fork.names['api']}"
+    )
+    # What is live counts: only web runs what the files say.
+    assert plan(fork) == ["ai", "api"]
+
+
+def test_a_rollback_does_not_stop_at_a_refusal(fork: Several) -> None:
+    """Callers come first. 2 and 3 would promise that nothing changed."""
+    before = fork.shares("web")
+    ended = fork.project.ship("rollback", "--all", "--reason", "slow")
+    assert ended.returncode == 1, ended.stderr
+    results = [line.split()[:2] for line in ended.stdout.splitlines()[1:4]]
+    assert results == [
+        [fork.names["web"], "done"], [fork.names["api"], "refused"], [fork.names["ai"], "refused"],
+    ]  # fmt: skip
+    assert fork.shares("web") != before
+    held = fork.project.done("status", fork.list("web"))["regions"][0]["hold"]
+    assert held["why"] == "slow"
+    assert fork.project.ship("resume", fork.list("web", "ai")).returncode == 0
+
+
+def test_older_code_touches_nothing_that_is_newer(fork: Several, tmp_path: Path) -> None:
+    """As `deliver` steps aside. A commit that a shallow clone lacks counts as changed."""
+    git = fork.project.git
+    git("checkout", "--quiet", "--detach", "HEAD^^")
+    try:
+        assert plan(fork) == []
+        done = fork.project.done("deliver", "--changed")
+        assert done == {"services": {}, "errors": []}
+    finally:
+        git("checkout", "--quiet", "main")
+    git("clone", "--quiet", "--depth", "1", fork.folder.as_uri(), str(tmp_path / "shallow"))
+    own, fork.project.folder = fork.project.folder, tmp_path / "shallow"
+    try:
+        ended = fork.project.ship("plan", "--matrix")
+    finally:
+        fork.project.folder = own
+    assert ended.stdout.count("is not in this clone") == 3
+
+
+def test_the_grid_shows_each_error_beside_the_rest(fork: Several) -> None:
+    fault = {"name": "status", "code": 403, "path": f"*/services/{fork.names['api']}"}
+    fork.project.cloud_run.local("POST", "faults", fault)
+    try:
+        ended = fork.project.ship("status", "--all")
+    finally:
+        fork.project.cloud_run.local("DELETE", "faults/status")
+    assert ended.returncode == 1, ended.stderr
+    head, ai, api, web, *_ = [line.split("  ") for line in ended.stdout.splitlines()]
+    assert [cell.strip() for cell in head if cell] == ["SERVICE", "LOCAL", "STAGING", "PRODUCTION"]
+    assert "not delivered" in ai[-1]
+    assert any(cell.strip().startswith("403") for cell in api)
+    assert any(cell.strip().endswith("100 %") for cell in web)
+    one = fork.project.done("status", "--all", "--env", "local")["services"][fork.names["ai"]]
+    assert one == fork.project.done("status", fork.names["ai"])
+
+
+def test_logs_of_several_are_in_one_order(fork: Several) -> None:
+    ended = fork.project.ship("logs", fork.list("ai", "web"))
+    rows = [line.split() for line in ended.stdout.splitlines()[1:]]
+    times = [row[1] for row in rows if row[0] in fork.names.values()]
+    assert times == sorted(times)
+    assert {row[0] for row in rows} >= {fork.names["ai"], fork.names["web"]}
+
+
+def test_one_question_is_asked_for_all(fork: Several) -> None:
+    screen = Screen(fork.project, "hold", fork.list("ai", "web"), "--env", "production")
+    screen.until(b"[y/N] ")
+    screen.type("n\n")
+    code, text = screen.end()
+    assert code == 3
+    assert text.count("Go ahead?") == 1
+    assert f"Hold in production: {fork.names['ai']}, {fork.names['web']}." in text
+
+
+class Releasing:
+    """Two services whose releases bake for a minute."""
+
+    def __init__(self, fork: Several) -> None:
+        fork.set("ai")
+        fork.set("web")
+        commit = fork.commit()
+        self.fork = fork
+        self.process = fork.project.start(
+            "deliver", fork.list("ai", "web"), "--bake", "60s", "--format", "json"
+        )
+        self.revisions = {word: f"{fork.names[word]}-{commit[:7]}" for word in ("ai", "web")}
+        eventually(lambda: all(self.shares(word) == 10 for word in ("ai", "web")))
+        self.children = children(self.process.pid)
+        assert len(self.children) == 2
+
+    def shares(self, word: str) -> int:
+        return self.fork.shares(word).get(self.revisions[word], 0)
+
+
+def children(parent: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux's /proc")
+
+
+@pytest.fixture
+def releasing(fork: Several) -> Iterator[Releasing]:
+    made = Releasing(fork)
+    yield made
+    for pid in [made.process.pid, *made.children]:
+        if is_running(pid):
+            os.kill(pid, signal.SIGKILL)
+    made.process.communicate(timeout=30)
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_and_waits_for_them(releasing: Releasing, number: int) -> None:
+    """I3: each service keeps the share that it had."""
+    releasing.process.send_signal(number)
+    out, err = releasing.process.communicate(timeout=30)
+    assert releasing.process.returncode == 130, err
+    assert not any(map(is_running, releasing.children))
+    documents: dict[str, Any] = json.loads(out)["services"]
+    assert [one["error"]["exit_code"] for one in documents.values()] == [130, 130]
+    assert [releasing.shares(word) for word in ("ai", "web")] == [10, 10]
+
+
+@linux
+def test_nothing_runs_on_when_the_command_is_killed(releasing: Releasing) -> None:
+    releasing.process.kill()
+    eventually(lambda: not any(map(is_running, releasing.children)))
+    assert [releasing.shares(word) for word in ("ai", "web")] == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("codes", "worst"),
+    [
+        ([0, 0], 0), ([0, 1, 3], 1), ([3, 2], 2), ([3, 130], 3), ([0, 130], 130), ([0, 3], 1),
+        ([0, 2], 1), ([1, 2, 3, 130], 1),
+    ],
+)  # fmt: skip
+def test_the_exit_code_is_the_worst(codes: list[int], worst: int) -> None:
+    assert exit_code(codes) == worst
