@@ -160,24 +160,53 @@ def load(root: Path, service: str | None, env: str, *, checkout: Path | None = N
         UsageError: a file is missing or wrong; names the file, line and key.
     """
     name = check_known(root, service)
+    found = load_each(root, name, [env], checkout=checkout)[env]
+    if isinstance(found, UsageError):
+        raise found
+    return found
+
+
+def load_each(
+    root: Path, name: str, envs: Sequence[str] | None = None, *, checkout: Path | None = None
+) -> dict[str, Pipeline | UsageError]:
+    """Read and check a service in several environments; each file is read once.
+
+    Args:
+        root: the folder that holds pipelines/.
+        name: an existing service.
+        envs: the environments' names; all unless given.
+        checkout: the user's folder; `root` unless that is a copy.
+
+    Returns:
+        Environment -> its files, or what is wrong with them.
+    """
     known = environments(root, name)
-    if env not in known:
-        raise UsageError(
-            f"no environment '{env}': pipelines/{name}/{env}.yaml does not exist",
-            did_you_mean(env, known, "environments here"),
-        )
-    manifest = _manifest(root, name)
-    environment, overlay = _environment(root, name, env, known)
-    return Pipeline(
-        service=name,
-        env=env,
-        root=root,
-        checkout=checkout or root,
-        environment=environment,
-        overlay=overlay,
-        manifest=manifest,
-        checks=_checks(root, name),
-    )
+    found: dict[str, Pipeline | UsageError] = {}
+    manifest: dict[str, Any] | None = None
+    checks: list[Check] | None = None
+    for env in known if envs is None else envs:
+        try:
+            if env not in known:
+                raise UsageError(
+                    f"no environment '{env}': pipelines/{name}/{env}.yaml does not exist",
+                    did_you_mean(env, known, "environments here"),
+                )
+            manifest = manifest or _manifest(root, name)
+            environment, overlay = _environment(root, name, env, known)
+            checks = checks or _checks(root, name)
+            found[env] = Pipeline(
+                service=name,
+                env=env,
+                root=root,
+                checkout=checkout or root,
+                environment=environment,
+                overlay=overlay,
+                manifest=manifest,
+                checks=checks,
+            )
+        except UsageError as error:
+            found[env] = error
+    return found
 
 
 def load_all(root: Path, env: str) -> list[Pipeline]:

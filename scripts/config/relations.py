@@ -29,6 +29,10 @@ class Relations(msgspec.Struct, frozen=True, kw_only=True):
     calls: Mapping[str, Mapping[str, str]] = {}
     shared: Mapping[str, Sequence[str]] = {}
 
+    def contexts(self, name: str) -> dict[str, str]:
+        """Return the shared folders that a service's Dockerfile can copy from: name → folder."""
+        return {_context(folder): folder for folder, names in self.shared.items() if name in names}
+
     def callees(self, name: str) -> list[str]:
         """Return the services that a service calls itself, sorted."""
         return sorted(self.calls.get(name, ()))
@@ -79,8 +83,7 @@ def read(root: Path) -> Relations:
         for index, name in enumerate(names):
             _check_known(file, [*path, index], name, known)
         plain = _folder(file, path, root, folder)
-        if plain in shared:
-            raise file.error(path, f"the folder {plain} appears twice")
+        _check_context(file, path, plain, names, shared)
         shared[plain] = names
     return Relations(calls=calls, shared=shared)
 
@@ -238,6 +241,37 @@ def _folder(file: YamlFile, path: list[str | int], root: Path, folder: str) -> s
         # git sees a change of the link only, not of the files behind it.
         raise file.error(path, f"{plain} is a link", f"name the folder itself: {inside}")
     return str(plain)
+
+
+def _context(folder: str) -> str:
+    """Return the name of a shared folder in Dockerfiles, where names are in lower case."""
+    return PurePosixPath(folder).name.lower()
+
+
+def _check_context(
+    file: YamlFile,
+    path: list[str | int],
+    folder: str,
+    names: Sequence[str],
+    others: Mapping[str, Sequence[str]],
+) -> None:
+    """Check that a Dockerfile can name a shared folder by the last part of its path."""
+    if folder in others:
+        raise file.error(path, f"the folder {folder} appears twice")
+    if not re.fullmatch(r"[a-z][a-z0-9_.-]*", _context(folder)):
+        raise file.error(
+            path,
+            f"'{PurePosixPath(folder).name}' cannot be a name in a Dockerfile",
+            "rename the folder: letters, digits, hyphens, dots and underscores, a letter first",
+        )
+    for other, theirs in others.items():
+        both = [name for name in names if name in theirs]
+        if both and _context(other) == _context(folder):
+            raise file.error(
+                path,
+                f"{both[0]} also uses {other}, and COPY --from={_context(folder)} would mean both",
+                "rename one of the two folders",
+            )
 
 
 def _own_variables(pipeline: Pipeline) -> dict[str, str]:

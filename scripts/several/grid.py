@@ -13,12 +13,13 @@ from scripts.cloud.google import ApiError, NoAnswer, Unreachable
 from scripts.command.call import Call
 from scripts.command.tables import Table
 from scripts.config import pipelines, running
-from scripts.config.pipelines import Pipeline
-from scripts.errors import ShipError, UsageError
+from scripts.config.pipelines import DEFAULT_ENV, Pipeline
+from scripts.errors import ShipError
 from scripts.machine import git
 from scripts.release.state import State, is_finished
 from scripts.several import reads
 
+_MOST_PLACES = 5
 _LEAST = 14  # what the most common cell takes: a short commit and "100 %"
 _OWN_NAME = re.compile(r".*-([0-9a-f]{7})(?:-\d+)?")
 
@@ -67,7 +68,8 @@ def read(call: Call, names: list[str], env: str, timeout: str) -> Grid:
         env: the one environment; "" for every one that is up.
         timeout: how long to keep trying while Google fails to answer.
     """
-    files = {name: _files(call.root, name, env) for name in names}
+    envs = [env] if env else None
+    files = {name: pipelines.load_each(call.root, name, envs) for name in names}
     left_out = []
     found: dict[str, dict[str, Cell]] = {}
     wanted: list[Pipeline] = []
@@ -101,16 +103,6 @@ def read(call: Call, names: list[str], env: str, timeout: str) -> Grid:
     )
 
 
-def _files(root: Path, name: str, env: str) -> dict[str, Pipeline | ShipError]:
-    found: dict[str, Pipeline | ShipError] = {}
-    for one in [env] if env else pipelines.environments(root, name):
-        try:
-            found[one] = pipelines.load(root, name, one)
-        except UsageError as error:
-            found[one] = error
-    return found
-
-
 def _ordered(cells: Mapping[str, Mapping[str, Cell]]) -> list[str]:
     """Return the environments, each after the one that it follows."""
     after: dict[str, str | None] = {}
@@ -130,20 +122,36 @@ def table(grid: Grid) -> Table:
     """Make the table: a row for each service, a column for each environment, notes below."""
     behind = cache(lambda one, other: git.distance(grid.root, one, other))
     rows, notes = [], []
+    unread: dict[str, list[str]] = {}
     for name, cells in grid.cells.items():
         row = [name]
         for env in grid.environments:
             cell = cells.get(env)
             row.append(_text(cell) + _drift(cell, cells, behind) if cell else "-")
-            notes += _notes(f"{name} --env {env}" if env != "local" else name, cell)
+            where = name if env == DEFAULT_ENV else f"{name} --env {env}"
+            if cell:
+                notes += _notes(where, cell)
+                for message in _errors(cell):
+                    places = unread.setdefault(message, [])
+                    places += [where] if where not in places else []
         rows.append(row)
     columns = [env.upper() for env in grid.environments]
     return Table(
         columns=["SERVICE", *columns],
         rows=rows,
-        notes=[*notes, *grid.left_out],
+        notes=[
+            *notes,
+            *(f"{_listed(where)}: {message}" for message, where in unread.items()),
+            *grid.left_out,
+        ],
         breaks=dict.fromkeys(columns, _LEAST),
     )
+
+
+def _listed(places: list[str]) -> str:
+    """Return the first places, and how many more there are."""
+    more = len(places) - _MOST_PLACES
+    return ", ".join(places[:_MOST_PLACES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _text(cell: Cell) -> str:
@@ -221,36 +229,35 @@ def _drift(cell: Cell, cells: Mapping[str, Cell], behind: Callable[[str, str], i
     return f", {count} behind" if count else f", not {earlier}'s"
 
 
-def _notes(where: str, cell: Cell | None) -> list[str]:
+def _notes(where: str, cell: Cell) -> list[str]:
     """Return what needs attention in a cell, each with the next command."""
-    if cell is None:
-        return []
-    if cell.error:
-        return [f"{where}: {cell.error.message}"]
     notes = []
-    several = len(cell.regions) > 1
-    for region, found in cell.regions.items():
-        place = f"{where} ({region})" if several else where
-        if isinstance(found, ShipError):
-            notes.append(f"{place}: {found.message}")
-            notes += [f"  -> {found.hint}"] if found.hint else []
-        elif found is not None:
-            if found.hold:
-                notes.append(f"{place}: ON HOLD: {found.hold}. Release it: ./ship resume {where}")
-            if found.failure:
-                notes.append(
-                    f"{place}: FAILED: {found.failure}. Try it again: ./ship rollout {where}"
-                )
-            if not found.in_force:
-                notes.append(f"{place}: NOT IN FORCE: {found.not_taken}")
+    for region, state in cell.regions.items():
+        if not isinstance(state, State):
+            continue
+        place = f"{where} ({region})" if len(cell.regions) > 1 else where
+        if state.hold:
+            notes.append(f"{place}: ON HOLD: {state.hold}. Release it: ./ship resume {where}")
+        if state.failure:
+            notes.append(f"{place}: FAILED: {state.failure}. Try it again: ./ship rollout {where}")
+        if not state.in_force:
+            notes.append(f"{place}: NOT IN FORCE: {state.not_taken}. See: ./ship status {where}")
     return notes
+
+
+def _errors(cell: Cell) -> list[str]:
+    """Return what could not be read, each with what to do about it."""
+    found = [
+        error for error in (cell.error, *cell.regions.values()) if isinstance(error, ShipError)
+    ]
+    return [f"{error.message}{f' -> {error.hint}' if error.hint else ''}" for error in found]
 
 
 def errors(grid: Grid) -> list[str]:
     """Return a line for each thing that could not be read."""
-    lines = []
-    for name, cells in grid.cells.items():
-        for env, cell in cells.items():
-            found = [cell.error, *cell.regions.values()]
-            lines += [f"{name} in {env}: {e.message}" for e in found if isinstance(e, ShipError)]
-    return lines
+    return [
+        f"{name} in {env}: {message}"
+        for name, cells in grid.cells.items()
+        for env, cell in cells.items()
+        for message in _errors(cell)
+    ]

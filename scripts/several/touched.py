@@ -209,21 +209,22 @@ def _since_live(
     loaded = []
     why = {}
     for name in changes.names:
-        try:
-            loaded.append(pipelines.load(changes.files, name, env, checkout=call.root))
-        except UsageError as error:
-            why[name] = error.message  # its own delivery says so
+        found = pipelines.load_each(changes.files, name, [env], checkout=call.root)[env]
+        if isinstance(found, UsageError):
+            why[name] = found.message  # its own delivery says so
+        else:
+            loaded.append(found)
     if local := next((pipeline for pipeline in loaded if pipeline.uses_up), None):
         on_demand.bring_up(local, yes=yes)
     regions = reads.regions(loaded, timeout, call.progress.line)
     states = reads.glance(regions, call.progress.line)
-    found = reads.in_threads(
+    differ = reads.in_threads(
         [_asking(changes, region, state) for region, state in zip(regions, states, strict=True)]
     )
-    errors = [one for one in found if isinstance(one, ShipError)]
-    if errors and len(errors) == len(found):
+    errors = [one for one in differ if isinstance(one, ShipError)]
+    if errors and len(errors) == len(differ):
         raise errors[0]
-    for region, one in zip(regions, found, strict=True):
+    for region, one in zip(regions, differ, strict=True):
         if isinstance(one, ShipError):
             why.setdefault(region.name, f"it cannot be read: {one.message}")
         elif one is not None:

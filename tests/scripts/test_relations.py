@@ -39,6 +39,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "smoke.yaml").write_text("")
     (root / "pipelines/api/staging.yaml").write_text(LOCAL)
     (root / "libs/common").mkdir(parents=True)
+    (root / "libs/two words").mkdir()
+    (root / "more/Common").mkdir(parents=True)
     (root / "libs/file").touch()
     (root / "libs/inside").symlink_to("common")
     (root / "libs/outside").symlink_to(root.parent)
@@ -66,6 +68,8 @@ shared:
         "ai": {"todo-list": "STORE"},
     }
     assert found.shared == {"libs/common": ["ai", "api"]}
+    assert found.contexts("api") == {"common": "libs/common"}
+    assert found.contexts("chat") == {}
     assert found.callees("api") == ["ai", "todo-list"]
     assert found.callees("chat") == []
     assert found.in_order(["chat", "api", "ai"]) == ["ai", "api", "chat"]
@@ -120,6 +124,10 @@ WRONG = [
      " outside the repository", ""),
     ("shared:\n  libs/inside: [ai]\n", "2: shared.libs/inside: libs/inside is a link",
      "name the folder itself: libs/common"),
+    ("shared:\n  libs/common: [ai, api]\n  more/Common: [api]\n", "3: shared.more/Common: api also"
+     " uses libs/common, and COPY --from=common would mean both", "rename one"),
+    ("shared:\n  libs/two words: [ai]\n", "2: shared.libs/two words: 'two words' cannot be a"
+     " name in a Dockerfile", "rename the folder"),
     ("shared:\n  libs/common: [ai]\n  libs/common/: [api]\n", "3: shared.libs/common/: the folder"
      " libs/common appears twice", ""),
 ]  # fmt: skip

@@ -17,6 +17,8 @@ from tests.emulator.cloud_run_help import eventually
 from tests.scripts.several_help import Several
 from tests.scripts.test_text import Screen
 
+pytestmark = pytest.mark.xdist_group("several")  # its services are delivered once
+
 ENVIRONMENTS = {
     "staging": {"project": "acme-staging"},
     "production": {"project": "acme-prod", "after": "staging", "confirm": "true"},
