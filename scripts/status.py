@@ -24,6 +24,7 @@ from scripts.release.memory import to_builtins
 from scripts.release.state import State, describe, has_failed, is_finished, left_deploy, previous
 from scripts.service.context import Context
 from scripts.service.regions import try_in_every_region
+from scripts.service.watch import table_lines, told, weighed
 
 _EVERY_SECONDS = 1.0
 
@@ -70,7 +71,8 @@ def status(context: Context) -> Result:
             for one in shown
         ]
         following = _next_command(state)
-        notes += [f"{region.region}: {state.url}", *_notes(state), f"next: {following}"]
+        watched = _watched(context, region.region, state)
+        notes += [f"{region.region}: {state.url}", *_notes(state), *watched, f"next: {following}"]
         data.append(
             {
                 "region": region.region,
@@ -103,6 +105,23 @@ def status(context: Context) -> Result:
         ),
         code=1 if tried.errors else 0,
     )
+
+
+def _watched(context: Context, region: str, state: State) -> list[str]:
+    """List what users were answered by a release in progress, where that is watched."""
+    rules = context.pipeline.environment.rollout.watch
+    candidate = state.candidate
+    if rules is None or candidate is None or is_finished(state, candidate):
+        return []
+    stable = {region: state.beside(candidate)}
+    try:
+        found = weighed(context, rules, candidate, {region: state}, stable)
+    except ShipError as error:
+        return [f"users' answers are not seen: {error.message}"]
+    if found is None:
+        return []
+    lines = table_lines(found, candidate, stable)
+    return [f"{found.verdict.verdict}: {told(found)}", *(f"  {line}" for line in lines)]
 
 
 def _share(one: dict[str, Any]) -> str:

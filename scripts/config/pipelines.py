@@ -17,6 +17,7 @@ from scripts.config.formats import (
     Check,
     Duration,
     Environment,
+    Rollout,
     ServiceName,
     matches,
 )
@@ -342,6 +343,7 @@ def _environment(
             raise file.error(
                 ["rollout", "steps", index], f"{later} is not more than {earlier}: steps must rise"
             )
+    _check_watch(file, environment.rollout)
     if environment.after is not None and environment.after not in known:
         raise file.error(
             ["after"],
@@ -360,6 +362,27 @@ def _environment(
                 "leave the key out",
             )
     return environment, written
+
+
+def _check_watch(file: YamlFile, rollout: Rollout) -> None:
+    """Refuse a watch that could never see a step's answers before the step ends."""
+    watch = rollout.watch
+    if watch is None:
+        return
+    needed = seconds(watch.warm_up) + seconds(watch.delay)
+    if len(rollout.steps) > 1 and seconds(rollout.bake) <= needed:
+        raise file.error(
+            ["rollout", "bake"],
+            f"{rollout.bake} is over before its first answers are seen: the first {watch.warm_up}"
+            f" do not count (warm-up), and numbers arrive up to {watch.delay} late (delay)",
+            f"bake longer than {needed:g}s",
+        )
+    if not watch.errors and not watch.latency:
+        raise file.error(["rollout", "watch"], "watches nothing", "leave out `watch`")
+    if float(watch.false_alarms.rstrip("%")) == 0:
+        raise file.error(
+            ["rollout", "watch", "false-alarms"], "0% could never be reached", "write 1%"
+        )
 
 
 def _checks(root: Path, name: str) -> list[Check]:

@@ -19,6 +19,7 @@ from scripts.release import changes
 from scripts.release.changes import Change, NotReady
 from scripts.release.choices import StepsAside, refuse_displaced, refuse_held, step_aside
 from scripts.release.state import State, condition, has_failed, is_finished, previous
+from scripts.release.watch import Weighed
 from scripts.service.context import Context
 from scripts.service.regions import (
     Acted,
@@ -29,6 +30,7 @@ from scripts.service.regions import (
     serving,
 )
 from scripts.service.smoke import Smoked, check, failure, refuse_moved, smoke
+from scripts.service.watch import Watcher, told
 
 _LOOK_SECONDS = 1.0
 _LOOKS_PER_CHECK = 3
@@ -95,6 +97,8 @@ class _Rollout:
         self._before: dict[str, State] = planned or {}
         self._now: dict[str, State] = {}
         self._checked: dict[str, Smoked] = {}
+        rules = context.pipeline.environment.rollout.watch
+        self._watcher = Watcher(context, rules, revision) if rules else None
 
     def run(self) -> Acted:
         context, revision = self._context, self._revision
@@ -192,29 +196,71 @@ class _Rollout:
                 percent=percent, shares=dict(next(iter(self._now.values())).shares), bake=self._bake
             )
             context.record.steps.append(taken)
-            self._watch(step, live)
+            found = self._watch(step, live, compares=percent < 100)
             taken.ended = True
-            step.done(live)
+            step.done(f"{live}{f'; {told(found)}' if found else ''}")
 
-    def _watch(self, step: Step, live: str) -> None:
+    def _watch(self, step: Step, live: str, *, compares: bool) -> Weighed | None:
         """Wait for the bake time; notice a hold, a newer release, a failing check or revision.
+
+        Where users' answers are watched, and stable still gives some, wait longer for enough.
+
+        Returns:
+            What was seen of users' answers; None where they are not watched.
 
         Raises:
             StepsAside: a newer commit is being released.
-            Refused: there is a hold, or another release took over.
-            Failed: a smoke check did not pass, or the revision is not Ready any more.
+            Refused: there is a hold, another release took over, or too few answers were seen.
+            Failed: a smoke check did not pass, the revision is not Ready any more, or it answers
+                users worse than stable.
         """
-        deadline = time.monotonic() + self._bake
+        begun = time.monotonic()
         if self._bake:
             step.say(f"{live}, watched for {self._bake:g} s")
         looks = 0
-        while (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, _LOOK_SECONDS))
-            step.still(f"{live}, watched for {self._bake:g} s")
+        while True:
+            found = self._judge()
+            left = begun + self._bake - time.monotonic()
+            if left <= 0 and not (compares and self._waits(found, -left)):
+                return found
+            time.sleep(min(left, _LOOK_SECONDS) if left > 0 else _LOOK_SECONDS)
+            seen = f"; {told(found)}" if found else ""
+            step.still(f"{live}, watched for {self._bake:g} s{seen}")
             looks += 1
             for region in self._context.regions:
                 with naming(self._context, region):
                     self._look(region, checks=looks % _LOOKS_PER_CHECK == 0)
+
+    def _judge(self) -> Weighed | None:
+        """Judge by users' answers; None where they are not watched, or there is no stable."""
+        if self._watcher is None:
+            return None
+        stable = {region.region: self._stable(region.region) for region in self._context.regions}
+        return self._watcher.look(self._now, stable)
+
+    def _waits(self, found: Weighed | None, past: float) -> bool:
+        """Return whether a step whose bake is over waits for more answers.
+
+        Args:
+            found: what was seen of users' answers.
+            past: the seconds since the bake ended.
+
+        Raises:
+            Refused: too few answers were seen, and the rules say to stop.
+        """
+        if found is None or self._watcher is None or found.verdict.verdict != "unclear":
+            return False
+        rules = self._watcher.rules
+        if rules.unclear == "go-on":
+            return False
+        if rules.unclear == "wait" and past < seconds(rules.patience):
+            return True
+        where = self._context.where
+        raise Refused(
+            f"unclear whether {self._revision} answers users worse than stable: {told(found)}",
+            f"To wait for more: ./ship rollout {where} - To go on: ./ship promote {where}"
+            f" - To go back: ./ship rollback {where}",
+        )
 
     def _look(self, region: CloudRun, *, checks: bool) -> None:
         """Read a region during a bake; fail if the rollout must not go on there."""
@@ -226,6 +272,7 @@ class _Rollout:
         self._refuse_broken(state)
         if checks:
             done = check(self._context, region, state, self._revision)
+            self._asked(done)
             if done.failed:
                 raise self._failed(region, done)
 
@@ -256,9 +303,14 @@ class _Rollout:
         for region in self._context.regions:
             with naming(self._context, region):
                 done = smoke(self._context, region, self._now[region.region], self._revision)
+                self._asked(done)
                 if done.failed:
                     raise self._failed(region, done)
             self._checked[region.region] = done
+
+    def _asked(self, done: Smoked) -> None:
+        if self._watcher:
+            self._watcher.asked(done.region, len(done.outcomes))
 
     def _stable(self, region: str) -> str | None:
         """Return the revision that a failed release's traffic goes back to, or None."""
