@@ -19,6 +19,7 @@ from scripts.config.formats import (
     Environment,
     Rollout,
     ServiceName,
+    Watch,
     matches,
 )
 from scripts.config.image_reference import ImageReference
@@ -364,18 +365,22 @@ def _environment(
     return environment, written
 
 
+def needed(watch: Watch) -> float:
+    """Return the seconds until the first answers of a step that count are seen."""
+    return seconds(watch.warm_up) + seconds(watch.delay)
+
+
 def _check_watch(file: YamlFile, rollout: Rollout) -> None:
     """Refuse a watch that could never see a step's answers before the step ends."""
     watch = rollout.watch
     if watch is None:
         return
-    needed = seconds(watch.warm_up) + seconds(watch.delay)
-    if len(rollout.steps) > 1 and seconds(rollout.bake) <= needed:
+    if len(rollout.steps) > 1 and seconds(rollout.bake) <= needed(watch):
         raise file.error(
             ["rollout", "bake"],
             f"{rollout.bake} is over before its first answers are seen: the first {watch.warm_up}"
             f" do not count (warm-up), and numbers arrive up to {watch.delay} late (delay)",
-            f"bake longer than {needed:g}s",
+            f"bake longer than {needed(watch):g}s",
         )
     if not watch.errors and not watch.latency:
         raise file.error(["rollout", "watch"], "watches nothing", "leave out `watch`")

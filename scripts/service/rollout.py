@@ -12,7 +12,7 @@ from scripts.cloud.cloud_run import CloudRun
 from scripts.command.progress import Step
 from scripts.command.record import StepTaken
 from scripts.command.words import split
-from scripts.config.pipelines import seconds
+from scripts.config.pipelines import needed, seconds
 from scripts.errors import Failed, Refused, ShipError, bug
 from scripts.ledger import may_have_written
 from scripts.release import changes
@@ -97,8 +97,7 @@ class _Rollout:
         self._before: dict[str, State] = planned or {}
         self._now: dict[str, State] = {}
         self._checked: dict[str, Smoked] = {}
-        rules = context.pipeline.environment.rollout.watch
-        self._watcher = Watcher(context, rules, revision) if rules else None
+        self._watcher = _watcher(context, revision, bake)
 
     def run(self) -> Acted:
         context, revision = self._context, self._revision
@@ -356,6 +355,21 @@ class _Rollout:
             reasons = (f"{region}: {e.message}" for region, e in acted.errors.items())
             return _stuck(context, error, "; ".join(reasons))
         return error
+
+
+def _watcher(context: Context, revision: str, bake: float) -> Watcher | None:
+    """Return what watches users' answers; None where they are not watched."""
+    rules = context.pipeline.environment.rollout.watch
+    if rules is None:
+        return None
+    if bake <= needed(rules):
+        # The file's own bake is longer, so someone typed a shorter one.
+        context.progress.line(
+            f"note: users' answers are not watched: a bake of {bake:g} s ends before the first"
+            " of them are seen"
+        )
+        return None
+    return Watcher(context, rules, revision)
 
 
 def _with(error: ShipError, more: str) -> Failed:
