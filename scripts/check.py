@@ -17,7 +17,7 @@ from scripts import HOME
 from scripts.command import options
 from scripts.command.call import Call
 from scripts.command.options import option
-from scripts.config import pipelines
+from scripts.config import pipelines, relations
 from scripts.template import record
 
 
@@ -50,8 +50,9 @@ def _check_pipelines(call: Call) -> None:
     Raises:
         UsageError: a file is not valid.
     """
+    relations.read(call.root)
     for service in pipelines.services(call.root):
         environments = pipelines.environments(call.root, service)
         for env in environments:
-            pipelines.load(call.root, service, env)
+            relations.calls_of(pipelines.load(call.root, service, env))
         call.progress.line(f"pipelines/{service}: {', '.join(environments)} are valid")

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from scripts.cloud.cloud_run import CloudRun
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
 from scripts.command.results import Result
@@ -36,8 +35,13 @@ class Options(ServiceOptions, frozen=True, kw_only=True):
 
 def run(options: Options, call: Call) -> int:
     with _files(options, call) as (context, commit):
-        read = read_every_region(context, lambda region: _differences(context, region, commit))
-        found = [*read.items()]
+        runs = context.callees.read_beside(
+            lambda: read_every_region(context, lambda region: region.service())
+        )
+        found = [
+            (region, _differences(context, region, service, commit))
+            for region, service in runs.items()
+        ]
     return call.show(_result(context, found), options.format)
 
 
@@ -52,14 +56,14 @@ def _files(options: Options, call: Call) -> Iterator[tuple[Context, Commit | Non
 
 
 def _differences(
-    context: Context, region: CloudRun, commit: Commit | None
+    context: Context, region: str, runs: manifest.Object | None, commit: Commit | None
 ) -> list[Difference] | None:
     """Compare the files with the live service; None if it does not exist."""
-    runs = region.service()
     if runs is None:
         return None
     sha = commit.sha if commit else "0" * 40
-    files = manifest.render(context.pipeline, commit=sha, image=None, revision="")
+    urls = context.callees.urls(region)
+    files = manifest.render(context.pipeline, commit=sha, image=None, revision="", urls=urls)
     found = differences(files, runs)
     return found + (_image(context, runs, commit) if commit else [])
 

@@ -33,8 +33,8 @@ def condition() -> str:
 
 
 def identities() -> str:
-    """Return the table of identities and roles, for a private service in production."""
-    plan = planned("production", access="private")
+    """Return the table of identities and roles, for a private service that calls another one."""
+    plan = planned("production", access="private", calls=True)
     known = {account.member: f"`{account.id}`" for account in plan.accounts}
     rows = ["| Who | Role | On | For |", "| --- | --- | --- | --- |"]
     for binding in plan.bindings:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from emulator.builds.errors import Failed
@@ -39,12 +39,20 @@ def answers() -> bool:
         return False
 
 
-def build(step: DockerBuild, context: Path, dockerfile: Path, say: Say, handle: Handle) -> str:
+def build(
+    step: DockerBuild,
+    context: Path,
+    contexts: Mapping[str, Path],
+    dockerfile: Path,
+    say: Say,
+    handle: Handle,
+) -> str:
     """Build an image in the engine; return the name that it has there.
 
     Args:
         step: What to build.
         context: The build context, which was found to be in the source.
+        contexts: The step's other contexts, by name, as well.
         dockerfile: The Dockerfile.
         say: Called with each line of the output.
         handle: Stops the build.
@@ -62,6 +70,7 @@ def build(step: DockerBuild, context: Path, dockerfile: Path, say: Say, handle: 
         *(["--target", step.target] if step.target else []),
         *(word for k, v in step.arguments.items() for word in ("--build-arg", f"{k}={v}")),
         *(word for k, v in step.labels.items() for word in ("--label", f"{k}={v}")),
+        *(word for k, v in contexts.items() for word in ("--build-context", f"{k}={v}")),
         *("--label", f"{BUILDER}={DOCKER}"),
         str(context),
     ]

@@ -21,10 +21,11 @@ _LONGEST = 1 << 18  # characters of a Dockerfile
 
 
 class _Fields(TypedDict, total=False):
-    """The types of the request's fields: the Dockerfile's text, the files of the build context."""
+    """The types of the request's fields: the Dockerfile's text, and the files of each context."""
 
     dockerfile: str
     files: list[str]
+    contexts: dict[str, list[str]]
 
 
 def handler() -> Handler:
@@ -38,13 +39,14 @@ def handler() -> Handler:
         if len(text) > _LONGEST:
             raise invalid(f"The Dockerfile has more than {_LONGEST} characters.", "dockerfile")
         async with one_at_a_time:
-            return web.json_response(await asyncio.to_thread(_answer, text, files))
+            contexts = asked.get("contexts", {})
+            return web.json_response(await asyncio.to_thread(_answer, text, files, contexts))
 
     return examine
 
 
-def _answer(text: str, files: list[str]) -> dict[str, Any]:
-    found = pack.examine(text, files)
+def _answer(text: str, files: list[str], contexts: dict[str, list[str]]) -> dict[str, Any]:
+    found = pack.examine(text, files, contexts=contexts)
     return {
         "problems": [
             {

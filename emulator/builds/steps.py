@@ -49,6 +49,8 @@ class DockerBuild:
     target: str
     arguments: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    contexts: dict[str, str] = field(default_factory=dict)
+    """Name in the Dockerfile -> another folder to copy from, relative to `folder`."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-f", "--file", default="")
     parser.add_argument("-t", "--tag", action="append", default=[], dest="tags")
     parser.add_argument("--build-arg", action="append", default=[])
+    parser.add_argument("--build-context", action="append", default=[])
     parser.add_argument("--label", action="append", default=[])
     parser.add_argument("--platform", default="")
     parser.add_argument("--target", default="")
@@ -156,4 +159,5 @@ def _step(number: int, step: Document, known: dict[str, str]) -> DockerBuild | D
         target=found.target,
         arguments=dict(pair.partition("=")[::2] for pair in found.build_arg),
         labels=dict(pair.partition("=")[::2] for pair in found.label),
+        contexts=dict(pair.partition("=")[::2] for pair in found.build_context),
     )

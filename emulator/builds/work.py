@@ -184,13 +184,19 @@ class _Run:
         if not dockerfile.is_file():
             named = dockerfile.relative_to(self._folder.resolve())
             raise UsageError(f"{named}: there is no such Dockerfile")
+        contexts = {
+            name: _inside(self._folder, step.folder, path) for name, path in step.contexts.items()
+        }
+        for name, path in contexts.items():
+            if not path.is_dir():
+                raise UsageError(f"--build-context {name}: there is no such folder")
         if step.target:
             reason = f"--target {step.target}"
             if not engine.answers():
                 raise UsageError(f"{reason} needs Docker", "start Docker, or leave it out")
         else:
             try:
-                return self._packed(step, context, dockerfile)
+                return self._packed(step, context, contexts, dockerfile)
             except DockerfileError as refused:
                 if not engine.answers():
                     raise _without_docker(refused) from None
@@ -199,11 +205,14 @@ class _Run:
                 first, *more = refused.problems
                 reason = f"{first.what}{f' (and {len(more)} more)' if more else ''}"
         self._log.say(f"Docker builds this image, because of {reason}")
-        return engine.build(step, context, dockerfile, self._log.say, self._handle)
+        return engine.build(step, context, contexts, dockerfile, self._log.say, self._handle)
 
-    def _packed(self, step: DockerBuild, context: Path, dockerfile: Path) -> PackedImage:
+    def _packed(
+        self, step: DockerBuild, context: Path, contexts: dict[str, Path], dockerfile: Path
+    ) -> PackedImage:
         return pack.pack(
             context,
+            contexts=contexts,
             dockerfile=dockerfile,
             file=str(dockerfile.relative_to(self._folder.resolve())),
             arguments=step.arguments,

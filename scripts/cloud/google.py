@@ -12,7 +12,7 @@ import requests
 
 from scripts.cloud import answers
 from scripts.cloud.credentials import SCOPE, Credentials, check_confidential, usable
-from scripts.cloud.local_identity import LocalIdentity, is_member
+from scripts.cloud.local_identity import OWNER, LocalIdentity, is_member
 from scripts.cloud.patience import Patience
 from scripts.cloud.session import LOOPBACK, Session, Sessions, reason, retry_after, was_sent
 from scripts.config import running
@@ -100,10 +100,20 @@ class Google:
 
     @cached_property
     def _local(self) -> LocalIdentity | None:
-        """Whom the environment names, at the local Cloud Run of the checkout; else None."""
-        named = self._pipeline.environment.credentials
-        local = running.find(self._pipeline.checkout) if is_member(named) else None
-        return LocalIdentity(local, named) if local and local.url == self.endpoint else None
+        """Whom requests to the local Cloud Run of the checkout are from; None: no one, or not it.
+
+        Where it enforces IAM and the environment names no one, that is its owner.
+        """
+        pipeline = self._pipeline
+        named = pipeline.environment.credentials
+        if not is_member(named) and (named != "none" or not pipeline.uses_up):
+            return None
+        local = running.find(pipeline.checkout)
+        if local is None or local.url != self.endpoint:
+            return None
+        if is_member(named):
+            return LocalIdentity(local, named)
+        return LocalIdentity(local, OWNER) if local.iam == running.ENFORCE else None
 
     def _check_checkout(self, answer: requests.Response, *_: object, **__: object) -> None:
         """Refuse an answer of the local Cloud Run of another checkout."""

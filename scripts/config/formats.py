@@ -1,7 +1,7 @@
-"""The formats of pipelines/<service>/, as types: environments and smoke checks.
+"""The formats of pipelines/, as types: environments, smoke checks, and what services share.
 
 Files are checked against them, errors quote their descriptions, and `nox -s schema` generates
-pipelines/schema.json and pipelines/smoke.schema.json from them.
+the schemas in pipelines/ from them.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ Credentials = Annotated[
     str,
     Meta(
         pattern=r"^(google|none|(user|serviceAccount):[^@\s:/]+@[^@\s:/]+)$",
-        description="google, none, or with endpoint: up whom requests are from, such as"
-        " user:me@example.com",
+        description="google; none; or with endpoint: up whom requests are from, such as"
+        " user:me@example.com (none there: its owner)",
     ),
 ]
 
@@ -79,6 +79,15 @@ TrustFile = Annotated[
         pattern=r"^(?!/)(?!(.*/)?\.\.(/|$)).+$",
         description="a file in this repository: the trusted root (JSON) of the Sigstore instance"
         " that signs provenance, if that is not the public one",
+    ),
+]
+
+
+Variable = Annotated[
+    str,
+    Meta(
+        description="an environment variable's name: letters, digits and underscores",
+        extra_json_schema={"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
     ),
 ]
 
@@ -296,6 +305,22 @@ class Check(_Strict, frozen=True):
         return self.name or f"{self.method} {self.path}"
 
 
+class Services(_Strict, frozen=True):
+    """pipelines/services.yaml: how the services of this repository relate to each other."""
+
+    calls: Annotated[
+        dict[str, list[str] | dict[str, Variable]],
+        Meta(
+            description="service: the services that it calls. It gets the URL of each in a"
+            " variable, NAME_URL unless a name is given, and may invoke it"
+        ),
+    ] = {}
+    shared: Annotated[
+        dict[str, list[str]],
+        Meta(description="folder of this repository: the services that a change in it delivers"),
+    ] = {}
+
+
 BUILT_IN = Check(path="/", name="answers", expect=Expect(status="any"))
 """The check of a service that declares none: its URL answers at all."""
 
@@ -307,7 +332,11 @@ def matches(text: str, type_: Any) -> bool:
 
 def schemas() -> dict[str, dict[str, Any]]:
     """Return the JSON Schemas for editors: file in pipelines/ -> schema."""
-    types = {"schema.json": Environment, "smoke.schema.json": list[Check] | None}
+    types = {
+        "schema.json": Environment,
+        "smoke.schema.json": list[Check] | None,
+        "services.schema.json": Services | None,
+    }
     return {
         file: {
             "$schema": "https://json-schema.org/draft/2020-12/schema",

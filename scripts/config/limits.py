@@ -64,6 +64,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool = True
 
 
+def is_reserved(variable: str) -> bool:
+    """Return whether Cloud Run lets no one set a variable.
+
+    Source: https://cloud.google.com/run/docs/configuring/services/overview-environment-variables
+    """
+    return variable in RESERVED or variable.startswith("X_GOOGLE_")
+
+
 def port_of(container: dict[str, Any]) -> int:
     """Return the port that Cloud Run sends a container's requests to, and sets PORT to."""
     ports = container.get("ports") or [{}]
@@ -138,7 +146,7 @@ def _variables(container: dict[str, Any], at: Path) -> Iterator[Problem]:
     for index, variable in enumerate(container.get("env") or []):
         name = variable["name"]
         path: Path = [*at, "env", index, "name"]
-        if name in RESERVED:
+        if is_reserved(name):
             instead = "; the port is ports[0].containerPort" if name == "PORT" else ""
             yield _problem(path, f"Cloud Run sets {name} itself{instead}", "")
         elif name in names:

@@ -266,11 +266,12 @@ def folders(root: Path) -> list[str] | None:
     None if a file may name others: then, all files are needed.
     """
     files = sorted((root / "pipelines").glob("*/*.yaml"))
+    related = [*(root / "pipelines").glob("services.yaml")]
     try:
-        texts = [file.read_text(encoding="utf-8") for file in files]
+        texts = [file.read_text(encoding="utf-8") for file in (*files, *related)]
     except (OSError, UnicodeDecodeError):
         return None
-    if any(SOURCE in text or "trust" in text for text in texts):
+    if any(re.search(f"{SOURCE}|trust|shared", text) for text in texts):
         return None
     return sorted({file.parent.name for file in files})
 

@@ -19,6 +19,8 @@ from scripts.errors import UsageError
 
 UP = "up"
 """The value of an environment's `endpoint` that stands for it."""
+ENFORCE = "enforce"
+"""The value of its option `--iam` with which callers need permissions."""
 LOG = Path(".shipway", "up.log")
 """The output of one that runs in the background."""
 SECRET_HEADER = "Shipway-Secret"  # noqa: S105  (a header's name)

@@ -158,7 +158,7 @@ def _walk(at: str | None, type_: Any, value: Any) -> tuple[list[str | int], Any]
         type_ = _plain_type(type_)
         if index == "...":
             # msgspec does not name the key: it is the first whose value does not fit.
-            inner = get_args(type_)[-1]
+            inner = (_part(type_, dict) or (Any,))[-1]
             key = next((k for k, v in value.items() if not _fits(v, inner)), None)
             if key is None:
                 break
@@ -166,7 +166,7 @@ def _walk(at: str | None, type_: Any, value: Any) -> tuple[list[str | int], Any]
             type_, value = inner, value[key]
         elif index:
             path.append(int(index))
-            type_ = (get_args(type_) or (Any,))[0]
+            type_ = (_part(type_, list) or (Any,))[0]
             value = value[int(index)] if isinstance(value, list) else None
         else:
             path.append(name)
@@ -175,6 +175,12 @@ def _walk(at: str | None, type_: Any, value: Any) -> tuple[list[str | int], Any]
                 type_ = field.type if field else Any
             value = value.get(name) if isinstance(value, dict) else None
     return path, type_
+
+
+def _part(type_: Any, container: type) -> tuple[Any, ...]:
+    """Return what a list or mapping holds, also where the type is a union of both."""
+    kinds = [one for one in get_args(type_) if get_origin(one) is container]
+    return get_args(kinds[0] if kinds and get_origin(type_) is not container else type_)
 
 
 def _fits(value: Any, type_: Any) -> bool:
@@ -221,6 +227,7 @@ def _plain(what: str, type_: Any) -> str:
     if choices := _choices(type_):
         what = what.replace("`int | str`", f"a whole number or {', '.join(choices)}")
     what = re.sub(r"`([\w| ]+) \| null`", r"`\1`", what).replace("int | str", "str")
+    what = what.replace("`object | array`", "a list or a mapping")
     for python, plain in (("array", "a list"), ("object", "a mapping"), ("str", "text")):
         what = what.replace(f"`{python}`", plain)
     for python, plain in (

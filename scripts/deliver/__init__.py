@@ -144,8 +144,11 @@ def _check_may_go(context: Context, newer: NewerCommits) -> None:
     Raises:
         StepsAside: a newer commit serves or is being released in some region.
         Refused: there is a hold (I7).
+        UsageError: a service that this one calls has not been delivered.
     """
-    read = read_every_region(context, lambda region: region.read())
+    read = context.callees.read_beside(
+        lambda: read_every_region(context, lambda region: region.read())
+    )
     for region, state in read.items():
         if state is None:
             context.record.saw(region, {})
@@ -155,6 +158,7 @@ def _check_may_go(context: Context, newer: NewerCommits) -> None:
         step_aside(state)
     for state in states:
         refuse_held(state, context.override)
+    context.callees.check()
 
 
 def _check_came_through(context: Context, image: ImageReference) -> None:

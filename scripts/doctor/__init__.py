@@ -28,7 +28,7 @@ from scripts.command.options import (
 )
 from scripts.command.results import Result
 from scripts.command.tables import Table
-from scripts.config import pipelines
+from scripts.config import pipelines, relations
 from scripts.doctor import access, at_github, cloud, dockerfile, machine, manifest
 from scripts.doctor.case import Case, Named
 from scripts.doctor.costs import findings as costs
@@ -69,6 +69,7 @@ def examine(options: Options, call: Call) -> Iterator[Finding]:
     """
     try:
         pipeline = pipelines.load(call.root, options.service, options.env)
+        relations.calls_of(pipeline)
     except UsageError as error:
         if not _exists(options, call.root):
             raise
@@ -114,6 +115,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
     if not case.takes_credentials:
         yield from cloud.image(case, context)
         yield from cloud.services(case)
+        yield from cloud.callees(case, context)
         yield from cloud.secrets(case)
         return
     yield from cloud.projects(case)
@@ -124,6 +126,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
     yield from cloud.image(case, context)
     yield from access.provenance(case)
     yield from cloud.services(case)
+    yield from cloud.callees(case, context)
     yield from cloud.secrets(case)
     yield from access.allowed(case, plan)
     if plan:

@@ -117,6 +117,21 @@ def image(case: Case, context: Context) -> Iterator[Finding]:
         yield ok("image", f"the image of commit {commit.short} is for {images.platform}")
 
 
+def callees(case: Case, context: Context) -> Iterator[Finding]:
+    """Check that every service that this one calls has been delivered."""
+    for region in case.environment.regions if context.callees.called else []:
+        try:
+            urls = context.callees.urls(region)
+        except UsageError as error:
+            yield wrong("calls", error.message, error.hint or "")
+            continue
+        except ShipError as error:
+            yield of_error("calls", error, case.context(), looking=True)
+            continue
+        set_to = ", ".join(f"{name}={url}" for name, url in urls.items())
+        yield ok("calls", f"{case.pipeline.service} gets {set_to}, {region}")
+
+
 def services(case: Case) -> Iterator[Finding]:
     """Check that the service exists in each region, and that its newest revision started."""
     for resource in case.services:

@@ -12,7 +12,7 @@ import msgspec
 
 from scripts.cloud import answers
 from scripts.cloud.google import NotFound
-from scripts.config import limits
+from scripts.config import limits, relations
 from scripts.config.yamlfile import YamlFile
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, warning, wrong
@@ -113,7 +113,9 @@ def packing(case: Case) -> Iterator[Finding]:
     except (OSError, UnicodeDecodeError):
         return  # the check of the files reports it
     names = source.read(pipeline.source).names
-    asked = {"dockerfile": text, "files": names}
+    shared = relations.read(case.root).contexts(pipeline.service)
+    contexts = {name: source.read(case.root / path).names for name, path in shared.items()}
+    asked = {"dockerfile": text, "files": names, "contexts": contexts}
     try:
         answer = case.google.query("cloudbuild", EXAMINE, asked, answers.Examined)
     except NotFound:

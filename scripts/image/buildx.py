@@ -73,6 +73,7 @@ class Builder:
         commit: str,
         earlier: Sequence[str] = (),
         labels: dict[str, str],
+        contexts: Mapping[str, Path],
         progress: Callable[[str], None],
     ) -> str:
         """Build the folder `context` and push it.
@@ -85,6 +86,7 @@ class Builder:
             commit: the full SHA: the tag, and the Dockerfile's build argument COMMIT_SHA.
             earlier: the commits whose layers are reused, from `cache_repository`.
             labels: the image's labels.
+            contexts: name in the Dockerfile → a folder outside of the build context.
             progress: called with each step.
 
         Returns:
@@ -103,6 +105,7 @@ class Builder:
                 *("--platform", platform, "--file", str(dockerfile), "--tag", str(reference)),
                 *(word for k, v in arguments.items() for word in ("--build-arg", f"{k}={v}")),
                 *(word for k, v in sorted(labels.items()) for word in ("--label", f"{k}={v}")),
+                *(word for k, v in contexts.items() for word in ("--build-context", f"{k}={v}")),
                 *self._pushed(),
                 *self._cached(self.cache_repository(repository), commit, earlier),
                 *("--metadata-file", str(metadata), str(context)),

@@ -10,6 +10,7 @@ import base64
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 import time
 import uuid
@@ -62,6 +63,7 @@ class CloudBuild:
         platform: str,
         arguments: Mapping[str, str],
         labels: Mapping[str, str],
+        shared: Mapping[str, tuple[Path, str]],
         earlier: Sequence[ImageReference],
         progress: Callable[[str], None],
     ) -> str:
@@ -75,6 +77,7 @@ class CloudBuild:
             platform: `os/architecture`.
             arguments: the Dockerfile's build arguments.
             labels: the image's labels.
+            shared: name in the Dockerfile → a folder, and its path in the repository.
             earlier: images whose layers are reused.
             progress: called with each line of the log.
 
@@ -85,13 +88,15 @@ class CloudBuild:
             ApiError: Cloud Build or Cloud Storage refuses.
             Failed: the build ends without the image; the last lines of its log are the evidence.
         """
+        contexts = {name: path for name, (_, path) in shared.items()}
+        packed = archive({path: place for place, path in [(source, folder), *shared.values()]})
         body = {
-            "steps": [_step(folder, image, platform, arguments, labels, earlier)],
+            "steps": [_step(folder, image, platform, arguments, labels, contexts, earlier)],
             "images": [str(image)],
             "timeout": f"{_SECONDS}s",
             "logsBucket": f"gs://{self._bucket}/log",
             "options": {"logging": "GCS_ONLY"},
-            "source": {"storageSource": self._upload(archive(source, folder), what)},
+            "source": {"storageSource": self._upload(packed, what)},
         }
         if self._account:
             name = f"projects/{self._project}/serviceAccounts/{self._account}"
@@ -255,21 +260,24 @@ class _Log:
                     self._progress(text)
 
 
-def archive(source: Path, folder: str) -> bytes:
-    """Return a folder as a .tar.gz that has the same bytes for the same files.
+def archive(folders: Mapping[str, Path]) -> bytes:
+    """Return folders as a .tar.gz that has the same bytes for the same files.
 
     Args:
-        source: the folder, with a commit's files.
-        folder: its path in the archive.
+        folders: path in the archive → the folder, with a commit's files.
     """
     packed = io.BytesIO()
+    files = {
+        f"{folder}/{path.relative_to(source).as_posix()}": path
+        for folder, source in folders.items()
+        for path in source.rglob("*")
+    }
     # No name and no time in the header.
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0, compresslevel=6) as zipped,
         tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for path in sorted(source.rglob("*")):
-            name = f"{folder}/{path.relative_to(source).as_posix()}"
+        for name, path in sorted(files.items()):
             member = tar.gettarinfo(str(path), name)
             member.uid = member.gid = member.mtime = 0
             member.uname = member.gname = ""
@@ -289,6 +297,7 @@ def _step(
     platform: str,
     arguments: Mapping[str, str],
     labels: Mapping[str, str],
+    contexts: Mapping[str, str],
     earlier: Sequence[ImageReference],
 ) -> dict[str, Any]:
     """Return the step that builds: what buildx gets on this machine, as far as docker takes it.
@@ -301,6 +310,11 @@ def _step(
         *("build", "--progress", "plain", "--platform", platform, "--tag", str(image)),
         *(word for k, v in arguments.items() for word in ("--build-arg", f"{k}={v}")),
         *(word for k, v in sorted(labels.items()) for word in ("--label", f"{k}={v}")),
+        *(
+            word
+            for name, path in contexts.items()
+            for word in ("--build-context", f"{name}={os.path.relpath(path, folder)}")
+        ),
         *(word for one in earlier for word in ("--cache-from", str(one))),
         ".",
     ]

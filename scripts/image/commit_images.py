@@ -12,6 +12,7 @@ import msgspec
 from scripts.cloud.google import Google
 from scripts.cloud.referrers import Referrers
 from scripts.cloud.registry import Resolved
+from scripts.config import relations
 from scripts.config.image_reference import ImageReference
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, UsageError
@@ -211,12 +212,18 @@ class CommitImages:
             )
         return pushed.reference
 
+    @property
+    def _shared(self) -> dict[str, str]:
+        """The shared folders that the Dockerfile can copy from: name → path in the repository."""
+        return relations.read(self._pipeline.root).contexts(self._pipeline.service)
+
     def _with_docker(self, commit: Commit, say: Callable[[str], None]) -> str:
         """Build and push with Docker; return the digest that it reports."""
         from scripts.image import docker_login, inline_cache
         from scripts.image.buildx import Builder
 
-        source, labels = self._pipeline.source, self._labels(commit)
+        pipeline = self._pipeline
+        source, labels = pipeline.source, self._labels(commit)
         token = self._google.token(self._registry_url)
         with docker_login.environment(self.repository.host, token) as environment:
             docker = Builder(environment)
@@ -236,6 +243,7 @@ class CommitImages:
                     commit=commit.sha,
                     earlier=earlier,
                     labels=labels,
+                    contexts={name: pipeline.root / path for name, path in self._shared.items()},
                     progress=say,
                 )
             except Failed:
@@ -266,6 +274,7 @@ class CommitImages:
             platform=self.platform,
             arguments={"COMMIT_SHA": commit.sha, "SOURCE_DATE_EPOCH": str(EPOCH)},
             labels=self._labels(commit),
+            shared={n: (pipeline.root / path, path) for n, path in self._shared.items()},
             earlier=[self.repository.by_tag(sha) for sha in earlier],
             progress=say,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from scripts.config.image_reference import ImageReference
@@ -75,7 +75,8 @@ def revision_name(service: str, commit: str, taken: Collection[str] = ()) -> str
     Args:
         service: the service's name.
         commit: full commit SHA.
-        taken: names that failed to start: Cloud Run never starts a failed revision again.
+        taken: names that cannot be used: a revision that failed never starts again, and one that
+            exists never changes.
     """
     first = f"{service}-{commit[:7]}"
     names = [first, *(f"{first}-{number}" for number in range(2, len(taken) + 2))]
@@ -102,7 +103,12 @@ def is_own(tag: str, revision: str) -> bool:
 
 
 def render(
-    pipeline: Pipeline, *, commit: str, image: ImageReference | None, revision: str
+    pipeline: Pipeline,
+    *,
+    commit: str,
+    image: ImageReference | None,
+    revision: str,
+    urls: Mapping[str, str],
 ) -> Object:
     """Render the service that git declares: service.yaml, the environment's overlay, the image.
 
@@ -111,6 +117,7 @@ def render(
         commit: full commit SHA; becomes the label `commit-sha`.
         image: the image by digest; takes the place of the placeholder `app`. None: no image.
         revision: the name of the revision.
+        urls: variable → URL of a service that this one calls, for its serving container.
 
     Returns:
         A Knative Service without traffic, which releases decide, and without status.
@@ -130,6 +137,10 @@ def render(
     for container in template["spec"]["containers"]:
         if container.get("image") == PLACEHOLDER:
             container["image"] = str(image or "")
+    if urls:
+        serving = serving_container(template["spec"])
+        set_by_calls = [{"name": name, "value": url} for name, url in urls.items()]
+        serving["env"] = [*(serving.get("env") or []), *set_by_calls]
     rendered: Object = canonical(service)
     return rendered
 
@@ -163,6 +174,13 @@ def serving_container(spec: Object) -> Object:
     """Return the container that takes the requests: the one with a port, or the first."""
     containers: list[Object] = spec.get("containers") or [{}]
     return next((c for c in containers if c.get("ports")), containers[0])
+
+
+def has_urls(revision: Object, urls: Mapping[str, str]) -> bool:
+    """Return whether a revision has these URLs of the services that it calls (`render`)."""
+    variables = serving_container(revision.get("spec") or {}).get("env") or []
+    held = {one["name"]: one.get("value") for one in variables}
+    return all(held.get(name) == url for name, url in urls.items())
 
 
 def own_minimum(revision: Object) -> int:

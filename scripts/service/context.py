@@ -25,6 +25,7 @@ from scripts.machine.git import Commit
 from scripts.release.changes import Actor
 from scripts.release.state import State
 from scripts.service import on_demand
+from scripts.service.callees import Callees
 
 if TYPE_CHECKING:
     from scripts.image.commit_images import CommitImages
@@ -106,6 +107,11 @@ class Context:
         from scripts.image.commit_images import CommitImages
 
         return CommitImages(self.pipeline, self.google, self.root)
+
+    @cached_property
+    def callees(self) -> Callees:
+        """The services that this one calls."""
+        return Callees(self.google, self.pipeline, self._say)
 
     @property
     def where(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from scripts.release import deploys, manifest
 from scripts.release.choices import step_aside
 from scripts.release.manifest import Object
 from scripts.release.state import State, condition, has_failed
-from scripts.service import local_secrets
+from scripts.service import local_roles, local_secrets
 from scripts.service.context import Context
 from scripts.service.regions import Tried, try_in_every_region
 from scripts.service.smoke import LOG_FOLLOWS, logs, require_image
@@ -61,27 +61,35 @@ def deploy(context: Context, commit: Commit, image: ImageReference) -> Tried[Dep
 
     Raises:
         StepsAside: a newer commit serves or is being released.
+        UsageError: a service that this one calls has not been delivered.
         Failed: no region has the revision. Where it did not start, its container's last log lines
             are the evidence.
     """
+    context.callees.check()
     if brought := local_secrets.bring(context.google, context.pipeline):
         context.progress.line(f"{local_secrets.FILE}: {', '.join(brought)}")
-    return try_in_every_region(
+    local_roles.let_call(context)
+    tried = try_in_every_region(
         context, lambda region: _deploy(context, region, commit, image), stop_at_failure=True
     )
+    local_roles.let_callers(context)
+    return tried
 
 
 def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageReference) -> Deployed:
     tag = manifest.tag(commit.sha)
     name, exists = "", False
     service: Object = {}
+    urls = context.callees.urls(region.region)
 
     def plan(state: State | None) -> Object | None:
         nonlocal name, exists, service
         if state:
             step_aside(state)
-        name, exists = _name(region, commit, image)
-        desired = manifest.render(context.pipeline, commit=commit.sha, image=image, revision=name)
+        name, exists = _name(region, commit, image, urls)
+        desired = manifest.render(
+            context.pipeline, commit=commit.sha, image=image, revision=name, urls=urls
+        )
         if state and exists:
             # The revision exists: only its tag and its candidacy may be missing (I6).
             desired["spec"]["template"] = state.service["spec"]["template"]
@@ -113,21 +121,24 @@ def _deploy(context: Context, region: CloudRun, commit: Commit, image: ImageRefe
     )
 
 
-def _name(region: CloudRun, commit: Commit, image: ImageReference) -> tuple[str, bool]:
+def _name(
+    region: CloudRun, commit: Commit, image: ImageReference, urls: Mapping[str, str]
+) -> tuple[str, bool]:
     """Return the name of the commit's revision, and whether it exists.
 
     Where Cloud Run gave up on the earlier ones it gets a new name: a failed revision never starts.
+    So it does where they call a service at a URL that is not its URL any more.
 
     Raises:
         Refused: a revision of that name runs another image.
     """
-    failed: set[str] = set()
+    taken: set[str] = set()
     while True:
-        name = manifest.revision_name(region.name, commit.sha, failed)
+        name = manifest.revision_name(region.name, commit.sha, taken)
         found = region.revision(name)
-        if found is None or not has_failed(found):
+        if found is None or (not has_failed(found) and manifest.has_urls(found, urls)):
             break
-        failed.add(name)
+        taken.add(name)
     if found and manifest.image_of(found).digest != image.digest:
         raise Refused(
             f"revision {name} exists and runs {manifest.image_of(found)}, not {image.digest}",

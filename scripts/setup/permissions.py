@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from scripts.config import relations
 from scripts.config.image_reference import bucket_of
 from scripts.config.pipelines import Pipeline
 from scripts.config.workflows import ISSUER
@@ -359,6 +360,9 @@ def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
         ]
         if pipeline.environment.access == "private":
             needs.append(Need("run.routes.invoke", service, RUN_INVOKER, "runs the smoke checks"))
+    for callee, service in _called(pipeline):
+        why = f"reads the URL of {callee.service}, which {pipeline.service} calls"
+        needs.append(Need("run.services.get", service, deployer, why))
     return needs
 
 
@@ -379,10 +383,39 @@ def earlier_needs(pipeline: Pipeline) -> list[Need]:
 def runtime_needs(pipeline: Pipeline) -> list[Need]:
     """Return the permissions of the account that a service runs as."""
     why = "reads the secret when it starts"
-    return [
+    needs = [
         Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why)
         for secret in secrets(pipeline)
     ]
+    return [*needs, *_call_needs(pipeline)]
+
+
+def calls(pipeline: Pipeline, account: Account) -> list[Binding]:
+    """Return the roles with which a service's account invokes the private services it calls."""
+    return _bindings(account.member, _call_needs(pipeline))
+
+
+def _call_needs(pipeline: Pipeline) -> list[Need]:
+    return [
+        Need(
+            "run.routes.invoke", service, RUN_INVOKER, f"{pipeline.service} calls {callee.service}"
+        )
+        for callee, service in _called(pipeline)
+        if callee.environment.access == "private"
+    ]
+
+
+def _called(pipeline: Pipeline) -> list[tuple[Pipeline, Resource]]:
+    """Return the services that one calls, and each as a resource where it is called."""
+    found = []
+    for called in relations.calls_of(pipeline):
+        regions = {called.region(region) for region in pipeline.environment.regions}
+        found += [
+            (called.pipeline, service)
+            for service in services(called.pipeline)
+            if service.location in regions
+        ]
+    return found
 
 
 def agent_needs(pipeline: Pipeline) -> list[Need]:
@@ -437,7 +470,7 @@ def runtime(pipeline: Pipeline) -> Account:
     Raises:
         UsageError: they name none, or not a service account.
     """
-    named = _template(pipeline)["spec"].get("serviceAccountName")
+    named = runs_as(pipeline)
     if not named:
         raise UsageError(
             f"pipelines/{pipeline.service}/{pipeline.env}.yaml: no serviceAccountName in the"
@@ -452,6 +485,11 @@ def runtime(pipeline: Pipeline) -> Account:
             " NAME@PROJECT.iam.gserviceaccount.com"
         )
     return Account(email=named, purpose=f"{pipeline.service} runs as this account")
+
+
+def runs_as(pipeline: Pipeline) -> str:
+    """Return the account that a service's files name to run as; "" for the project's default."""
+    return str(_template(pipeline)["spec"].get("serviceAccountName") or "")
 
 
 def builder(pipeline: Pipeline) -> Account | None:

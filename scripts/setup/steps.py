@@ -74,7 +74,7 @@ def plan(
             steps.append(step)
     for binding in access.bindings:
         if not granted(found.policies.get(binding.resource.path, []), binding):
-            steps.append(_grant(binding))
+            steps.append(grant(binding))
     return steps
 
 
@@ -185,7 +185,8 @@ def granted(bindings: list[Document], binding: Binding) -> bool:
     )
 
 
-def _grant(binding: Binding) -> Step:
+def grant(binding: Binding) -> Step:
+    """Return the step that grants a role."""
     return Step(
         does="grant",
         what=f"{role_title(binding.role)} on {title(binding.resource)} to {short(binding.member)}",

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from scripts.cloud.local_identity import OWNER, LocalIdentity, is_member
-from scripts.config import pipelines
+from scripts.config import pipelines, running
 from scripts.config.formats import Environment
 from scripts.config.running import Running
 from scripts.errors import UsageError
@@ -74,7 +74,7 @@ def variables(found: Running, root: Path) -> dict[str, str]:
         values["core_project"] = environment.project
         values["run_region"] = environment.regions[0]
         values["artifacts_location"] = environment.regions[0]
-    if found.iam != "enforce":
+    if found.iam != running.ENFORCE:
         values["auth_disable_credentials"] = "true"
     else:
         named = environment.credentials if environment else ""

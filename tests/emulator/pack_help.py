@@ -76,6 +76,7 @@ def packed(
 ) -> PackedImage:
     return pack(
         context,
+        contexts={},
         dockerfile=context / "Dockerfile",
         file=f"{context.name}/Dockerfile",
         arguments={"COMMIT_SHA": commit},

@@ -68,7 +68,7 @@ def check(root: Path, name: str, content: bytes) -> None:
     for env in (name,) if name not in ("service", "smoke") else ("local", "production"):
         try:
             found = pipelines.load(root, "app", env)
-            made = manifest.render(found, commit=COMMIT, image=IMAGE, revision="app-1")
+            made = manifest.render(found, commit=COMMIT, image=IMAGE, revision="app-1", urls={})
         except UsageError as error:
             message = error.message
         else:

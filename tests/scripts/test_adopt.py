@@ -154,7 +154,7 @@ def test_a_service_is_adopted_as_production(fork: Fork) -> None:
     assert [check.path for check in made.checks] == ["/ready"]
     commit = "0" * 40
     image = ImageReference.parse("x@sha256:00")
-    rendered = manifest.render(made, commit=commit, image=image, revision="web-0000000")
+    rendered = manifest.render(made, commit=commit, image=image, revision="web-0000000", urls={})
     assert differences(rendered, document) == []
     said = fork.done("init", "--environments", "staging,production",
                      "--project", "staging=acme-before")  # fmt: skip

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -22,7 +23,11 @@ COMMIT = "c" * 40
 
 
 def build(
-    context: Path, repository: str, said: list[str] | None = None, earlier: Sequence[str] = ()
+    context: Path,
+    repository: str,
+    said: list[str] | None = None,
+    earlier: Sequence[str] = (),
+    contexts: Mapping[str, Path] = MappingProxyType({}),
 ) -> str:
     return Builder(os.environ).build(
         context,
@@ -32,6 +37,7 @@ def build(
         commit=COMMIT,
         earlier=earlier,
         labels={"org.opencontainers.image.revision": COMMIT},
+        contexts=contexts,
         progress=(said if said is not None else []).append,
     )
 
@@ -169,7 +175,9 @@ def arguments_of(
     """Return the arguments that docker gets with a driver."""
     log = tmp_path / "arguments"
     fake_docker(tmp_path / "bin", RECORDS.format(log=log), monkeypatch, driver)
-    assert build(context, "h.example/p/r/x", earlier=earlier) == "sha256:1"
+    common = {"common": context.parent / "libs/common"}
+    made = build(context, "h.example/p/r/x", earlier=earlier, contexts=common)
+    assert made == "sha256:1"
     return log.read_text()
 
 
@@ -193,6 +201,7 @@ def test_buildkit_keeps_all_stages_and_attests(
     assert f"--provenance mode=max --attest type=sbom,generator={SBOM_SCANNER} " in said
     assert ImageReference.parse(SBOM_SCANNER).is_by_digest
     assert "rewrite-timestamp=true" in said
+    assert f"--build-context common={context.parent}/libs/common " in said
 
 
 def test_the_time_of_an_image_does_not_change_with_the_commit(

@@ -46,6 +46,14 @@ def test_all_files_where_a_file_may_name_any(tmp_path: Path, line: str) -> None:
     assert written(tmp_path, tmp_path, service=line) == ALL
 
 
+def test_all_files_where_services_share_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines/services.yaml").write_text("calls: {}\n")
+    assert written(tmp_path, tmp_path) == {"app", "pipelines"}
+    (tmp_path / "pipelines/services.yaml").write_text("shared: {docs: [app]}\n")
+    assert written(tmp_path, tmp_path) == ALL
+
+
 def test_all_files_where_a_link_may_lead_to_any(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/link").symlink_to("../top.txt")

@@ -340,6 +340,21 @@ def test_the_roles_of_production() -> None:
     }
 
 
+def test_a_service_that_calls_another_may_invoke_it_if_it_is_private() -> None:
+    other = "projects/acme-prod/locations/us-central1/services/ai"
+    before, plan = (
+        planned("production", access="private"),
+        planned("production", access="private", calls=True),
+    )
+    [runtime] = plan.runtimes
+    assert roles(plan, runtime.member) == {(permissions.RUN_INVOKER, other)}
+    more = roles(plan, plan.deployer.member) - roles(before, before.deployer.member)
+    assert more == {("projects/acme-prod/roles/shipwayDeployer", other)}, "it reads the URL"
+    assert plan.roles == before.roles
+    public = planned("production", calls=True)
+    assert roles(public, runtime.member) == set()
+
+
 def test_each_need_names_a_role_that_gives_its_permission() -> None:
     private = pipeline("production", access="private")
     runs_as = permissions.runtime(private)

@@ -90,7 +90,9 @@ def test_the_same_input_renders_the_same_bytes(chance: random.Random, env: str) 
     )
     image = ImageReference.parse("host/project/services/app@sha256:00")
     rendered = [
-        manifest.to_bytes(manifest.render(p, commit=COMMIT, image=image, revision="app-0123456"))
+        manifest.to_bytes(
+            manifest.render(p, commit=COMMIT, image=image, revision="app-0123456", urls={})
+        )
         for p in (pipeline, other)
     ]
     assert rendered[0] == rendered[1]
@@ -100,7 +102,7 @@ def test_the_rendered_service() -> None:
     """I2: the image by digest, the commit as a label; I1: no traffic."""
     pipeline = pipelines.load(ROOT / "tests", "app", "production")
     image = ImageReference.parse("host/project/services/app@sha256:00")
-    made = manifest.render(pipeline, commit=COMMIT, image=image, revision="app-0123456")
+    made = manifest.render(pipeline, commit=COMMIT, image=image, revision="app-0123456", urls={})
     template = made["spec"]["template"]
     assert template["metadata"]["name"] == "app-0123456"
     assert template["metadata"]["labels"] == {"commit-sha": COMMIT, "managed-by": "shipway"}

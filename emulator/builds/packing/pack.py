@@ -15,10 +15,11 @@ import hashlib
 import json
 import platform as platforms
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from emulator.builds.errors import UsageError
@@ -68,6 +69,7 @@ class PackedImage:
 def pack(
     context: Path,
     *,
+    contexts: Mapping[str, Path],
     dockerfile: Path,
     file: str,
     arguments: dict[str, str],
@@ -81,6 +83,7 @@ def pack(
 
     Args:
         context: the build context.
+        contexts: other folders to copy from, by the names that the Dockerfile has for them.
         dockerfile: the Dockerfile.
         file: its name in errors.
         arguments: the build arguments.
@@ -97,7 +100,10 @@ def pack(
         raise UsageError(f"{context}: there is no such folder to build from")
     description = dockerfiles.read(dockerfile, file)
     files = trees.context_tree(context, dockerfile)
-    findings = _findings(description, files, arguments, platform)
+    others = {
+        name: trees.context_tree(folder, folder / "Dockerfile") for name, folder in contexts.items()
+    }
+    findings = _findings(description, files, others, arguments, platform)
     if findings.problems:
         raise DockerfileError(*findings.problems)
     for note in findings.notes:
@@ -111,6 +117,7 @@ def pack(
         host_platform(),
         cache,
         progress,
+        finished=_named(others),
     )
     result = _final_stage(description, around)
     command = [*result.config.get("Entrypoint", []), *result.config.get("Cmd", [])]
@@ -121,25 +128,46 @@ def pack(
     return _image(result, made, created, platform, labels)
 
 
-def examine(text: str, files: Iterable[str], file: str = "Dockerfile") -> Findings:
+def examine(
+    text: str,
+    files: Iterable[str],
+    file: str = "Dockerfile",
+    contexts: Mapping[str, Iterable[str]] = MappingProxyType({}),
+) -> Findings:
     """Say what of a Dockerfile cannot be packed, and what is left out, without building anything.
 
     Args:
         text: the Dockerfile's.
         files: the paths in the build context, with `/`; not those that .dockerignore leaves out.
         file: the Dockerfile's name in the findings.
+        contexts: the paths in other folders to copy from, by name.
     """
-    tree: Tree = {}
-    for path in files:
-        trees.add(tree, path, trees.EMPTY)
+    others = {name: _of_names(paths) for name, paths in contexts.items()}
     try:
-        return _findings(dockerfiles.parse(text, file), tree, {}, host_platform())
+        description = dockerfiles.parse(text, file)
+        return _findings(description, _of_names(files), others, {}, host_platform())
     except DockerfileError as error:
         return Findings(list(error.problems))
 
 
+def _of_names(paths: Iterable[str]) -> Tree:
+    tree: Tree = {}
+    for path in paths:
+        trees.add(tree, path, trees.EMPTY)
+    return tree
+
+
+def _named(contexts: Mapping[str, Tree]) -> dict[str, StageResult]:
+    """Return other contexts as finished stages, which is how a Dockerfile uses them."""
+    return {name.lower(): StageResult(tree) for name, tree in contexts.items()}
+
+
 def _findings(
-    description: Dockerfile, files: Tree, arguments: dict[str, str], platform: str
+    description: Dockerfile,
+    files: Tree,
+    contexts: Mapping[str, Tree],
+    arguments: dict[str, str],
+    platform: str,
 ) -> Findings:
     arguments = _arguments(arguments, platform)
     around = Surroundings(
@@ -151,6 +179,7 @@ def _findings(
         Path(),
         lambda _line: None,
         only_read=True,
+        finished=_named(contexts),
     )
     findings = around.findings
     try:
