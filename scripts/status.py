@@ -15,7 +15,7 @@ from scripts.command.options import ServiceOptions, option
 from scripts.command.results import Result
 from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.visible import one_line
-from scripts.command.words import ago
+from scripts.command.words import ago, now
 from scripts.config.image_reference import ImageReference
 from scripts.errors import ShipError
 from scripts.release import traffic
@@ -138,7 +138,12 @@ def _notes(state: State) -> list[str]:
         notes.append(f"NOT IN FORCE: Cloud Run has not taken the traffic: {state.not_taken}")
     if (one := state.candidate) and not is_finished(state, one) and not state.was_given(one):
         notes.append(f"CHANGED: someone else gave {one} {state.shares.get(one, 0)} %")
-    if step := state.in_progress:
+    if (step := state.in_progress) and step.until and step.until < now():
+        notes.append(
+            f"NOT WATCHED: no one watches the {step}; it should have ended {ago(step.until)}."
+            f" ./ship {step.verb} {state.where} takes it up"
+        )
+    elif step:
         notes.append(
             f"IN PROGRESS: {step}, since {ago(step.at)}. If it does not run any more:"
             f" ./ship {step.verb} {state.where} takes it up"

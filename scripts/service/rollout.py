@@ -11,7 +11,7 @@ import msgspec
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command.progress import Step
 from scripts.command.record import StepTaken
-from scripts.command.words import split
+from scripts.command.words import now, split
 from scripts.config.pipelines import needed, seconds
 from scripts.errors import Failed, Refused, ShipError, bug
 from scripts.ledger import may_have_written
@@ -34,6 +34,7 @@ from scripts.service.watch import Watcher, told
 
 _LOOK_SECONDS = 1.0
 _LOOKS_PER_CHECK = 3
+_SLACK_SECONDS = 300.0  # that a step's own requests and checks may take
 
 
 def rollout(
@@ -185,6 +186,7 @@ class _Rollout:
                     context.actor(),
                     verb="rollout",
                     override=self._context.override,
+                    until=self._until(),
                 )
             )
             live = serving(self._now)
@@ -198,6 +200,11 @@ class _Rollout:
             found = self._watch(step, live, compares=percent < 100)
             taken.ended = True
             step.done(f"{live}{f'; {told(found)}' if found else ''}")
+
+    def _until(self) -> str:
+        """Return when a step that begins now is over at the latest, unless its watcher is gone."""
+        patience = seconds(self._watcher.rules.patience) if self._watcher else 0.0
+        return now(after=self._bake + patience + _SLACK_SECONDS)
 
     def _watch(self, step: Step, live: str, *, compares: bool) -> Weighed | None:
         """Wait for the bake time; notice a hold, a newer release, a failing check or revision.

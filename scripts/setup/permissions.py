@@ -350,6 +350,9 @@ def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
         Need("run.revisions.get", project, watcher, "waits until a revision is ready"),
         Need("logging.logEntries.list", project, watcher, "shows the last log lines of a failure"),
     ]
+    if pipeline.environment.rollout.watch:
+        why = "watches what users are answered"
+        needs.append(Need("monitoring.timeSeries.list", project, watcher, why))
     if runs_as:
         why = "deploys a service that runs as this account"
         needs.append(Need("iam.serviceAccounts.actAs", of_account(runs_as), ACT_AS, why))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,6 +107,21 @@ def test_too_few_answers_are_neither_health_nor_a_failure(project: Project, stab
     promoted = project.ship("promote")
     assert promoted.returncode == 0, promoted.stderr
     assert "unclear: 0 answers" in promoted.stderr
+
+
+def test_a_step_that_no_one_watches_any_more_is_said(project: Project, stable: str) -> None:
+    watched(project, unclear="stop")
+    revision = project.revision(project.commit())
+    assert project.ship("deliver").returncode == 1
+    assert "NOT WATCHED" not in project.ship("status").stdout
+    service = project.service()
+    annotations = service["metadata"]["annotations"]
+    left = json.loads(annotations["shipway/in-progress"])
+    annotations["shipway/in-progress"] = json.dumps({**left, "until": "2026-01-01T00:00:00Z"})
+    project.put(service)
+    shown = project.ship("status").stdout
+    assert f"NOT WATCHED: no one watches the rollout of {revision}" in shown
+    assert f"./ship rollout {project.name} takes it up" in shown
 
 
 def test_numbers_that_cannot_be_read_are_said_and_unclear(project: Project, stable: str) -> None:
