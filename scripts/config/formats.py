@@ -165,6 +165,10 @@ class Watch(_Strict, frozen=True, rename="kebab"):
         Duration,
         Meta(extra_json_schema={"title": "a new revision's first answers, which do not count"}),
     ] = "60s"
+    after: Annotated[
+        Duration,
+        Meta(extra_json_schema={"title": "how long the watch goes on after the last step"}),
+    ] = "30m"
     delay: Annotated[
         Duration,
         Meta(

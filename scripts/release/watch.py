@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from scripts.config.formats import Watch
-from scripts.config.pipelines import seconds
 from scripts.release.evidence import Evidence, Verdict, Window, judge
 from scripts.release.state import State
 
@@ -81,11 +80,31 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     slow: list[tuple[float, Window]]
 
 
+class Promise(msgspec.Struct, frozen=True, kw_only=True):
+    """What stable's shares of bad answers were before it was replaced, at most."""
+
+    errors: float
+    slow: float
+
+
+class Later(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen in one region since the candidate has all traffic, and what it must keep."""
+
+    seen: Seen
+    promised: Promise
+
+
 class Weighed(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen in all regions, and what it says."""
+    """What was seen in all regions, and what it says.
+
+    Attributes:
+        seen: region -> what was seen there during the rollout; {} if it cannot be read.
+        later: region -> what was seen there since the last step.
+        verdict: what both say together.
+    """
 
     seen: dict[str, Seen]
-    """Region -> what was seen there; {} if the numbers cannot be read."""
+    later: dict[str, Later]
     verdict: Verdict
 
 
@@ -102,6 +121,53 @@ def begun(state: State, revision: str) -> str | None:
             break
         at = event.at
     return at
+
+
+def given_all(state: State, revision: str) -> str | None:
+    """Return when a revision got all traffic (RFC 3339); None if it does not have it."""
+    if state.shares != {revision: 100}:
+        return None
+    at = None
+    for event in reversed(state.log):
+        if event.percent is None:
+            continue
+        if event.revision != revision or event.percent != 100:
+            break
+        at = event.at  # a rollout that was taken up takes its last step twice
+    return at
+
+
+def promise(points: Iterable[Point], stable: str, rules: Watch, until: float) -> Promise | None:
+    """Return what a candidate that has replaced stable must keep; None if stable answered too few.
+
+    The shares are stable's in the hour before the rollout and during it, plus two standard
+    deviations of such a count, so that a quiet hour promises no more than it can.
+    """
+    seen = Answers()
+    over = _over(rules)
+    for point in points:
+        if point.revision == stable and point.end <= until:
+            seen.add(point, over)
+    if seen.answers < rules.at_least:
+        return None
+    return Promise(errors=_most(seen.errors, seen.answers), slow=_most(seen.slow, seen.answers))
+
+
+def _most(bad: int, answers: int) -> float:
+    return min(1.0, (bad + 1 + 2 * math.sqrt(bad + 1)) / answers)
+
+
+def is_kept(seen: Answers, rules: Watch, promised: Promise) -> bool:
+    """Return whether a revision's shares are within what was promised, and the tolerance."""
+    counts = (
+        (seen.errors, promised.errors, rules.errors),
+        (seen.slow, promised.slow, rules.latency),
+    )
+    return all(
+        bad <= (most + share(rule.worse_by)) * seen.answers
+        for bad, most, rule in counts
+        if rule is not None
+    )
 
 
 def see(
@@ -121,13 +187,12 @@ def see(
         candidate: the revision that is being released.
         stable: the one that it is compared with.
         rules: what is watched.
-        since: when the rollout began, in seconds since the epoch.
+        since: from when answers count, in seconds since the epoch.
         until: up to when the numbers are complete.
         own: answers of the candidate to Shipway itself: (when, how many). They do not count.
     """
-    begin = since + seconds(rules.warm_up)
-    over = _milliseconds(rules.latency.over) if rules.latency else math.inf
-    points = [p for p in points if p.start >= begin and p.end <= until]
+    over = _over(rules)
+    points = [p for p in points if p.start >= since and p.end <= until]
     width = max((p.end - p.start for p in points), default=1.0) or 1.0
     windows: defaultdict[int, tuple[Answers, Answers]] = defaultdict(lambda: (Answers(), Answers()))
     mine, theirs = Answers(), Answers()
@@ -137,7 +202,7 @@ def see(
             windows[math.ceil(point.end / width)][which].add(point, over)
             (mine, theirs)[which].add(point, over)
     for at, number in own:
-        if begin <= at <= until:
+        if since <= at <= until:
             fewer = windows[math.ceil(at / width)][0]
             # Only good answers: a check that fails ends the rollout.
             number = min(number, fewer.answers - max(fewer.errors, fewer.slow))
@@ -157,8 +222,16 @@ def see(
     )
 
 
-def weigh(seen: Mapping[str, Seen], rules: Watch) -> Weighed:
-    """Weigh what was seen: each region by itself, and all together where there are several."""
+def weigh(
+    seen: Mapping[str, Seen], rules: Watch, later: Mapping[str, Later] | None = None
+) -> Weighed:
+    """Weigh what was seen: each region by itself, and all together where there are several.
+
+    Args:
+        seen: region -> what was seen during the rollout.
+        rules: what is watched.
+        later: region -> what was seen since the candidate has all traffic.
+    """
     questions = []
     for name, rule in (("errors", rules.errors), ("slow", rules.latency)):
         if rule is None:
@@ -172,6 +245,11 @@ def weigh(seen: Mapping[str, Seen], rules: Watch) -> Weighed:
             for _, window in windows:
                 evidence = evidence.after(window, tolerance)
             questions.append(evidence)
+        for one in (later or {}).values():
+            evidence = Evidence()
+            for _, window in getattr(one.seen, name):
+                evidence = evidence.after(window, tolerance, baseline=getattr(one.promised, name))
+            questions.append(evidence)
     fewest = min((one.candidate.answers for one in seen.values()), default=0)
     verdict = judge(
         questions,
@@ -179,7 +257,7 @@ def weigh(seen: Mapping[str, Seen], rules: Watch) -> Weighed:
         at_least=rules.at_least,
         false_alarms=share(rules.false_alarms),
     )
-    return Weighed(seen=dict(seen), verdict=verdict)
+    return Weighed(seen=dict(seen), later=dict(later or {}), verdict=verdict)
 
 
 COLUMNS = ["REVISION", "ANSWERS", "5XX", "SLOW", "P50", "P95", "P99"]
@@ -187,15 +265,23 @@ COLUMNS = ["REVISION", "ANSWERS", "5XX", "SLOW", "P50", "P95", "P99"]
 
 def rows(candidate: str, stable: str, seen: Seen) -> list[list[str]]:
     """Return the evidence in one region as the rows of a table: the candidate, then stable."""
+    return [_row(candidate, seen.candidate), _row(stable, seen.stable)]
+
+
+def later_rows(candidate: str, later: Later) -> list[list[str]]:
+    """Return the rows about the time since the last step: what was answered, what was promised."""
+    promised = later.promised
+    most = [f"at most {100 * part:.2f} %" for part in (promised.errors, promised.slow)]
+    return [_row(f"{candidate} since", later.seen.candidate), ["promised", "", *most, "", "", ""]]
+
+
+def _row(name: str, one: Answers) -> list[str]:
     return [
-        [
-            name,
-            f"{one.answers:,}",
-            _part(one.errors, one.answers),
-            _part(one.slow, one.answers),
-            *(_time(one.percentile(percent)) for percent in (50, 95, 99)),
-        ]
-        for name, one in ((candidate, seen.candidate), (stable, seen.stable))
+        name,
+        f"{one.answers:,}",
+        _part(one.errors, one.answers),
+        _part(one.slow, one.answers),
+        *(_time(one.percentile(percent)) for percent in (50, 95, 99)),
     ]
 
 
@@ -212,6 +298,10 @@ def _time(milliseconds: float | None) -> str:
 def share(points: str) -> float:
     """Convert percentage points to a share: "0.5%" to 0.005."""
     return float(points.removesuffix("%")) / 100
+
+
+def _over(rules: Watch) -> float:
+    return _milliseconds(rules.latency.over) if rules.latency else math.inf
 
 
 def _milliseconds(text: str) -> float:

@@ -20,6 +20,7 @@ from scripts.release.changes import Change, NotReady
 from scripts.release.choices import StepsAside, refuse_displaced, refuse_held, step_aside
 from scripts.release.state import State, condition, has_failed, is_finished, previous
 from scripts.release.watch import Weighed
+from scripts.service.aftermath import watch_on
 from scripts.service.context import Context
 from scripts.service.regions import (
     Acted,
@@ -30,7 +31,7 @@ from scripts.service.regions import (
     serving,
 )
 from scripts.service.smoke import Smoked, check, failure, refuse_moved, smoke
-from scripts.service.watch import Watcher, told
+from scripts.service.watch import Watcher, Worse, told
 
 _LOOK_SECONDS = 1.0
 _LOOKS_PER_CHECK = 3
@@ -99,6 +100,7 @@ class _Rollout:
         self._now: dict[str, State] = {}
         self._checked: dict[str, Smoked] = {}
         self._watcher = _watcher(context, revision, bake)
+        self._looks = 0
 
     def run(self) -> Acted:
         context, revision = self._context, self._revision
@@ -124,7 +126,6 @@ class _Rollout:
             for percent in steps:
                 self._step(percent)
                 self._check()
-            done = self._acted()
         except NotReady as error:
             if not any(state.shares.get(revision) for state in self._now.values()):
                 raise
@@ -136,8 +137,13 @@ class _Rollout:
         except Exception as error:
             # Move the traffic back after any error. Ctrl-C is not an Exception and leaves it.
             raise self._moved_back(bug(error)) from error
+        if self._watcher and not context.dry_run:
+            watch_on(
+                context, self._watcher, revision, self._bake,
+                self._now, self._stables(), self._look_again,
+            )  # fmt: skip
         conclude(context, self._now, revision)
-        return done
+        return self._acted()
 
     def _acted(self) -> Acted:
         return Acted(
@@ -197,19 +203,22 @@ class _Rollout:
                 percent=percent, shares=dict(next(iter(self._now.values())).shares), bake=self._bake
             )
             context.record.steps.append(taken)
-            found = self._watch(step, live, compares=percent < 100)
+            # At 100 % nothing is left to compare with: that is watched apart.
+            apart = percent == 100 and self._watcher is not None
+            found = None if apart else self._watch(step, live)
             taken.ended = True
             step.done(f"{live}{f'; {told(found)}' if found else ''}")
 
     def _until(self) -> str:
         """Return when a step that begins now is over at the latest, unless its watcher is gone."""
-        patience = seconds(self._watcher.rules.patience) if self._watcher else 0.0
-        return now(after=self._bake + patience + _SLACK_SECONDS)
+        rules = self._watcher.rules if self._watcher else None
+        longer = max(seconds(rules.patience), seconds(rules.after)) if rules else 0.0
+        return now(after=self._bake + longer + _SLACK_SECONDS)
 
-    def _watch(self, step: Step, live: str, *, compares: bool) -> Weighed | None:
+    def _watch(self, step: Step, live: str) -> Weighed | None:
         """Wait for the bake time; notice a hold, a newer release, a failing check or revision.
 
-        Where users' answers are watched, and stable still gives some, wait longer for enough.
+        Where users' answers are watched, wait longer for enough of them.
 
         Returns:
             What was seen of users' answers; None where they are not watched.
@@ -223,26 +232,24 @@ class _Rollout:
         begun = time.monotonic()
         if self._bake:
             step.say(f"{live}, watched for {self._bake:g} s")
-        looks = 0
         while True:
             found = self._judge()
             left = begun + self._bake - time.monotonic()
-            if left <= 0 and not (compares and self._waits(found, -left)):
+            if left <= 0 and not self._waits(found, -left):
                 return found
             time.sleep(min(left, _LOOK_SECONDS) if left > 0 else _LOOK_SECONDS)
             seen = f"; {told(found)}" if found else ""
             step.still(f"{live}, watched for {self._bake:g} s{seen}")
-            looks += 1
-            for region in self._context.regions:
-                with naming(self._context, region):
-                    self._look(region, checks=looks % _LOOKS_PER_CHECK == 0)
+            self._look_again()
 
     def _judge(self) -> Weighed | None:
         """Judge by users' answers; None where they are not watched, or there is no stable."""
         if self._watcher is None:
             return None
-        stable = {region.region: self._stable(region.region) for region in self._context.regions}
-        return self._watcher.look(self._now, stable)
+        return self._watcher.look(self._now, self._stables())
+
+    def _stables(self) -> dict[str, str | None]:
+        return {region.region: self._stable(region.region) for region in self._context.regions}
 
     def _waits(self, found: Weighed | None, past: float) -> bool:
         """Return whether a step whose bake is over waits for more answers.
@@ -268,6 +275,13 @@ class _Rollout:
             f" - To go back: ./ship rollback {where}",
         )
 
+    def _look_again(self) -> None:
+        """Look at every region, and run the checks now and then."""
+        self._looks += 1
+        for region in self._context.regions:
+            with naming(self._context, region):
+                self._look(region, checks=self._looks % _LOOKS_PER_CHECK == 0)
+
     def _look(self, region: CloudRun, *, checks: bool) -> None:
         """Read a region during a bake; fail if the rollout must not go on there."""
         state = region.state([self._revision])
@@ -282,7 +296,7 @@ class _Rollout:
             if done.failed:
                 raise self._failed(region, done)
 
-    def _failed(self, region: CloudRun, done: Smoked) -> Failed:
+    def _failed(self, region: CloudRun, done: Smoked) -> Worse:
         """Make the error for checks that did not pass.
 
         Raises:
@@ -290,17 +304,18 @@ class _Rollout:
         """
         with suppress(ShipError):  # what the checks found counts
             step_aside(region.state([self._revision]))
-        return failure(self._context, done)
+        failed = failure(self._context, done)
+        return Worse(failed.message, failed.hint, service_says=failed.service_says)
 
     def _refuse_broken(self, state: State) -> None:
         """Fail where the revision is gone, or not Ready any more."""
         found = state.revisions.get(self._revision)
         if found is None and self._revision not in state.unknown:
-            raise Failed(f"{self._revision} does not exist any more")
+            raise Worse(f"{self._revision} does not exist any more")
         if found is not None and has_failed(found):
             ready = condition(found)
             reason = ready.get("message") or ready.get("reason") or "no reason given"
-            raise Failed(f"{self._revision} is not ready any more: {reason}")
+            raise Worse(f"{self._revision} is not ready any more: {reason}")
 
     def _check(self) -> None:
         """Smoke-check the revision in every region."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 from scripts.cloud import metrics
 from scripts.cloud.logs import Log
@@ -12,15 +13,31 @@ from scripts.config.formats import Watch
 from scripts.config.pipelines import seconds
 from scripts.errors import Failed, ShipError
 from scripts.release.state import State
-from scripts.release.watch import COLUMNS, Weighed, begun, rows, see, weigh
+from scripts.release.watch import (
+    COLUMNS,
+    Later,
+    Weighed,
+    begun,
+    given_all,
+    later_rows,
+    promise,
+    rows,
+    see,
+    weigh,
+)  # fmt: skip
 from scripts.service.checks import USER_AGENT
 from scripts.service.context import Context
 
 OwnAnswers = dict[str, list[tuple[float, int]]]
 """Region -> answers to Shipway's own requests: (when, in seconds since the epoch; how many)."""
+BASELINE_SECONDS = 3600.0  # before a rollout that say what stable's answers are like
 _MOST_CHECKS = 5000  # that are read from the log
 _EVERY = 30.0  # seconds between two reads: at most two a minute and region
 _AT_MOST_BEHIND = 5.0  # looks in the time that numbers need to arrive
+
+
+class Worse(Failed):
+    """A release is worse than what served before: by users' answers, or by its own checks."""
 
 
 class Watcher:
@@ -40,7 +57,7 @@ class Watcher:
         self._last: Weighed | None = None
         self._trouble = ""
         self._read_at = -_EVERY
-        self._every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND)
+        self.every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND)
 
     def asked(self, region: str, number: int) -> None:
         """Note requests of Shipway's own that the candidate just answered: they do not count."""
@@ -56,7 +73,7 @@ class Watcher:
         Raises:
             Failed: the candidate is worse; the evidence is in the error.
         """
-        if time.monotonic() - self._read_at < self._every:
+        if time.monotonic() - self._read_at < self.every:
             return self._last
         self._read_at = time.monotonic()
         try:
@@ -82,9 +99,9 @@ class Watcher:
             first = min((at for at, _ in mine), default=time.time())
             mine += [(at, number) for at, number in before if at < first - 1]
 
-    def _worse(self, found: Weighed, stable: dict[str, str | None]) -> Failed:
+    def _worse(self, found: Weighed, stable: dict[str, str | None]) -> Worse:
         verdict = found.verdict
-        return Failed(
+        return Worse(
             f"{self._revision} answers its users worse than stable: the evidence is"
             f" {evidence(verdict.evidence)}, and {verdict.bar:.0f} is enough",
             f"To see its log: ./ship logs {self._context.where} --revision {self._revision}",
@@ -117,21 +134,26 @@ def weighed(
     begins = {
         region: since
         for region, state in states.items()
-        if stable.get(region) and (since := _began(state, revision))
+        if stable.get(region) and (since := _time(begun(state, revision)))
     }
     if not begins:
         return None
     if own is None:
         own = own_answers(context, revision, states)
-    seen = {}
+    seen, later = {}, {}
     for region, since in begins.items():
-        end = max(until, since)
-        found = metrics.points(context.google, context.pipeline, region, since, end)
-        seen[region] = see(
-            found, revision, stable[region] or "",
-            rules=rules, since=since, until=until, own=own.get(region, ()),
-        )  # fmt: skip
-    return weigh(seen, rules)
+        other, had_all = stable[region] or "", _time(given_all(states[region], revision))
+        # Only what comes after the last step is compared with the hour before the rollout.
+        first = since - BASELINE_SECONDS if had_all else since
+        found = metrics.points(context.google, context.pipeline, region, first, max(until, since))
+        look = partial(see, found, revision, other, rules=rules, own=own.get(region, ()))
+        warm = since + seconds(rules.warm_up)
+        seen[region] = look(since=warm, until=min(until, had_all or until))
+        promised = promise(found, other, rules, had_all) if had_all else None
+        if had_all and promised:
+            now = look(since=max(warm, had_all), until=until)
+            later[region] = Later(seen=now, promised=promised)
+    return weigh(seen, rules, later)
 
 
 def own_answers(context: Context, revision: str, states: dict[str, State]) -> OwnAnswers:
@@ -139,7 +161,9 @@ def own_answers(context: Context, revision: str, states: dict[str, State]) -> Ow
 
     They are in the same numbers as users' requests, but only the log tells who asked.
     """
-    began = min((b for state in states.values() if (b := _began(state, revision))), default=None)
+    began = min(
+        (b for state in states.values() if (b := _time(begun(state, revision)))), default=None
+    )
     if began is None:
         return {}
     log = Log(context.google, context.pipeline, revision=revision, user_agent=USER_AGENT)
@@ -150,23 +174,25 @@ def own_answers(context: Context, revision: str, states: dict[str, State]) -> Ow
     return found
 
 
-def _began(state: State, revision: str) -> float | None:
-    at = begun(state, revision)
+def _time(at: str | None) -> float | None:
     return datetime.fromisoformat(at).timestamp() if at else None
 
 
 def table_lines(found: Weighed, revision: str, stable: dict[str, str | None]) -> list[str]:
     """Return the evidence as the lines of a table: candidate and stable side by side."""
     several = len(found.seen) > 1
+    lines = [
+        [region, *row]
+        for region, seen in found.seen.items()
+        for row in (
+            *rows(revision, stable[region] or "", seen),
+            *(later_rows(revision, found.later[region]) if region in found.later else []),
+        )
+    ]
     return plain_table(
         Table(
             columns=["REGION", *COLUMNS] if several else COLUMNS,
-            rows=[
-                [region, *row] if several else row
-                for region, seen in found.seen.items()
-                for row in rows(revision, stable[region] or "", seen)
-            ],
-            notes=[],
+            rows=lines if several else [line[1:] for line in lines],
         )
     ).splitlines()
 

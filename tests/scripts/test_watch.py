@@ -23,6 +23,20 @@ rollout:
     delay: 0.5s
     patience: {patience}
     unclear: {unclear}
+    after: {after}
+"""
+BREAKS = """
+import itertools
+numbers = itertools.count()
+broken = []
+
+
+def respond(path):
+    if path == "/break":
+        broken.append(path)
+    if path == "/health" or not broken:
+        return health()
+    return (500 if next(numbers) % 2 else 200), body()
 """
 FAILS = """
 import itertools
@@ -36,10 +50,12 @@ def respond(path):
 """
 
 
-def watched(project: Project, *, unclear: str = "wait", patience: str = "20s") -> None:
+def watched(
+    project: Project, *, unclear: str = "wait", patience: str = "20s", after: str = "0s"
+) -> None:
     file = project.pipeline / "local.yaml"
     before = file.read_text().partition("rollout:")[0]
-    file.write_text(before + WATCH.format(unclear=unclear, patience=patience).lstrip())
+    file.write_text(before + WATCH.format(unclear=unclear, patience=patience, after=after).lstrip())
 
 
 @pytest.fixture
@@ -149,3 +165,34 @@ def test_promote_refuses_a_worse_release_unless_told(project: Project, stable: s
     assert "--although-worse" in refused.stderr
     assert project.ship("promote", "--although-worse").returncode == 0
     assert project.shares() == {bad: 100}
+
+
+def test_a_release_that_breaks_when_it_has_all_traffic_is_rolled_back_with_a_hold(
+    project: Project, stable: str
+) -> None:
+    watched(project, after="60s")
+    project.serve_with(BREAKS)
+    late = project.revision(project.commit())
+    url = project.service()["status"]["url"]
+    with users(project), project.start("deliver") as process:
+        eventually(lambda: project.shares() == {late: 100})
+        requests.get(f"{url}/break", timeout=10)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    assert f"{late} answers its users worse than stable" in said
+    assert "promised" in said
+    assert "users' answers are as before again" in said
+    assert project.shares() == {stable: 100}
+    assert "ON HOLD" in project.ship("status").stdout
+
+
+def test_a_release_stays_if_nothing_happens_after_its_last_step(
+    project: Project, stable: str
+) -> None:
+    watched(project, after="2s")
+    good = project.revision(project.commit())
+    with users(project):
+        ended = project.ship("deliver")
+    assert ended.returncode == 0, ended.stderr
+    assert f"{good} was no worse after it got all traffic" in ended.stderr
+    assert project.shares() == {good: 100}
