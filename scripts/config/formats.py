@@ -197,6 +197,36 @@ class Rollout(_Strict, frozen=True):
     ) = None
 
 
+_REFERENCE = r"\$[A-Z_][A-Z0-9_]*|projects/[a-z0-9-]+/secrets/[A-Za-z0-9_-]+"
+
+
+class Receiver(_Strict, frozen=True):
+    """Who hears of each change of a release."""
+
+    to: Annotated[
+        Literal["slack", "google-chat", "cloud-event"],
+        Meta(description="the form of the message; slack: any webhook that takes Slack's"),
+    ]
+    url: Annotated[
+        str,
+        Meta(
+            pattern=rf"^({_REFERENCE}|https://[^\s]+)$",
+            description="where it goes: $VARIABLE, projects/PROJECT/secrets/NAME, or, for a"
+            " cloud-event, an https:// address",
+        ),
+    ]
+    key: (
+        Annotated[
+            str,
+            Meta(
+                pattern=rf"^({_REFERENCE})$",
+                description="what signs a cloud-event: $VARIABLE or projects/PROJECT/secrets/NAME",
+            ),
+        ]
+        | None
+    ) = None
+
+
 AT_ONCE = Rollout()
 """The rollout of a new environment's file, unless a commit serves elsewhere first."""
 GRADUAL = Rollout(steps=[10, 50, 100], bake="5m")
@@ -258,6 +288,9 @@ class Environment(_Strict, frozen=True):
     ) = None
     trust: TrustFile | None = None
     rollout: Rollout = msgspec.field(default_factory=Rollout)
+    notify: Annotated[
+        list[Receiver], Meta(description="who hears of each change of a release")
+    ] = []
     overlay: (
         Annotated[
             knative.Service,

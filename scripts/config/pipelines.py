@@ -346,6 +346,13 @@ def _environment(
                 ["rollout", "steps", index], f"{later} is not more than {earlier}: steps must rise"
             )
     _check_watch(file, environment.rollout)
+    for index, receiver in enumerate(environment.notify):
+        if receiver.to != "cloud-event" and receiver.url.startswith("https://"):
+            raise file.error(
+                ["notify", index, "url"],
+                f"the address of a {receiver.to} webhook is a secret: who reads it can post",
+                "write $VARIABLE, or projects/PROJECT/secrets/NAME",
+            )
     if environment.after is not None and environment.after not in known:
         raise file.error(
             ["after"],
