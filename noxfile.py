@@ -95,6 +95,13 @@ def torture(session: nox.Session) -> None:
 
 
 @nox.session
+def simulate(session: nox.Session) -> None:
+    """Simulate rollouts, good and bad. `-- --write` writes docs/simulation.md."""
+    _install(session)
+    session.run("python", "-m", "tests.simulate", *session.posargs)
+
+
+@nox.session
 def schema(session: nox.Session) -> None:
     """Write the schemas in pipelines/ and the tables of docs/security.md."""
     _install(session)

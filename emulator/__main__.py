@@ -48,6 +48,7 @@ def main() -> int:
         emulator = Emulator(
             arguments.state,
             idle=arguments.idle,
+            metrics_delay=arguments.metrics_delay,
             runtime=arguments.runtime,
             sandboxed=arguments.sandbox == "auto",
             enforced=arguments.iam == "enforce",
@@ -93,6 +94,14 @@ def _arguments() -> argparse.Namespace:
         type=float,
         default=900.0,
         help="seconds without a request until an instance stops (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--metrics-delay",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="seconds until Cloud Monitoring shows an answer; from 60 on, it counts whole minutes, "
+        "as Google does, whose numbers come up to 240 s late (default: %(default)s)",
     )
     parser.add_argument(
         "--runtime",

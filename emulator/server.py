@@ -106,6 +106,7 @@ class Emulator:
     Args:
         folder: The folder.
         idle: The number of seconds without a request after which an instance stops.
+        metrics_delay: The number of seconds after which Cloud Monitoring shows an answer.
         runtime: What runs instances: "auto", packed images as processes and others in Docker;
             "process", also others without an operating system; "docker", which has to answer.
         sandboxed: Whether processes run in namespaces, where this machine allows it.
@@ -122,6 +123,7 @@ class Emulator:
         folder: Path,
         *,
         idle: float,
+        metrics_delay: float,
         runtime: str = "auto",
         sandboxed: bool = True,
         enforced: bool = False,
@@ -141,6 +143,7 @@ class Emulator:
         self._limits = limits
         self.folder = folder
         self._idle = idle
+        self._metrics_delay = metrics_delay
         self._cache = cache
         self._runtime_name = runtime
         self._sandboxed = sandboxed
@@ -195,7 +198,7 @@ class Emulator:
             return images.read(registry, reference, runtime.platforms)
 
         self._instances = Instances(runtime, find_image, logs, self._idle)
-        metrics = Metrics()
+        metrics = Metrics(self._metrics_delay)
         self._batches = RequestBatches(logs.requests, metrics.requests)
         self._router = Router(
             self._instances,

@@ -52,7 +52,10 @@ def main(argv: list[str]) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         alive.watch()
-        return _run_to_an_end(call, rest)
+        code = _run_to_an_end(call, rest)
+        for end in call.at_end:
+            end()
+        return code
     except KeyboardInterrupt:
         # A second Ctrl-C must not cut the last line off.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,6 +12,7 @@ from scripts.cloud.cloud_run import CloudRun
 from scripts.command import values
 from scripts.command.call import Call
 from scripts.command.options import Override, WritingOptions, option
+from scripts.errors import Refused, ShipError
 from scripts.release import changes
 from scripts.release.changes import Change
 from scripts.release.choices import choose_percent, refuse_held, require_candidate
@@ -26,6 +27,7 @@ from scripts.service.regions import (
 )
 from scripts.service.rollout import conclude
 from scripts.service.smoke import failure, refuse_moved, smoke
+from scripts.service.watch import table_lines, told, weighed
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
@@ -50,6 +52,10 @@ class Options(WritingOptions, frozen=True, kw_only=True):
             help="the same as --to 100 (not every service: name those that you mean)",
         ),
     ] = False
+    although_worse: Annotated[
+        bool,
+        option("--although-worse", help="go on although it answers users worse than stable"),
+    ] = False
 
 
 def run(options: Options, call: Call) -> int:
@@ -61,6 +67,7 @@ def run(options: Options, call: Call) -> int:
     revision = require_candidate(states[0])
     for state in states:
         refuse_held(state, context.override)
+    _show_evidence(context, before, revision, although_worse=options.although_worse)
     context.confirm(f"Promote {revision} to {percent} % in {context.where}.")
     checked = {}
     for region in context.regions:
@@ -92,6 +99,36 @@ def run(options: Options, call: Call) -> int:
         # Only now: until the result was printed, the same command takes no second step.
         conclude(context, {move.region: move.after for move in acted.moves}, revision)
     return code
+
+
+def _show_evidence(
+    context: Context, before: dict[str, State], revision: str, *, although_worse: bool
+) -> None:
+    """Show what users were answered so far, where the environment watches that.
+
+    Raises:
+        Refused: the revision is worse than stable, and the caller does not go on all the same.
+    """
+    rules = context.pipeline.environment.rollout.watch
+    if rules is None:
+        return
+    stable = {region: state.beside(revision) for region, state in before.items()}
+    try:
+        found = weighed(context, rules, revision, before, stable)
+    except ShipError as error:
+        context.progress.line(f"note: users' answers are not seen: {error.message}")
+        return
+    if found is None:
+        return
+    lines = table_lines(found, revision, stable)
+    for line in [*lines, f"{found.verdict.verdict}: {told(found)}"]:
+        context.progress.line(line)
+    if found.verdict.verdict == "worse" and not although_worse:
+        raise Refused(
+            f"{revision} answers its users worse than stable",
+            f"To go back: ./ship rollback {context.where} - To go on all the same:"
+            f" ./ship promote {context.where} --although-worse",
+        )
 
 
 def _notes(context: Context, acted: Acted, percent: int) -> list[str]:

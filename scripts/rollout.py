@@ -1,7 +1,8 @@
 """Shift traffic to the candidate, step by step, and watch each step.
 
-During each step and after it, the revision is smoke-checked again at its own URL. If a check fails,
-one write moves its traffic back. Users' requests are not measured yet.
+During each step and after it, the revision is smoke-checked again at its own URL. With `watch` in
+the environment's file, users' answers are compared with stable's. If a check fails or the answers
+are worse, one write moves its traffic back.
 """
 
 from __future__ import annotations

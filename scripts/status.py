@@ -16,7 +16,7 @@ from scripts.command.options import ServiceOptions, option
 from scripts.command.results import Result
 from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.visible import one_line
-from scripts.command.words import ago
+from scripts.command.words import ago, now
 from scripts.config import pipelines
 from scripts.config.image_reference import ImageReference
 from scripts.errors import ShipError
@@ -26,6 +26,7 @@ from scripts.release.memory import to_builtins
 from scripts.release.state import State, describe, has_failed, is_finished, left_deploy, previous
 from scripts.service.context import Context
 from scripts.service.regions import try_in_every_region
+from scripts.service.watch import table_lines, told, weighed
 from scripts.several import chosen, grid, summary
 
 _EVERY_SECONDS = 1.0
@@ -120,7 +121,9 @@ def status(context: Context) -> Result:
             ]
             for one in _revisions(state)
         ]
-        notes += [f"{region.region}: {state.url}", *_notes(state), f"next: {_next_command(state)}"]
+        watched = _watched(context, region.region, state)
+        following = f"next: {_next_command(state)}"
+        notes += [f"{region.region}: {state.url}", *_notes(state), *watched, following]
         data.append(_described(region.region, state))
     return Result(
         data={
@@ -160,6 +163,23 @@ def _described(region: str, state: State | None) -> dict[str, Any]:
     }
 
 
+def _watched(context: Context, region: str, state: State) -> list[str]:
+    """List what users were answered by a release in progress, where that is watched."""
+    rules = context.pipeline.environment.rollout.watch
+    candidate = state.candidate
+    if rules is None or candidate is None or is_finished(state, candidate):
+        return []
+    stable = {region: state.beside(candidate)}
+    try:
+        found = weighed(context, rules, candidate, {region: state}, stable)
+    except ShipError as error:
+        return [f"users' answers are not seen: {error.message}"]
+    if found is None:
+        return []
+    lines = table_lines(found, candidate, stable)
+    return [f"{found.verdict.verdict}: {told(found)}", *(f"  {line}" for line in lines)]
+
+
 def _share(one: dict[str, Any]) -> str:
     """Return a revision's share as users get it, and the share that was asked for if it differs."""
     if one["served"] == one["percent"]:
@@ -174,7 +194,12 @@ def _notes(state: State) -> list[str]:
         notes.append(f"NOT IN FORCE: Cloud Run has not taken the traffic: {state.not_taken}")
     if (one := state.candidate) and not is_finished(state, one) and not state.was_given(one):
         notes.append(f"CHANGED: someone else gave {one} {state.shares.get(one, 0)} %")
-    if step := state.in_progress:
+    if (step := state.in_progress) and step.until and step.until < now():
+        notes.append(
+            f"NOT WATCHED: no one watches the {step}; it should have ended {ago(step.until)}."
+            f" ./ship {step.verb} {state.where} takes it up"
+        )
+    elif step:
         notes.append(
             f"IN PROGRESS: {step}, since {ago(step.at)}. If it does not run any more:"
             f" ./ship {step.verb} {state.where} takes it up"

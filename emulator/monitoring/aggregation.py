@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from emulator.errors import invalid
 from emulator.monitoring.distribution import Distribution
-from emulator.monitoring.models import Series, Slot
+from emulator.monitoring.models import Metrics, Series, Slot
 
 COUNT, LATENCIES = "run.googleapis.com/request_count", "run.googleapis.com/request_latencies"
 Value = int | float | Distribution
@@ -41,7 +41,12 @@ class Line(NamedTuple):
 
 
 def lines(
-    found: Iterable[Series], metric: str, start: float, end: float, how: Aggregation
+    metrics: Metrics,
+    found: Iterable[Series],
+    metric: str,
+    start: float,
+    end: float,
+    how: Aggregation,
 ) -> list[Line]:
     """Return a metric's series between two moments, aligned and reduced, without empty ones.
 
@@ -52,7 +57,7 @@ def lines(
     made = []
     for series in found:
         periods: defaultdict[tuple[float, float], Distribution] = defaultdict(Distribution)
-        for slot in series.between(start, end):
+        for slot in metrics.slots(series, start, end):
             periods[_period(slot, start, end, how)].merge(slot.latencies)
         points = {period: align(periods[period]) for period in periods}
         if points:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -58,11 +59,26 @@ class Series:
                 if at + width > start and at < end:
                     yield Slot(at, width, latencies)
 
+    def sampled(self, start: float, end: float) -> Iterator[Slot]:
+        """Yield whole minutes that overlap the time between two moments, as Google samples."""
+        minutes: defaultdict[int, Distribution] = defaultdict(Distribution)
+        for slot in self.between(start - 60, end + 60):
+            minutes[slot.start // 60 * 60].merge(slot.latencies)
+        for at, latencies in minutes.items():
+            if at + 60 > start and at < end:
+                yield Slot(at, 60, latencies)
+
 
 class Metrics:
-    """The time series of every revision."""
+    """The time series of every revision.
 
-    def __init__(self) -> None:
+    Args:
+        delay: the seconds after which a number can be read. From a minute on, there is one number
+            for each whole minute, as Google has it.
+    """
+
+    def __init__(self, delay: float = 0) -> None:
+        self._delay = delay
         self._series: dict[tuple[Key, int], Series] = {}
 
     def requests(self, revision: Key, service: str, batch: list[Served]) -> None:
@@ -73,6 +89,14 @@ class Metrics:
                 series = Series(revision, service, served.status)
                 self._series[revision, served.status] = series
             series.add(served.received + served.seconds, served.seconds * 1000)
+
+    def slots(self, series: Series, start: float, end: float) -> Iterator[Slot]:
+        """Yield the slots of a series between two moments that can be read by now."""
+        visible = time.time() - self._delay
+        sampled = self._delay >= 60
+        for slot in (series.sampled if sampled else series.between)(start, end):
+            if not self._delay or slot.start + slot.width <= visible:
+                yield slot
 
     def series(self, project: str) -> Iterator[Series]:
         """Yield the series of a project's revisions."""

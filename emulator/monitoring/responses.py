@@ -51,7 +51,9 @@ class Responses:
         self._refresh()
         project = request.match_info["project"]
         found = [s for s in self._metrics.series(project) if wanted.matches(s.labels)]
-        lines = aggregation.lines(found, wanted.metric, start, end, _aggregation(query))
+        lines = aggregation.lines(
+            self._metrics, found, wanted.metric, start, end, _aggregation(query)
+        )
         with_points = query.get("view", "FULL") == "FULL"
         lines, token = _page(lines, query, with_points=with_points)
         answer: dict[str, Any] = {}

@@ -24,6 +24,7 @@ HIDDEN = "(the answer is not shown: it may hold a token)"
 _SERVICES = {
     "run": "Cloud Run",
     "logging": "Cloud Logging",
+    "monitoring": "Cloud Monitoring",
     "iam": "IAM",
     "iamcredentials": "IAM Credentials",
     "secretmanager": "Secret Manager",
@@ -199,6 +200,52 @@ class Entries(_Answer, frozen=True, kw_only=True):
     """A page of log entries."""
 
     entries: list[Entry] | None = None
+    next_page_token: str = ""
+
+
+class TimeSeries(_Answer, frozen=True, kw_only=True):
+    """A series of numbers. Source: …/monitoring/api/ref_v3/rest/v3/TimeSeries."""
+
+    class Labels(_Answer, frozen=True, kw_only=True):
+        labels: dict[str, str] = {}
+
+    class Point(_Answer, frozen=True, kw_only=True):
+        class Interval(_Answer, frozen=True, kw_only=True):
+            start_time: str
+            end_time: str
+
+        class Value(_Answer, frozen=True, kw_only=True):
+            class Distribution(_Answer, frozen=True, kw_only=True):
+                class Options(_Answer, frozen=True, kw_only=True):
+                    class Exponential(_Answer, frozen=True, kw_only=True):
+                        num_finite_buckets: int
+                        growth_factor: float
+                        scale: float
+
+                    class Explicit(_Answer, frozen=True, kw_only=True):
+                        bounds: list[float] = []
+
+                    exponential_buckets: Exponential | None = None
+                    explicit_buckets: Explicit | None = None
+
+                count: Annotated[str, msgspec.Meta(pattern="^[0-9]+$")] = "0"
+                bucket_options: Options | None = None
+                bucket_counts: list[Annotated[str, msgspec.Meta(pattern="^[0-9]+$")]] = []
+
+            distribution_value: Distribution
+
+        interval: Interval
+        value: Value
+
+    metric: Labels
+    resource: Labels
+    points: list[Point] = []
+
+
+class ListedTimeSeries(_Answer, frozen=True, kw_only=True):
+    """A page of series."""
+
+    time_series: list[TimeSeries] | None = None
     next_page_token: str = ""
 
 

@@ -22,7 +22,7 @@ from scripts.errors import Failed, Refused, ShipError, Unknown
 from scripts.release import changes, traffic
 from scripts.release.changes import Change
 from scripts.release.manifest import Object
-from scripts.release.memory import OPERATION
+from scripts.release.memory import OPERATION, Event
 from scripts.release.state import (
     State,
     condition,
@@ -68,6 +68,7 @@ class CloudRun:
         pipeline: the service's files.
         region: one of the environment's regions.
         saw: called with the region and the service each time that the service is read.
+        changed: called with each change that was written.
 
     Attributes:
         is_newer: whether a commit (full SHA) is newer than the one being released.
@@ -79,6 +80,7 @@ class CloudRun:
         pipeline: Pipeline,
         region: str,
         saw: Callable[[str, State], None] = lambda _region, _state: None,
+        changed: Callable[[Event], None] = lambda _event: None,
     ) -> None:
         self.google = google
         self.pipeline = pipeline
@@ -87,6 +89,7 @@ class CloudRun:
         self.project = pipeline.environment.project
         self.is_newer: Callable[[str], bool] = lambda _: False
         self._saw = saw
+        self._changed = changed
         self._parent = f"/v1/projects/{self.project}/locations/{region}"
 
     def service(self) -> Object | None:
@@ -342,12 +345,13 @@ class CloudRun:
             Failed: the service does not exist, or Cloud Run does not move the traffic.
         """
 
-        moves_traffic = False
+        moves_traffic, event = False, None
 
         def planned(state: State | None) -> Object | None:
-            nonlocal moves_traffic
+            nonlocal moves_traffic, event
             state = self._existing(state)
             change = plan(state)
+            event = change.event
             moves_traffic = change.targets is not None
             return changes.apply(state, change) if change.moves else None
 
@@ -359,6 +363,8 @@ class CloudRun:
                 service = self._settled(before.service)
                 before = self._state(service, [*before.revisions.values()])
             return before, before
+        if event and done.answer:
+            self._changed(event)
         after = self._in_force(done.answer) if done.answer else done.planned
         service = {**after, "status": after.get("status") or before.status}
         return before, self._state(service, [*before.revisions.values()])

@@ -38,6 +38,7 @@ class Log:
         pipeline: the service's files.
         revision: only entries of this revision.
         severity: only entries of this severity or a higher one.
+        user_agent: only requests with this User-Agent.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Log:
         *,
         revision: str | None = None,
         severity: str | None = None,
+        user_agent: str | None = None,
     ) -> None:
         self._google = google
         self._project = pipeline.environment.project
@@ -60,6 +62,8 @@ class Log:
             conditions.append(f'resource.labels.revision_name="{revision}"')
         if severity:
             conditions.append(f"severity>={severity}")
+        if user_agent:
+            conditions.append(f'httpRequest.userAgent="{user_agent}"')
         self._filter = " AND ".join(conditions)
 
     def newest(self, start: datetime, limit: int) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class Call:
     Attributes:
         record: what the verb saw and did.
         has_shown: whether standard output holds a result.
+        at_end: called when the verb has ended, however it ended.
     """
 
     def __init__(self, verb: str, root: Path, label: str = "") -> None:
@@ -29,6 +31,7 @@ class Call:
         self._label = label
         self.record = Record(verb=verb, root=root)
         self.has_shown = False
+        self.at_end: list[Callable[[], None]] = []
 
     @cached_property
     def progress(self) -> Progress:

@@ -32,6 +32,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     outputs: dict[str, str] = {}
 
 
+# Notes that ask for a person.
+_ALARMS = ("NOT WATCHED", "worse:")
+
+
 def show(result: Result, format_: str) -> int:
     """Print a result as a table or a JSON document, and give it to the job that runs this.
 
@@ -67,6 +71,7 @@ def _print(result: Result, format_: str) -> None:
         console.print(rich_table(result.table, console.width), soft_wrap=True)
         for note in result.table.notes:
             # The terminal breaks lines itself: a command that is printed can be copied whole.
-            console.print(hanging(note, 4), soft_wrap=True)
+            style = "bold red" if note.startswith(_ALARMS) else None
+            console.print(hanging(note, 4), style=style, soft_wrap=True)
     else:
         print(plain_table(result.table))

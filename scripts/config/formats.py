@@ -96,6 +96,89 @@ class _Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     """A mapping in which an unknown key is an error."""
 
 
+Points = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,2}(\.[0-9]+)?%$",
+        description="percentage points below 100, such as 0.5%",
+    ),
+]
+Latency = Annotated[
+    str,
+    Meta(pattern=r"^[0-9]+(\.[0-9]+)?(ms|s)$", description="a time, such as 500ms or 2s"),
+]
+
+
+class WatchErrors(_Strict, frozen=True, rename="kebab"):
+    """What is watched of the answers that are 5xx."""
+
+    worse_by: Annotated[
+        Points,
+        Meta(extra_json_schema={"title": "how far the share may be above stable's, in points"}),
+    ] = "0.5%"
+
+
+class WatchLatency(_Strict, frozen=True, rename="kebab"):
+    """What is watched of the answers that are slow."""
+
+    over: Annotated[
+        Latency, Meta(extra_json_schema={"title": "an answer that takes longer is slow"})
+    ] = "500ms"
+    worse_by: Annotated[
+        Points,
+        Meta(extra_json_schema={"title": "how far the share may be above stable's, in points"}),
+    ] = "2%"
+
+
+class Watch(_Strict, frozen=True, rename="kebab"):
+    """How a rollout decides by what users are answered, besides the smoke checks."""
+
+    errors: Annotated[
+        WatchErrors | None, Meta(description="answers that are 5xx; null: not watched")
+    ] = msgspec.field(default_factory=WatchErrors)
+    latency: Annotated[WatchLatency | None, Meta(description="slow answers; null: not watched")] = (
+        msgspec.field(default_factory=WatchLatency)
+    )
+    false_alarms: Annotated[
+        Points,
+        Meta(
+            extra_json_schema={
+                "title": "of releases no worse than stable, at most so many are rolled back"
+            }
+        ),
+    ] = "1%"
+    at_least: Annotated[
+        int,
+        Meta(ge=1, description="answers of the candidate before a step may count as healthy"),
+    ] = 200
+    unclear: Annotated[
+        Literal["wait", "go-on", "stop"],
+        Meta(
+            description="at the end of a bake with too few answers: wait, up to `patience`, and"
+            " then stop; go on; or stop"
+        ),
+    ] = "wait"
+    patience: Annotated[
+        Duration, Meta(extra_json_schema={"title": "how long a step waits for more answers"})
+    ] = "30m"
+    warm_up: Annotated[
+        Duration,
+        Meta(extra_json_schema={"title": "a new revision's first answers, which do not count"}),
+    ] = "60s"
+    after: Annotated[
+        Duration,
+        Meta(extra_json_schema={"title": "how long the watch goes on after the last step"}),
+    ] = "30m"
+    delay: Annotated[
+        Duration,
+        Meta(
+            extra_json_schema={
+                "title": "how late numbers arrive at most; Cloud Monitoring's: 4 minutes"
+            }
+        ),
+    ] = "4m"
+
+
 class Rollout(_Strict, frozen=True):
     """How traffic moves to a release."""
 
@@ -103,6 +186,45 @@ class Rollout(_Strict, frozen=True):
         list[Percent], Meta(min_length=1, description="the percentage of each step, rising")
     ] = msgspec.field(default_factory=lambda: [100])
     bake: Annotated[Duration, Meta(extra_json_schema={"title": "how long each step bakes"})] = "0s"
+    watch: (
+        Annotated[
+            Watch,
+            Meta(
+                description="decide by what users are answered; without it, by smoke checks alone"
+            ),
+        ]
+        | None
+    ) = None
+
+
+_REFERENCE = r"\$[A-Z_][A-Z0-9_]*|projects/[a-z0-9-]+/secrets/[A-Za-z0-9_-]+"
+
+
+class Receiver(_Strict, frozen=True):
+    """Who hears of each change of a release."""
+
+    to: Annotated[
+        Literal["slack", "google-chat", "cloud-event"],
+        Meta(description="the form of the message; slack: any webhook that takes Slack's"),
+    ]
+    url: Annotated[
+        str,
+        Meta(
+            pattern=rf"^({_REFERENCE}|https://[^\s]+)$",
+            description="where it goes: $VARIABLE, projects/PROJECT/secrets/NAME, or, for a"
+            " cloud-event, an https:// address",
+        ),
+    ]
+    key: (
+        Annotated[
+            str,
+            Meta(
+                pattern=rf"^({_REFERENCE})$",
+                description="what signs a cloud-event: $VARIABLE or projects/PROJECT/secrets/NAME",
+            ),
+        ]
+        | None
+    ) = None
 
 
 AT_ONCE = Rollout()
@@ -166,6 +288,9 @@ class Environment(_Strict, frozen=True):
     ) = None
     trust: TrustFile | None = None
     rollout: Rollout = msgspec.field(default_factory=Rollout)
+    notify: Annotated[
+        list[Receiver], Meta(description="who hears of each change of a release")
+    ] = []
     overlay: (
         Annotated[
             knative.Service,

@@ -17,7 +17,9 @@ from scripts.config.formats import (
     Check,
     Duration,
     Environment,
+    Rollout,
     ServiceName,
+    Watch,
     matches,
 )
 from scripts.config.image_reference import ImageReference
@@ -355,6 +357,14 @@ def _environment(
             raise file.error(
                 ["rollout", "steps", index], f"{later} is not more than {earlier}: steps must rise"
             )
+    _check_watch(file, environment.rollout)
+    for index, receiver in enumerate(environment.notify):
+        if receiver.to != "cloud-event" and receiver.url.startswith("https://"):
+            raise file.error(
+                ["notify", index, "url"],
+                f"the address of a {receiver.to} webhook is a secret: who reads it can post",
+                "write $VARIABLE, or projects/PROJECT/secrets/NAME",
+            )
     if environment.after is not None and environment.after not in known:
         raise file.error(
             ["after"],
@@ -373,6 +383,31 @@ def _environment(
                 "leave the key out",
             )
     return environment, written
+
+
+def needed(watch: Watch) -> float:
+    """Return the seconds until the first answers of a step that count are seen."""
+    return seconds(watch.warm_up) + seconds(watch.delay)
+
+
+def _check_watch(file: YamlFile, rollout: Rollout) -> None:
+    """Refuse a watch that could never see a step's answers before the step ends."""
+    watch = rollout.watch
+    if watch is None:
+        return
+    if len(rollout.steps) > 1 and seconds(rollout.bake) <= needed(watch):
+        raise file.error(
+            ["rollout", "bake"],
+            f"{rollout.bake} is over before its first answers are seen: the first {watch.warm_up}"
+            f" do not count (warm-up), and numbers arrive up to {watch.delay} late (delay)",
+            f"bake longer than {needed(watch):g}s",
+        )
+    if not watch.errors and not watch.latency:
+        raise file.error(["rollout", "watch"], "watches nothing", "leave out `watch`")
+    if float(watch.false_alarms.rstrip("%")) == 0:
+        raise file.error(
+            ["rollout", "watch", "false-alarms"], "0% could never be reached", "write 1%"
+        )
 
 
 def _checks(root: Path, name: str) -> list[Check]:

@@ -1,7 +1,7 @@
 """The clone that a rehearsal works in: at first at the previous commit.
 
-Only its environment files differ from the repository: bakes are short, and without Docker the local
-Cloud Build builds the images.
+Only its environment files differ from the repository: bakes are short, users' answers are not
+watched, and without Docker the local Cloud Build builds the images.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class ScratchClone:
             if file.stem in ("service", "smoke", pipelines.DEFAULT_ENV):
                 continue
             said = YamlFile(file, str(file.relative_to(self.path))).data
-            said["rollout"] = {**said.get("rollout", {}), "bake": self._bake}
+            # No users ask the scratch service, so there is nothing to watch.
+            said["rollout"] = {**said.get("rollout", {}), "bake": self._bake, "watch": None}
             if self._builder == "cloud-build":
                 project = said["registry"].split("/")[1]
                 account = f"rehearsal-builder@{project}.iam.gserviceaccount.com"

@@ -72,6 +72,7 @@ def step(
     *,
     verb: str,
     override: str | None = None,
+    until: str = "",
 ) -> Change:
     """Give the candidate its next share; at 100 % it becomes the newest known good revision.
 
@@ -85,6 +86,7 @@ def step(
         actor: who asks.
         verb: the name of the action in the history.
         override: the name of the hold to override.
+        until: when the step is over at the latest (RFC 3339), if a command watches it.
 
     Raises:
         StepsAside: a newer commit serves or is being released.
@@ -116,7 +118,13 @@ def step(
         candidate=candidate,
         known_good=known_good,
         in_progress=InProgress(
-            verb=verb, revision=candidate, start=share, to=percent, by=event.by, at=event.at
+            verb=verb,
+            revision=candidate,
+            start=share,
+            to=percent,
+            by=event.by,
+            at=event.at,
+            until=until,
         ),
         failure=None,
         moves=targets != state.targets

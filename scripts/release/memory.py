@@ -55,7 +55,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name} {_told(self.by, self.at, self.why)}"
 
 
-class InProgress(msgspec.Struct, frozen=True, kw_only=True):
+class InProgress(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A step that has begun and was not seen to end.
 
     The write that moves the traffic sets it, and a small write removes it after the last check.
@@ -71,6 +71,8 @@ class InProgress(msgspec.Struct, frozen=True, kw_only=True):
     """Its share after the step."""
     by: str
     at: str
+    until: str = ""
+    """When the command that watches the step ends at the latest (RFC 3339); "" if none does."""
 
     def __str__(self) -> str:
         step = f"{self.verb} of {self.revision} from {self.start} % to {self.to} %"

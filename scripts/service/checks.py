@@ -28,6 +28,8 @@ _MOST = 1024 * 1024
 _SLOW_CODECS = ("idna", "punycode")
 """Codecs of Python's that take quadratic time, and are for names, not for bodies."""
 _CHUNK = 64 * 1024
+USER_AGENT = "shipway-smoke"
+"""By which the request log tells checks from users' requests."""
 _SHOWN = 200
 """The most characters of one thing that an outcome repeats from an answer."""
 _NO_ANSWER = (404, 429)
@@ -88,7 +90,7 @@ def run(
         tell(without(token, text))
 
     with _Session() as http:
-        http.headers["User-Agent"] = "shipway-smoke"
+        http.headers["User-Agent"] = USER_AGENT
         http.headers["Accept-Encoding"] = "identity"
         if token:
             # Leaves the Authorization header to checks that send their own.

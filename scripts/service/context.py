@@ -23,12 +23,14 @@ from scripts.errors import Refused
 from scripts.machine import git
 from scripts.machine.git import Commit
 from scripts.release.changes import Actor
+from scripts.release.memory import Event
 from scripts.release.state import State
 from scripts.service import on_demand
 from scripts.service.callees import Callees
 
 if TYPE_CHECKING:
     from scripts.image.commit_images import CommitImages
+    from scripts.service.notify import Notifier
 
 
 class Context:
@@ -59,6 +61,7 @@ class Context:
         self.record = call.record
         self.record.about(self.pipeline)
         self._call = call
+        self._notifier: Notifier | None = None
         self._writing = options if isinstance(options, WritingOptions) else None
         self.record.reason = self._writing.reason if self._writing else None
         if starts:
@@ -72,7 +75,7 @@ class Context:
             patience=Patience(seconds(options.timeout), self._say),
         )
         self.regions = [
-            CloudRun(self.google, self.pipeline, region, self._saw)
+            CloudRun(self.google, self.pipeline, region, self._saw, self._changed)
             for region in self.pipeline.environment.regions
         ]
 
@@ -81,6 +84,17 @@ class Context:
 
     def _saw(self, region: str, state: State) -> None:
         self.record.saw(region, dict(state.served))
+
+    def _changed(self, event: Event) -> None:
+        if not self.pipeline.environment.notify:
+            return
+        if self._notifier is None:
+            # Imported here: most environments notify no one.
+            from scripts.service.notify import Notifier
+
+            self._notifier = Notifier(self.pipeline, self.google, self._say)
+            self._call.at_end.append(self._notifier.close)
+        self._notifier.changed(event)
 
     def _look(self) -> dict[str, Live]:
         """Read the traffic of every region; it is empty where there is no service."""

@@ -11,14 +11,16 @@ import msgspec
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command.progress import Step
 from scripts.command.record import StepTaken
-from scripts.command.words import split
-from scripts.config.pipelines import seconds
+from scripts.command.words import now, split
+from scripts.config.pipelines import needed, seconds
 from scripts.errors import Failed, Refused, ShipError, bug
 from scripts.ledger import may_have_written
 from scripts.release import changes
 from scripts.release.changes import Change, NotReady
 from scripts.release.choices import StepsAside, refuse_displaced, refuse_held, step_aside
 from scripts.release.state import State, condition, has_failed, is_finished, previous
+from scripts.release.watch import Weighed
+from scripts.service.aftermath import watch_on
 from scripts.service.context import Context
 from scripts.service.regions import (
     Acted,
@@ -29,9 +31,11 @@ from scripts.service.regions import (
     serving,
 )
 from scripts.service.smoke import Smoked, check, failure, refuse_moved, smoke
+from scripts.service.watch import Watcher, Worse, told
 
 _LOOK_SECONDS = 1.0
 _LOOKS_PER_CHECK = 3
+_SLACK_SECONDS = 300.0  # that a step's own requests and checks may take
 
 
 def rollout(
@@ -95,6 +99,8 @@ class _Rollout:
         self._before: dict[str, State] = planned or {}
         self._now: dict[str, State] = {}
         self._checked: dict[str, Smoked] = {}
+        self._watcher = _watcher(context, revision, bake)
+        self._looks = 0
 
     def run(self) -> Acted:
         context, revision = self._context, self._revision
@@ -120,7 +126,6 @@ class _Rollout:
             for percent in steps:
                 self._step(percent)
                 self._check()
-            done = self._acted()
         except NotReady as error:
             if not any(state.shares.get(revision) for state in self._now.values()):
                 raise
@@ -132,8 +137,13 @@ class _Rollout:
         except Exception as error:
             # Move the traffic back after any error. Ctrl-C is not an Exception and leaves it.
             raise self._moved_back(bug(error)) from error
+        if self._watcher and not context.dry_run:
+            watch_on(
+                context, self._watcher, revision, self._bake,
+                self._now, self._stables(), self._look_again,
+            )  # fmt: skip
         conclude(context, self._now, revision)
-        return done
+        return self._acted()
 
     def _acted(self) -> Acted:
         return Acted(
@@ -182,6 +192,7 @@ class _Rollout:
                     context.actor(),
                     verb="rollout",
                     override=self._context.override,
+                    until=self._until(),
                 )
             )
             live = serving(self._now)
@@ -192,29 +203,84 @@ class _Rollout:
                 percent=percent, shares=dict(next(iter(self._now.values())).shares), bake=self._bake
             )
             context.record.steps.append(taken)
-            self._watch(step, live)
+            # At 100 % nothing is left to compare with: that is watched apart.
+            apart = percent == 100 and self._watcher is not None
+            found = None if apart else self._watch(step, live)
             taken.ended = True
-            step.done(live)
+            step.done(f"{live}{f'; {told(found)}' if found else ''}")
 
-    def _watch(self, step: Step, live: str) -> None:
+    def _until(self) -> str:
+        """Return when a step that begins now is over at the latest, unless its watcher is gone."""
+        rules = self._watcher.rules if self._watcher else None
+        longer = max(seconds(rules.patience), seconds(rules.after)) if rules else 0.0
+        return now(after=self._bake + longer + _SLACK_SECONDS)
+
+    def _watch(self, step: Step, live: str) -> Weighed | None:
         """Wait for the bake time; notice a hold, a newer release, a failing check or revision.
+
+        Where users' answers are watched, wait longer for enough of them.
+
+        Returns:
+            What was seen of users' answers; None where they are not watched.
 
         Raises:
             StepsAside: a newer commit is being released.
-            Refused: there is a hold, or another release took over.
-            Failed: a smoke check did not pass, or the revision is not Ready any more.
+            Refused: there is a hold, another release took over, or too few answers were seen.
+            Failed: a smoke check did not pass, the revision is not Ready any more, or it answers
+                users worse than stable.
         """
-        deadline = time.monotonic() + self._bake
+        begun = time.monotonic()
         if self._bake:
             step.say(f"{live}, watched for {self._bake:g} s")
-        looks = 0
-        while (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, _LOOK_SECONDS))
-            step.still(f"{live}, watched for {self._bake:g} s")
-            looks += 1
-            for region in self._context.regions:
-                with naming(self._context, region):
-                    self._look(region, checks=looks % _LOOKS_PER_CHECK == 0)
+        while True:
+            found = self._judge()
+            left = begun + self._bake - time.monotonic()
+            if left <= 0 and not self._waits(found, -left):
+                return found
+            time.sleep(min(left, _LOOK_SECONDS) if left > 0 else _LOOK_SECONDS)
+            seen = f"; {told(found)}" if found else ""
+            step.still(f"{live}, watched for {self._bake:g} s{seen}")
+            self._look_again()
+
+    def _judge(self) -> Weighed | None:
+        """Judge by users' answers; None where they are not watched, or there is no stable."""
+        if self._watcher is None:
+            return None
+        return self._watcher.look(self._now, self._stables())
+
+    def _stables(self) -> dict[str, str | None]:
+        return {region.region: self._stable(region.region) for region in self._context.regions}
+
+    def _waits(self, found: Weighed | None, past: float) -> bool:
+        """Return whether a step whose bake is over waits for more answers.
+
+        Args:
+            found: what was seen of users' answers.
+            past: the seconds since the bake ended.
+
+        Raises:
+            Refused: too few answers were seen, and the rules say to stop.
+        """
+        if found is None or self._watcher is None or found.verdict.verdict != "unclear":
+            return False
+        rules = self._watcher.rules
+        if rules.unclear == "go-on":
+            return False
+        if rules.unclear == "wait" and past < seconds(rules.patience):
+            return True
+        where = self._context.where
+        raise Refused(
+            f"unclear whether {self._revision} answers users worse than stable: {told(found)}",
+            f"To wait for more: ./ship rollout {where} - To go on: ./ship promote {where}"
+            f" - To go back: ./ship rollback {where}",
+        )
+
+    def _look_again(self) -> None:
+        """Look at every region, and run the checks now and then."""
+        self._looks += 1
+        for region in self._context.regions:
+            with naming(self._context, region):
+                self._look(region, checks=self._looks % _LOOKS_PER_CHECK == 0)
 
     def _look(self, region: CloudRun, *, checks: bool) -> None:
         """Read a region during a bake; fail if the rollout must not go on there."""
@@ -226,10 +292,11 @@ class _Rollout:
         self._refuse_broken(state)
         if checks:
             done = check(self._context, region, state, self._revision)
+            self._asked(done)
             if done.failed:
                 raise self._failed(region, done)
 
-    def _failed(self, region: CloudRun, done: Smoked) -> Failed:
+    def _failed(self, region: CloudRun, done: Smoked) -> Worse:
         """Make the error for checks that did not pass.
 
         Raises:
@@ -237,17 +304,18 @@ class _Rollout:
         """
         with suppress(ShipError):  # what the checks found counts
             step_aside(region.state([self._revision]))
-        return failure(self._context, done)
+        failed = failure(self._context, done)
+        return Worse(failed.message, failed.hint, service_says=failed.service_says)
 
     def _refuse_broken(self, state: State) -> None:
         """Fail where the revision is gone, or not Ready any more."""
         found = state.revisions.get(self._revision)
         if found is None and self._revision not in state.unknown:
-            raise Failed(f"{self._revision} does not exist any more")
+            raise Worse(f"{self._revision} does not exist any more")
         if found is not None and has_failed(found):
             ready = condition(found)
             reason = ready.get("message") or ready.get("reason") or "no reason given"
-            raise Failed(f"{self._revision} is not ready any more: {reason}")
+            raise Worse(f"{self._revision} is not ready any more: {reason}")
 
     def _check(self) -> None:
         """Smoke-check the revision in every region."""
@@ -256,9 +324,14 @@ class _Rollout:
         for region in self._context.regions:
             with naming(self._context, region):
                 done = smoke(self._context, region, self._now[region.region], self._revision)
+                self._asked(done)
                 if done.failed:
                     raise self._failed(region, done)
             self._checked[region.region] = done
+
+    def _asked(self, done: Smoked) -> None:
+        if self._watcher:
+            self._watcher.asked(done.region, len(done.outcomes))
 
     def _stable(self, region: str) -> str | None:
         """Return the revision that a failed release's traffic goes back to, or None."""
@@ -304,6 +377,21 @@ class _Rollout:
             reasons = (f"{region}: {e.message}" for region, e in acted.errors.items())
             return _stuck(context, error, "; ".join(reasons))
         return error
+
+
+def _watcher(context: Context, revision: str, bake: float) -> Watcher | None:
+    """Return what watches users' answers; None where they are not watched."""
+    rules = context.pipeline.environment.rollout.watch
+    if rules is None:
+        return None
+    if bake <= needed(rules):
+        # The file's own bake is longer, so someone typed a shorter one.
+        context.progress.line(
+            f"note: users' answers are not watched: a bake of {bake:g} s ends before the first"
+            " of them are seen"
+        )
+        return None
+    return Watcher(context, rules, revision)
 
 
 def _with(error: ShipError, more: str) -> Failed:

@@ -350,6 +350,15 @@ def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
         Need("run.revisions.get", project, watcher, "waits until a revision is ready"),
         Need("logging.logEntries.list", project, watcher, "shows the last log lines of a failure"),
     ]
+    for receiver in pipeline.environment.notify:
+        for reference in filter(None, (receiver.url, receiver.key)):
+            if match := re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", reference):
+                secret = Resource(kind="secret", project=match[1], name=match[2])
+                why = f"notifies {receiver.to}"
+                needs.append(Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why))
+    if pipeline.environment.rollout.watch:
+        why = "watches what users are answered"
+        needs.append(Need("monitoring.timeSeries.list", project, watcher, why))
     if runs_as:
         why = "deploys a service that runs as this account"
         needs.append(Need("iam.serviceAccounts.actAs", of_account(runs_as), ACT_AS, why))

@@ -20,10 +20,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from scripts import HOME
-from scripts.command import options
+from scripts.command import options, values
 from scripts.command.call import Call
 from scripts.command.options import option
 from scripts.config import running
+from scripts.config.pipelines import seconds
 from scripts.config.running import Running
 from scripts.errors import UsageError
 
@@ -88,6 +89,16 @@ class Options(options.Options, frozen=True, kw_only=True):
             " (default: %(default)s)",
         ),
     ] = "none"
+    metrics_delay: Annotated[
+        str,
+        option(
+            "--metrics-delay",
+            parse=values.duration,
+            metavar="TIME",
+            help="how late Cloud Monitoring shows an answer; Google's numbers come up to 4m late"
+            " (default: %(default)s)",
+        ),
+    ] = "0s"
     max_image_bytes: Annotated[
         int,
         option(
@@ -188,6 +199,7 @@ def _command(options: Options, root: Path) -> list[str]:
         command += ["--port", str(options.port)]
     command += ["--runtime", options.runtime, "--sandbox", options.sandbox]
     command += ["--iam", options.iam]
+    command += ["--metrics-delay", str(seconds(options.metrics_delay))]
     command += ["--max-image-bytes", str(options.max_image_bytes)]
     command += ["--max-image-files", str(options.max_image_files)]
     command += [f"--allow-host={name}" for name in options.allow_host]

@@ -37,6 +37,15 @@ WRONG = [
      " got text"),
     ("local", "bake: 0s", "bake: 5 minutes", "local.yaml:13: rollout.bake: not valid: expected"
      " a duration, such as 90s, 5m or 1h"),
+    ("local", "bake: 0s", "bake: 5m\n  watch: {}", "local.yaml:13: rollout.bake: 5m is over before"
+     " its first answers are seen: the first 60s do not count (warm-up), and numbers arrive up to"
+     " 4m late (delay)"),
+    ("local", "bake: 0s", "bake: 6m\n  watch: {errors: null, latency: null}", "local.yaml:14:"
+     " rollout.watch: watches nothing"),
+    ("local", "bake: 0s", "bake: 6m\n  watch: {errors: {worse-by: 1}}", "local.yaml:14:"
+     " rollout.watch.errors.worse-by: expected text, got a whole number (put it in quotes)"),
+    ("local", "bake: 0s", "bake: 6m\n  watch: {at_least: 1}", "local.yaml:14: rollout.watch"
+     ".at_least: unknown key; did you mean 'at-least'?"),
     ("local", "project: shipway-local", "project: [x]", "local.yaml:3: project: expected text,"
      " got a list"),
     ("local", "project: shipway-local", "project: X", "local.yaml:3: project: not valid:"

@@ -1,0 +1,214 @@
+"""Watch a rollout: read what users were answered in every region, and judge the candidate."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from functools import partial
+
+from scripts.cloud import metrics
+from scripts.cloud.logs import Log
+from scripts.command.tables import Table, plain_table
+from scripts.config.formats import Watch
+from scripts.config.pipelines import seconds
+from scripts.errors import Failed, ShipError
+from scripts.release.state import State
+from scripts.release.watch import (
+    COLUMNS,
+    Later,
+    Weighed,
+    begun,
+    given_all,
+    later_rows,
+    promise,
+    rows,
+    see,
+    weigh,
+)  # fmt: skip
+from scripts.service.checks import USER_AGENT
+from scripts.service.context import Context
+
+OwnAnswers = dict[str, list[tuple[float, int]]]
+"""Region -> answers to Shipway's own requests: (when, in seconds since the epoch; how many)."""
+BASELINE_SECONDS = 3600.0  # before a rollout that say what stable's answers are like
+_MOST_CHECKS = 5000  # that are read from the log
+_EVERY = 30.0  # seconds between two reads: at most two a minute and region
+_AT_MOST_BEHIND = 5.0  # looks in the time that numbers need to arrive
+
+
+class Worse(Failed):
+    """A release is worse than what served before: by users' answers, or by its own checks."""
+
+
+class Watcher:
+    """The watch of one rollout, in every region where it can be compared with stable.
+
+    Args:
+        context: the call.
+        rules: what is watched.
+        revision: the candidate.
+    """
+
+    def __init__(self, context: Context, rules: Watch, revision: str) -> None:
+        self.rules = rules
+        self._context = context
+        self._revision = revision
+        self._own: OwnAnswers = {}
+        self._last: Weighed | None = None
+        self._trouble = ""
+        self._read_at = -_EVERY
+        self.every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND)
+
+    def asked(self, region: str, number: int) -> None:
+        """Note requests of Shipway's own that the candidate just answered: they do not count."""
+        self._own.setdefault(region, []).append((time.time(), number))
+
+    def look(self, states: dict[str, State], stable: dict[str, str | None]) -> Weighed | None:
+        """Read what is new, and judge; None while there is nothing to compare.
+
+        Args:
+            states: the service in each region.
+            stable: region -> what the candidate is compared with there.
+
+        Raises:
+            Failed: the candidate is worse; the evidence is in the error.
+        """
+        if time.monotonic() - self._read_at < self.every:
+            return self._last
+        self._read_at = time.monotonic()
+        try:
+            if self._last is None:
+                self._take_up(states)
+            found = weighed(self._context, self.rules, self._revision, states, stable, self._own)
+        except ShipError as error:
+            # What cannot be read is neither healthy nor a failure.
+            if error.message != self._trouble:
+                self._trouble = error.message
+                self._context.progress.line(f"note: users' answers are not seen: {error.message}")
+            self._last = self._last or weigh({}, self.rules)
+            return self._last
+        self._last = found
+        if found and found.verdict.verdict == "worse":
+            raise self._worse(found, stable)
+        return found
+
+    def _take_up(self, states: dict[str, State]) -> None:
+        """Add the checks of the watch that this one takes up."""
+        for region, before in own_answers(self._context, self._revision, states).items():
+            mine = self._own.setdefault(region, [])
+            first = min((at for at, _ in mine), default=time.time())
+            mine += [(at, number) for at, number in before if at < first - 1]
+
+    def _worse(self, found: Weighed, stable: dict[str, str | None]) -> Worse:
+        verdict = found.verdict
+        return Worse(
+            f"{self._revision} answers its users worse than stable: the evidence is"
+            f" {evidence(verdict.evidence)}, and {verdict.bar:.0f} is enough",
+            f"To see its log: ./ship logs {self._context.where} --revision {self._revision}",
+            service_says=table_lines(found, self._revision, stable),
+        )
+
+
+def weighed(
+    context: Context,
+    rules: Watch,
+    revision: str,
+    states: dict[str, State],
+    stable: dict[str, str | None],
+    own: OwnAnswers | None = None,
+) -> Weighed | None:
+    """Read what users were answered since the rollout began, in every region, and weigh it.
+
+    Args:
+        context: the call.
+        rules: what is watched.
+        revision: the candidate.
+        states: the service in each region.
+        stable: region -> what the candidate is compared with there.
+        own: the candidate's answers to Shipway itself; read from the request log unless given.
+
+    Returns:
+        None where the candidate has no traffic yet, or nothing to be compared with.
+    """
+    until = time.time() - seconds(rules.delay)
+    begins = {
+        region: since
+        for region, state in states.items()
+        if stable.get(region) and (since := _time(begun(state, revision)))
+    }
+    if not begins:
+        return None
+    if own is None:
+        own = own_answers(context, revision, states)
+    seen, later = {}, {}
+    for region, since in begins.items():
+        other, had_all = stable[region] or "", _time(given_all(states[region], revision))
+        # Only what comes after the last step is compared with the hour before the rollout.
+        first = since - BASELINE_SECONDS if had_all else since
+        found = metrics.points(context.google, context.pipeline, region, first, max(until, since))
+        look = partial(see, found, revision, other, rules=rules, own=own.get(region, ()))
+        warm = since + seconds(rules.warm_up)
+        seen[region] = look(since=warm, until=min(until, had_all or until))
+        promised = promise(found, other, rules, had_all) if had_all else None
+        if had_all and promised:
+            now = look(since=max(warm, had_all), until=until)
+            later[region] = Later(seen=now, promised=promised)
+    return weigh(seen, rules, later)
+
+
+def own_answers(context: Context, revision: str, states: dict[str, State]) -> OwnAnswers:
+    """Read from the request log what a revision answered to smoke checks since its rollout began.
+
+    They are in the same numbers as users' requests, but only the log tells who asked.
+    """
+    began = min(
+        (b for state in states.values() if (b := _time(begun(state, revision)))), default=None
+    )
+    if began is None:
+        return {}
+    log = Log(context.google, context.pipeline, revision=revision, user_agent=USER_AGENT)
+    found: OwnAnswers = {}
+    for entry in log.newest(datetime.fromtimestamp(began, UTC), _MOST_CHECKS):
+        at = datetime.fromisoformat(entry["timestamp"]).timestamp()
+        found.setdefault(entry["resource"]["labels"]["location"], []).append((at, 1))
+    return found
+
+
+def _time(at: str | None) -> float | None:
+    return datetime.fromisoformat(at).timestamp() if at else None
+
+
+def table_lines(found: Weighed, revision: str, stable: dict[str, str | None]) -> list[str]:
+    """Return the evidence as the lines of a table: candidate and stable side by side."""
+    several = len(found.seen) > 1
+    lines = [
+        [region, *row]
+        for region, seen in found.seen.items()
+        for row in (
+            *rows(revision, stable[region] or "", seen),
+            *(later_rows(revision, found.later[region]) if region in found.later else []),
+        )
+    ]
+    return plain_table(
+        Table(
+            columns=["REGION", *COLUMNS] if several else COLUMNS,
+            rows=lines if several else [line[1:] for line in lines],
+        )
+    ).splitlines()
+
+
+def told(found: Weighed) -> str:
+    """Return what was seen so far in one line."""
+    answers = min((seen.candidate.answers for seen in found.seen.values()), default=0)
+    verdict = found.verdict
+    against = f"evidence against it {evidence(verdict.evidence)} of {verdict.bar:.0f}"
+    if verdict.missing:
+        return f"{answers:,} answers, {verdict.missing:,} are missing; {against}"
+    return f"{answers:,} answers; {against}"
+
+
+def evidence(value: float) -> str:
+    """Return the evidence as people read it: 0.3, 12, more than 1,000,000."""
+    if value > 1e6:
+        return "more than 1,000,000"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"

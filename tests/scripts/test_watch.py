@@ -1,0 +1,198 @@
+"""A rollout decides by what users are answered."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from tests.emulator.cloud_run_help import eventually
+from tests.scripts.conftest import Project
+
+WATCH = """
+rollout:
+  steps: [50, 100]
+  bake: 1.5s
+  watch:
+    at-least: 20
+    warm-up: 0s
+    delay: 0.5s
+    patience: {patience}
+    unclear: {unclear}
+    after: {after}
+"""
+BREAKS = """
+import itertools
+numbers = itertools.count()
+broken = []
+
+
+def respond(path):
+    if path == "/break":
+        broken.append(path)
+    if path == "/health" or not broken:
+        return health()
+    return (500 if next(numbers) % 2 else 200), body()
+"""
+FAILS = """
+import itertools
+numbers = itertools.count()
+
+
+def respond(path):
+    if path == "/health":
+        return health()
+    return (500 if next(numbers) % 3 == 0 else 200), body()
+"""
+
+
+def watched(
+    project: Project, *, unclear: str = "wait", patience: str = "20s", after: str = "0s"
+) -> None:
+    file = project.pipeline / "local.yaml"
+    before = file.read_text().partition("rollout:")[0]
+    file.write_text(before + WATCH.format(unclear=unclear, patience=patience, after=after).lstrip())
+
+
+@pytest.fixture
+def stable(project: Project) -> str:
+    """Deliver a first, good revision; return its name."""
+    watched(project)
+    commit = project.commit()
+    project.done("deliver")
+    return project.revision(commit)
+
+
+@contextmanager
+def users(project: Project) -> Iterator[None]:
+    """Send requests until the end, from two users."""
+    url, ended = project.service()["status"]["url"], threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            requests.get(url, timeout=10)  # a new connection each time, as new users have
+            ended.wait(0.01)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_release_that_fails_users_is_rolled_back_although_its_checks_pass(
+    project: Project, stable: str
+) -> None:
+    project.serve_with(FAILS)
+    bad = project.revision(project.commit())
+    with users(project):
+        ended = project.ship("deliver")
+    assert ended.returncode == 1, ended.stderr
+    assert f"{bad} answers its users worse than stable" in ended.stderr
+    assert "ANSWERS" in ended.stderr
+    assert "P99" in ended.stderr
+    assert project.shares() == {stable: 100}
+
+
+def test_a_good_release_goes_to_all_users(project: Project, stable: str) -> None:
+    good = project.revision(project.commit())
+    with users(project):
+        ended = project.ship("deliver")
+    assert ended.returncode == 0, ended.stderr
+    assert "evidence" in ended.stderr
+    assert project.shares() == {good: 100}
+
+
+def test_too_few_answers_are_neither_health_nor_a_failure(project: Project, stable: str) -> None:
+    watched(project, unclear="stop")
+    quiet = project.revision(project.commit())
+    ended = project.ship("deliver")
+    assert ended.returncode == 1, ended.stderr
+    assert f"unclear whether {quiet} answers users worse" in ended.stderr
+    assert "0 answers, 20 are missing" in ended.stderr
+    assert project.shares() == {quiet: 50, stable: 50}
+    assert "unclear: 0 answers, 20 are missing" in project.ship("status").stdout
+    promoted = project.ship("promote")
+    assert promoted.returncode == 0, promoted.stderr
+    assert "unclear: 0 answers" in promoted.stderr
+
+
+def test_a_step_that_no_one_watches_any_more_is_said(project: Project, stable: str) -> None:
+    watched(project, unclear="stop")
+    revision = project.revision(project.commit())
+    assert project.ship("deliver").returncode == 1
+    assert "NOT WATCHED" not in project.ship("status").stdout
+    service = project.service()
+    annotations = service["metadata"]["annotations"]
+    left = json.loads(annotations["shipway/in-progress"])
+    annotations["shipway/in-progress"] = json.dumps({**left, "until": "2026-01-01T00:00:00Z"})
+    project.put(service)
+    shown = project.ship("status").stdout
+    assert f"NOT WATCHED: no one watches the rollout of {revision}" in shown
+    assert f"./ship rollout {project.name} takes it up" in shown
+
+
+def test_numbers_that_cannot_be_read_are_said_and_unclear(project: Project, stable: str) -> None:
+    watched(project, unclear="stop")
+    project.commit()
+    fault = {"name": "status", "path": "/v3/*", "code": 403}
+    project.cloud_run.local("POST", "faults", fault)
+    try:
+        ended = project.ship("deliver")
+    finally:
+        project.cloud_run.local("DELETE", "faults/status")
+    assert ended.returncode == 1, ended.stderr
+    assert "note: users' answers are not seen" in ended.stderr
+
+
+def test_promote_refuses_a_worse_release_unless_told(project: Project, stable: str) -> None:
+    watched(project, unclear="stop")
+    project.serve_with(FAILS)
+    bad = project.revision(project.commit())
+    assert project.ship("deliver").returncode == 1
+    with users(project):
+        eventually(lambda: "\nworse: " in project.ship("status").stdout)
+    refused = project.ship("promote")
+    assert refused.returncode == 3, refused.stderr
+    assert "--although-worse" in refused.stderr
+    assert project.ship("promote", "--although-worse").returncode == 0
+    assert project.shares() == {bad: 100}
+
+
+def test_a_release_that_breaks_when_it_has_all_traffic_is_rolled_back_with_a_hold(
+    project: Project, stable: str
+) -> None:
+    watched(project, after="60s")
+    project.serve_with(BREAKS)
+    late = project.revision(project.commit())
+    url = project.service()["status"]["url"]
+    with users(project), project.start("deliver") as process:
+        eventually(lambda: project.shares() == {late: 100})
+        requests.get(f"{url}/break", timeout=10)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    assert f"{late} answers its users worse than stable" in said
+    assert "promised" in said
+    assert "users' answers are as before again" in said
+    assert project.shares() == {stable: 100}
+    assert "ON HOLD" in project.ship("status").stdout
+
+
+def test_a_release_stays_if_nothing_happens_after_its_last_step(
+    project: Project, stable: str
+) -> None:
+    watched(project, after="2s")
+    good = project.revision(project.commit())
+    with users(project):
+        ended = project.ship("deliver")
+    assert ended.returncode == 0, ended.stderr
+    assert f"{good} was no worse after it got all traffic" in ended.stderr
+    assert project.shares() == {good: 100}
