@@ -5,7 +5,6 @@ The systems share one local Cloud Run, and the layers of their packages.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ import yaml
 from tests import warm
 from tests.conftest import ROOT, LocalCloudRun, needs_node
 from tests.emulator.test_sandbox import needs_network
-from tests.systems import KEY, SECRET, SYSTEMS, System
+from tests.systems import SYSTEMS, System, put_key
 
 WERKZEUG = "Werkzeug<3\n"  # what hello's author left out
 PROJECT = "shipway-local"
@@ -109,13 +108,7 @@ def _copy_template(folder: Path) -> None:
 def cloud_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloudRun]:
     """Yield a local Cloud Run whose instances run in a sandbox, where this machine allows it."""
     made = LocalCloudRun(tmp_path_factory.mktemp("systems") / "state")
-    secrets = f"{made.url}/v1/projects/{PROJECT}/secrets"
-    value = {"payload": {"data": base64.b64encode(KEY.encode()).decode()}}
-    for path, body in (
-        (f"?secretId={SECRET}", {"replication": {"automatic": {}}}),
-        (f"/{SECRET}:addVersion", value),
-    ):
-        requests.post(secrets + path, json=body, timeout=10).raise_for_status()
+    put_key(made.url, PROJECT)
     yield made
     made.stop()
 
