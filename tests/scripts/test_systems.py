@@ -20,6 +20,7 @@ import yaml
 from tests import warm
 from tests.conftest import ROOT, LocalCloudRun, needs_node
 from tests.emulator.test_sandbox import needs_network
+from tests.scripts.docker_help import forget_images, missing_base, needs_docker
 from tests.systems import SYSTEMS, System, put_key
 
 WERKZEUG = "Werkzeug<3\n"  # what hello's author left out
@@ -162,6 +163,42 @@ def test_a_system_is_released_rolled_back_and_kept_from_breaking(
     assert "broken on purpose" in broken.stderr
     assert fork.shares() == {first: 100}
     system.works(fork.url)
+    assert "broken on purpose" in fork.done("logs")
+
+
+@pytest.fixture(scope="module")
+def in_docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloudRun]:
+    """Yield a local Cloud Run whose instances are containers; it leaves no image behind."""
+    made = LocalCloudRun(
+        tmp_path_factory.mktemp("docker") / "state", "--runtime", "docker", docker=True
+    )
+    put_key(made.url, PROJECT)
+    yield made
+    made.stop()
+    forget_images(made.url)
+
+
+@pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
+@needs_docker
+@pytest.mark.usefixtures("pypi")
+def test_a_system_is_delivered_with_docker(
+    tmp_path: Path, in_docker: LocalCloudRun, system: System
+) -> None:
+    fork = Fork(tmp_path / "fork", in_docker, system)
+    if base := missing_base(fork.read("Dockerfile")):
+        pytest.skip(f"left out: Docker cannot get {base}")
+    fork.change_manifest(system.second)
+    if system.name == "hello":
+        fork.write("requirements.txt", fork.read("requirements.txt") + WERKZEUG)
+    first = fork.commit()
+    fork.done("deliver", "--builder", "docker")
+    assert requests.get(fork.url + system.path, timeout=20).status_code == 200
+    fork.write(system.file, system.breaks + fork.read(system.file))
+    fork.commit()
+    broken = fork.ship("deliver", "--builder", "docker")
+    assert broken.returncode == 1
+    assert "broken on purpose" in broken.stderr
+    assert fork.shares() == {first: 100}
     assert "broken on purpose" in fork.done("logs")
 
 
