@@ -8,6 +8,7 @@ import json
 
 from aiohttp import web
 
+from emulator.errors import ApiError
 from emulator.gemini import models
 from emulator.wire import Document, Pieces, json_object
 
@@ -26,6 +27,16 @@ async def stream(request: web.Request) -> web.StreamResponse:
     if request.query.get("alt") == "sse":
         return await _events(request, found)
     return web.json_response(found)
+
+
+async def unnamed(_request: web.Request) -> web.Response:
+    """Explain a call of google-genai to the bare address, which names no model."""
+    raise ApiError(
+        "NOT_FOUND",
+        "No model is named. With GOOGLE_VERTEX_BASE_URL, google-genai ignores the variables "
+        "GOOGLE_CLOUD_PROJECT and GOOGLE_CLOUD_LOCATION. Name both in the code: "
+        "genai.Client(vertexai=True, project=..., location=...).",
+    )
 
 
 async def _events(request: web.Request, found: list[Document]) -> web.StreamResponse:

@@ -7,7 +7,7 @@ libraries ask v1beta1.
 from __future__ import annotations
 
 from emulator.gemini import responses
-from emulator.permissions import Asks, On
+from emulator.permissions import OPEN, Asks, On
 from emulator.routes import Route
 
 _NAME = "projects/{project}/locations/{location}/publishers/{publisher}/models/{model}"
@@ -19,8 +19,9 @@ def routes() -> list[Route]:
     asks = Asks("aiplatform.endpoints.predict", On.PROJECT, f"//aiplatform.googleapis.com/{_NAME}")
     methods = {"generateContent": responses.generate, "streamGenerateContent": responses.stream}
     path = _NAME.replace("{model}", "{model:[^/:]+}")
-    return [
+    named = [
         Route("POST", f"/{version}/{path}:{method}", handler, asks)
         for version in _VERSIONS
         for method, handler in methods.items()
     ]
+    return [*named, Route("POST", "/", responses.unnamed, OPEN)]

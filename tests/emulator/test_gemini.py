@@ -77,3 +77,10 @@ def test_an_unknown_model_is_not_found(
     refused = ask(local_cloud_run, "generateContent", model=model)
     assert refused.status_code == 404
     assert f"Publisher Model `{model}` was not found" in refused.json()["error"]["message"]
+
+
+def test_a_call_without_a_model_is_explained(local_cloud_run: LocalCloudRun) -> None:
+    """What google-genai sends if the code names neither project nor location."""
+    refused = requests.post(local_cloud_run.url, json=QUESTION, timeout=10)
+    assert refused.status_code == 404
+    assert "Name both in the code: genai.Client(" in refused.json()["error"]["message"]
