@@ -62,6 +62,7 @@ PREFIXES = {
 }
 # The API of a permission, by its prefix; longer prefixes first.
 _APIS = {
+    "aiplatform.": "aiplatform.googleapis.com",
     "artifactregistry.": "artifactregistry.googleapis.com",
     "binaryauthorization.": "binaryauthorization.googleapis.com",
     "cloudbuild.": "cloudbuild.googleapis.com",

@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from emulator import routes
+from emulator.wire import Pieces
 
 VARIABLE = "SHIPWAY_RECORD"
 
@@ -63,6 +64,8 @@ def _recorder(file: Path) -> Middleware:
 
 def _write(file: Path, request: web.Request, body: bytes, response: web.StreamResponse) -> None:
     sent = getattr(response, "body", None)
+    if isinstance(response, Pieces):
+        sent = json.dumps(response.documents).encode()
     line = {
         "method": request.method,
         "path": request.rel_url.raw_path,

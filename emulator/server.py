@@ -48,6 +48,7 @@ from emulator.faults.responses import clock
 from emulator.faults.revisions import WithFaults
 from emulator.faults.settings import Fault
 from emulator.faults.spoil import middleware as spoil
+from emulator.gemini import urls as gemini_urls
 from emulator.identity import urls as identity_urls
 from emulator.identity.guard import Guard
 from emulator.identity.issuers import keys_of
@@ -275,6 +276,7 @@ class Emulator:
                 *secret_urls.routes(secrets, identity.forget_secret),
                 *project_urls.routes(projects, operations, identity.policies.own),
                 *admission_urls.routes(AdmissionPolicies(store.Store(self.folder / "admission"))),
+                *gemini_urls.routes(),
                 *storage_urls.routes(buckets),
                 *fault_urls.routes(faults),
                 *pages.routes(resources, logs, self.url),

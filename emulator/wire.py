@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -40,6 +41,18 @@ async def json_object(request: web.Request, *, required: bool = False) -> Docume
     if not isinstance(body, dict):
         raise invalid("The request body must be a JSON object.")
     return body
+
+
+class Pieces(web.StreamResponse):
+    """An answer that is sent in pieces, each a JSON document.
+
+    Attributes:
+        documents: The documents that were sent.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__(headers=headers)
+        self.documents: list[Document] = []
 
 
 def page_size(asked: object, default: int, *, refusal: str = "Expected a number.") -> int:

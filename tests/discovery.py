@@ -35,6 +35,9 @@ DOCUMENTS = (
     "storage.v1",
     "binaryauthorization.v1",
 )
+# Read only for paths that have this part: their documents are as large as all others together.
+_MODELS = "/publishers/"
+_OF_MODELS = ("aiplatform.v1", "aiplatform.v1beta1")
 # Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto.
 _CODES = {
     "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
@@ -77,7 +80,7 @@ def document_of(name: str) -> Object:
 
 
 @functools.cache
-def _methods() -> list[Method]:
+def _methods(names: tuple[str, ...]) -> list[Method]:
     def walk(name: str, place: Object, common: Object) -> Iterator[Method]:
         start = "/" + document_of(name).get("servicePath", "")
         for method in place.get("methods", {}).values():
@@ -88,7 +91,8 @@ def _methods() -> list[Method]:
                 for verb in ("POST", "PUT"):
                     upload = {**method, "httpMethod": verb, "request": {}}
                     yield from walk_one(name, upload, kind["path"], common)
-            yield from walk_one(name, method, path, common)
+            if names is DOCUMENTS or _MODELS in path:
+                yield from walk_one(name, method, path, common)
         for child in place.get("resources", {}).values():
             yield from walk(name, child, common)
 
@@ -109,7 +113,7 @@ def _methods() -> list[Method]:
             method.get("request", {}).get("$ref"), method.get("response", {}).get("$ref"),
         )  # fmt: skip
 
-    documents = ((name, document_of(name)) for name in DOCUMENTS)
+    documents = ((name, document_of(name)) for name in names)
     return [method for name, one in documents for method in walk(name, one, one["parameters"])]
 
 
@@ -117,7 +121,7 @@ def _methods() -> list[Method]:
 def methods(verb: str, path: str) -> tuple[Method, ...]:
     """Return the methods that a request may call: the most specific one of each API."""
     found: dict[str, Method] = {}
-    for method in _methods():
+    for method in _methods(_OF_MODELS if _MODELS in path else DOCUMENTS):
         if method.verb == verb and method.path.fullmatch(path):
             known = found.get(method.api)
             if known is None or method.literal > known.literal:
@@ -158,7 +162,9 @@ def _against(method: Method, record: Object) -> list[str]:
     elif method.response and not {("alt", "media"), ("uploadType", "resumable")} & {
         (name, value) for name, value in record["query"]
     }:
-        problems += _schema(method.api, method.response, record["response"], "response")
+        pieces = method.id.endswith(".streamGenerateContent")
+        for one in record["response"] if pieces else [record["response"]]:
+            problems += _schema(method.api, method.response, one, "response")
     return problems
 
 

@@ -19,6 +19,12 @@ SERVICE = {
     "metadata": {"name": "app", "generation": 1},
     "spec": {"traffic": [{"percent": 100, "latestRevision": True}]},
 }
+PIECES = {
+    "method": "POST", "agent": "x", "query": [["alt", "sse"]],
+    "path": "/v1beta1/projects/acme/locations/global/publishers/google/models/m"
+    ":streamGenerateContent",
+    "response": [{"modelVersion": "m"}, {"usageMetadata": {"totalTokenCount": 1}}],
+}  # fmt: skip
 NOT_FOUND = {"error": {"code": 404, "status": "NOT_FOUND", "message": "no"}}
 
 
@@ -47,6 +53,7 @@ RIGHT = [
     },
     {"method": "GET", "path": f"{SERVICES}/app:getIamPolicy", "query": [], "request": None,
      "response": {"version": 1, "etag": "ACAB"}},
+    PIECES,
 ]  # fmt: skip
 WRONG = [
     ({"path": "/v1/nothing"}, "we ask what no discovery document has"),
@@ -68,6 +75,7 @@ WRONG = [
      "error.status is 'GONE'"),
     ({"method": "GET", "path": f"{SERVICES}/app:getIamPolicy", "query": [], "request": None,
       "response": {"etag": "not base64!"}}, "not byte"),
+    ({**PIECES, "response": [*PIECES["response"], {"candidates": {}}]}, "no list"),
 ]  # fmt: skip
 
 

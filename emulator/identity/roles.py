@@ -135,6 +135,8 @@ _STORAGE_ADMIN = _OBJECT_USER | {
     "storage.buckets.update",
 }
 
+_MODEL_USER = frozenset({"aiplatform.endpoints.predict"})
+
 _SECRET_ACCESSOR = frozenset({"secretmanager.versions.access"})
 _SECRET_VIEWER = frozenset(
     {
@@ -161,6 +163,7 @@ _SECRET_ADMIN = (
 )
 
 ROLES: dict[str, frozenset[str]] = {
+    "roles/aiplatform.user": _MODEL_USER | {"resourcemanager.projects.get"},
     "roles/monitoring.viewer": _MONITORING_VIEWER,
     "roles/binaryauthorization.policyEditor": _ADMISSION | {"resourcemanager.projects.get"},
     "roles/cloudbuild.builds.editor": _BUILD_EDITOR | {"resourcemanager.projects.get"},
@@ -186,6 +189,7 @@ ROLES: dict[str, frozenset[str]] = {
         _RUN_ADMIN | _AR_ADMIN | _ACCOUNT_ADMIN | _POOL_ADMIN | _PROJECT_ADMIN | _LOGGING_VIEWER
     )
     | _ROLE_ADMIN
+    | _MODEL_USER
     | _SECRET_ADMIN
     | _MONITORING_VIEWER
     | _SERVICE_USAGE_ADMIN

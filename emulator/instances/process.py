@@ -29,8 +29,9 @@ from emulator.metadata.server import Identity, MetadataServer, Tokens
 from emulator.packed import PYTHON, labels
 from emulator.ports import Ports
 
-# Google has no such variable: an app passes its value to the client library, which has none either.
-_SECRETS = "SECRET_MANAGER_ENDPOINT"
+# Where client libraries find the local APIs. Google has no variable for secrets: an app passes its
+# value to the library, which has none either. google-genai reads the other one itself.
+_ENDPOINTS = ("SECRET_MANAGER_ENDPOINT", "GOOGLE_VERTEX_BASE_URL")
 _HTTP = 80
 _TRIES = 2
 
@@ -92,8 +93,8 @@ class ProcessRuntime:
             if await self.has_system(launch, image):
                 raise NoCommand("This image has an operating system of its own: it needs Docker.")
             root = await self._unpacked(launch, image)
-            endpoint = (_SECRETS, f"http://127.0.0.1:{self._api_port}")
-            told = replace(launch, env=(endpoint, *launch.env))
+            here = f"http://127.0.0.1:{self._api_port}"
+            told = replace(launch, env=(*((name, here) for name in _ENDPOINTS), *launch.env))
             sandboxed = self._spawner.sandbox is not None
             run = command(told, image, root, sandboxed=sandboxed)
             if not sandboxed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from emulator.errors import ApiError, error_info
 
 TITLES = {
+    "aiplatform.googleapis.com": "Vertex AI API",
     "artifactregistry.googleapis.com": "Artifact Registry API",
     "binaryauthorization.googleapis.com": "Binary Authorization API",
     "cloudbuild.googleapis.com": "Cloud Build API",

@@ -15,6 +15,7 @@ from scripts.cloud.google import NotFound
 from scripts.config import limits, relations
 from scripts.config.sources import APP
 from scripts.config.yamlfile import YamlFile
+from scripts.doctor import packages
 from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, warning, wrong
 from scripts.errors import ShipError
@@ -45,6 +46,12 @@ _IN_CODE = (
         "the command docker",
     ),
 )
+# Sources: https://devguide.python.org/versions/, https://github.com/nodejs/release#release-schedule
+_LANGUAGE = re.compile(r"(?:.*/)?(python:3\.\d+|node:\d+)(?!\d)")
+_ENDED = {
+    "python:3.8": "October 2024", "python:3.9": "October 2025", "python:3.10": "October 2026",
+    "node:16": "September 2023", "node:18": "April 2025", "node:20": "April 2026",
+}  # fmt: skip
 _COMMENTS = ("#", "//", "*", "/*")
 _NO_DOCKER = (
     "to build images, use Cloud Build; for containers that end, Cloud Run jobs; for a Docker engine"
@@ -181,16 +188,27 @@ def problems(text: str, code: Source, facts: Facts) -> Iterator[Finding]:
         yield from _commit(parsed, file, facts.commit_at)
     yield from _environment_files(parsed, code, facts)
     yield from _docker(parsed, code, facts)
+    yield from packages.problems(code, facts.folder)
 
 
 def _bases(parsed: Dockerfile, file: str) -> Iterator[Finding]:
-    """Warn of base images that are named by a tag, which can move."""
+    """Warn of base images without security fixes, or named by a tag, which can move."""
     seen = set()
     for stage in parsed.stages:
         base = stage.base
-        if base in seen or base == "scratch" or "$" in base or "@" in base or parsed.stage(base):
+        if base in seen or base == "scratch" or "$" in base or parsed.stage(base):
             continue
         seen.add(base)
+        name = _LANGUAGE.match(base)
+        if name and name[1] in _ENDED:
+            yield warning(
+                "dockerfile",
+                f"{file}:{stage.start.line}: {name[1]} gets no security fixes since"
+                f" {_ENDED[name[1]]}",
+                f"{file}:{stage.start.line}: take a newer version",
+            )
+        if "@" in base:
+            continue
         alias = f" AS {stage.name}" if stage.name else ""
         yield warning(
             "dockerfile",
@@ -318,7 +336,9 @@ def _docker(parsed: Dockerfile, code: Source, facts: Facts) -> Iterator[Finding]
         (f"{facts.folder}/Dockerfile", one.line, "Docker")
         for stage in parsed.stages
         for one in (stage.start, *stage.instructions)
-        if _IN_FILE.search(one.value) or re.match(r"(\S+/)?docker(:|$)", one.value)
+        # A base image may be of docker.io, the registry.
+        if (one is not stage.start and _IN_FILE.search(one.value))
+        or re.match(r"(\S+/)?docker(:|$)", one.value)
     ]
     for name, text in code.code.items():
         for number, code_line in enumerate(text.splitlines(), start=1):

@@ -52,10 +52,12 @@ class Gcloud:
             "CLOUDSDK_PROXY_PORT": port,
         }  # fmt: skip
 
-    def type(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def type(
+        self, *arguments: str, stdin: str = "", cwd: Path | None = None, timeout: float = 90
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["gcloud", *arguments], env=self.environment, input=stdin, capture_output=True,
-            text=True, check=False, timeout=90,
+            text=True, check=False, timeout=timeout, cwd=cwd,
         )  # fmt: skip
 
     def run(self, *arguments: str) -> str:

@@ -29,16 +29,21 @@ http.server.HTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_fore
 DOCKERFILE = 'FROM python:3.13-slim\nWORKDIR /srv\nCOPY main.py .\nCMD ["python", "main.py"]\n'
 
 
-@pytest.fixture
-def gcloud(local_cloud_run: LocalCloudRun, tmp_path: Path) -> Gcloud:
-    made = Gcloud(local_cloud_run.url, tmp_path / "gcloud", f"p-{uuid.uuid4().hex[:8]}")
+def that_builds(cloud_run: LocalCloudRun, folder: Path) -> Gcloud:
+    """Return gcloud with what it needs to build, for a project of its own."""
+    made = Gcloud(cloud_run.url, folder / "gcloud", f"p-{uuid.uuid4().hex[:8]}")
     run = made.environment["CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN"]
-    for api in ("ARTIFACTREGISTRY", "CLOUDBUILD", "IAM", "STORAGE"):
+    for api in ("ARTIFACTREGISTRY", "CLOUDBUILD", "IAM", "LOGGING", "STORAGE"):
         made.environment[f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}"] = run
     made.environment["CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"] = str(
-        local_cloud_run.state / "google-certificate.pem"
+        cloud_run.state / "google-certificate.pem"
     )
     return made
+
+
+@pytest.fixture
+def gcloud(local_cloud_run: LocalCloudRun, tmp_path: Path) -> Gcloud:
+    return that_builds(local_cloud_run, tmp_path)
 
 
 @pytest.fixture

@@ -142,7 +142,8 @@ def test_an_instance_is_a_container_with_the_manifests_limits_and_variables(
     assert (env["PORT"], env["FROM_IMAGE"], env["SECRET"]) == ("8080", "yes", "two\nlines")
     assert (env["K_SERVICE"], env["K_REVISION"]) == ("boxed", "boxed-a")
     # Containers do not reach the addresses in these.
-    assert not env.keys() & {"GCE_METADATA_HOST", "SECRET_MANAGER_ENDPOINT"}
+    endpoints = {"GCE_METADATA_HOST", "SECRET_MANAGER_ENDPOINT", "GOOGLE_VERTEX_BASE_URL"}
+    assert not env.keys() & endpoints
     (running,) = engine.containers("boxed-a")
     host = running["HostConfig"]
     assert (host["Memory"], host["MemorySwap"]) == (128 * 1024**2, 128 * 1024**2)

@@ -273,6 +273,18 @@ def test_a_secret_needs_the_role_of_an_accessor(
     client.ready(document)
 
 
+def test_a_model_needs_the_role_of_a_user_of_it(owner: Owner, user: requests.Session) -> None:
+    model = f"{BASE}/publishers/google/models/gemini-2.5-flash"
+    url = f"{owner.url}/v1beta1/{model}:streamGenerateContent?alt=sse"
+    question = {"contents": [{"parts": [{"text": "Hello"}]}]}
+    assert message(user.post(url, json=question)) == (
+        "Permission 'aiplatform.endpoints.predict' denied on resource "
+        f"'//aiplatform.googleapis.com/{model}' (or it may not exist)."
+    )
+    owner.grant(project(), "roles/aiplatform.user", USER)
+    assert user.post(url, json=question).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("lifetime", "refusal"),
     [("0s", "larger then zero"), ("3601s", "more than 1 hour"), ("soon", "Expected seconds")],

@@ -49,7 +49,7 @@ def test_an_instance_gets_the_settings_of_image_manifest_and_cloud_run(cloud_run
         *("COLOR", "FROM_IMAGE", "GCE_METADATA_HOST", "GCE_METADATA_IP", "HOME", "LANG"),
         *("PATH", "PORT", "PWD", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "TMPDIR"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-        *("LC_CTYPE", "SECRET_MANAGER_ENDPOINT"),
+        *("LC_CTYPE", "SECRET_MANAGER_ENDPOINT", "GOOGLE_VERTEX_BASE_URL"),
     }
     assert leaked == set()
 

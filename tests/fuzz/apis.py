@@ -93,6 +93,8 @@ KNOWN: dict[str, list[str]] = {
     "pool": ["pool"],
     "provider": ["provider"],
     "trigger": ["trigger", "0-0-0"],
+    "publisher": ["google"],
+    "model": ["gemini-2.5-flash"],
 }  # fmt: skip
 PARAMETERS: dict[str, list[str]] = {
     "labelSelector": ["a=b", "a in (b)", "!a"],
@@ -103,6 +105,7 @@ PARAMETERS: dict[str, list[str]] = {
     "secretId": ["key-two"], "repositoryId": ["images-two"], "mount": [BLOB_DIGEST],
     "from": [IMAGE], "digest": [BLOB_DIGEST], "n": ["1"], "last": ["a"], "artifactType": ["a/b"],
     "service": ["x"], "scope": ["repository:x:pull"], "audience": ["x"], "names": ["a/b"],
+    "alt": ["sse"],
     "workloadIdentityPoolId": ["pool"], "workloadIdentityPoolProviderId": ["provider"],
 }  # fmt: skip
 DESCRIPTOR = {"mediaType": LAYER, "digest": BLOB_DIGEST, "size": len(BLOB)}
@@ -214,6 +217,12 @@ SEEDS: dict[str, list[Any]] = {
             "cleanupPolicies": {
                 "a": {"id": "a", "action": "DELETE", "condition": {"olderThan": "86400s"}}
             },
+        }
+    ],
+    "gemini": [
+        {
+            "contents": [{"role": "user", "parts": [{"text": "x"}]}],
+            "generationConfig": {"maxOutputTokens": 1},
         }
     ],
     "builds": [

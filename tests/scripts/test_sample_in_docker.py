@@ -17,7 +17,7 @@ import requests
 from tests.conftest import ROOT, LocalCloudRun, needs_sample
 from tests.meter import Meter
 from tests.scripts.conftest import Project
-from tests.scripts.docker_help import name_the_base_by_tag, needs_docker
+from tests.scripts.docker_help import forget_images, name_the_base_by_tag, needs_docker
 
 # One engine: its tests take turns.
 pytestmark = [
@@ -101,11 +101,7 @@ class Delivered:
         self.cloud_run.stop()
         self.meter.close()
         for url in (self.cloud_run.url, self.meter.url):
-            listed = docker(
-                "image", "ls", "-q", "--no-trunc", f"{url.removeprefix('http://')}/*/*/*"
-            )
-            if listed:
-                docker("image", "rm", "--force", *set(listed.split()))
+            forget_images(url)
 
 
 @pytest.fixture(scope="module")

@@ -161,6 +161,14 @@ UVICORN = "CMD exec uvicorn main:app --host 0.0.0.0 --port $PORT"
          "warning app/Dockerfile:1: python:3.12 is named by a tag"),
         ("ARG V=3.12\nFROM python:${V}-slim\n", {}, "FROM python:3.12-slim@sha256:…"),
         ("FROM scratch\n", {}, None),
+        ("FROM docker.io/python:3.9-slim@sha256:1\n", {},
+         "warning app/Dockerfile:1: python:3.9 gets no security fixes since October 2025"),
+        ("FROM node:200@sha256:1\n", {}, None),
+        # Packages that do not work together.
+        (BASE, {"requirements.txt": "a\nFlask == 2.0.3\n"},
+         "wrong app/requirements.txt:2: Flask == 2.0.3 does not start with Werkzeug 3"),
+        (BASE, {"requirements.txt": "flask==2.2.3\nWerkzeug<3\n"}, None),
+        (BASE, {"requirements.txt": "flask==2.2.5\nflask-cors==1.0\n"}, None),
         ("# nothing\n", {}, "it has no FROM"),
         # The port.
         (BASE + 'CMD ["uvicorn", "main:app", "--host", "0.0.0.0", "--port", "8081"]', {},

@@ -3,6 +3,7 @@
 import functools
 import os
 
+import google.auth
 from flask import Flask, Response, jsonify, render_template, request
 from google import genai
 
@@ -12,8 +13,10 @@ MODEL = os.environ.get("MODEL", "gemini-2.5-flash")
 
 @functools.cache
 def client():
-    """Return the client; the SDK reads its GOOGLE_* variables itself."""
-    return genai.Client()
+    """Return the client of Vertex AI, in the project that the service runs in."""
+    _credentials, project = google.auth.default()
+    location = os.environ.get("GOOGLE_CLOUD_LOCATION", "global")
+    return genai.Client(vertexai=True, project=project, location=location)
 
 
 @app.get("/")

@@ -17,7 +17,9 @@ def api_key() -> str:
     if key := os.environ.get("API_KEY"):
         return key
     _credentials, project = google.auth.default()
-    client = secretmanager.SecretManagerServiceClient()
+    client = secretmanager.SecretManagerServiceClient(
+        transport="rest", client_options={"api_endpoint": os.environ.get("SECRET_MANAGER_ENDPOINT")}
+    )
     name = f"projects/{project}/secrets/{os.environ.get('SECRET_NAME', 'api-key')}/versions/latest"
     return client.access_secret_version(name=name).payload.data.decode()
 

@@ -1,0 +1,1 @@
+"""Gemini on Vertex AI: a stand-in model, so that services that call Gemini run without Google."""
