@@ -20,14 +20,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.torture import cells, judge
+from tests.torture import cells, events, judge
 from tests.torture.place import STATES, Ended, Facts, Place
 
 STEPS = (10, 50, 100)
 _CALLS = (("GET", "*/services/*"), ("GET", "*/revisions*"), ("PUT", "*/services/*"), ("*", "/v2/*"))
 _FAULTS = tuple(
     name
-    for name, fault in {**cells.ANY, **cells.WRITES, **cells.READS}.items()
+    for name, fault in {**events.ANY, **events.WRITES, **events.READS}.items()
     if fault["name"] not in ("hang", "stale", "trickle", "slow") and not name.endswith("-always")
 )
 _PATIENCE = 4  # seconds of trouble
@@ -113,7 +113,7 @@ class Model(RuleBasedStateMachine):
     @counted
     def command_with_fault(self, verb: str, fault: str, call: tuple[str, str], nth: int) -> None:
         """A command, while the local Cloud Run fails."""
-        settings = {**cells.ANY, **cells.WRITES, **cells.READS}[fault]
+        settings = events.FAULTS[fault]
         method, path = call
         settings = {**settings, "method": method, "path": path, "from": nth}
         if settings.get("done"):
@@ -122,7 +122,7 @@ class Model(RuleBasedStateMachine):
         self._run(verb, f" with {fault} at {method} {path} #{nth}")
 
     @rule(
-        verb=st.sampled_from(_VERBS), kill=st.sampled_from(cells.KILLS),
+        verb=st.sampled_from(_VERBS), kill=st.sampled_from(events.KILLS),
         after=st.booleans(), nth=st.integers(1, 3), method=st.sampled_from(["GET", "PUT"]),
     )  # fmt: skip
     @counted

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from tests.torture import cells, judge
+from tests.torture import cells, events, judge
 from tests.torture.cells import Result
 from tests.torture.place import Ended, Facts, Place
 
@@ -17,7 +17,7 @@ _VERBS = ("deliver", "deploy", "rollout", "promote", "rollback", "hold", "status
 _STATES = {"deliver": "steady", "deploy": "steady"}
 _FAULTS: dict[str, dict[str, Any]] = {
     **{
-        name: cells.ANY[name]
+        name: events.ANY[name]
         for name in ("401-always", "403-always", "404-always", "503-always", "html-always", "cut")
     },
     "400": {"name": "status", "code": 400},

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.torture import cells
+from tests.torture import cells, events
 from tests.torture.cells import Result
 
 HEAD = (
@@ -64,7 +64,7 @@ def row(part: str, found: Found) -> str:
     """Return the numbers of a part, as a row of the table in docs/reliability.md."""
     results = found.results
     failed = [one for one in results if one.problems]
-    kills = sum(one.event in cells.KILLS or one.event == cells.CLOUD for one in results)
+    kills = sum(one.event in events.KILLS or one.event == events.CLOUD for one in results)
     gcloud = sum(one.event == "gcloud" for one in results)
     steps = sum(one.steps for one in results)
     size = f"{len(results):,}"
@@ -110,8 +110,7 @@ def _escaped(text: str) -> str:
 
 
 def _order(event: str) -> tuple[int, str]:
-    names = ["alone", *cells.ANY, *cells.READS, *cells.WRITES, *cells.UPLOADS, *cells.REVISIONS]
-    names += [*cells.KILLS, cells.CLOUD]
+    names = ["alone", *events.FAULTS, *events.KILLS, events.CLOUD]
     return (names.index(event) if event in names else len(names), event)
 
 

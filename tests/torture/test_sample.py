@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.torture import cells, model, races
+from tests.torture import cells, events, model, races
 from tests.torture.place import Place
 
 _VERBS = ("promote", "rollback", "status")
-_WAITS = ("hang", "slow", "trickle", "503-always", "429", cells.CLOUD)
+_WAITS = ("hang", "slow", "trickle", "503-always", "429", events.CLOUD)
 pytestmark = pytest.mark.xdist_group("torture")  # they share a place
 
 
