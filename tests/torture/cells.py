@@ -146,12 +146,7 @@ def record(place: Place, verb: str, state: str) -> tuple[Recording, Result]:
     prepare(place, verb, state)
     before, mark, asked = place.facts(), place.last_call(), place.load.asked
     ended = place.ship(*words(place, verb))
-    counts: Counter[tuple[str, str]] = Counter()
-    calls = []
-    for call in place.calls(mark):
-        key = (call["method"], pattern(call["path"], place.project.name))
-        counts[key] += 1
-        calls.append(Call(*key, counts[key]))
+    calls = calls_since(place, mark)
     after = place.facts()
     wanted = judge.goal(place, verb, ended, after)
     problems = judge.verdict(place, verb, before, ended, after, wanted)
@@ -159,12 +154,23 @@ def record(place: Place, verb: str, state: str) -> tuple[Recording, Result]:
         again = place.ship(*words(place, verb))
         problems += judge.again_problems(place, verb, ended, again, place.facts(), wanted)
     problems += _failed_requests(place)
-    recording = Recording(verb, state, tuple(calls), wanted, ended.seconds)
+    recording = Recording(verb, state, calls, wanted, ended.seconds)
     cell = Cell(verb, state)
     return recording, Result(
         str(cell), verb, state, "alone", problems, ended.code, ended.seconds,
         asked=place.load.asked - asked, said=ended.err[-1500:],
     )  # fmt: skip
+
+
+def calls_since(place: Place, mark: int) -> tuple[Call, ...]:
+    """Return the calls that were made after another one."""
+    counts: Counter[tuple[str, str]] = Counter()
+    calls = []
+    for call in place.calls(mark):
+        key = (call["method"], pattern(call["path"], place.project.name))
+        counts[key] += 1
+        calls.append(Call(*key, counts[key]))
+    return tuple(calls)
 
 
 def matrix(recordings: list[Recording], seed: int) -> list[Cell]:

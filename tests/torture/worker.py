@@ -48,6 +48,11 @@ def race(number: int, seed: int, by_gcloud: bool) -> Result:
     )  # fmt: skip
 
 
+def region_calls(verb: str) -> frozenset[cells.Call]:
+    """Record a verb in three regions: `regions.record`."""
+    return _work(regions.REGIONS, lambda place: regions.record(place, verb))
+
+
 def region(cell: regions.Cell, late: float) -> Result:
     """Run a cell of three regions."""
     return _judged(
