@@ -63,7 +63,10 @@ def region(cell: regions.Cell, late: float) -> Result:
 
 def walk(number: int, seed: int, steps: int) -> tuple[int, int, int, str]:
     """Take the model through some steps; return the number, and what `model.run` returns."""
-    made, asked, failure = model.run(_place(_ONE), seed * 1000 + number, steps)
+    try:
+        made, asked, failure = model.run(_place(_ONE), seed * 1000 + number, steps)
+    except Exception as error:
+        made, asked, failure = 0, 0, f"harness: {type(error).__name__}: {error}"
     if failure:
         _drop()  # what failed may be left over
     return number, made, asked, failure
