@@ -27,7 +27,7 @@ from tests.torture.cells import Result
 from tests.torture.place import STATES
 from tests.torture.report import Found
 
-PARTS = {"regions": 8, "races": 10, "model": 22, "matrix": 60}
+PARTS = {"regions": 12, "races": 8, "model": 20, "matrix": 60}
 """Each part's share of the time, in percent. The matrix is last: it is the longest."""
 _GCLOUD_EVERY = 40  # rounds: gcloud takes seconds
 _MEMORY = Path("/dev/shm")
@@ -85,7 +85,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(PARTS), help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the order (default: %(default)s)")
     parser.add_argument(
-        "--minutes", type=float, default=22, help="time for all parts (default: %(default)s)"
+        "--minutes", type=float, default=26, help="time for all parts (default: %(default)s)"
     )
     shares = ", ".join(f"{part}={share}" for part, share in PARTS.items())
     parser.add_argument(
@@ -96,7 +96,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=400, help="most races")
     parser.add_argument("--steps", type=int, default=10_000, help="most steps of the model")
     parser.add_argument(
-        "--workers", type=int, default=12, help="local Cloud Runs at once (default: %(default)s)"
+        "--workers", type=int, default=20, help="local Cloud Runs at once (default: %(default)s)"
     )
     parser.add_argument(
         "--late",
