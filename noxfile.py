@@ -7,6 +7,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nox
@@ -15,6 +16,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["lint", "types", "tests"]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+TORTURE_MINUTES = 28  # the last cells, which then still run, take up to 75 seconds more
 FASTAPI = "tests/services/fastapi/requirements"  # a service that the tests deliver
 
 
@@ -88,10 +90,13 @@ def bench(session: nox.Session) -> None:
 def torture(session: nox.Session) -> None:
     """Attack for half an hour with hostile input, faults, kills and races. `-- --help`: options."""
     _install(session)
-    if not session.posargs:  # options are those of the faults, kills and races alone
+    options = session.posargs  # of the faults, kills and races alone
+    if not options:
+        end = time.monotonic() + TORTURE_MINUTES * 60
         seed = f"--hypothesis-seed={secrets.randbelow(2**32)}"  # nox prints the command
         session.run("python", "-m", "pytest", "tests/fuzz", seed, env={"SHIPWAY_TORTURE": "1"})
-    session.run("python", "-m", "tests.torture", *session.posargs)
+        options = ["--minutes", f"{(end - time.monotonic()) / 60:.1f}"]
+    session.run("python", "-m", "tests.torture", *options)
 
 
 @nox.session

@@ -34,7 +34,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _LIBRARIES = (
     "aiohttp.web", "argparse", "asyncio", "cryptography.x509", "google.auth.transport.requests",
     "google.auth.identity_pool", "google.oauth2.service_account", "jwt", "logging", "msgspec",
-    "requests", "subprocess", "tarfile", "tempfile", "venv", "yaml",
+    "pkgutil", "requests", "subprocess", "tarfile", "tempfile", "tenacity", "venv", "yaml",
 )  # fmt: skip
 _NUMBER = struct.Struct("q")
 _reports: dict[int, int] = {}  # in the server: process -> where its exit code goes

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 _ATTEMPTS = 8
 _READY_SECONDS = 600.0
-_LAG_SECONDS = 20.0  # a read may lag behind a write for a moment
+_LAG_SECONDS = 20.0  # a read may lag behind a write for a moment; a shorter --timeout ends it
 _NEWEST = 50
 _FEW = 10
 _AT_ONCE = 16
@@ -399,7 +399,7 @@ class CloudRun:
 
         if settled(written):
             return written
-        read = _unless_gone(self.service, "it")
+        read = self._unless_gone(self.service, "it")
 
         def probe() -> Object | None:
             service = read()
@@ -418,7 +418,7 @@ class CloudRun:
             Failed: it does not exist, or takes too long.
         """
         what = f"revision {name} to become ready"
-        read = _unless_gone(lambda: self.revision(name), f"revision {name}")
+        read = self._unless_gone(lambda: self.revision(name), f"revision {name}")
 
         def decided() -> Object | None:
             revision = read()
@@ -435,12 +435,37 @@ class CloudRun:
         Raises:
             Failed: the tag does not come to point to that revision, or the service is deleted.
         """
-        read = _unless_gone(self.service, f"service {self.name}")
+        read = self._unless_gone(self.service, f"service {self.name}")
 
         def listed() -> str | None:
             return tag_url(read() or {}, tag, revision)
 
         return wait(listed, f"the URL of tag {tag}", seconds=60)
+
+    def _unless_gone(
+        self, read: Callable[[], Object | None], what: str
+    ) -> Callable[[], Object | None]:
+        """Return a function that reads as `read` does, and fails where there is lastingly nothing.
+
+        A read that finds nothing just after a write may lag behind it.
+
+        Args:
+            read: reads something that was just written; None if it does not exist.
+            what: its name for people.
+        """
+        longest = min(_LAG_SECONDS, self.google.patience.seconds)
+        seen = time.monotonic()
+
+        def reading() -> Object | None:
+            nonlocal seen
+            found = read()
+            if found is not None:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > longest:
+                raise Failed(f"{what} does not exist any more: someone else has deleted it")
+            return found
+
+        return reading
 
     def last_log_lines(self, revision: str) -> list[str]:
         """Read the container's last log lines, oldest first, or one line with the reason for none.
@@ -478,29 +503,6 @@ def _reason(lost: Unknown) -> str:
 def _belongs(revision: Object, service: str) -> bool:
     labels = revision["metadata"].get("labels") or {}
     return bool(labels.get("serving.knative.dev/service") == service)
-
-
-def _unless_gone(read: Callable[[], Object | None], what: str) -> Callable[[], Object | None]:
-    """Return a function that reads as `read` does, and fails where there is lastingly nothing.
-
-    A read that finds nothing just after a write may lag behind it.
-
-    Args:
-        read: reads something that was just written; None if it does not exist.
-        what: its name for people.
-    """
-    seen = time.monotonic()
-
-    def reading() -> Object | None:
-        nonlocal seen
-        found = read()
-        if found is not None:
-            seen = time.monotonic()
-        elif time.monotonic() - seen > _LAG_SECONDS:
-            raise Failed(f"{what} does not exist any more: someone else has deleted it")
-        return found
-
-    return reading
 
 
 def wait(probe: Callable[[], T | None], what: str, seconds: float = _READY_SECONDS) -> T:

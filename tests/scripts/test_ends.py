@@ -281,6 +281,11 @@ def test_what_is_deleted_while_it_is_waited_for(
             with pytest.raises(Failed, match="does not exist any more: someone else has deleted"):
                 wait()
             assert clock.now - began < 25
+            region.google.patience.seconds, began = 4.0, clock.now
+            with pytest.raises(Failed, match="does not exist any more"):
+                wait()
+            assert clock.now - began < 6
+            region.google.patience.seconds = 60.0
 
 
 @pytest.mark.parametrize("puts", [0, 1])

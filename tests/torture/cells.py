@@ -6,8 +6,12 @@ left out:
 
 - A call that is repeated without another one in between waits for something: of more than three,
   the first two and the last one count.
-- A read changes nothing: what happens after it is the same as what happens before it.
+- A read changes nothing: what happens after it is the same as what happens before it. SIGKILL
+  leaves nothing of a command: before any read it is the same as after the last write.
+- Faults that Shipway cannot tell apart (`events`) take turns.
 - A verb that writes nothing and makes the same calls in two states is tried in one of them.
+- A command that ended where it ends when nothing goes wrong is not typed again: the recording has
+  typed it again from there.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from tests.torture import judge
+from tests.torture import events, judge
+from tests.torture.events import CLOUD, KILLS, REVISIONS
 from tests.torture.judge import Goal
 from tests.torture.place import STATES, Ended, Place, Running
 
@@ -31,59 +36,15 @@ VERBS = (
     "history", "plan", "logs", "build",
 )  # fmt: skip
 _OF_A_COMMIT = ("deliver", "deploy", "build")
-_CODES = (400, 401, 403, 404, 408, 409, 412, 429, 500, 502, 503, 504)
-_AFTER_THE_DEED = (408, 409, 500, 502, 503, 504)
-
-ANY: dict[str, dict[str, Any]] = {
-    **{f"{code}": {"name": "status", "code": code, "times": 1} for code in _CODES},
-    **{f"{code}-always": {"name": "status", "code": code} for code in (401, 403, 404, 429, 503)},
-    "429-retry-after": {"name": "status", "code": 429, "times": 1, "retry-after": 1},
-    "503-twice": {"name": "status", "code": 503, "times": 2},
-    "reset": {"name": "reset", "times": 1},
-    "outage": {"name": "reset", "spread": True},
-    "flapping": {"name": "reset", "every": 2, "spread": True},
-    "lost": {"name": "lost", "times": 1},
-    "cut": {"name": "cut", "times": 1},
-    "html": {"name": "html", "times": 1},
-    "html-always": {"name": "html"},
-    "html-503": {"name": "html", "code": 503, "times": 1},
-    "empty": {"name": "empty", "times": 1},
-    "no-fields": {"name": "no-fields", "times": 1},
-    "slow": {"name": "slow", "seconds": 2, "times": 1},
-    "trickle": {"name": "trickle", "seconds": 2, "times": 1},
-    "hang": {"name": "hang", "times": 1},
-    "hang-always": {"name": "hang"},
-}
-READS: dict[str, dict[str, Any]] = {"stale": {"name": "stale", "times": 3}}
-WRITES: dict[str, dict[str, Any]] = {
-    **{
-        f"{code}-done": {"name": "status", "code": code, "times": 1, "done": True}
-        for code in _AFTER_THE_DEED
-    },
-    "html-done": {"name": "html", "times": 1, "done": True},
-    "empty-done": {"name": "empty", "times": 1, "done": True},
-    "no-fields-done": {"name": "no-fields", "times": 1, "done": True},
-    "reset-done": {"name": "reset", "times": 1, "done": True},
-    "hang-done": {"name": "hang", "times": 1, "done": True},
-    "lost-then-outage": {"name": "lost", "spread": True},
-}
-UPLOADS: dict[str, dict[str, Any]] = {"drop-upload": {"name": "drop-upload", "times": 1}}
-REVISIONS: dict[str, dict[str, Any]] = {
-    "revision-slow": {"name": "revision-slow", "seconds": 2},
-    "revision-crashes": {"name": "revision-crashes", "seconds": 0.2},
-}
-LASTING = ("outage", "flapping", "lost-then-outage", "hang", "hang-always", "hang-done")
-"""The events, beside those that end in "-always", in which a command waits for its time to end."""
-KILLS = ("kill", "term", "int", "cancel")
-CLOUD = "cloud-run-killed"
 FULL = 60
 """The seconds that a command keeps trying, by default."""
 _SHORT = {"hang": 8, "hang-always": 8, "hang-done": 8}  # a hang takes 3 seconds of them
 _SHORT_OTHERWISE = 4
 _FULL_EVERY = 50  # cells with a lasting fault
 _LIES = ("stale", "no-fields", "404", "404-always")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RUNNER = (7.5, 2.5)  # seconds from INT to TERM, and from TERM to KILL
-_LOOK = 0.015
+_LOOK = 0.03
 
 
 @dataclass(frozen=True)
@@ -174,6 +135,7 @@ def pattern(path: str, service: str) -> str:
     bare = path.partition("?")[0]
     parts = []
     for part in bare.split("/"):
+        part = _UUID.sub("*", part)
         varies = re.fullmatch(r"[0-9a-f]{12,}", part) or part.startswith(f"{service}-")
         parts.append("*" if varies else re.sub(r"^sha256:.*", "sha256:*", part))
     return "*" + "/".join("*" if one == service else one for one in parts)
@@ -184,12 +146,7 @@ def record(place: Place, verb: str, state: str) -> tuple[Recording, Result]:
     prepare(place, verb, state)
     before, mark, asked = place.facts(), place.last_call(), place.load.asked
     ended = place.ship(*words(place, verb))
-    counts: Counter[tuple[str, str]] = Counter()
-    calls = []
-    for call in place.calls(mark):
-        key = (call["method"], pattern(call["path"], place.project.name))
-        counts[key] += 1
-        calls.append(Call(*key, counts[key]))
+    calls = calls_since(place, mark)
     after = place.facts()
     wanted = judge.goal(place, verb, ended, after)
     problems = judge.verdict(place, verb, before, ended, after, wanted)
@@ -197,12 +154,23 @@ def record(place: Place, verb: str, state: str) -> tuple[Recording, Result]:
         again = place.ship(*words(place, verb))
         problems += judge.again_problems(place, verb, ended, again, place.facts(), wanted)
     problems += _failed_requests(place)
-    recording = Recording(verb, state, tuple(calls), wanted, ended.seconds)
+    recording = Recording(verb, state, calls, wanted, ended.seconds)
     cell = Cell(verb, state)
     return recording, Result(
         str(cell), verb, state, "alone", problems, ended.code, ended.seconds,
         asked=place.load.asked - asked, said=ended.err[-1500:],
     )  # fmt: skip
+
+
+def calls_since(place: Place, mark: int) -> tuple[Call, ...]:
+    """Return the calls that were made after another one."""
+    counts: Counter[tuple[str, str]] = Counter()
+    calls = []
+    for call in place.calls(mark):
+        key = (call["method"], pattern(call["path"], place.project.name))
+        counts[key] += 1
+        calls.append(Call(*key, counts[key]))
+    return tuple(calls)
 
 
 def matrix(recordings: list[Recording], seed: int) -> list[Cell]:
@@ -216,11 +184,12 @@ def matrix(recordings: list[Recording], seed: int) -> list[Cell]:
     rest: list[Cell] = []
     verbs: set[str] = set()
     known: set[object] = set()
+    turns: dict[str, events.Turns] = {}
     for one in sorted(recordings, key=lambda one: -len(one.calls)):
         writes = any(call.writes for call in one.calls)
         kind = (one.verb, one.goal.code, frozenset(one.calls), writes and one.state)
         if kind not in known:
-            (rest if one.verb in verbs else first).extend(_cells_of(one, chance))
+            (rest if one.verb in verbs else first).extend(_cells_of(one, chance, turns))
         known.add(kind)
         verbs.add(one.verb)
     return [*_spread(first, chance), *_spread(rest, chance)]
@@ -239,23 +208,26 @@ def _spread(found: list[Cell], chance: random.Random) -> list[Cell]:
     return [cell for _, cell in sorted(turns, key=lambda turn: turn[0])]
 
 
-def _cells_of(recording: Recording, chance: random.Random) -> Iterator[Cell]:
+def _cells_of(
+    recording: Recording, chance: random.Random, turns: dict[str, events.Turns]
+) -> Iterator[Cell]:
     verb, state = recording.verb, recording.state
+    takes = turns.setdefault(verb, events.Turns(chance))
+    writes = any(call.writes for call in recording.calls)
     for call in _distinct(recording.calls):
         at = (call.method, call.pattern, call.nth)
-        events = [*ANY]
-        events += [*WRITES] if call.writes else [*READS]
-        events += [*UPLOADS] if call.method == "PATCH" else []
-        for event in events:
-            # --timeout does not shorten the wait for what a read does not find yet (20 s).
-            lasts = event in LASTING or (event.endswith("-always") and event != "404-always")
-            short = lasts and chance.randrange(_FULL_EVERY)
+        for group in events.at(call.method, call.pattern, writes=call.writes):
+            event = takes.one_of(group)
+            if event == "stale" and call.nth == 1:
+                continue  # there is no earlier answer
+            short = events.lasts(event) and chance.randrange(_FULL_EVERY)
             patience = _SHORT.get(event, _SHORT_OTHERWISE) if short else FULL
             yield Cell(verb, state, event, "", *at, patience)
         for when in (" before", " after") if call.writes else (" before",):
             for kill in (*KILLS, CLOUD):
-                yield Cell(verb, state, kill, when, *at)
-    parts = 10 if any(call.writes for call in recording.calls) else 3
+                if kill != "kill" or call.writes or not writes:
+                    yield Cell(verb, state, kill, when, *at)
+    parts = 10 if writes else 3
     for kill in (*KILLS, CLOUD):
         for part in range(parts):
             yield Cell(verb, state, kill, f" at {100 * part // parts} %")
@@ -297,6 +269,8 @@ def run(
     again = None
     # Once its result is printed, the next step is what the same command asks for.
     is_done = cell.verb == "promote" and (ended.code == 0 or (killed and bool(ended.out)))
+    # The recording typed it again from there.
+    is_done |= not problems and judge.goal(place, cell.verb, ended, after) == wanted
     if not is_done and cell.event not in REVISIONS:
         again = place.ship(*command, limit=limit)
         problems += judge.again_problems(place, cell.verb, ended, again, place.facts(), wanted)
@@ -316,11 +290,10 @@ def _failed_requests(place: Place) -> list[str]:
 
 
 def _fault(cell: Cell, place: Place) -> dict[str, Any]:
-    known = {**ANY, **READS, **WRITES, **UPLOADS, **REVISIONS}[cell.event]
+    known = events.FAULTS[cell.event]
     if cell.event in REVISIONS:
         return {**known, "revision": place.project.revision(place.commits["new"])}
-    start = max(2, cell.nth) if cell.event == "stale" else cell.nth
-    return {**known, "method": cell.method, "path": cell.pattern, "from": start}
+    return {**known, "method": cell.method, "path": cell.pattern, "from": cell.nth}
 
 
 def stopped_at(

@@ -25,7 +25,12 @@ _TIMES = {"since", "at", "created", "age", "by", "log"}
 
 @dataclass(frozen=True)
 class Goal:
-    """How a command ends when nothing goes wrong, in a state: the measure for when it does."""
+    """How a command ends when nothing goes wrong, in a state: the measure for when it does.
+
+    Attributes:
+        marks: What else the service has: each tag with its revision, the names of annotations.
+        shown: What a reading verb shows.
+    """
 
     code: int
     shares: dict[str, int]
@@ -33,6 +38,7 @@ class Goal:
     candidate: str
     built: bool
     tagged: bool
+    marks: frozenset[str]
     shown: str
 
 
@@ -46,8 +52,14 @@ def goal(place: Place, verb: str, ended: Ended, facts: Facts) -> Goal:
         candidate=place.role(facts.candidate),
         built=commit in facts.written["images"],
         tagged=f"sha-{commit[:7]}" in facts.tags,
-        shown=_shown(place, verb, ended.out) if ended.code in (0, 4) else "",
+        marks=_marks(place, facts),
+        shown=_shown(place, verb, ended.out) if verb in READERS and ended.code in (0, 4) else "",
     )
+
+
+def _marks(place: Place, facts: Facts) -> frozenset[str]:
+    tags = {f"{_named(place, tag)} {place.role(name)}" for tag, name in facts.tags.items()}
+    return frozenset(tags | set(facts.written["annotations"]))
 
 
 def reached(verb: str, wanted: Goal, found: Goal) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -20,17 +21,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.torture import cells, judge
+from tests.torture import cells, events, judge
 from tests.torture.place import STATES, Ended, Facts, Place
 
 STEPS = (10, 50, 100)
 _CALLS = (("GET", "*/services/*"), ("GET", "*/revisions*"), ("PUT", "*/services/*"), ("*", "/v2/*"))
 _FAULTS = tuple(
     name
-    for name, fault in {**cells.ANY, **cells.WRITES, **cells.READS}.items()
+    for name, fault in {**events.ANY, **events.WRITES, **events.READS}.items()
     if fault["name"] not in ("hang", "stale", "trickle", "slow") and not name.endswith("-always")
 )
 _PATIENCE = 4  # seconds of trouble
+_TRACE = 8  # lines
 _VERBS = (
     "promote", "promote", "rollback", "hold", "resume", "status", "rollout", "smoke", "history",
     "plan", "deploy", "deliver", "build", "promote --all", "rollback --dry-run",
@@ -53,11 +55,19 @@ def counted(step: Step) -> Step:
             step(self, *args, **kwargs)
             self.check()
         except Exception as error:
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            Model.failure = f"{kind}{error}\n" + "\n".join(self.log)
+            Model.failure = told(error)
             raise
 
     return cast(Step, wrapped)
+
+
+def told(error: BaseException) -> str:
+    """Return an error of the latest walk, where it was raised, and the walk's steps."""
+    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+    lines = [f"{kind}{error}"]
+    if kind:
+        lines += traceback.format_exception(error)[-_TRACE:]
+    return "\n".join([*lines, *Model.latest.log])
 
 
 class Model(RuleBasedStateMachine):
@@ -67,14 +77,17 @@ class Model(RuleBasedStateMachine):
         place: Where it is; `run` sets it.
         steps: How many steps were taken.
         failure: The first one.
+        latest: The walk that began last.
     """
 
     place: Place
     steps = 0
     failure = ""
+    latest: Model
 
     def __init__(self) -> None:
         super().__init__()
+        Model.latest = self
         self.tags: dict[str, str] = {}
         self.facts: Facts
         self.log: list[str] = []
@@ -113,7 +126,7 @@ class Model(RuleBasedStateMachine):
     @counted
     def command_with_fault(self, verb: str, fault: str, call: tuple[str, str], nth: int) -> None:
         """A command, while the local Cloud Run fails."""
-        settings = {**cells.ANY, **cells.WRITES, **cells.READS}[fault]
+        settings = events.FAULTS[fault]
         method, path = call
         settings = {**settings, "method": method, "path": path, "from": nth}
         if settings.get("done"):
@@ -122,7 +135,7 @@ class Model(RuleBasedStateMachine):
         self._run(verb, f" with {fault} at {method} {path} #{nth}")
 
     @rule(
-        verb=st.sampled_from(_VERBS), kill=st.sampled_from(cells.KILLS),
+        verb=st.sampled_from(_VERBS), kill=st.sampled_from(events.KILLS),
         after=st.booleans(), nth=st.integers(1, 3), method=st.sampled_from(["GET", "PUT"]),
     )  # fmt: skip
     @counted
@@ -234,6 +247,6 @@ def run(place: Place, seed: int, steps: int, *, per_example: int = 40) -> tuple[
         seeded = hypothesis.seed(random.Random(f"{seed}/{Model.steps}").randrange(1 << 30))
         try:
             run_state_machine_as_test(seeded(Model), settings=settings)
-        except Exception as error:
-            Model.failure = Model.failure or f"{type(error).__name__}: {error}"
+        except Exception as error:  # of no step: hypothesis itself
+            Model.failure = Model.failure or told(error)
     return Model.steps, place.load.asked - asked, Model.failure

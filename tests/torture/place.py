@@ -1,8 +1,8 @@
 """A place to torture: a local Cloud Run, a repository, and one service in a state that comes back.
 
 Making a service takes a second, so cells share it: before each cell, one write puts the service
-back into its state. Revisions, images and commits that a cell leaves behind have no effect on the
-next one, which takes a commit of its own.
+back into its state, and the revisions of the last cell are deleted. Images and commits that it
+leaves behind have no effect on the next one, which takes a commit of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +30,12 @@ from tests.scripts.conftest import LOCAL, Project
 STATES = ("steady", "deployed", "ten", "held", "rolled-back")
 FOREIGN = {"tag": "blue", "annotation": "team.example/owner", "label": "team"}
 PATIENCE = 20.0
-_COMMITS = 80  # of one service; more would make its lists of revisions long
+_KEPT = ("v1", "v2", "v3")
+_COMMITS = 400  # of one service: its lists of images grow
 _SYSTEM = re.compile(r"(run\.googleapis\.com|serving\.knative\.dev)/")
 _IDLE = 30.0  # seconds
 # The user asks often at first, when most happens, and seldom while a command waits.
-_PAUSES = (0.02, 0.5, 1.1)
+_PAUSES = (0.04, 0.6, 1.15)
 # A command starts faster with few variables: the HTTP library reads all of them for each request.
 _VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -180,7 +182,7 @@ class Place:
     """One local Cloud Run with one service, which goes back to a state before each cell.
 
     Attributes:
-        roles: Revision -> what it is: v1, v2, v3 in the order of release, new for the cell's own.
+        roles: Revision -> what it is: v1, v2, v3 in the order of release; a cell's own, as new.
         commits: Role -> full commit SHA.
     """
 
@@ -197,7 +199,7 @@ class Place:
         self.api = Api(self.cloud_run)
         self._services = 0
         self._saved: dict[str, dict[str, Any]] = {}
-        self._made = 0
+        self._made = self._deleted = 0
         self._build()
 
     # Setting up
@@ -210,15 +212,16 @@ class Place:
         local = LOCAL.format(endpoint=self.cloud_run.url)
         local = local.replace("[us-central1]", f"[{', '.join(self.regions)}]")
         (project.pipeline / "local.yaml").write_text(local)
-        self.roles, self.commits, self._saved, self._made = {}, {}, {}, 0
-        self._commit("v1")
+        self.roles, self.commits, self._saved = {}, {}, {}
+        self._made = self._deleted = 0
+        self._release("v1")
         project.done("deliver")
         for region in self.regions:
             self._put_foreign(region)
-        self._commit("v2")
+        self._release("v2")
         project.done("deliver")
         self._save("steady")
-        self._commit("v3")
+        self._release("v3")
         project.done("build")
         project.done("deploy")
         self._save("deployed")
@@ -231,7 +234,7 @@ class Place:
         self._save("rolled-back")
         self.load = Load(self.service()["status"]["url"])
 
-    def _commit(self, role: str) -> None:
+    def _release(self, role: str) -> None:
         sha = self.project.commit()
         self.commits[role] = sha
         self.roles[self.project.revision(sha)] = role
@@ -259,22 +262,52 @@ class Place:
     # Between cells
 
     def restore(self, state: str) -> None:
-        """Put the service back into a state; the cell's own commit is `new`, or v3."""
+        """Put the service back into a state; the clone is at v3, or at the cell's own commit."""
         if self._made > _COMMITS:
             self.load.close()
             self._build()
         self.load.hurry()
         for region in self.regions:
             self._restore(region, state)
-        if state == "steady" or "new" in self.commits:
-            self.roles = {name: role for name, role in self.roles.items() if role != "new"}
-            self.commits.pop("new", None)
+        self._forget()
         if state == "steady":
-            self.project.git("reset", "--quiet", "--hard", self.commits["v3"])
-            self._commit("new")
-            self._made += 1
+            self.commit("new", self.commits["v3"])
         else:
-            self.project.git("reset", "--quiet", "--hard", self.commits["v3"])
+            self._go_to(self.commits["v3"])
+
+    def commit(self, role: str, parent: str) -> str:
+        """Commit on top of another commit, with the same files, and go there; return its SHA."""
+        sha = self.project.git(
+            "commit-tree", "-p", parent, "-m", uuid.uuid4().hex, f"{parent}^{{tree}}"
+        )
+        self.commits[role] = sha
+        self.roles[self.project.revision(sha)] = role
+        self._made += 1
+        self._go_to(sha)
+        return sha
+
+    def _go_to(self, commit: str) -> None:
+        # All commits since v3 have the same files, so git has nothing to do.
+        (self.project.folder / ".git/refs/heads/main").write_text(f"{commit}\n")
+
+    def _forget(self) -> None:
+        """Delete the revisions of the last cell's own commits: long lists make reads slow."""
+        for role in [role for role in self.commits if role not in _KEPT]:
+            del self.commits[role]
+        self.roles = {name: role for name, role in self.roles.items() if role in _KEPT}
+        for region in self.regions if self._made > self._deleted else ():
+            for name in self._revisions(region):
+                if name not in self.roles:
+                    self.api.done("DELETE", f"{self._root(region)}/revisions/{name}")
+        self._deleted = self._made
+
+    def _revisions(self, region: str) -> dict[str, Any]:
+        selector = f"labelSelector=serving.knative.dev%2Fservice%3D{self.project.name}"
+        listed = self.api.done("GET", f"{self._root(region)}/revisions?{selector}")
+        return {one["metadata"]["name"]: one for one in listed.get("items", [])}
+
+    def _root(self, region: str) -> str:
+        return f"/v1/projects/shipway-local/locations/{region}"
 
     def _restore(self, region: str, state: str) -> None:
         wanted = self._saved[state][region]
@@ -287,8 +320,7 @@ class Place:
     # Reading and writing as another tool does
 
     def path(self, region: str = "") -> str:
-        region = region or self.regions[0]
-        return f"/v1/projects/shipway-local/locations/{region}/services/{self.project.name}"
+        return f"{self._root(region or self.regions[0])}/services/{self.project.name}"
 
     def service(self, region: str = "") -> Any:
         return self.api.done("GET", self.path(region))
@@ -310,10 +342,7 @@ class Place:
     def facts(self, region: str = "") -> Facts:
         """Observe the service, once it has settled."""
         service = self.settled(region)
-        root = self.path(region).rpartition("/services/")[0]
-        selector = f"labelSelector=serving.knative.dev%2Fservice%3D{self.project.name}"
-        listed = self.api.done("GET", f"{root}/revisions?{selector}")
-        revisions = {one["metadata"]["name"]: one for one in listed.get("items", [])}
+        revisions = self._revisions(region or self.regions[0])
         tags = f"/v2/shipway-local/services/{self.project.name}/tags/list"
         images = self.api.send("GET", tags)[1]  # 404: there are none
         metadata = service["metadata"]

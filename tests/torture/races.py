@@ -123,9 +123,7 @@ def round_of(place: Place, number: int, seed: int, *, by_gcloud: bool = False) -
 
 def _commits(place: Place) -> dict[str, str]:
     older = place.commits["new"]
-    newer = place.project.commit()
-    place.roles[place.project.revision(newer)] = "newer"
-    return {"older": older, "newer": newer}
+    return {"older": older, "newer": place.commit("newer", older)}
 
 
 def _problems_of(verb: str, ended: Ended) -> list[str]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
-from tests.torture import cells, judge
-from tests.torture.cells import Result
+from tests.torture import cells, events, judge
+from tests.torture.cells import Call, Result
 from tests.torture.place import Ended, Facts, Place
 
 REGIONS = ("us-central1", "europe-west1", "asia-east1")
-_VERBS = ("deliver", "deploy", "rollout", "promote", "rollback", "hold", "status", "smoke")
+VERBS = ("deliver", "deploy", "rollout", "promote", "rollback", "hold", "status", "smoke")
 _STATES = {"deliver": "steady", "deploy": "steady"}
 _FAULTS: dict[str, dict[str, Any]] = {
     **{
-        name: cells.ANY[name]
+        name: events.ANY[name]
         for name in ("401-always", "403-always", "404-always", "503-always", "html-always", "cut")
     },
     "400": {"name": "status", "code": 400},
@@ -27,6 +29,11 @@ _FAULTS: dict[str, dict[str, Any]] = {
     "empty": {"name": "empty"},
     "no-fields": {"name": "no-fields"},
 }
+# Faults that Shipway cannot tell apart are together, as in `events`.
+_ALIKE = (
+    ("401-always", "403-always"),
+    *((name,) for name in _FAULTS if name not in ("401-always", "403-always")),
+)
 _SHORT = 6  # seconds
 _WHERE = (("GET", "*/services/*"), ("GET", "*/revisions*"), ("PUT", "*/services/*"))
 
@@ -49,37 +56,64 @@ class Cell:
         )
 
 
-def matrix(seed: int) -> list[Cell]:
-    """Return every cell, shuffled."""
+def record(place: Place, verb: str) -> frozenset[Call]:
+    """Run a verb in three regions; return its calls."""
+    _prepare(place, verb)
+    mark = place.last_call()
+    place.ship(verb, "--format", "json")
+    return frozenset(cells.calls_since(place, mark))
+
+
+def matrix(recorded: Mapping[str, Collection[Call]], seed: int) -> list[Cell]:
+    """Return every cell, shuffled: each verb, each call that it makes, each fault.
+
+    Args:
+        recorded: Verb -> the calls that it makes.
+        seed: Of the order.
+    """
     chance = random.Random(seed)
     found = [
-        Cell(verb, fault, region, *where, nth, _patience(fault, chance))
-        for verb, fault, region, where, nth in itertools.product(
-            _VERBS, _FAULTS, REGIONS, _WHERE, (1, 2)
+        Cell(verb, chance.choice(faults), region, method, path, nth, _patience(chance))
+        for verb, faults, region, (method, path), nth in itertools.product(
+            VERBS, _ALIKE, REGIONS, _WHERE, (1, 2)
         )
+        if _makes(recorded[verb], region, method, path) >= nth
     ]
     chance.shuffle(found)
     return found
 
 
-def _patience(fault: str, chance: random.Random) -> int:
+def _makes(calls: Collection[Call], region: str, method: str, path: str) -> int:
+    """Return how often a call is made in a region."""
+    wanted = _at(region, path)
+    return sum(call.method == method and fnmatchcase(call.pattern, wanted) for call in calls)
+
+
+def _at(region: str, path: str) -> str:
+    return f"*/locations/{region}{path.removeprefix('*')}"
+
+
+def _prepare(place: Place, verb: str) -> None:
+    place.restore(_STATES.get(verb, "ten"))
+    if verb in ("deliver", "deploy"):
+        place.ship("build")
+
+
+def _patience(chance: random.Random) -> int:
     """Return the seconds of trouble that a cell allows: most get few, as in `cells`."""
-    return cells.FULL if fault == "404-always" or not chance.randrange(50) else _SHORT
+    return _SHORT if chance.randrange(50) else cells.FULL
 
 
 def run(place: Place, cell: Cell, late: float = 15) -> Result:
     """Run one cell in a place with three regions."""
-    state = _STATES.get(cell.verb, "ten")
-    place.restore(state)
+    _prepare(place, cell.verb)
     words = [cell.verb, "--format", "json", "--timeout", f"{cell.patience}s"]
     limit = cell.patience + late
-    if cell.verb in ("deliver", "deploy"):
-        place.ship("build")
     before = {region: place.facts(region) for region in REGIONS}
     asked = place.load.asked
     place.start_fault({
         **_FAULTS[cell.fault], "method": cell.method, "from": cell.nth,
-        "path": f"*/locations/{cell.region}{cell.path.removeprefix('*')}",
+        "path": _at(cell.region, cell.path),
     })  # fmt: skip
     ended = place.ship(*words, limit=limit)
     struck = any(place.end_faults().values())
@@ -97,8 +131,9 @@ def run(place: Place, cell: Cell, late: float = 15) -> Result:
     failed, place.load.failed = place.load.failed, []
     problems += [f"requests failed: {len(failed)}, {failed[0]}"] if failed else []
     return Result(
-        str(cell), cell.verb, state, cell.fault, problems, ended.code, round(ended.seconds, 2),
-        again, place.load.asked - asked, struck, (ended.err + ended.out)[-2000:],
+        str(cell), cell.verb, _STATES.get(cell.verb, "ten"), cell.fault, problems, ended.code,
+        round(ended.seconds, 2), again, place.load.asked - asked, struck,
+        (ended.err + ended.out)[-2000:],
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.torture import cells
+from tests.torture import cells, events
 from tests.torture.cells import Result
 
 HEAD = (
@@ -28,7 +28,22 @@ class Found:
 
     results: list[Result]
     unit: str
-    whole: int = 0
+    whole: int
+
+    @property
+    def reached(self) -> int:
+        """How many there would be, without those that ended before what was to happen."""
+        return self.whole - sum(not one.struck for one in self.results)
+
+
+def cut(part: str, found: Found) -> str:
+    """Return what to say if the time did not suffice for a part; else ""."""
+    if len(found.results) >= found.whole:
+        return ""
+    return (
+        f"{part}: the time was over after {len(found.results):,} of {found.whole:,} {found.unit};"
+        " --minutes gives more"
+    )
 
 
 def table(results: Sequence[Result]) -> list[str]:
@@ -62,18 +77,18 @@ def failures(results: Sequence[Result], most: int) -> list[str]:
 
 def row(part: str, found: Found) -> str:
     """Return the numbers of a part, as a row of the table in docs/reliability.md."""
-    results = found.results
-    failed = [one for one in results if one.problems]
-    kills = sum(one.event in cells.KILLS or one.event == cells.CLOUD for one in results)
+    results = [one for one in found.results if one.struck]
+    failed = [one for one in found.results if one.problems]
+    kills = sum(one.event in events.KILLS or one.event == events.CLOUD for one in results)
     gcloud = sum(one.event == "gcloud" for one in results)
     steps = sum(one.steps for one in results)
     size = f"{len(results):,}"
-    size += f" of {found.whole:,}" if len(results) < found.whole else ""
+    size += f" of {found.reached:,}" if len(results) < found.reached else ""
     size += f" {found.unit}"
     size += f", {kills:,} of them kills" if kills else ""
     size += f", {gcloud:,} of them with edits by gcloud" if gcloud else ""
     size += f" of {steps:,} steps" if steps else ""
-    asked = sum(one.asked for one in results)
+    asked = sum(one.asked for one in found.results)
     lost = sum(kind(p) == "requests failed" for one in failed for p in one.problems)
     return f"| {part} | {size} | {len(failed):,} | {asked:,} | {lost:,} |"
 
@@ -110,13 +125,12 @@ def _escaped(text: str) -> str:
 
 
 def _order(event: str) -> tuple[int, str]:
-    names = ["alone", *cells.ANY, *cells.READS, *cells.WRITES, *cells.UPLOADS, *cells.REVISIONS]
-    names += [*cells.KILLS, cells.CLOUD]
+    names = ["alone", *events.FAULTS, *events.KILLS, events.CLOUD]
     return (names.index(event) if event in names else len(names), event)
 
 
 def _count(results: Sequence[Result], event: str, verb: str) -> str:
     """Return how many cells failed, of how many; "." for none."""
-    found = [one for one in results if one.event == event and one.verb == verb]
+    found = [one for one in results if one.event == event and one.verb == verb and one.struck]
     bad = sum(bool(one.problems) for one in found)
     return f"{bad}/{len(found)}" if bad else str(len(found) or ".")

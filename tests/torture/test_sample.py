@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.torture import cells, model, races
-from tests.torture.place import Place
+from tests.torture import cells, events, model, races
+from tests.torture.place import STATES, Place
 
 _VERBS = ("promote", "rollback", "status")
-_WAITS = ("hang", "slow", "trickle", "503-always", "429", cells.CLOUD)
+_WAITS = ("hang", "slow", "trickle", "503-always", "429", events.CLOUD)
 pytestmark = pytest.mark.xdist_group("torture")  # they share a place
 
 
@@ -45,3 +45,20 @@ def test_commands_race_with_each_other_and_with_edits_by_hand(place: Place) -> N
 
 def test_random_commands_and_faults_agree_with_the_model(place: Place) -> None:
     assert model.run(place, seed=1, steps=20, per_example=20)[-1] == ""
+
+
+@pytest.mark.parametrize("where", ["check", "teardown"])
+def test_an_error_that_does_not_come_again_is_told_with_its_steps(
+    place: Place, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Hypothesis calls a failure flaky if the walk succeeds when it is repeated."""
+    errors = [OSError("once")]
+
+    def fail_once(walk: model.Model) -> None:
+        if len(walk.log) > 1 and errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(model.Model, where, fail_once)
+    failure = model.run(place, seed=1, steps=4, per_example=2)[-1]
+    assert "OSError: once" in failure
+    assert failure.splitlines()[-2] in STATES

@@ -48,6 +48,11 @@ def race(number: int, seed: int, by_gcloud: bool) -> Result:
     )  # fmt: skip
 
 
+def region_calls(verb: str) -> frozenset[cells.Call]:
+    """Record a verb in three regions: `regions.record`."""
+    return _work(regions.REGIONS, lambda place: regions.record(place, verb))
+
+
 def region(cell: regions.Cell, late: float) -> Result:
     """Run a cell of three regions."""
     return _judged(
@@ -58,7 +63,10 @@ def region(cell: regions.Cell, late: float) -> Result:
 
 def walk(number: int, seed: int, steps: int) -> tuple[int, int, int, str]:
     """Take the model through some steps; return the number, and what `model.run` returns."""
-    made, asked, failure = model.run(_place(_ONE), seed * 1000 + number, steps)
+    try:
+        made, asked, failure = model.run(_place(_ONE), seed * 1000 + number, steps)
+    except Exception as error:
+        made, asked, failure = 0, 0, f"harness: {type(error).__name__}: {error}"
     if failure:
         _drop()  # what failed may be left over
     return number, made, asked, failure
