@@ -196,7 +196,10 @@ class CommitImages:
         try:
             digest = make(commit, say)
         except Failed as failed:
-            # Two builds of one commit may run at once. If tags are immutable, one push fails.
+            # Two builds of one commit may run at once. If tags are immutable, one push fails. Any
+            # other error is this build's own, even if the registry has an image by now.
+            if not _is_kept_out(failed):
+                raise
             there = self.find(commit)
             if there is None or there == instead_of or self.unfit(commit, there):
                 raise self._kept_out(commit, instead_of, failed) from None
@@ -349,3 +352,12 @@ class CommitImages:
         }
         source = git.origin(self._root)
         return {**labels, _SOURCE: source} if source else labels
+
+
+def _is_kept_out(failed: Failed) -> bool:
+    """Return whether a push failed because the tag exists and tags are immutable.
+
+    Registries tell it in words only: "The repository has enabled tag immutability" (Artifact
+    Registry), "cannot be overwritten because the repository is immutable" (Amazon's).
+    """
+    return any("immutab" in line for line in (failed.message, *failed.evidence))
