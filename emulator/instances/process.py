@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from emulator.instances import fixed_ports, network, probes, python, sockets
+from emulator.instances import fixed_ports, network, probes, sockets
 from emulator.instances.command import Command, NoCommand, command
 from emulator.instances.fixed_ports import FixedPort
 from emulator.instances.launch import Launch, image_settings
@@ -25,8 +25,9 @@ from emulator.instances.network import NoNetwork
 from emulator.instances.process_groups import ProcessGroups
 from emulator.instances.runtime import Image, architecture, on_a_port
 from emulator.instances.sandbox import NoSandbox, Sandbox, Started
-from emulator.instances.start_failures import image_not_unpacked, never_listened
-from emulator.instances.unpack import Limits, unpack
+from emulator.instances.start_failures import never_listened
+from emulator.instances.unpack import Limits
+from emulator.instances.unpacked import UnpackedImages
 from emulator.logging.models import RevisionLog
 from emulator.metadata.server import Identity, MetadataServer, Tokens
 from emulator.packed import PYTHON, labels
@@ -145,15 +146,13 @@ class ProcessRuntime:
         sandboxed: bool,
     ) -> None:
         self._tokens = tokens
-        self._limits = limits
         here = f"{platform.system().lower()}/{architecture(platform.machine())}"
         self.platforms: Collection[str] = frozenset({"linux/amd64", here})
-        self._images = folder / "images"
+        self._images = UnpackedImages(folder / "images", limits)
         self._homes = folder / "homes"
         self._ports = ports
         self._api_port = api_port
         self._groups = ProcessGroups(Store(folder / "processes"))
-        self._unpacking: dict[str, asyncio.Lock] = {}
         self._setpriv = shutil.which("setpriv")
         # Images, by digest, that listen on their container port whatever $PORT says.
         self._fixed: set[str] = set()
@@ -165,16 +164,15 @@ class ProcessRuntime:
             except NoSandbox as error:
                 self.no_sandbox = str(error)
         self._no_network = network.missing(self.no_sandbox)
-        for left in (self._images / "new", self._homes):
-            shutil.rmtree(left, ignore_errors=True)
-        self._groups.end_leftovers(self._images)
+        shutil.rmtree(self._homes, ignore_errors=True)
+        self._groups.end_leftovers(folder / "images")
 
     async def start(self, launch: Launch, image: Image, log: RevisionLog) -> ProcessInstance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
         try:
             if await self.has_system(launch, image):
                 raise NoCommand("This image has an operating system of its own: it needs Docker.")
-            root = await self._unpacked(launch, image)
+            root = await self._images.of(image, launch.image)
             endpoint = (_SECRETS, f"http://127.0.0.1:{self._api_port}")
             told = replace(launch, env=(endpoint, *launch.env))
             run = command(told, image, root, sandboxed=self._sandbox is not None)
@@ -366,27 +364,8 @@ class ProcessRuntime:
 
     async def has_system(self, launch: Launch, image: Image) -> bool:
         """Return whether an image has an operating system of its own; raises StartFailed."""
-        root = await self._unpacked(launch, image)
+        root = await self._images.of(image, launch.image)
         return (root / "etc/os-release").exists() or (root / "usr/lib/os-release").exists()
-
-    async def _unpacked(self, launch: Launch, image: Image) -> Path:
-        """Return the folder with the image's files; the first call unpacks them."""
-        # With a link to the interpreter, which the files must not get while an instance runs.
-        name = f"{image.digest.replace(':', '-')}-{python.key()}"
-        root = self._images / name
-        async with self._unpacking.setdefault(name, asyncio.Lock()):
-            if not root.exists():
-                fresh = self._images / "new" / name
-                fresh.mkdir(parents=True)
-                try:
-                    await asyncio.to_thread(unpack, image.layers, fresh, self._limits)
-                    python.link(fresh)
-                    fresh.rename(root)
-                except Exception as error:
-                    raise image_not_unpacked(launch.image, error) from error
-                finally:
-                    shutil.rmtree(fresh, ignore_errors=True)
-        return root
 
     async def close(self) -> None:
         """Do nothing: instances have released everything."""

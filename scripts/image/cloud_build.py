@@ -21,13 +21,13 @@ from urllib.parse import quote
 
 from scripts.cloud import answers
 from scripts.cloud.google import ApiError, Google
+from scripts.cloud.patience import pause_after
 from scripts.config.image_reference import ImageReference, bucket_of
 from scripts.errors import Failed, ShipError, Unknown, UsageError
 
 DOCKER = "gcr.io/cloud-builders/docker"
 _SECONDS = 3600  # a build may take; it may wait as long before it starts
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two looks at a build
-_TRIES = 3  # to start it
+_TRIES, _BEFORE_A_TRY = 3, 2.0  # to start it; seconds
 _LINES = 20  # of the log, shown when a build fails
 _READER = "roles/storage.objectViewer"  # reads the log
 _RUNNING = ("STATUS_UNKNOWN", "PENDING", "QUEUED", "WORKING")
@@ -169,7 +169,7 @@ class CloudBuild:
                 # A second build of the same source does no harm: both push the same commit.
                 if attempt == _TRIES:
                     raise
-                time.sleep(_LONGEST_PAUSE)
+                time.sleep(_BEFORE_A_TRY)
             else:
                 begun: dict[str, Any] = started["metadata"]["build"]
                 return begun
@@ -177,17 +177,15 @@ class CloudBuild:
 
     def _wait(self, identity: str, log: _Log) -> dict[str, Any]:
         """Wait until a build ends, and show its log meanwhile."""
-        pause = _FIRST_PAUSE
+        began = time.monotonic()
         # Cloud Build ends each build in time by itself; this is for an answer that never changes.
-        deadline = time.monotonic() + 2 * _SECONDS + 60
-        while time.monotonic() < deadline:
+        while (waited := time.monotonic() - began) < 2 * _SECONDS + 60:
             build = self._google.get("cloudbuild", f"{self._builds}/{identity}", answers.Build)
             # After the build: when it has ended, its log is complete.
             log.read()
             if build["status"] not in _RUNNING:
                 return build
-            time.sleep(pause)
-            pause = min(pause * 1.2, _LONGEST_PAUSE)  # at most a fifth of the time too late
+            time.sleep(pause_after(waited))
         raise Failed(
             f"Cloud Build has not ended build {identity} after two hours", evidence=log.last
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -61,6 +62,10 @@ class CommitImages:
         """The platform that the environment runs: "linux/amd64", or this machine's own."""
         wanted = self._pipeline.environment.platform
         return host_platform() if wanted == "host" else wanted
+
+    @cached_property
+    def _source(self) -> str:
+        return git.origin(self._root)
 
     def find(self, commit: Commit) -> Found | None:
         """Return the image whose tag is the commit's full SHA, or None. `unfit` judges it."""
@@ -350,8 +355,7 @@ class CommitImages:
                 commit.time, UTC
             ).isoformat(),
         }
-        source = git.origin(self._root)
-        return {**labels, _SOURCE: source} if source else labels
+        return {**labels, _SOURCE: self._source} if self._source else labels
 
 
 def _is_kept_out(failed: Failed) -> bool:
