@@ -30,7 +30,7 @@ from emulator.instances.unpack import Limits
 from emulator.instances.unpacked import UnpackedImages
 from emulator.logging.models import RevisionLog
 from emulator.metadata.server import Identity, MetadataServer, Tokens
-from emulator.packed import PYTHON, labels
+from emulator.packed import other_interpreter
 from emulator.ports import Ports
 from emulator.store import Store
 
@@ -181,10 +181,8 @@ class ProcessRuntime:
         except (NoCommand, OSError) as error:
             log.system("ERROR", str(error))
             raise never_listened(launch.container_port, str(error)) from error
-        wanted = labels(image.config).get(PYTHON, "")
-        if wanted and not f"{platform.python_version()}.".startswith(f"{wanted}."):
-            log.system("WARNING", f"The Dockerfile names Python {wanted}. Here, the image runs with"
-                       f" this machine's: {platform.python_version()}.")  # fmt: skip
+        if other := await asyncio.to_thread(other_interpreter, image.config):
+            log.system("WARNING", other)
         user = image_settings(image.config).get("User") or ""
         work = _Work(launch, root, run, user, log)
         if fixed_ports.is_named(run.argv, launch.container_port):

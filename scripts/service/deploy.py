@@ -18,7 +18,7 @@ from scripts.machine.git import Commit
 from scripts.release import deploys, manifest
 from scripts.release.choices import step_aside
 from scripts.release.manifest import Object
-from scripts.release.state import State, condition, has_failed
+from scripts.release.state import State, condition, has_failed, warnings
 from scripts.service import local_secrets
 from scripts.service.context import Context
 from scripts.service.regions import Tried, try_in_every_region
@@ -143,6 +143,8 @@ def _wait_until_ready(
     if not has_failed(revision):
         require_image(revision, image)
         _require_resolved(context, revision, image)
+        for warning in warnings(revision):
+            step.say(warning)
         return
     ready = condition(revision)
     lines = ready.get("message", "").strip().splitlines()

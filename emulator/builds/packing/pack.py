@@ -10,11 +10,9 @@ Source: OCI image specification v1.1, "Image Manifest" and "Image Configuration"
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import platform as platforms
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,7 +30,7 @@ from emulator.builds.packing.search_paths import search_paths
 from emulator.builds.packing.stages import StageResult, Surroundings, interpret
 from emulator.builds.packing.tree import Tree
 from emulator.builds.platform import host_platform
-from emulator.packed import BUILDER, NODE, PACK, PYTHON
+from emulator.packed import BUILDER, NODE, PACK, PYTHON, node_version
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -176,19 +174,10 @@ def _other_interpreter(result: StageResult) -> str:
         if own.startswith(f"{asked}.") or asked == "3":
             return ""
         return f"a process here runs this machine's Python {own}"
-    own = _node_version()
+    own = node_version()
     if own.partition(".")[0] == asked.partition(".")[0]:
         return ""
     return f"a process here runs this machine's Node {own or '(which is not installed)'}"
-
-
-@functools.cache
-def _node_version() -> str:
-    try:
-        said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return said.stdout.strip().removeprefix("v")
 
 
 def _arguments(given: dict[str, str], platform: str) -> dict[str, str]:

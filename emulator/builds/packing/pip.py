@@ -40,6 +40,7 @@ _HELD_BACK = frozenset(
     {"PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_TARGET", "PIP_PYTHON", "PIP_DRY_RUN",
      "PIP_NO_CACHE_DIR", "PIP_REQUIRE_VIRTUALENV", "UV_PROJECT_ENVIRONMENT", "UV_NO_CACHE"}
 )  # fmt: skip
+_COMPILERS = 4  # processes
 _LINES = 15  # of a program's output, shown when it fails
 _NODE = ("npm", "yarn", "pnpm")
 # Docker's images of Python before 3.12 have setuptools, and so does a `venv` made by such a Python:
@@ -200,19 +201,37 @@ def _install(step: Run, folder: Path) -> None:
     _call(step, root, workdir)
     if program.prefix is not None:
         _leave(root / program.prefix, step.python)
-    compiled = [str(root / path) for path in program.makes if program.name in ("pip", "uv")]
-    if compiled:
-        # Not with pip, which compiles under a random path and writes that path into every file.
-        # Hash-checked files, because the images' times say nothing about the source's.
-        options = ["-q", "-s", str(root), "-p", "/", "--invalidation-mode", "checked-hash"]
-        subprocess.run(  # it fails on files that are meant for another Python
-            [sys.executable, "-m", "compileall", *options, *compiled],
-            env=_environment(step, root),
-            capture_output=True,
-            check=False,
-        )
+    if program.name in ("pip", "uv"):
+        _compile(step, root)
     _keep_new(root, known, folder, step)
     shutil.rmtree(root)
+
+
+def _compile(step: Run, root: Path) -> None:
+    """Compile what a pip or uv installed.
+
+    Not with pip, which compiles under a random path and writes that path into every file.
+    Hash-checked files, because the images' times say nothing about the source's.
+    """
+    made = [root / path for path in step.program.makes]
+    inside = [sorted(path.iterdir()) if path.is_dir() else [path] for path in made if path.exists()]
+    paths = [str(path) for group in inside for path in group]
+    options = ["-q", "-s", str(root), "-p", "/", "--invalidation-mode", "checked-hash"]
+    # The bytes depend on what a process compiled before, so not on this machine's CPUs.
+    parts = [paths[number::_COMPILERS] for number in range(_COMPILERS)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "compileall", *options, *part],
+            env=_environment(step, root),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for part in parts
+        if part
+    ]
+    for process in running:
+        process.wait()  # it fails on files that are meant for another Python
 
 
 def _enter(prefix: Path, version: str) -> None:
