@@ -53,15 +53,19 @@ def make(folder: Path, lockfile: Path) -> None:
             )
             if wheel:
                 _unpack(wheel, folder)
-        # Python compiles what it imports; to compile all of it would take as long as to install it.
         wheels = [] if lockfile.name == "dev.txt" else ["--only-binary=:all:"]
-        _run(
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "--no-compile", *wheels, "--require-hashes", "--requirement", str(lockfile)],
-            f"could not install the packages of {lockfile.name}",
-            "check that pip can reach its index, and run the same command again",
-        )  # fmt: skip
-        shutil.copyfile(lockfile, finished)
+        newest = lockfile.with_name("pip.txt")
+        for file in (newest, lockfile):
+            if file == newest and _same(folder / "has-pip.txt", newest):
+                continue
+            # Python compiles what it imports; compiling all takes as long as the installation.
+            _run(
+                [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                 "--no-compile", *wheels, "--require-hashes", "--requirement", str(file)],
+                f"could not install the packages of {lockfile.name}",
+                "check that pip can reach its index, and run the same command again",
+            )  # fmt: skip
+            shutil.copyfile(file, folder / f"has-{file.name}")
 
 
 def _pip() -> Path | None:
