@@ -341,6 +341,10 @@ def test_a_user_of_the_local_cloud_run(tmp_path: Path) -> None:
             given = project.ship("up", "--grant", f"{DEV}=roles/{role}")
             assert given.returncode == 0, given.stderr
         assert project.ship("up", "--grant", "dev").returncode == 2
+        unknown = project.ship("up", "--grant", f"{DEV}=roles/run.amdin")
+        assert unknown.returncode == 2
+        assert "knows no role roles/run.amdin; nothing changed" in unknown.stderr
+        assert "did you mean 'roles/run.admin'?" in unknown.stderr
         delivered = project.ship("deliver")
         assert delivered.returncode == 0, delivered.stderr
         assert "1 of 1 checks passed" in delivered.stderr

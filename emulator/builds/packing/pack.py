@@ -14,6 +14,7 @@ import hashlib
 import json
 import platform as platforms
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from emulator.builds.packing import layer as layers
 from emulator.builds.packing import tree as trees
 from emulator.builds.packing.dockerfile import Dockerfile, DockerfileError, Stage
 from emulator.builds.packing.findings import Findings
-from emulator.builds.packing.layer import Layer, Progress
+from emulator.builds.packing.layer import Ending, Layer, Progress
 from emulator.builds.packing.search_paths import search_paths
 from emulator.builds.packing.stages import StageResult, Surroundings, interpret
 from emulator.builds.packing.tree import Tree
@@ -74,6 +75,7 @@ def pack(
     cache: Path,
     labels: dict[str, str],
     progress: Progress,
+    ending: Ending = nullcontext,
 ) -> PackedImage:
     """Make the image that `dockerfile` describes from the folder `context`.
 
@@ -87,6 +89,7 @@ def pack(
         cache: a folder for layers and installed dependencies; several builds may share it.
         labels: override the Dockerfile's.
         progress: called with each step that takes time, and with what is left out.
+        ending: ends a program that runs, if the build is to end.
 
     Raises DockerfileError (a UsageError) with file and line for all that cannot be read or done
     without a base image, UsageError where the context is missing, Failed where a program fails.
@@ -109,6 +112,7 @@ def pack(
         host_platform(),
         cache,
         progress,
+        ending=ending,
     )
     result = _final_stage(description, around)
     command = [*result.config.get("Entrypoint", []), *result.config.get("Cmd", [])]

@@ -15,9 +15,11 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from emulator.builds.errors import Failed
 from emulator.builds.packing import layer as layers
 from emulator.builds.packing import tree as trees
 from emulator.builds.packing.dockerfile import Instruction
-from emulator.builds.packing.layer import Progress
+from emulator.builds.packing.layer import Ending, Progress
 from emulator.builds.packing.program import Program
 from emulator.builds.packing.tree import Entry, Tree
 
@@ -83,7 +85,7 @@ class Run:
     python: str
 
 
-def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
+def run(step: Run, cache: Path, progress: Progress, host_platform: str, ending: Ending) -> Tree:
     """Return what a program adds, changes and removes, from the cache if it ran before.
 
     Raises:
@@ -111,7 +113,7 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
         progress(f"RUN {program.text}")
         result.parent.mkdir(parents=True, exist_ok=True)
         with layers.scratch(cache) as folder:
-            _install(step, folder / "run")
+            _install(step, folder / "run", ending)
             try:
                 (folder / "run").rename(result)
             except OSError:
@@ -184,7 +186,7 @@ def _runs_own_scripts(tree: Tree, path: str) -> bool:
     return not text or bool(re.search(own, text))
 
 
-def _install(step: Run, folder: Path) -> None:
+def _install(step: Run, folder: Path, ending: Ending) -> None:
     """Run the program; write the new files to `files/` in `folder`, and a list to `index.json`."""
     program = step.program
     root = folder / "root"
@@ -197,11 +199,11 @@ def _install(step: Run, folder: Path) -> None:
         _enter(root / program.prefix, step.python)
         if _base_has_setuptools(step):
             argv = ("pip", "install", "--no-deps", _SETUPTOOLS)
-            _call(replace(step, program=replace(program, argv=argv)), root, workdir)
-    _call(step, root, workdir)
+            _call(replace(step, program=replace(program, argv=argv)), root, workdir, ending)
+    _call(step, root, workdir, ending)
     if program.prefix is not None:
         _leave(root / program.prefix, step.python)
-    if program.name in ("pip", "uv"):
+    if program.name in ("pip", "uv", "poetry"):
         _compile(step, root)
     _keep_new(root, known, folder, step)
     shutil.rmtree(root)
@@ -311,14 +313,20 @@ def _words(step: Run, root: Path, workdir: Path) -> list[str]:
         python = ["--python", f"{root}/{program.prefix}/bin/python3"] if program.prefix else []
         later = ["--no-compile"] if "install" in words and "--no-compile" not in words else []
         return [sys.executable, "-m", "pip", *python, *words, *later]
+    if program.name == "poetry":
+        # A script of the stage's own names an interpreter that is not there while this runs.
+        site = dict(program.environment)["PYTHONPATH"].replace("{root}", str(root))
+        if os.path.isdir(f"{site}/poetry"):
+            return [_INTERPRETER, "-m", "poetry", *words]
     place = f"{root}/usr/local/bin:{os.environ.get('PATH', '')}"
     executable = shutil.which(program.name, path=place)
     if executable is None:
-        raise step.instruction.error(f"{program.name} is not installed on this machine")
+        instead = "" if program.name in _NODE else f"RUN pip install {program.name}, before this"
+        raise step.instruction.error(f"{program.name} is not installed on this machine", instead)
     return [executable, *words]
 
 
-def _call(step: Run, root: Path, workdir: Path) -> None:
+def _call(step: Run, root: Path, workdir: Path, ending: Ending) -> None:
     environment = _environment(step, root)
     if step.program.name in _NODE:
         # Packages' scripts find nothing in HOME. npm itself still reads the user's registries.
@@ -333,7 +341,7 @@ def _call(step: Run, root: Path, workdir: Path) -> None:
             **environment,
             "HOME": str(root.parent / "home"),
         }
-    done = subprocess.run(
+    process = subprocess.Popen(
         _words(step, root, workdir),
         cwd=workdir,
         env=environment,
@@ -342,11 +350,19 @@ def _call(step: Run, root: Path, workdir: Path) -> None:
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
+        start_new_session=True,
     )
-    if done.returncode:
+
+    def end() -> None:
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGTERM)  # and the programs that it started
+
+    with ending(end), process:
+        output, _ = process.communicate()
+    if process.returncode:
         name = step.program.name
-        error = step.instruction.error(f"{name} failed with exit code {done.returncode}")
-        raise Failed(error.message, evidence=done.stdout.splitlines()[-_LINES:])
+        error = step.instruction.error(f"{name} failed with exit code {process.returncode}")
+        raise Failed(error.message, evidence=output.splitlines()[-_LINES:])
 
 
 def _keep_new(root: Path, known: set[str], folder: Path, step: Run) -> None:
