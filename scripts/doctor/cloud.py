@@ -187,8 +187,9 @@ def unread_secrets(case: Case) -> Iterator[Finding]:
         else:
             yield warning(
                 "secrets",
-                f"{name} has no value in {local_secrets.FILE}, and the local Cloud Run is not up",
-                f"./ship secrets set {name}, unless it was set before",
+                f"{name} has no value in {local_secrets.FILE}; whether the local Cloud Run has one"
+                " is not known while it is not up",
+                f"./ship up --background && ./ship secrets set {name}",
             )
 
 

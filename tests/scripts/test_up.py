@@ -122,6 +122,12 @@ def test_nothing_is_up(tmp_path: Path) -> None:
     assert network["state"] == "warning"
     assert network["found"].startswith(words[0])
     assert network["fix"].endswith(words[1])
+    with_secret(project)
+    found = json.loads(project.ship("doctor", "--format", "json").stdout)["findings"]
+    [secret] = [one for one in found if one["check"] == "secrets"]
+    assert (secret["state"], secret["fix"]) == (
+        "warning", "./ship up --background && ./ship secrets set api-key"
+    )  # fmt: skip
     assert project.ship("up", "--stop").returncode == 0
     main, side = pty.openpty()
     os.write(main, b"n\n")
