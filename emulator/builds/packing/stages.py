@@ -240,6 +240,7 @@ class _Interpreter:
         try:
             words = runners.without_runner(words, self.result.shell)
         except runners.NotKnown as error:
+            self.result.config.setdefault("Cmd", words)  # there is one
             instead = f"{instruction.name} without `{name} run`"
             if name == "uv":
                 instead += f', after ENV PATH="{folder}:$PATH"'
