@@ -122,6 +122,7 @@ def lock(session: nox.Session) -> None:
     """Write the lock files from the .in files. `-- --upgrade` takes the newest versions."""
     session.install("--quiet", "uv")
     for name in (
+        "requirements/pip",
         "requirements/deliver",
         "requirements/verify",
         "requirements/local",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import os
 import signal
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING
 
 # Until the handlers are set, Ctrl-C just ends the program: nothing needs cleanup yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
+if __name__ == "__main__":
+    # While modules are imported, garbage collection finds nothing, and takes a seventh of the time.
+    gc.disable()
 HOME = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HOME)
 
@@ -84,6 +88,8 @@ def _run(call: Call, rest: list[str]) -> int:
     module = importlib.import_module(f"scripts.{verb}")
     from scripts.command import options
 
+    gc.freeze()
+    gc.enable()
     given = options.parse(verb, module.Options, module.__doc__, rest)
     try:
         if isinstance(given, options.ServiceOptions):

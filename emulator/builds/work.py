@@ -69,6 +69,7 @@ class Work:
             try:
                 return _Run(self, build, Path(folder), log, handle).run()
             except BuildError as error:
+                handle.check()  # a program that was ended fails
                 return log.failure(error)
             except ApiError as error:
                 return log.failure(Failed(error.message))
@@ -221,6 +222,7 @@ class _Run:
             cache=self._work._cache,
             labels=step.labels,
             progress=self._log.say,
+            ending=self._handle.ending,
         )
 
     def _push(self, name: str) -> None:

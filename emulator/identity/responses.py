@@ -11,6 +11,7 @@ from emulator.identity import policies
 from emulator.identity.models import Identity
 from emulator.identity.pools import is_provider_name
 from emulator.identity.principals import checked_email
+from emulator.identity.roles import ROLES
 from emulator.operations import Operations
 from emulator.permissions import On
 from emulator.policy import asked_permissions
@@ -72,6 +73,10 @@ class Responses:
             hidden = "includedPermissions"
             found = [{k: v for k, v in one.items() if k != hidden} for one in found]
         return _page(request, "roles", found)
+
+    async def list_predefined_roles(self, request: web.Request) -> web.Response:
+        """`roles.list`: those that grant something here, without their permissions."""
+        return _page(request, "roles", [{"name": name} for name in sorted(ROLES)])
 
     async def patch_role(self, request: web.Request) -> web.Response:
         """`projects.roles.patch`."""

@@ -81,7 +81,7 @@ def _roles(answer: Responses) -> list[Route]:
             ("DELETE", _ROLE, answer.delete_role, "delete"),
             ("POST", f"{_ROLE}:undelete", answer.undelete_role, "undelete"),
         )
-    ]
+    ] + [Route("GET", "/v1/roles", answer.list_predefined_roles, OPEN)]
 
 
 def _federation(answer: Responses) -> list[Route]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from emulator.instances import fixed_ports, network, probes, python, shared_place, sockets, together
+from emulator.instances import fixed_ports, network, probes, shared_place, sockets, together
 from emulator.instances.command import NoCommand, command
 from emulator.instances.fixed_ports import FixedPort
 from emulator.instances.launch import Launch, Probe, image_settings
@@ -22,11 +22,12 @@ from emulator.instances.runtime import Image, Images, Instance, architecture, on
 from emulator.instances.sandbox import Bind
 from emulator.instances.shared_place import SharedPlace
 from emulator.instances.spawn import Action, Spawner, Work
-from emulator.instances.start_failures import image_not_unpacked, never_listened
-from emulator.instances.unpack import Limits, unpack
+from emulator.instances.start_failures import never_listened
+from emulator.instances.unpack import Limits
+from emulator.instances.unpacked import UnpackedImages
 from emulator.logging.models import RevisionLog
 from emulator.metadata.server import Identity, MetadataServer, Tokens
-from emulator.packed import PYTHON, labels
+from emulator.packed import other_interpreter
 from emulator.ports import Ports
 
 # Where client libraries find the local APIs. Google has no variable for secrets: an app passes its
@@ -62,20 +63,17 @@ class ProcessRuntime:
         sandboxed: bool,
     ) -> None:
         self._tokens = tokens
-        self._limits = limits
         here = f"{platform.system().lower()}/{architecture(platform.machine())}"
         self.platforms: Collection[str] = frozenset({"linux/amd64", here})
-        self._images = folder / "images"
+        self._images = UnpackedImages(folder / "images", limits)
         self._ports = ports
         self._api_port = api_port
-        self._unpacking: dict[str, asyncio.Lock] = {}
         # Images, by digest, that listen on their container port whatever $PORT says.
         self._fixed: set[str] = set()
         self._spawner = Spawner(folder, sandboxed=sandboxed)
         self.no_sandbox = self._spawner.no_sandbox
         self._no_network = network.missing(self.no_sandbox)
-        shutil.rmtree(self._images / "new", ignore_errors=True)
-        self._spawner.end_leftovers(self._images)
+        self._spawner.end_leftovers(folder / "images")
 
     async def start(self, launch: Launch, images: Images, log: RevisionLog) -> Instance:
         """Start an instance and wait until it takes requests; raises StartFailed."""
@@ -92,7 +90,7 @@ class ProcessRuntime:
         try:
             if await self.has_system(launch, image):
                 raise NoCommand("This image has an operating system of its own: it needs Docker.")
-            root = await self._unpacked(launch, image)
+            root = await self._images.of(image, launch.image)
             here = f"http://127.0.0.1:{self._api_port}"
             told = replace(launch, env=(*((name, here) for name in _ENDPOINTS), *launch.env))
             sandboxed = self._spawner.sandbox is not None
@@ -102,10 +100,8 @@ class ProcessRuntime:
         except (NoCommand, OSError) as error:
             log.system("ERROR", str(error))
             raise never_listened(launch.container_port, str(error)) from error
-        wanted = labels(image.config).get(PYTHON, "")
-        if wanted and not f"{platform.python_version()}.".startswith(f"{wanted}."):
-            log.system("WARNING", f"The Dockerfile names Python {wanted}. Here, the image runs with"
-                       f" this machine's: {platform.python_version()}.")  # fmt: skip
+        if other := await asyncio.to_thread(other_interpreter, image.config):
+            log.system("WARNING", other)
         user = image_settings(image.config).get("User") or ""
         return Work(launch, root, run, user, log)
 
@@ -258,27 +254,8 @@ class ProcessRuntime:
 
     async def has_system(self, launch: Launch, image: Image) -> bool:
         """Return whether an image has an operating system of its own; raises StartFailed."""
-        root = await self._unpacked(launch, image)
+        root = await self._images.of(image, launch.image)
         return (root / "etc/os-release").exists() or (root / "usr/lib/os-release").exists()
-
-    async def _unpacked(self, launch: Launch, image: Image) -> Path:
-        """Return the folder with the image's files; the first call unpacks them."""
-        # With a link to the interpreter, which the files must not get while an instance runs.
-        name = f"{image.digest.replace(':', '-')}-{python.key()}"
-        root = self._images / name
-        async with self._unpacking.setdefault(name, asyncio.Lock()):
-            if not root.exists():
-                fresh = self._images / "new" / name
-                fresh.mkdir(parents=True)
-                try:
-                    await asyncio.to_thread(unpack, image.layers, fresh, self._limits)
-                    python.link(fresh)
-                    fresh.rename(root)
-                except Exception as error:
-                    raise image_not_unpacked(launch.image, error) from error
-                finally:
-                    shutil.rmtree(fresh, ignore_errors=True)
-        return root
 
     async def close(self) -> None:
         """Do nothing: instances have released everything."""

@@ -46,20 +46,26 @@ class BadLayer(Exception):
     """A layer with an entry that cannot be unpacked; the text says why."""
 
 
-def unpack(layers: Iterable[Path], root: Path, limits: Limits) -> None:
+def unpack(
+    layers: Iterable[Path], root: Path, limits: Limits, left: Limits | None = None
+) -> Limits:
     """Write the files of layers to a folder, without owners and device nodes.
 
     Args:
         layers: Tar files, plain or compressed with gzip, lowest first.
-        root: The folder, which is empty.
+        root: The folder: empty, or with the files of the layers below.
         limits: What all layers together may unpack to.
+        left: What the layers below have left of that.
+
+    Returns:
+        What is left of the limits.
 
     Raises:
         BadLayer: An entry points outside the image, or there is more than the limits allow.
         Exception: A layer is malformed, or a file cannot be written. Python's tarfile, gzip and
             zlib raise many types.
     """
-    budget = _Budget(limits)
+    budget = _Budget(limits, left or limits)
     root = root.resolve()
     for path in layers:
         with path.open("rb") as file:
@@ -68,15 +74,20 @@ def unpack(layers: Iterable[Path], root: Path, limits: Limits) -> None:
             source = _Source(gzip.GzipFile(fileobj=file) if compressed else file, budget)
             with tarfile.open(fileobj=source, mode="r:") as layer:  # type: ignore[call-overload]  # typeshed asks for methods that "r:" does not call
                 _Layer(root, budget).apply(layer, source)
+    return budget.left
 
 
 class _Budget:
     """What is left of the limits."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, left: Limits) -> None:
         self._limits = limits
-        self._size, self._files = limits
+        self._size, self._files = left
         self._deadline = time.monotonic() + _PATIENCE
+
+    @property
+    def left(self) -> Limits:
+        return Limits(self._size, self._files)
 
     def take_bytes(self, count: int) -> None:
         self._size -= count

@@ -10,11 +10,16 @@ TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 
 class State(NamedTuple):
-    """The state of a condition: `status` is True, False or Unknown; the rest is the reason."""
+    """The state of a condition: `status` is True, False or Unknown; the rest is the reason.
+
+    A severity of Warning or Info means that the condition does not decide whether it is ready.
+    Source: the discovery document run.v1, GoogleCloudRunV1Condition.
+    """
 
     status: str
     reason: str = ""
     message: str = ""
+    severity: str = ""
 
 
 def get(document: dict[str, Any], kind: str) -> State:
@@ -47,6 +52,8 @@ def put(document: dict[str, Any], kind: str, state: State, *, since: str | None 
         condition["reason"] = state.reason
     if state.message:
         condition["message"] = state.message
+    if state.severity:
+        condition["severity"] = state.severity
     if before is not None and before["status"] == state.status:
         condition["lastTransitionTime"] = before["lastTransitionTime"]
     else:

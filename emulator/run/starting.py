@@ -17,6 +17,7 @@ from emulator.instances.start_failures import (
     internal_error,
 )
 from emulator.names import Key
+from emulator.packed import other_interpreter
 from emulator.registry.images import Image, ImageNotFound, WrongPlatform
 from emulator.run import conditions
 from emulator.run.conditions import FALSE, TRUE, State
@@ -50,7 +51,7 @@ class Starter:
         """Return a copy of `revision` with the conditions of a ready or a failed revision."""
         document = copy.deepcopy(revision)
         try:
-            await self._start(key, document)
+            warning = await self._start(key, document)
         except StartFailed as failure:
             states = _failed(failure)
         except Exception:
@@ -59,12 +60,18 @@ class Starter:
             states = _failed(internal_error())
         else:
             states = dict.fromkeys(_ALL, State(TRUE))
+            if warning:
+                states["ContainerHealthy"] = State(TRUE, message=warning, severity="Warning")
         for kind, state in states.items():
             conditions.put(document, kind, state)
         return document
 
-    async def _start(self, key: Key, document: Document) -> None:
-        """Start an instance; set `imageDigest` in the document's status; raise StartFailed."""
+    async def _start(self, key: Key, document: Document) -> str:
+        """Start an instance; set `imageDigest` in the document's status; raise StartFailed.
+
+        Returns:
+            What is not as on Cloud Run; "" if nothing is known.
+        """
         first = launch(key, document)
         self._check_secrets(first)
         found = [await self._found(container.image) for container in first.containers]
@@ -75,6 +82,7 @@ class Starter:
         except StartFailed as failure:
             self._instances.forget(key)
             raise failure.with_logs(document["status"]["logUrl"]) from failure
+        return " ".join(filter(None, {other_interpreter(image.config): None for image in found}))
 
     async def _found(self, reference: str) -> Image:
         """Return a container's image; raise StartFailed."""

@@ -16,7 +16,7 @@ import msgspec
 from scripts.cloud import answers
 from scripts.cloud.google import ApiError, Conflict, Google, NotFound
 from scripts.cloud.logs import end_of, text_of
-from scripts.cloud.patience import Trouble
+from scripts.cloud.patience import Trouble, pause_after
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, Refused, ShipError, Unknown
 from scripts.release import changes, traffic
@@ -516,13 +516,12 @@ def wait(probe: Callable[[], T | None], what: str, seconds: float = _READY_SECON
     Raises:
         Failed: it took too long.
     """
-    deadline = time.monotonic() + seconds
-    pause = 0.02
+    began = time.monotonic()
     while True:
         answer = probe()
         if answer is not None:
             return answer
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise Failed(f"gave up after {seconds:.0f} s waiting for {what}")
-        time.sleep(pause)
-        pause = min(pause * 1.2, 2.0)  # it looks at most a fifth of the time too late
+        time.sleep(pause_after(waited))

@@ -22,13 +22,13 @@ def is_member(credentials: str) -> bool:
     return re.match("(user|serviceAccount):", credentials) is not None
 
 
-def post(
-    local: Running, path: str, body: dict[str, Any], headers: dict[str, str]
+def send(
+    local: Running, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str]
 ) -> requests.Response:
     """Send a request to a local Cloud Run, past every proxy."""
     with requests.Session() as http:
         http.trust_env = False
-        return http.post(local.url + path, json=body, headers=headers, timeout=10)
+        return http.request(method, local.url + path, json=body, headers=headers, timeout=10)
 
 
 class LocalIdentity:
@@ -60,7 +60,7 @@ class LocalIdentity:
     def _make(self, kind: str, **more: str) -> requests.Response:
         try:
             body = {"member": self.member, **more}
-            answer = post(self._local, f"/_local/{kind}", body, self._local.secret)
+            answer = send(self._local, "POST", f"/_local/{kind}", body, self._local.secret)
             answer.raise_for_status()
             return answer
         except (requests.RequestException, OSError) as error:

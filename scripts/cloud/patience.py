@@ -19,6 +19,14 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 8.0
 
 
+def pause_after(waited: float) -> float:
+    """Return the seconds until the next look at what has not ended after `waited` seconds.
+
+    Its end is then seen at most a twelfth of the time too late, or 20 ms; at most 2 s.
+    """
+    return min(max(waited / 12, 0.02), 2.0)
+
+
 class Trouble(Exception):
     """A try that failed for a reason that may pass.
 

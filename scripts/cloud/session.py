@@ -50,6 +50,19 @@ class Session(requests.Session):
         super().__init__()
         self.patience = patience
         self._repeatable = repeatable
+        self._settings: dict[str, Any] = {}
+
+    def merge_environment_settings(  # type: ignore[override]  # requests has no types of its own
+        self, url: str, *own: Any
+    ) -> Any:
+        """Return the proxies and certificates for a host, which the environment names.
+
+        requests reads the whole environment again for each request.
+        """
+        place = f"{urlsplit(url)[:2]}{own}"
+        if place not in self._settings:
+            self._settings[place] = super().merge_environment_settings(url, *own)
+        return self._settings[place]
 
     def request(  # type: ignore[override]  # more options than requests has
         self,

@@ -55,7 +55,8 @@ VERBS = (
     Verb("secrets", _TRY),
     Verb("test", _TRY, needs="dev"),
     Verb("check", _TRY, needs="dev"),
-    Verb("init", _SET_UP),
+    # The next command is a local delivery, and one installation is faster than two.
+    Verb("init", _SET_UP, needs="local"),
     Verb("bootstrap", _SET_UP),
     Verb("doctor", _SET_UP),
     Verb("upgrade", _SET_UP),

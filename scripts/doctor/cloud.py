@@ -8,7 +8,7 @@ from typing import Any
 from scripts.cloud import answers
 from scripts.cloud.google import ApiError, NotFound
 from scripts.doctor.case import Case
-from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
+from scripts.doctor.finding import Finding, of_error, ok, skipped, warning, wrong
 from scripts.errors import ShipError, UsageError
 from scripts.image.commit_images import CommitImages
 from scripts.machine import git
@@ -187,6 +187,25 @@ def _opening(case: Case, resource: Resource, service: dict[str, Any]) -> Iterato
         yield of_error("access", error, case.context())
     else:
         yield ok("access", "the service may be open to everyone")
+
+
+def unread_secrets(case: Case) -> Iterator[Finding]:
+    """Name the secrets that have no value in the file, while the local Cloud Run is not up."""
+    try:
+        in_file = local_secrets.read(case.root)
+    except UsageError as error:
+        yield wrong("secrets", error.message, error.hint or "")
+        return
+    for name in (secret.name for secret in permissions.secrets(case.pipeline)):
+        if name in in_file:
+            yield ok("secrets", f"{name} has a value in {local_secrets.FILE}")
+        else:
+            yield warning(
+                "secrets",
+                f"{name} has no value in {local_secrets.FILE}; whether the local Cloud Run has one"
+                " is not known while it is not up",
+                f"./ship up --background && ./ship secrets set {name}",
+            )
 
 
 def secrets(case: Case) -> Iterator[Finding]:

@@ -22,14 +22,15 @@ from urllib.parse import quote
 
 from scripts.cloud import answers
 from scripts.cloud.google import ApiError, Google
+from scripts.cloud.patience import pause_after
 from scripts.config.image_reference import ImageReference, bucket_of
 from scripts.errors import Failed, ShipError, Unknown, UsageError
 
 DOCKER = "gcr.io/cloud-builders/docker"
 _SECONDS = 3600  # a build may take; it may wait as long before it starts
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two looks at a build
-_TRIES = 3  # to start it
+_TRIES, _BEFORE_A_TRY = 3, 2.0  # to start it; seconds
 _LINES = 20  # of the log, shown when a build fails
+_READER = "roles/storage.objectViewer"  # reads the log
 _RUNNING = ("STATUS_UNKNOWN", "PENDING", "QUEUED", "WORKING")
 # The lines that Cloud Build itself writes around the steps.
 _FETCH, _ERROR = "FETCHSOURCE", "ERROR"
@@ -173,7 +174,7 @@ class CloudBuild:
                 # A second build of the same source does no harm: both push the same commit.
                 if attempt == _TRIES:
                     raise
-                time.sleep(_LONGEST_PAUSE)
+                time.sleep(_BEFORE_A_TRY)
             else:
                 begun: dict[str, Any] = started["metadata"]["build"]
                 return begun
@@ -181,17 +182,15 @@ class CloudBuild:
 
     def _wait(self, identity: str, log: _Log) -> dict[str, Any]:
         """Wait until a build ends, and show its log meanwhile."""
-        pause = _FIRST_PAUSE
+        began = time.monotonic()
         # Cloud Build ends each build in time by itself; this is for an answer that never changes.
-        deadline = time.monotonic() + 2 * _SECONDS + 60
-        while time.monotonic() < deadline:
+        while (waited := time.monotonic() - began) < 2 * _SECONDS + 60:
             build = self._google.get("cloudbuild", f"{self._builds}/{identity}", answers.Build)
             # After the build: when it has ended, its log is complete.
             log.read()
             if build["status"] not in _RUNNING:
                 return build
-            time.sleep(pause)
-            pause = min(pause * 1.2, _LONGEST_PAUSE)  # at most a fifth of the time too late
+            time.sleep(pause_after(waited))
         raise Failed(
             f"Cloud Build has not ended build {identity} after two hours", evidence=log.last
         )
@@ -231,22 +230,37 @@ class _Log:
         self, google: Google, bucket: str, name: str, progress: Callable[[str], None]
     ) -> None:
         self._google = google
+        self._bucket = bucket
         self._path = f"/storage/v1/b/{bucket}/o/{quote(name, '')}"
         self._progress = progress
         self._read = 0
         self._rest = b""
         self._lines: list[str] = []
         self._shown = True
+        self._unreadable = ""
 
     @property
     def last(self) -> list[str]:
-        """The last lines."""
+        """The last lines, or why there are none."""
         rest = [self._rest.decode(errors="replace")] if self._rest else []
-        return [*self._lines, *rest][-_LINES:]
+        why = [self._unreadable] if self._unreadable else []
+        return [*self._lines, *rest, *why][-_LINES:]
 
     def read(self) -> None:
-        """Read what is new, and report its complete lines."""
-        new = self._google.content("storage", self._path, start=self._read)
+        """Read what is new, and report its complete lines.
+
+        A build does not need its log: if it cannot be read, that is reported once.
+        """
+        if self._unreadable:
+            return
+        try:
+            new = self._google.content("storage", self._path, start=self._read)
+        except ShipError as error:
+            self._unreadable = f"the log of the build cannot be read: {error.message}"
+            if isinstance(error, ApiError) and error.code == 403:
+                self._unreadable += f"; the account needs {_READER} on gs://{self._bucket}"
+            self._progress(self._unreadable)
+            return
         self._read += len(new)
         *lines, self._rest = (self._rest + new).split(b"\n")
         for line in lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -84,6 +85,10 @@ class CommitImages:
         """The platform that the environment runs: "linux/amd64", or this machine's own."""
         wanted = self._pipeline.environment.platform
         return host_platform() if wanted == "host" else wanted
+
+    @cached_property
+    def _origin(self) -> str:
+        return git.origin(self._root)
 
     def find(self, commit: Commit) -> Found | None:
         """Return the image whose tag is the commit's full SHA, or None. `unfit` judges it."""
@@ -227,7 +232,10 @@ class CommitImages:
         try:
             digest = make(commit, say)
         except Failed as failed:
-            # Two builds of one commit may run at once. If tags are immutable, one push fails.
+            # Two builds of one commit may run at once. If tags are immutable, one push fails. Any
+            # other error is this build's own, even if the registry has an image by now.
+            if not _is_kept_out(failed):
+                raise
             there = self.find(commit)
             if there is None or there == instead_of or self.unfit(commit, there):
                 raise self._kept_out(commit, instead_of, failed) from None
@@ -392,5 +400,13 @@ class CommitImages:
         }
         if self._word != APP:
             labels[_WORD] = self._word
-        source = git.origin(self._root)
-        return {**labels, _SOURCE: source} if source else labels
+        return {**labels, _SOURCE: self._origin} if self._origin else labels
+
+
+def _is_kept_out(failed: Failed) -> bool:
+    """Return whether a push failed because the tag exists and tags are immutable.
+
+    Registries tell it in words only: "The repository has enabled tag immutability" (Artifact
+    Registry), "cannot be overwritten because the repository is immutable" (Amazon's).
+    """
+    return any("immutab" in line for line in (failed.message, *failed.evidence))

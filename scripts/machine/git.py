@@ -17,6 +17,12 @@ import msgspec
 
 from scripts.errors import UsageError
 
+# `git cat-file --batch`: a line about the object, its headers, an empty line, its message.
+_COMMIT = re.compile(
+    rb"(?P<sha>[0-9a-f]+) commit \d+\n(?:.+\n)*?committer .*> (?P<time>-?\d+) .*\n(?:.+\n)*"
+    rb"\s*(?P<subject>(?:.+\n?)*)"
+)
+
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """A commit: full SHA, the time it was made (Unix seconds), and its first line."""
@@ -31,20 +37,43 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
         return self.sha[:7]
 
 
-def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run git.
+def _run(root: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run git, with `given` as its input.
 
     Raises:
         UsageError: git is not installed, or `root` is not a repository that git reads.
     """
+    return _begin(root, *arguments)(given)
+
+
+def _begin(root: Path, *arguments: str) -> Callable[[bytes], subprocess.CompletedProcess[bytes]]:
+    """Start git; return what gives it its input and waits for its end. Raises as `_run`."""
     # git's messages are matched below: in English, whatever the user's language is.
     env = {**os.environ, "LC_ALL": "C"}
+    command = ["git", "-C", str(root), *arguments]
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, check=False, env=env
-        )
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env)
     except FileNotFoundError:
         raise UsageError("git is not installed") from None
+
+    def end(given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        with process:
+            try:
+                stdout, stderr = process.communicate(given)
+            except BaseException:
+                process.kill()
+                raise
+        done = subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+        return _readable(root, done)
+
+    return end
+
+
+def _readable(
+    root: Path, done: subprocess.CompletedProcess[bytes]
+) -> subprocess.CompletedProcess[bytes]:
+    """Return what git did; raises UsageError if `root` is not a repository that git reads."""
     if done.returncode and b"not a git repository" in done.stderr:
         raise UsageError(
             f"{root} is not a git repository: Shipway delivers commits",
@@ -64,11 +93,15 @@ def _git(root: Path, *arguments: str) -> bytes:
     Raises:
         UsageError: the command fails.
     """
-    done = _run(root, *arguments)
+    return _output(_run(root, *arguments), arguments[0])
+
+
+def _output(done: subprocess.CompletedProcess[bytes], command: str) -> bytes:
+    """Return what git printed; raises UsageError if it failed."""
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it failed"]
         first = next((line for line in lines if line.startswith("fatal:")), lines[-1])
-        raise UsageError(f"git {arguments[0]}: {first}")
+        raise UsageError(f"git {command}: {first}")
     return done.stdout
 
 
@@ -89,16 +122,18 @@ def commit(root: Path, reference: str = "HEAD", *, option: str = "--commit") -> 
     Raises:
         UsageError: there is no repository, or no such commit.
     """
-    sha = _sha(root, reference)
-    if sha is None and reference == "HEAD":
+    # One process: `git log` would take a range of commits for one.
+    asked = f"{reference}^{{commit}}".encode(errors="surrogateescape")
+    found = b"" if b"\n" in asked else _run(root, "cat-file", "--batch", given=asked + b"\n").stdout
+    match = _COMMIT.match(found)
+    if match is None and reference == "HEAD":
         raise UsageError("the repository has no commit yet", "git add -A && git commit")
-    if sha is None:
+    if match is None:
         raise UsageError(
             f"{option} {reference}: no such commit here", "git fetch gets newer commits"
         )
-    line = _git(root, "show", "-s", "--format=%ct%x00%s", sha, "--")
-    time, subject = line.decode(errors="replace").strip().split("\0", 1)
-    return Commit(sha=sha, time=int(time), subject=subject)
+    subject = " ".join(match["subject"].decode(errors="replace").splitlines())
+    return Commit(sha=match["sha"].decode(), time=int(match["time"]), subject=subject)
 
 
 def is_newer(root: Path, commit: str, than: str) -> bool | None:
@@ -168,7 +203,13 @@ def changed(root: Path, since: str, commit: str) -> list[str]:
 
 def uncommitted(root: Path) -> int:
     """Count the files below `root` that differ from HEAD or are not in git."""
-    return len(_git(root, "status", "--porcelain", "--", ".").splitlines())
+    return counting_uncommitted(root)()
+
+
+def counting_uncommitted(root: Path) -> Callable[[], int]:
+    """Start what `uncommitted` does, which reads every file; return what waits for its result."""
+    end = _begin(root, "status", "--porcelain", "--", ".")
+    return lambda: len(_output(end(b""), "status").splitlines())
 
 
 def listed(root: Path, folder: str) -> list[str]:
@@ -243,7 +284,10 @@ def checkout(
     Raises:
         UsageError: the commit has submodules, or a link that leads outside.
     """
-    listed = _git(root, "ls-tree", "-r", commit.sha).decode(errors="replace")
+    listing = _begin(root, "ls-tree", "-r", commit.sha)
+    # Nothing, if there is no such folder.
+    pipelines = _run(root, *_archive(commit, "pipelines")).stdout
+    listed = _output(listing(b""), "ls-tree").decode(errors="replace")
     files = [line.partition("\t") for line in listed.splitlines()]
     modules = [path for kind, _, path in files if kind.startswith("160000 ")]
     if modules:
@@ -258,18 +302,22 @@ def checkout(
     with TemporaryDirectory(prefix="shipway-") as folder:
         needed = None
         if not has_links and "pipelines" in existing:
-            _extract(root, commit, folder, "pipelines")
+            _extract(commit, pipelines, folder)
             needed = folders(Path(folder))
         if needed is None or not existing.issuperset(needed):
-            _extract(root, commit, folder)
+            _extract(commit, _git(root, *_archive(commit)), folder)
         elif needed:
-            _extract(root, commit, folder, *needed)
+            _extract(commit, _git(root, *_archive(commit, *needed)), folder)
         yield Path(folder)
 
 
-def _extract(root: Path, commit: Commit, folder: str, *paths: str) -> None:
-    """Write a commit's files into a folder: those of some paths, or all."""
-    archive = _git(root, "archive", "--format=tar", commit.sha, "--", *paths)
+def _archive(commit: Commit, *paths: str) -> list[str]:
+    """Return the git command that archives a commit's files: those of some paths, or all."""
+    return ["archive", "--format=tar", commit.sha, "--", *paths]
+
+
+def _extract(commit: Commit, archive: bytes, folder: str) -> None:
+    """Write an archive of a commit's files into a folder."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         # Nothing leaves the folder; before Python 3.11.4 the filter may be missing.
         tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)

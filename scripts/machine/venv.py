@@ -9,6 +9,8 @@ import fcntl
 import shutil
 import subprocess
 import sys
+import sysconfig
+import zipfile
 from pathlib import Path
 
 INSTALLS = "ship: setting up its Python packages"  # how the line begins that says so
@@ -43,19 +45,53 @@ def make(folder: Path, lockfile: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             # Not sys.executable: that may be the environment's own Python, just deleted.
             base: str = getattr(sys, "_base_executable", sys.executable)
+            wheel = _pip()
             _run(
-                [base, "-m", "venv", str(folder)],
+                [base, "-m", "venv", *(["--without-pip"] if wheel else []), str(folder)],
                 f"{base} cannot make a virtual environment",
                 "on Debian or Ubuntu: apt-get install python3-venv",
             )
+            if wheel:
+                _unpack(wheel, folder)
         wheels = [] if lockfile.name == "dev.txt" else ["--only-binary=:all:"]
-        _run(
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             *wheels, "--require-hashes", "--requirement", str(lockfile)],
-            f"could not install the packages of {lockfile.name}",
-            "check that pip can reach its index, and run the same command again",
-        )  # fmt: skip
-        shutil.copyfile(lockfile, finished)
+        newest = lockfile.with_name("pip.txt")
+        for file in (newest, lockfile):
+            if file == newest and _same(folder / "has-pip.txt", newest):
+                continue
+            # Python compiles what it imports; compiling all takes as long as the installation.
+            _run(
+                [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                 "--no-compile", *wheels, "--require-hashes", "--requirement", str(file)],
+                f"could not install the packages of {lockfile.name}",
+                "check that pip can reach its index, and run the same command again",
+            )  # fmt: skip
+            shutil.copyfile(file, folder / f"has-{file.name}")
+
+
+def _pip() -> Path | None:
+    """Return the wheel of pip that comes with this Python, if there is one.
+
+    Source: https://docs.python.org/3/library/ensurepip.html; Debian's and Fedora's Python have it
+    in WHEEL_PKG_DIR.
+    """
+    try:
+        import ensurepip
+    except ImportError:
+        return None
+    own = Path(ensurepip.__file__).with_name("_bundled")
+    places = [own, Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or own)]
+    return next((wheel for place in places for wheel in sorted(place.glob("pip-*.whl"))), None)
+
+
+def _unpack(wheel: Path, folder: Path) -> None:
+    """Put pip into an environment. `venv` would compile all of it, which takes seconds."""
+    [packages] = folder.glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(folder / "new")
+    # Last the package itself: by it a killed call's remains are told apart.
+    for path in sorted((folder / "new").iterdir(), key=lambda path: path.name == "pip"):
+        path.rename(packages / path.name)
+    (folder / "new").rmdir()
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -279,6 +279,16 @@ def condition(resource: Object, kind: str = "Ready") -> dict[str, str]:
     return next((c for c in conditions if c.get("type") == kind), {})
 
 
+def warnings(resource: Object) -> list[str]:
+    """Return the messages of conditions that warn, and decide nothing.
+
+    Source: the discovery document run.v1, GoogleCloudRunV1Condition (severity).
+    """
+    conditions = (resource.get("status") or {}).get("conditions") or []
+    warn = [one for one in conditions if one.get("severity") == "Warning"]
+    return [one["message"] for one in warn if one.get("message")]
+
+
 def has_everything(state: State, revision: str) -> bool:
     """Return whether a revision has all traffic and is known to be good."""
     return state.shares == {revision: 100} and state.known_good[:1] == [revision]

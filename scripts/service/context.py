@@ -180,13 +180,13 @@ def at_commit(
         only_reads: as for `Context`.
     """
     commit = git.commit(call.root, reference)
-    differ = git.uncommitted(call.root)
-    if differ:
-        call.progress.line(
-            f"note: {differ} uncommitted change{'s are' if differ > 1 else ' is'} left out;"
-            f" this uses commit {commit.short}"
-        )
+    uncommitted = git.counting_uncommitted(call.root)
     with git.checkout(call.root, commit, pipelines.folders) as files:
+        if differ := uncommitted():
+            call.progress.line(
+                f"note: {differ} uncommitted change{'s are' if differ > 1 else ' is'} left out;"
+                f" this uses commit {commit.short}"
+            )
         pipeline = pipelines.load(files, options.service, options.env, checkout=call.root)
         context = Context(options, call, pipeline, override=override, only_reads=only_reads)
         context.record.commit = commit

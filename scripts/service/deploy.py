@@ -19,7 +19,7 @@ from scripts.machine.git import Commit
 from scripts.release import deploys, manifest
 from scripts.release.choices import step_aside
 from scripts.release.manifest import Object
-from scripts.release.state import State, condition, has_failed
+from scripts.release.state import State, condition, has_failed, warnings
 from scripts.service import local_roles, local_secrets
 from scripts.service.build import Images
 from scripts.service.context import Context
@@ -160,6 +160,8 @@ def _wait_until_ready(
     if not has_failed(revision):
         require_images(context.pipeline, revision, images)
         _require_resolved(context, revision, images[APP])
+        for warning in warnings(revision):
+            step.say(warning)
         return
     ready = condition(revision)
     lines = ready.get("message", "").strip().splitlines()

@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 
 from scripts import HOME
-from scripts.cloud.local_identity import post
+from scripts.cloud.local_identity import send
 from scripts.config import running
 from scripts.config.running import Running
 from scripts.errors import Failed
@@ -73,7 +73,7 @@ def stop(root: Path) -> int:
         f"the local Cloud Run at {found.url} does not end", f"end its process: kill -9 {found.pid}"
     )
     try:
-        post(found, "/_local/stop", {}, found.secret).raise_for_status()
+        send(found, "POST", "/_local/stop", {}, found.secret).raise_for_status()
     except (requests.RequestException, OSError) as error:
         raise failed from error
     until = time.monotonic() + _STOP_SECONDS

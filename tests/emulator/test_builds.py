@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import socket
 import tarfile
 import uuid
 from typing import Any
@@ -62,9 +63,13 @@ class Place:
             "images": [self.image],
             **changes,
         }
+        return self.ended(self.start(body))
+
+    def start(self, body: dict[str, Any]) -> str:
+        """Start a build; return its ID."""
         started = self.http.post(self.builds, json=body, timeout=9)
         assert started.ok, started.text
-        return self.ended(started.json()["metadata"]["build"]["id"])
+        return str(started.json()["metadata"]["build"]["id"])
 
     def log(self, build: Any) -> str:
         return self.http.get(build["logUrl"], timeout=9).text
@@ -161,6 +166,23 @@ def test_a_build_that_has_ended_cannot_be_cancelled(place: Place) -> None:
     build = place.build()
     answer = requests.post(f"{place.builds}/{build['id']}:cancel", json={}, timeout=9)
     assert (answer.status_code, answer.json()["error"]["status"]) == (400, "FAILED_PRECONDITION")
+
+
+def test_the_pip_of_a_build_that_is_cancelled_ends(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        index.settimeout(30)
+        install = f"RUN pip install --no-index -f http://127.0.0.1:{index.getsockname()[1]}/ x\nCMD"
+        source = place.source(DOCKERFILE.replace("CMD", install))
+        step = {"name": DOCKER, "args": ["build", "-t", place.image, "."]}
+        build = place.start({"source": source, "steps": [step]})
+        asked, _ = index.accept()
+        with asked:
+            asked.settimeout(30)
+            assert asked.recv(1 << 16).startswith(b"GET / ")
+            cancelled = requests.post(f"{place.builds}/{build}:cancel", json={}, timeout=9)
+            assert cancelled.json()["status"] == "CANCELLED"
+            assert asked.recv(1) == b"", "the process has ended"
+    assert place.ended(build)["status"] == "CANCELLED"
 
 
 def test_substitutions(place: Place) -> None:

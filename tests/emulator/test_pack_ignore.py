@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from emulator.builds.errors import UsageError
-from emulator.builds.packing.dockerignore import Ignore, read, walk
+from emulator.builds.packing.dockerignore import Ignore, read, translate, walk
 
 
 @pytest.mark.parametrize(
@@ -74,3 +75,11 @@ def test_a_file_that_is_no_text_is_one_error(tmp_path: Path) -> None:
     (tmp_path / ".dockerignore").write_bytes(b"\xed\xa0\x80")
     with pytest.raises(UsageError, match=r"\.dockerignore: cannot be read"):
         read(tmp_path, tmp_path / "Dockerfile")
+
+
+@pytest.mark.parametrize("pattern", ["**/a/" * 12 + "b", "**/" * 12 + "b", "**a" * 12 + "b"])
+def test_many_double_stars_take_no_time(pattern: str) -> None:
+    """Tried one by one, the places for twelve would take longer than the suite."""
+    path = "/".join("a" * 60)
+    assert not re.fullmatch(translate(pattern), path)
+    assert re.fullmatch(translate(pattern), f"{path}{'' if pattern.endswith('ab') else '/'}b")

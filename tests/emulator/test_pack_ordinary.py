@@ -214,3 +214,35 @@ def test_examining_builds_nothing() -> None:
     assert (problem.file, problem.line) == ("api/Dockerfile", 2)
     (problem,) = examine("FROM x\nRUNS x", files).problems
     assert problem.reason == "RUNS is not a Dockerfile instruction"
+
+
+@pytest.mark.parametrize(
+    ("written", "command"),
+    [
+        ('["uv", "run", "--frozen", "uvicorn", "main:app"]', ["uvicorn", "main:app"]),
+        ("uv run --extra web --no-sync -- a --frozen $PORT", ["/bin/sh", "-c", "a --frozen $PORT"]),
+        ("exec uv run -m web  'a b'", ["/bin/sh", "-c", "exec python -m web  'a b'"]),
+        ('["uv", "run", "main.py"]', ["python", "main.py"]),
+    ],
+)
+def test_uv_run_is_what_it_runs(
+    tmp_path: Path, cache: Path, written: str, command: list[str]
+) -> None:
+    """The packages that `uv sync` installed are found."""
+    text = f"FROM python:3\nWORKDIR /app\nCOPY . .\nCMD {written}\n"
+    settings = config_of(packed(write_app(tmp_path / "app", text), cache))["config"]
+    assert settings["Cmd"] == command
+    assert any(value.startswith("PATH=/app/.venv/bin:/usr/local/bin:") for value in settings["Env"])
+
+
+def test_the_errors_about_uv_and_poetry_name_the_line_to_write() -> None:
+    text = (
+        "FROM python:3\nWORKDIR /srv\nRUN poetry config virtualenvs.create false"
+        " && poetry install --only main --no-root\nRUN poetry export\n"
+        "RUN poetry config virtualenvs.in-project true\nCMD uv run --with x main.py\n"
+    )
+    export, within, command = examine(text, []).problems
+    assert (export.line, export.instead) == (4, "poetry install --only main --no-root")
+    assert within.instead == "ENV POETRY_VIRTUALENVS_IN_PROJECT=1"
+    assert command.reason == "`uv run` is not known with --with"
+    assert command.instead == 'CMD without `uv run`, after ENV PATH="/srv/.venv/bin:$PATH"'

@@ -226,9 +226,12 @@ def test_the_images_user_runs_it(place: Place) -> None:
 def test_another_python_than_the_dockerfiles_is_named(place: Place) -> None:
     labels = {"dev.shipway.builder": "pack", "dev.shipway.python": "3.1"}
     image = place.client.push("old", files=FILES, config={**place.config, "Labels": labels})
-    place.ready(service("old", image))
+    place.ready(service("old", image, "old-one"))
     [line] = [text for text in place.texts("old") if "The Dockerfile names Python 3.1." in text]
     assert f"3.{sys.version_info.minor}." in line
+    revision = place.client.revision("old-one")
+    healthy = condition(revision, "ContainerHealthy")
+    assert (healthy["status"], healthy["severity"], healthy["message"]) == ("True", "Warning", line)
 
 
 def test_an_image_of_docker_needs_an_engine(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import io
@@ -10,13 +11,14 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.instances.unpack import BadLayer, Limits, unpack
+from emulator.instances.unpacked import UnpackedImages
 
 Entry = tuple[str, str, str]
 
@@ -209,7 +211,9 @@ def test_more_bytes_than_the_limit_are_not_unpacked(tmp_path, root):
     assert sum(path.stat().st_size for path in root.rglob("*")) <= 500_000
     half = Limits(size=1_000_000)
     assert "larger" in refused(root, bomb, bomb, limits=half)  # together
-    unpack([bomb], root, half)
+    left = unpack([bomb], root, half)
+    with pytest.raises(BadLayer, match="larger than 1000000 bytes"):
+        unpack([bomb], root, half, left)
 
 
 def test_more_files_than_the_limit_are_not_unpacked(tmp_path, root):
@@ -336,3 +340,32 @@ def test_any_bytes_end_with_a_reason(noise, at, data):
         with contextlib.suppress(Exception):
             unpack([file], root, Limits(size=10**6, files=100))
         assert {*Path(folder).iterdir()} == {file, root}
+
+
+class _Image:
+    config: ClassVar[dict[str, Any]] = {}
+    platform = "linux/amd64"
+
+    def __init__(self, digest: str, *layers: Path) -> None:
+        self.digest = f"sha256:{digest}"
+        self.layers = [*layers]
+
+
+def test_images_with_the_same_layers_below_share_no_files(tmp_path):
+    """An instance may write to the files of its image."""
+    below = layer(tmp_path / "0.tar", ("file", "deps/a", "a"), ("file", "app/old", "old"))
+    images = [
+        _Image(name, below, layer(tmp_path / f"{name}.tar", ("file", f"app/{name}", name)))
+        for name in ("one", "two")
+    ]
+    kept = UnpackedImages(tmp_path / "images", Limits())
+
+    async def both() -> list[Path]:
+        first = await kept.of(images[0], "one")
+        (first / "deps/a").write_text("changed")
+        return [first, await kept.of(images[1], "two")]
+
+    first, second = asyncio.run(both())
+    assert files_of(second / "app") == {"old": "old", "two": "two"}
+    assert (second / "deps/a").read_text() == "a"
+    assert files_of(first / "app") == {"old": "old", "one": "one"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from scripts.config import pipelines
+from scripts.errors import UsageError
 from scripts.machine import git
 
 FILES = {
@@ -64,3 +66,17 @@ def test_all_files_where_a_service_has_no_folder(tmp_path: Path) -> None:
     (tmp_path / "pipelines/gone").mkdir(parents=True)
     (tmp_path / "pipelines/gone/service.yaml").touch()
     assert written(tmp_path, tmp_path) == ALL
+
+
+def test_a_reference_names_one_commit(tmp_path: Path) -> None:
+    written(tmp_path, tmp_path)
+    who = ("-c", "user.name=a committer <", "-c", "user.email=a@example.com")
+    message = "\n  Two\nlines\n\ncommitter a <a> 1 +0000\n"
+    command = ["git", *who, "commit", "--allow-empty", "--cleanup=verbatim", "-qm", message]
+    dated = {"GIT_COMMITTER_DATE": "1700000000 +0200", "PATH": os.environ["PATH"]}
+    subprocess.run(command, cwd=tmp_path, check=True, env=dated)
+    found = git.commit(tmp_path, "HEAD~0")
+    assert (found.time, found.subject) == (1700000000, "Two lines")
+    for reference in ("HEAD~1..HEAD", "--all", "HEAD\nHEAD", "HEAD:app", ""):
+        with pytest.raises(UsageError, match="no such commit here"):
+            git.commit(tmp_path, reference)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import requests
 
-from scripts.cloud.google import Google
+from scripts.cloud.google import ApiError, Google
 from scripts.config import pipelines
 from scripts.config.image_reference import ImageReference
-from scripts.errors import Refused, UsageError
+from scripts.errors import Failed, Refused, UsageError
 from scripts.image.commit_images import CommitImages
 from scripts.machine import git
 from tests.scripts.conftest import Project
@@ -21,6 +21,7 @@ from tests.scripts.conftest import Project
 OCI = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 OTHER = "sha256:" + "0" * 64
+IMMUTABLE = "cannot update tag 6ef91577. The repository has enabled tag immutability"
 
 
 class Pushed:
@@ -206,3 +207,31 @@ def test_an_index_with_attestations_is_taken(
     again = pushed.project.done("build")
     assert again["built"] is False
     assert again["attestations"] == kinds
+
+
+def test_an_error_of_a_build_is_not_hidden_by_an_image(pushed: Pushed) -> None:
+    """Only a push that an immutable tag refuses is done by someone else's image."""
+    fault = {"name": "status", "code": 403, "method": "POST", "path": "*/builds"}
+    pushed.project.cloud_run.local("POST", "faults", fault)
+    said: list[str] = []
+    try:
+        with pytest.raises(ApiError, match="403"):
+            pushed.images.build(pushed.commit, "cloud-build", said.append)
+    finally:
+        pushed.project.cloud_run.local("DELETE", "faults/status")
+    assert said == ["no layers to reuse: git knows no earlier commit here"]
+
+
+def test_a_push_that_comes_second_takes_the_first_ones_image(
+    pushed: Pushed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def push(*_: object) -> str:
+        raise Failed(
+            "exit code 1", evidence=[f"cannot update tag {pushed.commit.sha}. {IMMUTABLE}"]
+        )
+
+    monkeypatch.setattr(pushed.images, "_with_docker", push)
+    said: list[str] = []
+    image = pushed.images.build(pushed.commit, "docker", said.append)
+    assert image == pushed.images.repository.by_digest(pushed.digest)
+    assert said == ["someone else has pushed it in the meantime"]

@@ -146,7 +146,10 @@ def test_an_interrupted_set_up_says_so(clone: Path, number: signal.Signals) -> N
     )  # fmt: skip
 
 
-def test_no_code_of_a_package_runs_when_it_is_installed(clone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lock_file", ["pip.txt", "deliver.txt"])
+def test_no_code_of_a_package_runs_when_it_is_installed(
+    clone: Path, tmp_path: Path, lock_file: str
+) -> None:
     """A source distribution, with the right hash, whose build leaves a file."""
     ran = tmp_path / "ran"
     files = {
@@ -162,7 +165,8 @@ def test_no_code_of_a_package_runs_when_it_is_installed(clone: Path, tmp_path: P
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text.encode()))
     digest = hashlib.sha256((index / "evil-1.0.tar.gz").read_bytes()).hexdigest()
-    (clone / "requirements/deliver.txt").write_text(f"evil==1.0 --hash=sha256:{digest}\n")
+    (clone / "requirements/pip.txt").write_text("")
+    (clone / "requirements" / lock_file).write_text(f"evil==1.0 --hash=sha256:{digest}\n")
     ended = ship(clone, "--version", PIP_NO_INDEX="1", PIP_FIND_LINKS=str(index))
     assert ended.returncode == 2
     assert "ship: could not install the packages of deliver.txt" in ended.stderr

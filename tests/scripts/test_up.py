@@ -122,6 +122,12 @@ def test_nothing_is_up(tmp_path: Path) -> None:
     assert network["state"] == "warning"
     assert network["found"].startswith(words[0])
     assert network["fix"].endswith(words[1])
+    with_secret(project)
+    found = json.loads(project.ship("doctor", "--format", "json").stdout)["findings"]
+    [secret] = [one for one in found if one["check"] == "secrets"]
+    assert (secret["state"], secret["fix"]) == (
+        "warning", "./ship up --background && ./ship secrets set api-key"
+    )  # fmt: skip
     assert project.ship("up", "--stop").returncode == 0
     main, side = pty.openpty()
     os.write(main, b"n\n")
@@ -341,6 +347,10 @@ def test_a_user_of_the_local_cloud_run(tmp_path: Path) -> None:
             given = project.ship("up", "--grant", f"{DEV}=roles/{role}")
             assert given.returncode == 0, given.stderr
         assert project.ship("up", "--grant", "dev").returncode == 2
+        unknown = project.ship("up", "--grant", f"{DEV}=roles/run.amdin")
+        assert unknown.returncode == 2
+        assert "knows no role roles/run.amdin; nothing changed" in unknown.stderr
+        assert "did you mean 'roles/run.admin'?" in unknown.stderr
         delivered = project.ship("deliver")
         assert delivered.returncode == 0, delivered.stderr
         assert "1 of 1 checks passed" in delivered.stderr

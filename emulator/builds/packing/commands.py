@@ -112,6 +112,8 @@ class Shell:
             self._environment(rest)
         elif name == "uv":
             self._uv(text, rest)
+        elif posixpath.basename(name) == "poetry":
+            self._poetry(text, rest, posixpath.dirname(name))
         elif name in ("npm", "yarn", "pnpm"):
             self._npm(text, words)
         elif name in _DOWNLOADS:
@@ -293,6 +295,44 @@ class Shell:
                 pass
             case _:
                 raise Refused(NO_SYSTEM, "uv sync or uv pip install")
+
+    def _poetry(self, text: str, rest: list[str], folder: str) -> None:
+        """Install into the environment that the image has, as with `virtualenvs.create false`.
+
+        Otherwise Poetry makes an environment of its own, which only `poetry run` finds.
+        """
+        while rest and rest[0] in ("--no-interaction", "-n", "--no-ansi", "--quiet", "-q"):
+            rest = rest[1:]
+        match rest:
+            case ["install", *arguments]:
+                prefix = self._prefix(None)
+                if own := self.variables.get("VIRTUAL_ENV"):
+                    prefix = trees.inside(own, self.folder)
+                elif self.variables.get("POETRY_VIRTUALENVS_IN_PROJECT", "") in ("1", "true"):
+                    prefix = trees.inside(".venv", self.folder)
+                places = [folder, *self.variables.get("PATH", "").split(":")]
+                sites = [
+                    f"{trees.inside(posixpath.dirname(place), '/')}/{self._site}"
+                    for place in places
+                    if place
+                ]
+                site = next((s for s in sites if f"{s}/poetry" in self.tree), sites[0])
+                argv = ("poetry", "install", "--no-interaction", *arguments)
+                environment = (
+                    ("VIRTUAL_ENV", f"{{root}}/{prefix}"),
+                    ("POETRY_VIRTUALENVS_CREATE", "false"),
+                    ("PYTHONPATH", f"{{root}}/{site}"),
+                )
+                makes = (f"{prefix}/{self._site}", f"{prefix}/bin")
+                self.run(Program(argv, self.folder, prefix, makes, None, environment, text))
+            case ["config", "virtualenvs.in-project", *_]:
+                raise Refused(
+                    "what it writes is in no later step", "ENV POETRY_VIRTUALENVS_IN_PROJECT=1"
+                )
+            case ["cache" | "check" | "config" | "--version", *_]:
+                pass
+            case _:
+                raise Refused(NO_SYSTEM, "poetry install --only main --no-root")
 
     # Node
 

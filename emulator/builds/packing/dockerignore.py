@@ -16,6 +16,9 @@ from pathlib import Path
 from emulator.builds.errors import UsageError
 
 # A star and what is up to the next one, in a pattern that has both alone.
+# The same with two stars, where it is a text of one length: between `/`s, or up to the next `**`.
+_BETWEEN_FOLDERS = re.compile(r"\*\*/((?:[^*\[\\]|\\.)+/)(?=\*\*/)")
+_BETWEEN_DOUBLE_STARS = re.compile(r"\*\*(?!/)((?:[^*\[\\]|\\.)+)(?=\*\*(?!/|\*))")
 _BETWEEN_STARS = re.compile(r"\*(?!\*)((?:[^*\[\\]|\\.)+)(?=\*(?!\*))")
 
 
@@ -113,6 +116,17 @@ def translate(pattern: str) -> str:
     result, at = "", 0
     while at < len(pattern):
         char = pattern[at]
+        if pattern.startswith("**/**/", at):  # any folders, twice
+            at += 3
+            continue
+        if between := _BETWEEN_FOLDERS.match(pattern, at):
+            result += f"(?>(?:.*?/)??{translate(between[1])})"
+            at = between.end()
+            continue
+        if between := _BETWEEN_DOUBLE_STARS.match(pattern, at):
+            result += f"(?>.*?{translate(between[1])})"
+            at = between.end()
+            continue
         if char == "*" and (between := _BETWEEN_STARS.match(pattern, at)):
             # The first place that fits is as good as any. Trying all takes exponential time.
             result += f"(?>[^/]*?{translate(between[1])})"

@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -158,3 +158,5 @@ class _Hashing(io.RawIOBase):
 
 
 Progress = Callable[[str], None]
+Ending = Callable[[Callable[[], None]], AbstractContextManager[object]]
+"""A context in which a function is called if the build is to end."""

@@ -10,12 +10,11 @@ Source: OCI image specification v1.1, "Image Manifest" and "Image Configuration"
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import platform as platforms
-import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,12 +27,12 @@ from emulator.builds.packing import layer as layers
 from emulator.builds.packing import tree as trees
 from emulator.builds.packing.dockerfile import Dockerfile, DockerfileError, Stage
 from emulator.builds.packing.findings import Findings
-from emulator.builds.packing.layer import Layer, Progress
+from emulator.builds.packing.layer import Ending, Layer, Progress
 from emulator.builds.packing.search_paths import search_paths
 from emulator.builds.packing.stages import StageResult, Surroundings, interpret
 from emulator.builds.packing.tree import Tree
 from emulator.builds.platform import host_platform
-from emulator.packed import BUILDER, NODE, PACK, PYTHON
+from emulator.packed import BUILDER, NODE, PACK, PYTHON, node_version
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -78,6 +77,7 @@ def pack(
     cache: Path,
     labels: dict[str, str],
     progress: Progress,
+    ending: Ending = nullcontext,
 ) -> PackedImage:
     """Make the image that `dockerfile` describes from the folder `context`.
 
@@ -92,6 +92,7 @@ def pack(
         cache: a folder for layers and installed dependencies; several builds may share it.
         labels: override the Dockerfile's.
         progress: called with each step that takes time, and with what is left out.
+        ending: ends a program that runs, if the build is to end.
 
     Raises DockerfileError (a UsageError) with file and line for all that cannot be read or done
     without a base image, UsageError where the context is missing, Failed where a program fails.
@@ -118,6 +119,7 @@ def pack(
         cache,
         progress,
         finished=_named(others),
+        ending=ending,
     )
     result = _final_stage(description, around)
     command = [*result.config.get("Entrypoint", []), *result.config.get("Cmd", [])]
@@ -205,19 +207,10 @@ def _other_interpreter(result: StageResult) -> str:
         if own.startswith(f"{asked}.") or asked == "3":
             return ""
         return f"a process here runs this machine's Python {own}"
-    own = _node_version()
+    own = node_version()
     if own.partition(".")[0] == asked.partition(".")[0]:
         return ""
     return f"a process here runs this machine's Node {own or '(which is not installed)'}"
-
-
-@functools.cache
-def _node_version() -> str:
-    try:
-        said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return said.stdout.strip().removeprefix("v")
 
 
 def _arguments(given: dict[str, str], platform: str) -> dict[str, str]:

@@ -15,9 +15,11 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from emulator.builds.errors import Failed
 from emulator.builds.packing import layer as layers
 from emulator.builds.packing import tree as trees
 from emulator.builds.packing.dockerfile import Instruction
-from emulator.builds.packing.layer import Progress
+from emulator.builds.packing.layer import Ending, Progress
 from emulator.builds.packing.program import Program
 from emulator.builds.packing.tree import Entry, Tree
 
@@ -40,6 +42,7 @@ _HELD_BACK = frozenset(
     {"PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_TARGET", "PIP_PYTHON", "PIP_DRY_RUN",
      "PIP_NO_CACHE_DIR", "PIP_REQUIRE_VIRTUALENV", "UV_PROJECT_ENVIRONMENT", "UV_NO_CACHE"}
 )  # fmt: skip
+_COMPILERS = 4  # processes
 _LINES = 15  # of a program's output, shown when it fails
 _NODE = ("npm", "yarn", "pnpm")
 # Docker's images of Python before 3.12 have setuptools, and so does a `venv` made by such a Python:
@@ -82,7 +85,7 @@ class Run:
     python: str
 
 
-def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
+def run(step: Run, cache: Path, progress: Progress, host_platform: str, ending: Ending) -> Tree:
     """Return what a program adds, changes and removes, from the cache if it ran before.
 
     Raises:
@@ -110,7 +113,7 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str) -> Tree:
         progress(f"RUN {program.text}")
         result.parent.mkdir(parents=True, exist_ok=True)
         with layers.scratch(cache) as folder:
-            _install(step, folder / "run")
+            _install(step, folder / "run", ending)
             try:
                 (folder / "run").rename(result)
             except OSError:
@@ -183,7 +186,7 @@ def _runs_own_scripts(tree: Tree, path: str) -> bool:
     return not text or bool(re.search(own, text))
 
 
-def _install(step: Run, folder: Path) -> None:
+def _install(step: Run, folder: Path, ending: Ending) -> None:
     """Run the program; write the new files to `files/` in `folder`, and a list to `index.json`."""
     program = step.program
     root = folder / "root"
@@ -196,23 +199,41 @@ def _install(step: Run, folder: Path) -> None:
         _enter(root / program.prefix, step.python)
         if _base_has_setuptools(step):
             argv = ("pip", "install", "--no-deps", _SETUPTOOLS)
-            _call(replace(step, program=replace(program, argv=argv)), root, workdir)
-    _call(step, root, workdir)
+            _call(replace(step, program=replace(program, argv=argv)), root, workdir, ending)
+    _call(step, root, workdir, ending)
     if program.prefix is not None:
         _leave(root / program.prefix, step.python)
-    compiled = [str(root / path) for path in program.makes if program.name in ("pip", "uv")]
-    if compiled:
-        # Not with pip, which compiles under a random path and writes that path into every file.
-        # Hash-checked files, because the images' times say nothing about the source's.
-        options = ["-q", "-s", str(root), "-p", "/", "--invalidation-mode", "checked-hash"]
-        subprocess.run(  # it fails on files that are meant for another Python
-            [sys.executable, "-m", "compileall", *options, *compiled],
-            env=_environment(step, root),
-            capture_output=True,
-            check=False,
-        )
+    if program.name in ("pip", "uv", "poetry"):
+        _compile(step, root)
     _keep_new(root, known, folder, step)
     shutil.rmtree(root)
+
+
+def _compile(step: Run, root: Path) -> None:
+    """Compile what a pip or uv installed.
+
+    Not with pip, which compiles under a random path and writes that path into every file.
+    Hash-checked files, because the images' times say nothing about the source's.
+    """
+    made = [root / path for path in step.program.makes]
+    inside = [sorted(path.iterdir()) if path.is_dir() else [path] for path in made if path.exists()]
+    paths = [str(path) for group in inside for path in group]
+    options = ["-q", "-s", str(root), "-p", "/", "--invalidation-mode", "checked-hash"]
+    # The bytes depend on what a process compiled before, so not on this machine's CPUs.
+    parts = [paths[number::_COMPILERS] for number in range(_COMPILERS)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "compileall", *options, *part],
+            env=_environment(step, root),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for part in parts
+        if part
+    ]
+    for process in running:
+        process.wait()  # it fails on files that are meant for another Python
 
 
 def _enter(prefix: Path, version: str) -> None:
@@ -292,14 +313,20 @@ def _words(step: Run, root: Path, workdir: Path) -> list[str]:
         python = ["--python", f"{root}/{program.prefix}/bin/python3"] if program.prefix else []
         later = ["--no-compile"] if "install" in words and "--no-compile" not in words else []
         return [sys.executable, "-m", "pip", *python, *words, *later]
+    if program.name == "poetry":
+        # A script of the stage's own names an interpreter that is not there while this runs.
+        site = dict(program.environment)["PYTHONPATH"].replace("{root}", str(root))
+        if os.path.isdir(f"{site}/poetry"):
+            return [_INTERPRETER, "-m", "poetry", *words]
     place = f"{root}/usr/local/bin:{os.environ.get('PATH', '')}"
     executable = shutil.which(program.name, path=place)
     if executable is None:
-        raise step.instruction.error(f"{program.name} is not installed on this machine")
+        instead = "" if program.name in _NODE else f"RUN pip install {program.name}, before this"
+        raise step.instruction.error(f"{program.name} is not installed on this machine", instead)
     return [executable, *words]
 
 
-def _call(step: Run, root: Path, workdir: Path) -> None:
+def _call(step: Run, root: Path, workdir: Path, ending: Ending) -> None:
     environment = _environment(step, root)
     if step.program.name in _NODE:
         # Packages' scripts find nothing in HOME. npm itself still reads the user's registries.
@@ -314,7 +341,7 @@ def _call(step: Run, root: Path, workdir: Path) -> None:
             **environment,
             "HOME": str(root.parent / "home"),
         }
-    done = subprocess.run(
+    process = subprocess.Popen(
         _words(step, root, workdir),
         cwd=workdir,
         env=environment,
@@ -323,11 +350,19 @@ def _call(step: Run, root: Path, workdir: Path) -> None:
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
+        start_new_session=True,
     )
-    if done.returncode:
+
+    def end() -> None:
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGTERM)  # and the programs that it started
+
+    with ending(end), process:
+        output, _ = process.communicate()
+    if process.returncode:
         name = step.program.name
-        error = step.instruction.error(f"{name} failed with exit code {done.returncode}")
-        raise Failed(error.message, evidence=done.stdout.splitlines()[-_LINES:])
+        error = step.instruction.error(f"{name} failed with exit code {process.returncode}")
+        raise Failed(error.message, evidence=output.splitlines()[-_LINES:])
 
 
 def _keep_new(root: Path, known: set[str], folder: Path, step: Run) -> None:

@@ -6,16 +6,17 @@ import posixpath
 import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emulator.builds.packing import pip
+from emulator.builds.packing import pip, runners
 from emulator.builds.packing import tree as trees
 from emulator.builds.packing.commands import Shell
 from emulator.builds.packing.dockerfile import DockerfileError, Instruction, Stage
 from emulator.builds.packing.findings import Findings, Problem
-from emulator.builds.packing.layer import Progress
+from emulator.builds.packing.layer import Ending, Progress
 from emulator.builds.packing.program import Program
 from emulator.builds.packing.search_paths import PATH
 from emulator.builds.packing.tree import Tree
@@ -49,6 +50,7 @@ class Surroundings:
     host_platform: str
     cache: Path
     progress: Progress
+    ending: Ending = nullcontext
     only_read: bool = False
     findings: Findings = field(default_factory=Findings)
     finished: dict[str, StageResult] = field(default_factory=dict)
@@ -229,7 +231,23 @@ class _Interpreter:
 
     def _command(self, instruction: Instruction) -> list[str]:
         words = instruction.exec_form()
-        return [*self.result.shell, instruction.value] if words is None else words
+        words = [*self.result.shell, instruction.value] if words is None else words
+        name = runners.runner(words, self.result.shell)
+        if not name:
+            return words
+        own = self.variables.get("UV_PROJECT_ENVIRONMENT", ".venv")
+        folder = f"/{trees.inside(own, self._workdir)}/bin"
+        try:
+            words = runners.without_runner(words, self.result.shell)
+        except runners.NotKnown as error:
+            self.result.config.setdefault("Cmd", words)  # there is one
+            instead = f"{instruction.name} without `{name} run`"
+            if name == "uv":
+                instead += f', after ENV PATH="{folder}:$PATH"'
+            raise instruction.error(f"`{name} run` is not known with {error}", instead) from None
+        if name == "uv":
+            self.result.env["PATH"] = f"{folder}:{self.variables['PATH']}"
+        return words
 
     # Instructions that change files
 
@@ -279,7 +297,9 @@ class _Interpreter:
         found = [(source, trees.matching(origin, source)) for source in sources]
         place = trees.followed(self.result.tree, trees.inside(target, self._workdir))
         for source, paths in found:
-            if not paths and not _may_be_in(filled, source):
+            # Beside other files, a pattern may match none: `COPY pyproject.toml poetry.lock* ./`.
+            may_be_none = set("*?[") & {*source} and any(some for _, some in found)
+            if not paths and not may_be_none and not _may_be_in(filled, source):
                 raise instruction.error(f"{source} is not in {where}")
         # Where programs are not run, what they fill is copied as folders of unknown contents.
         self.result.filled += [place for source, _ in found if _may_be_in(filled, source)]
@@ -332,7 +352,7 @@ class _Interpreter:
             step = pip.Run(
                 instruction, program, tree, mounted, shell.variables, owner, around.platform, python
             )
-            made = pip.run(step, around.cache, around.progress, around.host_platform)
+            made = pip.run(step, around.cache, around.progress, around.host_platform, around.ending)
             for path, entry in made.items():
                 if entry.kind == "gone":
                     trees.remove(tree, path)
