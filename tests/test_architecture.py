@@ -8,7 +8,7 @@ import pytest
 
 from scripts.command import verbs
 from tests.conftest import ROOT
-from tests.test_rooms import IMPORTS, rooms
+from tests.test_rooms import imports, rooms
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 # The sample's pipelines: a fork renames them.
@@ -45,7 +45,7 @@ def test_each_row_names_files_that_exist(row: list[str]) -> None:
 
 def test_a_room_imports_only_rooms_above_it_in_the_table() -> None:
     order = [row[0].strip("`").removesuffix(".py").rstrip("/") for row in ROOMS]
-    graph = rooms(IMPORTS)
+    graph = rooms(imports())
     shared = {
         path.stem
         for path in (ROOT / "scripts").iterdir()

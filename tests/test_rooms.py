@@ -6,6 +6,7 @@ Imports inside functions and under TYPE_CHECKING count too: they couple two file
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,9 +46,10 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def names(path: Path) -> Iterator[str]:
-    """Yield what a file imports."""
-    yield from imported(ast.parse(path.read_text()))
+@functools.cache
+def names(path: Path) -> tuple[str, ...]:
+    """Return what a file imports."""
+    return tuple(imported(ast.parse(path.read_text())))
 
 
 def module_of(name: str) -> str | None:
@@ -59,15 +61,13 @@ def module_of(name: str) -> str | None:
     return name
 
 
+@functools.cache  # where a test asks: parsing every file takes seconds, and every worker collects
 def imports() -> Graph:
     """Return module -> the modules of ours that it imports."""
     return {
         module: {found for name in names(path) if (found := module_of(name))} - {module}
         for module, path in FILES.items()
     }
-
-
-IMPORTS = imports()
 
 
 def room(module: str) -> str:
@@ -106,11 +106,11 @@ def test_a_circle_is_found() -> None:
 
 
 def test_no_file_imports_itself_through_others() -> None:
-    assert circle(IMPORTS) == []
+    assert circle(imports()) == []
 
 
 def test_no_room_imports_itself_through_others() -> None:
-    assert circle(rooms(IMPORTS)) == []
+    assert circle(rooms(imports())) == []
 
 
 @pytest.mark.parametrize(("top", "other"), [("scripts", "emulator"), ("emulator", "scripts")])
@@ -138,7 +138,7 @@ def test_no_verb_imports_another() -> None:
     rooms_of_verbs = {f"scripts.{verb.name}" for verb in verbs.VERBS}
     found = {
         (room(one), room(two))
-        for one, to in IMPORTS.items()
+        for one, to in imports().items()
         for two in to
         if room(one) != room(two) and room(two) in rooms_of_verbs
     }
@@ -160,7 +160,7 @@ def test_each_file_of_scripts_is_a_verb_in_the_table() -> None:
 
 def test_the_command_line_knows_no_cloud() -> None:
     allowed = {f"scripts.{name}" for name in ("command", "config", "errors", "ledger", "machine")}
-    for module, to in IMPORTS.items():
+    for module, to in imports().items():
         if room(module) == "scripts.command":
             assert {room(one) for one in to} <= allowed, module
 

@@ -5,21 +5,28 @@ So a process for each worker loads them once, and forks for each command. The fo
 as Python does, with the command's own arguments, folder, environment and streams. A copy of this
 project loads its own modules.
 
+A command may start other commands, such as `rehearse` and `trial` do. So it finds itself in an
+environment like this one, whose Python asks the server for a fork, too. `environment` names it.
+
 Tests of start-up itself start `./ship` or `sys.executable` instead.
 """
 
 from __future__ import annotations
 
+import _imp
 import atexit
+import fcntl
 import gc
 import importlib
 import json
 import os
 import runpy
 import select
+import shlex
+import shutil
 import signal
 import socket
-import struct
+import stat
 import subprocess
 import sys
 import tempfile
@@ -27,7 +34,13 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # in the server, whose folder is this one
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+from tests.warm_python import NUMBER as _NUMBER
 
 SHIP, EMULATOR = "scripts", "emulator"
 _ROOT = Path(__file__).resolve().parent.parent
@@ -36,10 +49,10 @@ _LIBRARIES = (
     "google.auth.identity_pool", "google.oauth2.service_account", "jwt", "logging", "msgspec",
     "pkgutil", "requests", "subprocess", "tarfile", "tempfile", "tenacity", "venv", "yaml",
 )  # fmt: skip
-_NUMBER = struct.Struct("q")
 _reports: dict[int, int] = {}  # in the server: process -> where its exit code goes
 _lock = threading.Lock()
 _channel: socket.socket | None = None
+_folder: Path | None = None
 
 
 class Process:
@@ -116,21 +129,85 @@ def ship(
     return subprocess.CompletedProcess(arguments, code, *map(bytes.decode, written))
 
 
+def environment() -> str:
+    """Return the folder of an environment whose Python runs Shipway's programs in forks."""
+    with _lock:
+        _server()
+    return f"{_folder}/environment"
+
+
 def _server() -> socket.socket:
     """Return the channel to this worker's server, which the first call starts."""
-    global _channel
+    global _channel, _folder
     if _channel is None:
         _channel, theirs = socket.socketpair()
-        command = [sys.executable, __file__, str(theirs.fileno())]
-        server = subprocess.Popen(command, cwd=_ROOT, pass_fds=[theirs.fileno()])
+        _folder = Path(tempfile.mkdtemp(prefix="warm-"))
+        atexit.register(shutil.rmtree, _folder)
+        _make_environment(_folder)
+        listener = socket.socket(socket.AF_UNIX)  # listens before the server is ready
+        listener.bind(str(_folder / "socket"))
+        listener.listen()
+        numbers = theirs.fileno(), listener.fileno()
+        command = [sys.executable, __file__, *map(str, numbers), f"{_folder}/environment"]
+        server = subprocess.Popen(command, cwd=_ROOT, pass_fds=numbers)
         theirs.close()
+        listener.close()
         # It ends when its channel does.
         atexit.register(server.wait)
         atexit.register(_channel.close)
     return _channel
 
 
-def _serve(channel: socket.socket) -> str:
+def _make_environment(folder: Path) -> None:
+    """Make an environment with the files of this one, and a Python that asks the server."""
+    made, real = folder / "environment", Path(sys.prefix)
+    (made / "bin").mkdir(parents=True)
+    for place in (real, real / "bin"):
+        for path in place.iterdir():
+            if path.name != "bin" and not path.name.startswith("python"):
+                (made / path.relative_to(real)).symlink_to(path)
+    python = made / "bin/python"
+    client = Path(__file__).with_name("warm_python.py")
+    ask = f"exec {shlex.join([sys.executable, '-I', '-S', str(client), str(folder / 'socket')])}"
+    python.write_text(
+        f"#!/bin/sh\n"
+        f'case "$1 $2" in\n'
+        f'*"/{SHIP} "*) home=${{1%/*}}; shift; {ask} {SHIP} "$home" "$@" ;;\n'
+        f'"-m {EMULATOR}") shift 2; {ask} {EMULATOR} "$PWD" "$@" ;;\n'
+        f"esac\n"
+        f'exec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    python.chmod(0o755)
+
+
+def _next(channel: socket.socket, listener: socket.socket) -> tuple[bytes, list[int]]:
+    """Wait for a request; return its message, its streams, and where its reports go."""
+    while True:
+        ready, *_ = select.select([channel, listener], [], [])
+        if channel in ready:
+            message, files = _read(channel)
+            if not message:
+                sys.exit()
+            return message, files
+        client, _ = listener.accept()
+        message, files = _read(client)
+        if message:
+            return message, [*files, client.detach()]
+
+
+def _read(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """Return one message and its files; an empty one if the other side is gone."""
+    message, files = b"", []
+    while not message.endswith(b"\n"):
+        piece, more, *_ = socket.recv_fds(channel, 1 << 16, 4)
+        if not piece:
+            return b"", files
+        message += piece
+        files += more
+    return message, files
+
+
+def _serve(channel: socket.socket, listener: socket.socket, environment: str) -> str:
     """Fork for each command; return in the fork, with the program that it is to run."""
     for name in _LIBRARIES:
         importlib.import_module(name)
@@ -139,13 +216,7 @@ def _serve(channel: socket.socket) -> str:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
     while True:
-        message, files = b"", []
-        while not message.endswith(b"\n"):
-            piece, more, *_ = socket.recv_fds(channel, 1 << 16, 4)
-            if not piece:
-                sys.exit()
-            message += piece
-            files += more
+        message, files = _next(channel, listener)
         *streams, reports = files
         # Until its report has a place, the end of the command waits.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
@@ -153,9 +224,13 @@ def _serve(channel: socket.socket) -> str:
         if command == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-            return _become(message, streams)
+            listener.detach()
+            return _become(message, streams, environment)
         _reports[command] = reports
         _report_to(reports, command)
+        if _is_socket(reports):  # ends the command with SIGIO when its client is gone
+            fcntl.fcntl(reports, fcntl.F_SETOWN, command)
+            fcntl.fcntl(reports, fcntl.F_SETFL, os.O_ASYNC)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         for stream in streams:
             os.close(stream)
@@ -166,7 +241,6 @@ def _load_own() -> None:
 
     Reading the files of a service once makes the tables that msgspec needs for their types.
     """
-    sys.path[0] = str(_ROOT)
     for path in sorted(path for name in (SHIP, EMULATOR) for path in (_ROOT / name).rglob("*.py")):
         if path.name != "__main__.py":
             importlib.import_module(
@@ -192,12 +266,17 @@ def _report_to(reports: int, number: int) -> None:
         os.write(reports, _NUMBER.pack(number))
 
 
-def _become(message: bytes, streams: list[int]) -> str:
+def _is_socket(number: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(number).st_mode)
+
+
+def _become(message: bytes, streams: list[int], environment: str) -> str:
     """Make this fork what Python is when it begins with a command's `__main__`."""
     program, home, arguments, cwd, env = json.loads(message)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.closerange(3, 256)
+    _open_streams()
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
@@ -208,10 +287,38 @@ def _become(message: bytes, streams: list[int]) -> str:
         os.execv(sys.executable, [sys.executable, *words, *arguments])
     sys.argv = [program, *arguments]
     sys.path[0] = home
+    if program == SHIP:
+        sys.prefix, sys.executable = environment, f"{environment}/bin/python"
     if home != str(_ROOT):
+        _share_compiled(home)
         for name in [name for name in sys.modules if name.partition(".")[0] in (SHIP, EMULATOR)]:
             del sys.modules[name]
     return str(program)
+
+
+def _open_streams() -> None:
+    """Open the standard streams as Python does at its start: a pipe is not a file."""
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(number, mode, errors=errors, buffering=buffering, closefd=False)
+        for number, mode, errors, buffering in (
+            (0, "r", None, -1), (1, "w", None, -1), (2, "w", "backslashreplace", 1),
+        )
+    )  # fmt: skip
+
+
+def _share_compiled(home: str) -> None:
+    """Compile no file of a copy that this project has, too: take its code from here."""
+    compiled = SourceFileLoader.source_to_code
+
+    def code_of(self: SourceFileLoader, data: Any, path: Any, **more: Any) -> Any:
+        ours = _ROOT / os.path.relpath(path, home)
+        if not path.startswith(f"{home}/") or not ours.is_file() or ours.read_bytes() != data:
+            return compiled(self, data, path, **more)
+        code = SourceFileLoader(self.name, str(ours)).get_code(self.name)
+        _imp._fix_co_filename(code, path)
+        return code
+
+    SourceFileLoader.source_to_code = code_of  # type: ignore[method-assign]
 
 
 def _end(code: int) -> None:
@@ -228,7 +335,8 @@ def _end(code: int) -> None:
 
 if __name__ == "__main__":
     try:
-        if _serve(socket.socket(fileno=int(sys.argv[1]))) == SHIP:
+        _channels = [socket.socket(fileno=int(number)) for number in sys.argv[1:3]]
+        if _serve(*_channels, sys.argv[3]) == SHIP:
             runpy.run_path(f"{sys.path[0]}/{SHIP}", run_name="__main__")
         else:
             runpy.run_module(EMULATOR, run_name="__main__", alter_sys=True)

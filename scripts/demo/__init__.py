@@ -35,6 +35,7 @@ def run(options: Options, call: Call) -> int:
     return 0
 
 
+_PAGE = "web/templates/index.html"
 _PORT = "0.0.0.0:{os.environ.get('PORT', '8080')}"
 
 
@@ -49,6 +50,7 @@ class Story:
 
     def tell(self) -> None:
         """Run every chapter in order."""
+        self.stage.expect(_PAGE, "answering now")  # before the first release, which takes longer
         self.first_release()
         with self.stage.load():
             self.good_release()
@@ -66,8 +68,9 @@ class Story:
     def good_release(self) -> None:
         """Roll out step by step, and show the split that users saw."""
         self.stage.chapter("2", "A good release: 10 %, 50 %, 100 % under a steady load")
-        self.stage.commit("Say it better", "web/templates/index.html", "answering now", "answering")
-        ended = self.stage.ship("deliver", "--bake", self.bake)
+        self.stage.commit("Say it better", _PAGE, "answering now", "answering")
+        with self.stage.heavy_load():
+            ended = self.stage.ship("deliver", "--bake", self.bake)
         self._tell(ended, "good release", "rolled out", code=0)
         self._show_split(ended)
 
@@ -84,8 +87,7 @@ class Story:
         self.stage.chapter("4", "A release that never listens on $PORT")
         self.stage.revert("web/pages.py")
         self.stage.commit("Choose the port", "gunicorn.conf.py", _PORT, "127.0.0.1:0")
-        with self.stage.light_load():
-            ended = self.stage.ship("deliver")
+        ended = self.stage.ship("deliver")
         self._tell(ended, "never listens", "stopped at its start", code=1)
         self._no_user_reached(ended)
 
@@ -93,7 +95,7 @@ class Story:
         """Run the commands of a release manager."""
         self.stage.chapter("5", "A release manager promotes, and rolls back")
         self.stage.revert("gunicorn.conf.py")
-        self.stage.commit("Say more", "web/templates/index.html", "is answering", "answers you")
+        self.stage.commit("Say more", _PAGE, "is answering", "answers you")
         for verb in ("build", "deploy"):
             self._expect(self.stage.ship(verb), 0)
         self._tell(self.stage.ship("promote"), "promote", "to 10 %", code=0)
@@ -105,7 +107,7 @@ class Story:
     def held_release(self) -> None:
         """Show that the hold stops the next release until it is released."""
         self.stage.chapter("6", "The next release meets the hold")
-        self.stage.commit("Fix it", "web/templates/index.html", "answers you", "answers now")
+        self.stage.commit("Fix it", _PAGE, "answers you", "answers now")
         self._tell(self.stage.ship("deliver"), "deliver on hold", "refused", code=3)
         self._tell(self.stage.ship("resume"), "resume", "hold released", code=0)
         self._tell(self.stage.ship("deliver"), "deliver again", "serving", code=0)

@@ -23,7 +23,7 @@ class Answer(msgspec.Struct, frozen=True):
     revision: str | None
 
 
-STEADY, LIGHT = 500.0, 50.0
+HEAVY, LIGHT = 300.0, 50.0
 """Rates of a load, in requests per second."""
 
 
@@ -36,7 +36,7 @@ class Load:
         threads: how many requests run at the same time at most.
     """
 
-    def __init__(self, url: str, rate: float = STEADY, threads: int = 6) -> None:
+    def __init__(self, url: str, rate: float = 500.0, threads: int = 6) -> None:
         self.address = urlsplit(url).netloc
         self._count = threads
         self.set_rate(rate)

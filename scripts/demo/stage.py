@@ -20,7 +20,7 @@ from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.terminal import styled
 from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
-from scripts.demo.load import LIGHT, STEADY, Answer, Load, observed
+from scripts.demo.load import HEAVY, LIGHT, Answer, Load, observed
 from scripts.errors import UsageError
 from scripts.machine import scratch
 from scripts.machine.scratch import local_cloud_run
@@ -99,21 +99,30 @@ class Stage:
             f"/v1/projects/{where.project}/locations/{where.regions[0]}/services/{self._service}"
         )
 
+    def expect(self, file: str, text: str) -> str:
+        """Return the contents of a file of the sample app, with a text that they must have.
+
+        Raises:
+            UsageError: the sample app is not the one that the demo knows.
+        """
+        path = self._source / file
+        contents = path.read_text() if path.is_file() else ""
+        if text not in contents:
+            raise UsageError(
+                f"{self._source.name}/{file} does not contain {text!r}:"
+                " the demo needs the sample app",
+                "to deliver your own app: ./ship deliver --yes",
+            )
+        return contents
+
     def commit(self, subject: str, file: str, old: str, new: str) -> None:
         """Change one file of the sample app, and commit the change.
 
         Raises:
             UsageError: the sample app is not the one that the demo knows.
         """
-        path = self._source / file
-        text = path.read_text() if path.is_file() else ""
-        if old not in text:
-            raise UsageError(
-                f"{self._source.name}/{file} does not contain {old!r}:"
-                " the demo needs the sample app",
-                "to deliver your own app: ./ship deliver --yes",
-            )
-        path.write_text(text.replace(old, new, 1))
+        contents = self.expect(file, old)
+        (self._source / file).write_text(contents.replace(old, new, 1))
         scratch.git("commit", "--quiet", "--all", "--message", subject, cwd=self.clone)
 
     def revert(self, file: str) -> None:
@@ -126,11 +135,11 @@ class Stage:
 
     @contextmanager
     def load(self) -> Iterator[None]:
-        """Send a steady load to the service, and watch its traffic plan meanwhile."""
+        """Send a light load to the service, and watch its traffic plan meanwhile."""
         service = requests.get(self.url + self._path, timeout=10).json()
         stop = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(stop,), daemon=True)
-        with Load(service["status"]["url"]) as self._load:
+        with Load(service["status"]["url"], LIGHT) as self._load:
             watcher.start()
             try:
                 yield
@@ -139,14 +148,14 @@ class Stage:
                 watcher.join()
 
     @contextmanager
-    def light_load(self) -> Iterator[None]:
-        """Send fewer requests for a while: to wait for what gets no traffic takes long."""
+    def heavy_load(self) -> Iterator[None]:
+        """Send more requests for a while: to see small shares of them precisely."""
         assert self._load
-        self._load.set_rate(LIGHT)
+        self._load.set_rate(HEAVY)
         try:
             yield
         finally:
-            self._load.set_rate(STEADY)
+            self._load.set_rate(LIGHT)
 
     def _watch(self, stop: threading.Event) -> None:
         """Note when each traffic plan comes into force."""

@@ -217,7 +217,8 @@ def tally(cloud_run, url: str, count: int) -> collections.Counter[str]:
     return collections.Counter(cloud_run.http.get(url).json()["revision"] for _ in range(count))
 
 
-def test_each_share_is_within_five_points_and_follows_at_once(cloud_run, pair):
+def test_each_share_is_within_two_points_and_follows_at_once(cloud_run, pair):
+    """So few requests are enough: the split is even, not random."""
     for percent in (10, 50, 90):
         ready = cloud_run.shift(
             pair,
@@ -226,8 +227,8 @@ def test_each_share_is_within_five_points_and_follows_at_once(cloud_run, pair):
                 {"revisionName": "pair-b", "percent": percent, "tag": "new"},
             ],
         )
-        counts = tally(cloud_run, ready["status"]["url"], 1000)
-        assert abs(counts["pair-b"] / 10 - percent) < 5
+        counts = tally(cloud_run, ready["status"]["url"], 200)
+        assert abs(counts["pair-b"] / 2 - percent) < 2
     for tag, revision in (("old", "pair-a"), ("new", "pair-b")):
         assert tally(cloud_run, tag_url(ready, tag), 20) == {revision: 20}
 

@@ -77,10 +77,10 @@ class Team:
         (self.project.pipeline / f"{env}.yaml").write_text(text)
 
     def bootstrap(self, env: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return self.project.ship(
-            "bootstrap", "--env", env, *IDS, *words,
-            GOOGLE_APPLICATION_CREDENTIALS=str(self.admin), **more,
-        )  # fmt: skip
+        """Run it as the owner; without gh, which takes longer to start than all the rest."""
+        given = {"GOOGLE_APPLICATION_CREDENTIALS": str(self.admin)}
+        given["PATH"] = without_gh(self.folder)
+        return self.project.ship("bootstrap", "--env", env, *IDS, *words, **{**given, **more})
 
     def plan(self, env: str, *words: str) -> Any:
         ended = self.bootstrap(env, "--dry-run", "--format", "json", *words)

@@ -120,6 +120,7 @@ class Project:
         self.folder = folder
         self.cloud_run = cloud_run
         self.name = name
+        self.regions = ["us-central1"]
         self.pipeline = folder / "pipelines" / name
         self.pipeline.mkdir(parents=True)
         (folder / name).mkdir()
@@ -172,9 +173,9 @@ class Project:
             raise AssertionError(f"{arguments} hangs:\n{told}\n{self.service()}\n{log}") from None
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
-        """Start a command in a new Python: to watch it, to signal it, to see it in `ps`."""
+        """Start a command as a process: to watch it, to signal it, to see it in `ps`."""
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts"), *arguments],
+            [f"{warm.environment()}/bin/python", str(ROOT / "scripts"), *arguments],
             cwd=self.folder, env={**os.environ, "SHIPWAY_ACTOR": "tester", **env},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -187,8 +188,11 @@ class Project:
 
     @property
     def service_path(self) -> str:
+        return self.path_in("us-central1")
+
+    def path_in(self, region: str) -> str:
         return (
-            f"{self.cloud_run.url}/v1/projects/shipway-local/locations/us-central1"
+            f"{self.cloud_run.url}/v1/projects/shipway-local/locations/{region}"
             f"/services/{self.name}"
         )
 
@@ -196,10 +200,16 @@ class Project:
         """Return the service as the API answers it, to check the actual state."""
         return requests.get(self.service_path, timeout=10).json()
 
-    def put(self, service: Any) -> Any:
+    def services(self) -> dict[str, Any]:
+        """Return the service in each region."""
+        return {
+            region: requests.get(self.path_in(region), timeout=10).json() for region in self.regions
+        }
+
+    def put(self, service: Any, region: str = "us-central1") -> Any:
         """Write the service as another tool would."""
         service.pop("status", None)
-        answer = requests.put(self.service_path, json=service, timeout=10)
+        answer = requests.put(self.path_in(region), json=service, timeout=10)
         assert answer.ok, answer.text
         return answer.json()
 
@@ -242,7 +252,7 @@ def lend(tmp_path_factory: pytest.TempPathFactory, local_cloud_run: LocalCloudRu
     Each test gets the service as it was in the beginning. A project with other commits, files or
     revisions than then is not lent again.
     """
-    kept: dict[Callable[[Project], None], tuple[Project, Any, list[Any]]] = {}
+    kept: dict[Callable[[Project], None], tuple[Project, dict[str, Any], list[Any]]] = {}
 
     def state(project: Project) -> list[Any]:
         git = (("rev-parse", "HEAD"), ("for-each-ref",), ("status", "--porcelain", "--ignored"))
@@ -255,12 +265,13 @@ def lend(tmp_path_factory: pytest.TempPathFactory, local_cloud_run: LocalCloudRu
             project = Project(tmp_path_factory.mktemp("lent") / "repository", local_cloud_run, name)
             project.commit()
             prepare(project)
-            kept[prepare] = project, project.service(), state(project)
-        project, service, before = kept[prepare]
-        if project.service() != service:
-            version = project.service()["metadata"]["resourceVersion"]
-            metadata = {**service["metadata"], "resourceVersion": version}
-            kept[prepare] = project, project.put({**service, "metadata": metadata}), before
+            kept[prepare] = project, project.services(), state(project)
+        project, services, before = kept[prepare]
+        for region, now in project.services().items():
+            if now != (service := services[region]):
+                version = now["metadata"]["resourceVersion"]
+                metadata = {**service["metadata"], "resourceVersion": version}
+                services[region] = project.put({**service, "metadata": metadata}, region)
         yield project
         if state(project) != before:
             kept.pop(prepare, None)

@@ -6,7 +6,6 @@ import os
 import pty
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ class Fork:
         return subprocess.check_output(head, cwd=self.folder, text=True).strip()
 
     def ship(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        given = {**os.environ, "SHIPWAY_VENV": sys.prefix, **env}
+        given = {**os.environ, "SHIPWAY_VENV": warm.environment(), **env}
         return warm.ship(*arguments, home=self.folder, cwd=self.folder, env=given)
 
     def done(self, *arguments: str, **env: str) -> str:
@@ -370,7 +369,7 @@ def test_on_a_terminal_it_asks(fork: Fork) -> None:
         process = subprocess.Popen(
             [str(fork.folder / "ship"), "init"], cwd=fork.folder, stdin=theirs,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "SHIPWAY_VENV": sys.prefix},
+            env={**os.environ, "SHIPWAY_VENV": warm.environment()},
         )  # fmt: skip
         os.close(theirs)
         answers = ["shopco/orders", "Orders", "orders", "", "", "orders-staging",
@@ -399,7 +398,7 @@ def test_killed_anywhere_it_leaves_the_old_files_or_the_new(fork: Fork) -> None:
         subprocess.run(["git", "checkout", "-q", "--", "pipelines"], cwd=fork.folder, check=True)
         with subprocess.Popen(
             [str(fork.folder / "ship"), "init", "orders", *ANSWERS], cwd=fork.folder,
-            env={**os.environ, "SHIPWAY_VENV": sys.prefix}, stdin=subprocess.DEVNULL,
+            env={**os.environ, "SHIPWAY_VENV": warm.environment()}, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         ) as process:  # fmt: skip
             while not [*fork.folder.glob(moment)] and process.poll() is None:

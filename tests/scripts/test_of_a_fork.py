@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from scripts.template import record, version
+from tests import warm
 from tests.conftest import ROOT
 from tests.scripts.test_init import ANSWERS, ME
 
@@ -50,8 +50,8 @@ class Folder:
                     for what in ("NAME", "EMAIL")}  # fmt: skip
         return subprocess.run(
             ["./ship", *words], cwd=self.path, stdin=subprocess.DEVNULL, capture_output=True,
-            env={**os.environ, **identity, "SHIPWAY_VENV": sys.prefix}, text=True, check=False,
-            timeout=120,
+            env={**os.environ, **identity, "SHIPWAY_VENV": warm.environment()}, text=True,
+            check=False, timeout=120,
         )  # fmt: skip
 
     def chosen(self) -> str:
@@ -154,7 +154,7 @@ def test_a_forks_workflow_with_an_identity_keeps_the_rules(fork: Folder) -> None
     (workflows / "own.yml").write_text(re.sub(r"checkout@\w+", "checkout@v1", own))
     fork.change(".github/workflows/build.yml", "actions/checkout@", "acme/own@")
     shutil.rmtree(fork.path / "tests/app")
-    done = fork.ship("test", "-n2")
+    done = fork.ship("test", "-n0")
     assert done.returncode == 0, done.stdout
     build = workflows / "build.yml"
     build.write_text(re.sub(r"acme/own@\w+", "acme/own@v1", build.read_text()))
@@ -273,7 +273,7 @@ class Weekly:
             env = {key: value for key, value in step["env"].items() if "${{" not in value}
             env |= {"BRANCH": made.get("branch", ""), "CALLED": str(self.called),
                     "TITLE": f"Shipway {made.get('version')} is out", "ISSUES": str(self.issues),
-                    "GITHUB_OUTPUT": str(outputs), "SHIPWAY_VENV": sys.prefix,
+                    "GITHUB_OUTPUT": str(outputs), "SHIPWAY_VENV": warm.environment(),
                     "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
             subprocess.run(
                 ["bash", "-e", "-c", step["run"]], cwd=clone.path, env={**os.environ, **env},

@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from tests.relay import Relay, Spoiled
-from tests.scripts.conftest import Project
+from tests.scripts.conftest import Lend, Project
 
 REGIONS = ["us-central1", "europe-west1"]
 
 
-@pytest.fixture
-def both(project: Project) -> Project:
-    """Return a project with a first release in two regions."""
+def deliver_to_both(project: Project) -> None:
     path = project.pipeline / "local.yaml"
     path.write_text(path.read_text().replace("[us-central1]", f"[{', '.join(REGIONS)}]"))
+    project.regions = REGIONS
     project.commit()
     project.done("deliver")
-    return project
+
+
+def deploy_to_both(project: Project) -> None:
+    deliver_to_both(project)
+    project.commit()
+    project.done("build")
+    project.done("deploy")
 
 
 @pytest.fixture
-def candidate(both: Project) -> Project:
-    """Return a project with a second commit, deployed without traffic in two regions."""
-    both.commit()
-    both.done("build")
-    both.done("deploy")
-    return both
+def both(lend: Lend) -> Iterator[Project]:
+    """Yield a project with a first release in two regions."""
+    with lend(deliver_to_both) as project:
+        yield project
+
+
+@pytest.fixture
+def candidate(lend: Lend) -> Iterator[Project]:
+    """Yield a project with a second commit, deployed without traffic in two regions."""
+    with lend(deploy_to_both) as project:
+        yield project
 
 
 def names(project: Project) -> tuple[str, str]:

@@ -50,6 +50,23 @@ def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cloned(tmp_path_factory.mktemp("ship") / "clone")
 
 
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a clone whose first set-up failed: its environment has pip, and no packages."""
+    made = cloned(tmp_path_factory.mktemp("ship") / "clone")
+    ended = ship(made, "status", PYTHON=sys.executable)
+    assert_not_set_up(ended)
+    return made
+
+
+def assert_not_set_up(ended: subprocess.CompletedProcess[str]) -> None:
+    assert ended.returncode == 2
+    assert "ship: setting up its Python packages in" in ended.stderr
+    assert "ship: could not install the packages of deliver.txt" in ended.stderr
+    assert "check that pip can reach its index" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def ship(
     clone: Path, *arguments: str, home: Path | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
@@ -120,15 +137,10 @@ def test_a_python_without_venv(clone: Path, tmp_path: Path) -> None:
     assert "apt-get install python3-venv" in ended.stderr
 
 
-def test_no_network_for_the_first_set_up(clone: Path) -> None:
+@pytest.mark.xdist_group("offline")
+def test_no_network_for_the_first_set_up(offline: Path) -> None:
     """One clear error, and the next call does not take the remains for an environment."""
-    for _ in range(2):
-        ended = ship(clone, "status", PYTHON=sys.executable)
-        assert ended.returncode == 2
-        assert "ship: setting up its Python packages in" in ended.stderr
-        assert "ship: could not install the packages of deliver.txt" in ended.stderr
-        assert "check that pip can reach its index" in ended.stderr
-        assert "Traceback" not in ended.stderr
+    assert_not_set_up(ship(offline, "status", PYTHON=sys.executable))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,7 +12,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ import requests
 from scripts.config import running
 from scripts.errors import UsageError
 from scripts.service import local_secrets
+from tests import warm
 from tests.conftest import ROOT
 from tests.scripts.conftest import LOCAL, Project
 
@@ -70,7 +70,8 @@ class Checkout(Project):
             source = {"input": stdin.encode() if isinstance(stdin, str) else stdin}
         ended: Any = subprocess.run(
             [ROOT / "ship", *words], cwd=self.folder, capture_output=True, check=False,
-            env={**os.environ, "SHIPWAY_VENV": sys.prefix, "CI": "", **env}, timeout=60, **source,
+            env={**os.environ, "SHIPWAY_VENV": warm.environment(), "CI": "", **env}, timeout=60,
+            **source,
         )  # fmt: skip
         ended.stdout, ended.stderr = ended.stdout.decode(), ended.stderr.decode()
         return ended
@@ -390,7 +391,7 @@ def test_gcloud_uses_it(tmp_path: Path) -> None:
     with checkout(tmp_path / "it's here") as project:
         project.start_up("--iam", "enforce")
         script = (
-            f'eval "$({sys.executable} {ROOT}/scripts up --env-gcloud)"'
+            f'eval "$({warm.environment()}/bin/python {ROOT}/scripts up --env-gcloud)"'
             " && gcloud run services list --format=json"
             f" && gcloud projects add-iam-policy-binding shipway-local --member={DEV}"
             " --role=roles/run.admin --condition=None --format=json"
