@@ -12,7 +12,9 @@ VARIABLE = "SHIPWAY_ALIVE"
 def watch() -> None:
     """End this process when the one that started it is gone, if that asked for it."""
     number = os.environ.pop(VARIABLE, "")
-    if not number:
+    try:
+        os.set_inheritable(int(number), False)
+    except (ValueError, OSError):  # no one asks for it
         return
 
     import threading
@@ -21,5 +23,4 @@ def watch() -> None:
         os.read(int(number), 1)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    os.set_inheritable(int(number), False)
     threading.Thread(target=wait, daemon=True).start()

@@ -121,7 +121,7 @@ Since = Annotated[
     option(
         "--since",
         metavar="REF",
-        help="the services that commits after REF touch; every service if REF is unknown here",
+        help="those that commits after REF touch; every service if REF is unknown here",
     ),
 ]
 Override = Annotated[

@@ -187,7 +187,7 @@ def _in_place_of(calling: Document, called: Document, job: Document) -> Document
     for name, output in (called["on"]["workflow_call"].get("outputs") or {}).items():
         found = _JOB_OUTPUT.fullmatch(str(output["value"]))
         outputs[name] = own.get("outputs", {}).get(found[1], "") if found else output["value"]
-    conditions = {key: calling[key] for key in ("needs", "if") if key in calling}
+    conditions: Document = {key: calling[key] for key in ("needs", "if") if key in calling}
     return {**conditions, **own, "outputs": outputs}
 
 

@@ -13,8 +13,8 @@ from scripts.command.options import ServiceOptions, WritingOptions
 from scripts.config import pipelines
 from scripts.errors import UsageError
 
-# What shows one service until Ctrl-C.
-_ENDLESS = ("watch", "follow")
+# What is about one service: it shows it until Ctrl-C, or names a revision.
+_OF_ONE = ("watch", "follow", "revision")
 
 
 def run(verb: ModuleType, options: ServiceOptions, call: Call) -> int:
@@ -84,9 +84,11 @@ def over(verb: ModuleType, options: ServiceOptions, call: Call, names: list[str]
         call: the call.
         names: the services.
     """
-    for flag in _ENDLESS:
+    for flag in _OF_ONE:
         if getattr(options, flag, False):
-            raise UsageError(f"--{flag} shows one service", f"name one: {', '.join(names)}")
+            raise UsageError(f"--{flag} is about one service", f"name one: {', '.join(names)}")
+    if isinstance(getattr(options, "to", None), str):  # a revision, not a share
+        raise UsageError("--to names a revision of one service", f"name one: {', '.join(names)}")
     if isinstance(options, WritingOptions):
         from scripts.several.drive import drive
 

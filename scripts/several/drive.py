@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -215,4 +215,5 @@ class _Driver:
         self._say(child.name, f"{ended.word}{took}")
 
     def _say(self, name: str, line: str) -> None:
-        terminal.write(sys.stderr, (f"{name:<{self._wide}} | ", "2"), one_line(line))
+        with suppress(BrokenPipeError):  # no one reads it: the result counts
+            terminal.write(sys.stderr, (f"{name:<{self._wide}} | ", "2"), one_line(line))

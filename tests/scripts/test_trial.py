@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -155,6 +156,44 @@ def test_the_first_commit_is_tried_alone(trials: Trials) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "no commit before" in ended.stderr
     assert "base" not in ended.stdout
+
+
+def test_several_services_are_tried_together(trials: Trials) -> None:
+    """Those that the commit touches, and what they call; a failure stops those that call it."""
+    project = trials.project
+    for name in ("caller", "other"):
+        for folder in ("pipelines/", ""):
+            source = project.folder / f"{folder}{project.name}"
+            shutil.copytree(source, project.folder / f"{folder}{name}")
+        manifest = project.folder / f"pipelines/{name}/service.yaml"
+        manifest.write_text(manifest.read_text().replace(project.name, name))
+    relations = project.folder / "pipelines/services.yaml"
+    relations.write_text(f"calls: {{caller: [{project.name}]}}\n")
+    project.git("add", "--all")
+    base = project.commit()[:7]
+    (project.folder / "other/notes").write_text("a change")
+    broken = project.folder / "caller/settings.json"
+    broken.write_text(json.dumps({**json.loads(broken.read_text()), "health": "broken"}))
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "touch two")
+    short = project.git("rev-parse", "HEAD")[:7]
+    ended = trials.ship("--format", "json")
+    assert ended.returncode == 1
+    assert {row["step"]: row["passed"] for row in json.loads(ended.stdout)["steps"]} == {
+        f"base other {base}": True,
+        f"base {project.name} {base}": True,
+        f"base caller {base}": True,
+        f"build other {short}": True,
+        f"deliver other {short}": True,
+        f"build caller {short}": True,
+        f"deliver caller {short}": False,
+        "roll back other": True,
+    }
+    assert "no service 'nobody'" in trials.ship("other", "nobody").stderr
+    (project.folder / "README.md").write_text("Ours.")
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "touch none")
+    assert "touches no service: nothing to try" in trials.ship().stdout
 
 
 @pytest.mark.parametrize("onto", ["HEAD", "nowhere"])
