@@ -109,7 +109,7 @@ class Child:
             lines, self._half = [*lines, self._half], b""
         found = [line.decode(errors="replace") for line in lines]
         # The driver reports all problems to the job at its end.
-        return [line for line in found if not line.startswith("::error ")]
+        return [line for line in found if line and not line.startswith("::error ")]
 
     def interrupt(self) -> None:
         """Ask it to end, as Ctrl-C does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from scripts.release.state import State
 T = TypeVar("T")
 
 _AT_ONCE = 16
+_EACH = 2  # requests for each service
 _BURST, _PER_SECOND = 450, 2.5
 """Requests to one region of a project: at most 600 in any minute, the smallest quota known.
 
@@ -51,32 +53,21 @@ def regions(
 
 
 class Pace:
-    """Keeps the reads of each project and region below Cloud Run's quota: a bucket of tokens.
+    """Keeps the requests to one region of a project below Cloud Run's quota: a bucket of tokens."""
 
-    Args:
-        say: called with a line before the first pause.
-    """
+    def __init__(self) -> None:
+        self._full = 0.0
+        """When the bucket will be full again."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._lock = threading.Lock()
-        self._free: dict[tuple[str, str], float] = {}
-        self._told = False
+    def pause(self, requests: int, now: float) -> float:
+        """Take tokens for requests; return the seconds to wait before they are sent.
 
-    def take(self, region: CloudRun, requests: int) -> None:
-        """Wait until so many requests may be sent."""
-        key = region.project, region.region
-        with self._lock:
-            now = time.monotonic()
-            # The time at which the bucket is full again.
-            full = max(now, self._free.get(key, 0.0)) + requests / _PER_SECOND
-            self._free[key] = full
-            pause = full - now - _BURST / _PER_SECOND
-            told, self._told = self._told, self._told or pause > 0
-        if pause > 0:
-            if not told:
-                self._say(f"more services than {key[0]}, {key[1]} may be asked for at once: slower")
-            time.sleep(pause)
+        Args:
+            requests: how many.
+            now: the time in seconds.
+        """
+        self._full = max(now, self._full) + requests / _PER_SECOND
+        return max(0.0, self._full - now - _BURST / _PER_SECOND)
 
 
 def glance(
@@ -88,11 +79,22 @@ def glance(
         regions: each service in each of its regions.
         say: called with a line before the first pause.
     """
-    pace = Pace(say)
+    paces: defaultdict[tuple[str, str], Pace] = defaultdict(Pace)
+    lock = threading.Lock()
+    told = False
+
+    def wait(region: CloudRun) -> None:
+        nonlocal told
+        with lock:
+            pause = paces[region.project, region.region].pause(_EACH, time.monotonic())
+            tells, told = bool(pause) and not told, told or bool(pause)
+        if tells:
+            say(f"more services than may be read at once in {region.project}, {region.region}")
+        time.sleep(pause)
 
     def reading(region: CloudRun) -> Callable[[], State | None]:
         def read() -> State | None:
-            pace.take(region, 2)
+            wait(region)
             return region.glance()
 
         return read

@@ -116,3 +116,16 @@ def test_a_letter_of_two_columns_keeps_the_columns_aligned() -> None:
 
 def test_without_a_terminal_nothing_gives_way() -> None:
     assert "sha256:9d956885dba7" in plain_table(history(LONG, "us-central1"))
+
+
+def test_the_cells_of_a_grid_are_broken_between_words_before_they_take_lines_of_their_own() -> None:
+    cell = "470ba58 10 % <- 335fe22 HOLD"
+    grid = Table(
+        columns=["SERVICE", "LOCAL", "STAGING", "PRODUCTION"],
+        rows=[["my-frontend-service", cell, cell, cell]],
+        breaks=dict.fromkeys(["LOCAL", "STAGING", "PRODUCTION"], 14),
+    )
+    lines = str(rich_table(grid, 80)).splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines[1].split() + lines[2].split()).count("HOLD") == 3
