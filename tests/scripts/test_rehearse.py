@@ -301,7 +301,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
         fork.commit("another that never listens", health="ok", note="another")
     words = ["rehearse", "--builder", "cloud-build", "--actions", str(ROOT / "tests" / "actions")]
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts"), *words],
+        [f"{warm.environment()}/bin/python", str(ROOT / "scripts"), *words],
         cwd=fork.folder, env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -328,7 +328,7 @@ def test_actions_that_cannot_be_fetched(forked: Fork) -> None:
     nowhere = "http://127.0.0.1:9"
     words = ["rehearse", "rollback", "--input", "environment=staging", "--builder", "cloud-build"]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts"), *words],
+        [f"{warm.environment()}/bin/python", str(ROOT / "scripts"), *words],
         cwd=forked.folder, env={**os.environ, "HTTPS_PROXY": nowhere, "NO_PROXY": "127.0.0.1"},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
