@@ -18,6 +18,7 @@ from scripts.command import options
 from scripts.command.call import Call
 from scripts.command.options import option
 from scripts.config import pipelines, relations
+from scripts.config.pipelines import Pipeline
 from scripts.template import record
 
 
@@ -50,9 +51,13 @@ def _check_pipelines(call: Call) -> None:
     Raises:
         UsageError: a file is not valid.
     """
-    relations.read(call.root)
+    related = relations.read(call.root)
+    loaded: dict[str, dict[str, Pipeline]] = {}
     for service in pipelines.services(call.root):
         environments = pipelines.environments(call.root, service)
         for env in environments:
-            relations.calls_of(pipelines.load(call.root, service, env))
+            loaded.setdefault(env, {})[service] = pipelines.load(call.root, service, env)
         call.progress.line(f"pipelines/{service}: {', '.join(environments)} are valid")
+    for known in loaded.values():
+        for pipeline in known.values():
+            relations.calls_of(pipeline, related, known)

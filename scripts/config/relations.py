@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -13,9 +14,10 @@ from scripts.config import limits
 from scripts.config.formats import Services, Variable
 from scripts.config.pipelines import Pipeline, environments, load, services
 from scripts.config.yamlfile import YamlFile, description
-from scripts.errors import did_you_mean
+from scripts.errors import UsageError, did_you_mean
 
 FILE = "pipelines/services.yaml"
+_NONE: Mapping[str, Pipeline] = MappingProxyType({})
 
 
 class Relations(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,38 +107,52 @@ class Called(msgspec.Struct, frozen=True, kw_only=True):
         return callers if callers in regions else regions[0]
 
 
-def calls_of(pipeline: Pipeline) -> list[Called]:
+def calls_of(
+    pipeline: Pipeline, related: Relations | None = None, known: Mapping[str, Pipeline] = _NONE
+) -> list[Called]:
     """Return the services that one calls in its environment, by name.
+
+    Args:
+        pipeline: the caller's files.
+        related: what services.yaml says, if it has been read.
+        known: the files of services in the same environment that have been read, by name.
 
     Raises:
         UsageError: the file is wrong, a callee lacks the environment, or the service's own files
             set the variable as well.
     """
-    calls = read(pipeline.root).calls.get(pipeline.service)
+    root, env = pipeline.root, pipeline.env
+    calls = (related or read(root)).calls.get(pipeline.service)
     if not calls:
         return []
-    file = YamlFile(pipeline.root / FILE, FILE)
     own = _own_variables(pipeline)
     found = []
     for callee, variable in sorted(calls.items()):
-        path = _path(file, pipeline.service, callee)
-        known = environments(pipeline.root, callee)
-        if pipeline.env not in known:
-            raise file.error(
-                path,
-                f"{pipeline.service} calls {callee}, which has no environment '{pipeline.env}':"
-                f" pipelines/{callee}/{pipeline.env}.yaml does not exist",
-                did_you_mean(pipeline.env, known, f"environments of {callee}"),
+        files = known.get(callee)
+        if files is None and env not in (has := environments(root, callee)):
+            raise _error(
+                pipeline,
+                callee,
+                f"{pipeline.service} calls {callee}, which has no environment '{env}':"
+                f" pipelines/{callee}/{env}.yaml does not exist",
+                did_you_mean(env, has, f"environments of {callee}"),
             )
         if variable in own:
-            raise file.error(
-                path,
+            raise _error(
+                pipeline,
+                callee,
                 f"{variable} is set by {own[variable]} as well",
                 f"remove it there, or give this one another name: {callee}: OTHER_NAME",
             )
-        files = load(pipeline.root, callee, pipeline.env, checkout=pipeline.checkout)
+        files = files or load(root, callee, env, checkout=pipeline.checkout)
         found.append(Called(pipeline=files, variable=variable))
     return found
+
+
+def _error(pipeline: Pipeline, callee: str, what: str, hint: str) -> UsageError:
+    """Make the error about one call; the file is valid by itself."""
+    file = YamlFile(pipeline.root / FILE, FILE)
+    return file.error(_path(file, pipeline.service, callee), what, hint)
 
 
 def callers_of(pipeline: Pipeline) -> list[Pipeline]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scripts.cloud.google import NotFound
-from scripts.config import pipelines, workflows
+from scripts.config import pipelines, relations, workflows
 from scripts.doctor.case import Case, grant
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.errors import ShipError, UsageError
@@ -77,7 +77,8 @@ def needs_of(case: Case, plan: Federation | None) -> list[Need]:
         runs_as = permissions.runtime(case.pipeline)
     except UsageError:
         runs_as = None  # the check of the files reports it
-    deploy = permissions.deploy_needs(case.pipeline, runs_as)
+    calls = relations.calls_of(case.pipeline)
+    deploy = permissions.deploy_needs(case.pipeline, runs_as, calls)
     if after:
         earlier = pipelines.load(case.root, case.pipeline.service, after)
         return [*deploy, *permissions.earlier_needs(earlier)]

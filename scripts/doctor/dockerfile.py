@@ -113,7 +113,7 @@ def packing(case: Case) -> Iterator[Finding]:
     except (OSError, UnicodeDecodeError):
         return  # the check of the files reports it
     names = source.read(pipeline.source).names
-    shared = relations.read(case.root).contexts(pipeline.service)
+    shared = relations.read(case.root).contexts(case.pipeline.service)
     contexts = {name: source.read(case.root / path).names for name, path in shared.items()}
     asked = {"dockerfile": text, "files": names, "contexts": contexts}
     try:

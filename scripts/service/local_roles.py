@@ -54,7 +54,7 @@ def _granted(context: Context, caller: Pipeline) -> Iterator[str]:
         f"{cloud.number(google, caller.environment.project)}-compute@developer.gserviceaccount.com"
     )
     account = Account(email=email, purpose=f"{caller.service} runs as this account")
-    for binding in permissions.calls(caller, account):
+    for binding in permissions.to_call(caller, account):
         try:
             policy = cloud.policy(google, binding.resource)
         except NotFound:

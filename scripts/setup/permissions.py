@@ -19,6 +19,7 @@ import msgspec
 from scripts.config import relations
 from scripts.config.image_reference import bucket_of
 from scripts.config.pipelines import Pipeline
+from scripts.config.relations import Called
 from scripts.config.workflows import ISSUER
 from scripts.errors import UsageError
 from scripts.release import manifest
@@ -227,6 +228,8 @@ def plan(
         projects[0], f"deploy-{env}", repository, f"delivers to {env}, promotes and rolls back"
     )
     runtimes = {p.service: runtime(p) for p in pipelines}
+    related, known = relations.read(pipelines[0].root), {p.service: p for p in pipelines}
+    calls = {p.service: relations.calls_of(p, related, known) for p in pipelines}
     bindings = [
         Binding(
             role=IMPERSONATE,
@@ -242,7 +245,9 @@ def plan(
         ),
     ]
     push = [need for p in pipelines for need in push_needs(p)]
-    deploy = [need for p in pipelines for need in deploy_needs(p, runtimes[p.service])]
+    deploy = [
+        need for p in pipelines for need in deploy_needs(p, runtimes[p.service], calls[p.service])
+    ]
     deploy += [need for p in earlier for need in earlier_needs(p)]
     bindings += _bindings(pusher.member, push)
     bindings += _bindings(deployer.member, deploy)
@@ -252,7 +257,8 @@ def plan(
             bindings += _bindings(account.member, build_needs(pipeline))
         agent = _agent(numbers[pipeline.environment.project])
         bindings += _bindings(agent, agent_needs(pipeline))
-        bindings += _bindings(runtimes[pipeline.service].member, runtime_needs(pipeline))
+        needs = runtime_needs(pipeline, calls[pipeline.service])
+        bindings += _bindings(runtimes[pipeline.service].member, needs)
     return Federation(
         provider=provider,
         pusher=pusher,
@@ -334,12 +340,15 @@ def build_needs(pipeline: Pipeline) -> list[Need]:
     ]
 
 
-def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
+def deploy_needs(
+    pipeline: Pipeline, runs_as: Account | None, calls: Sequence[Called] = ()
+) -> list[Need]:
     """Return the permissions for releasing one service in its environment.
 
     Args:
         pipeline: The service in the environment.
         runs_as: The account that the service runs as; None leaves out the permission on it.
+        calls: The services that it calls.
     """
     project = Resource(kind="project", project=pipeline.environment.project)
     deployer, watcher = _custom(project.project, DEPLOYER), _custom(project.project, WATCHER)
@@ -360,7 +369,7 @@ def deploy_needs(pipeline: Pipeline, runs_as: Account | None) -> list[Need]:
         ]
         if pipeline.environment.access == "private":
             needs.append(Need("run.routes.invoke", service, RUN_INVOKER, "runs the smoke checks"))
-    for callee, service in _called(pipeline):
+    for callee, service in _called(pipeline, calls):
         why = f"reads the URL of {callee.service}, which {pipeline.service} calls"
         needs.append(Need("run.services.get", service, deployer, why))
     return needs
@@ -380,35 +389,40 @@ def earlier_needs(pipeline: Pipeline) -> list[Need]:
     ]
 
 
-def runtime_needs(pipeline: Pipeline) -> list[Need]:
-    """Return the permissions of the account that a service runs as."""
+def runtime_needs(pipeline: Pipeline, calls: Sequence[Called]) -> list[Need]:
+    """Return the permissions of the account that a service runs as.
+
+    Args:
+        pipeline: The service in its environment.
+        calls: The services that it calls.
+    """
     why = "reads the secret when it starts"
     needs = [
         Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why)
         for secret in secrets(pipeline)
     ]
-    return [*needs, *_call_needs(pipeline)]
+    return [*needs, *_call_needs(pipeline, calls)]
 
 
-def calls(pipeline: Pipeline, account: Account) -> list[Binding]:
+def to_call(pipeline: Pipeline, account: Account) -> list[Binding]:
     """Return the roles with which a service's account invokes the private services it calls."""
-    return _bindings(account.member, _call_needs(pipeline))
+    return _bindings(account.member, _call_needs(pipeline, relations.calls_of(pipeline)))
 
 
-def _call_needs(pipeline: Pipeline) -> list[Need]:
+def _call_needs(pipeline: Pipeline, calls: Sequence[Called]) -> list[Need]:
     return [
         Need(
             "run.routes.invoke", service, RUN_INVOKER, f"{pipeline.service} calls {callee.service}"
         )
-        for callee, service in _called(pipeline)
+        for callee, service in _called(pipeline, calls)
         if callee.environment.access == "private"
     ]
 
 
-def _called(pipeline: Pipeline) -> list[tuple[Pipeline, Resource]]:
+def _called(pipeline: Pipeline, calls: Sequence[Called]) -> list[tuple[Pipeline, Resource]]:
     """Return the services that one calls, and each as a resource where it is called."""
     found = []
-    for called in relations.calls_of(pipeline):
+    for called in calls:
         regions = {called.region(region) for region in pipeline.environment.regions}
         found += [
             (called.pipeline, service)

@@ -61,7 +61,11 @@ def check(root: Path, name: str, content: bytes) -> None:
     for file in FILES:
         (folder / f"{file}.yaml").write_bytes((SOURCE / f"{file}.yaml").read_bytes())
     as_it_was = manifest.render(
-        pipelines.load(root, "app", "local"), commit=COMMIT, image=IMAGE, revision="app-1"
+        pipelines.load(root, "app", "local"),
+        commit=COMMIT,
+        image=IMAGE,
+        revision="app-1",
+        urls={},
     )
     (folder / f"{name}.yaml").write_bytes(content)
     began = time.monotonic()

@@ -97,7 +97,7 @@ def test_the_role_is_needed_and_a_delivery_gives_it_back(two: Two) -> None:
     google = Google(pipeline)
     number = cloud.number(google, "shipway-local")
     email = f"{number}-compute@developer.gserviceaccount.com"
-    [binding] = permissions.calls(pipeline, Account(email=email, purpose=""))
+    [binding] = permissions.to_call(pipeline, Account(email=email, purpose=""))
     path = binding.resource.path
     policy = cloud.policy(google, binding.resource)
     assert [dict(one) for one in policy["bindings"]] == [
