@@ -153,7 +153,7 @@ def test_only_the_serving_container_gets_the_url(pair: Pair) -> None:
     files.manifest["spec"]["template"]["spec"]["containers"] = [side, main]
     image = ImageReference.parse("host/project/services/app@sha256:00")
     urls = {"AI_URL": "https://ai.example.com"}
-    made = manifest.render(files, commit="0" * 40, image=image, revision="x-1", urls=urls)
+    made = manifest.render(files, commit="0" * 40, images={"app": image}, revision="x-1", urls=urls)
     sidecar, serving = made["spec"]["template"]["spec"]["containers"]
     assert [one["name"] for one in sidecar["env"]] == ["B"]
     assert [one["name"] for one in serving["env"]] == ["A", "AI_URL"]
