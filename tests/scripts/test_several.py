@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +168,12 @@ def test_a_dry_run_of_all_comes_before_any_delivery(fork: Several) -> None:
     stray.unlink()
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("uncommitted") == 1
+    new = fork.folder / "pipelines" / "new"
+    shutil.copytree(fork.project.pipeline, new)
+    early = fork.project.ship("deliver", "new", "--dry-run")
+    shutil.rmtree(new)
+    assert early.returncode == 2
+    assert "pipelines/new/ is not in it" in early.stderr
     assert f"(the URL of {fork.names['ai']})" in ended.stdout
     alone = fork.project.ship("deliver", fork.names["api"], "--dry-run", "--env", "staging")
     assert alone.returncode == 2
