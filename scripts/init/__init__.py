@@ -248,6 +248,11 @@ def _after_add(made: Fork, added: Added) -> list[str]:
             f"everyone may call {added.name} in {', '.join(public)}, as the existing services;"
             f" to change it: access: private in pipelines/{added.name}/ENVIRONMENT.yaml"
         )
+    elif made.projects and added.access is None:
+        notes.append(
+            f"no one may call {added.name} without the role, as the existing services; to change"
+            f" it: access: public in pipelines/{added.name}/ENVIRONMENT.yaml"
+        )
     together = " ".join([*added.calls, added.name])
     todo = [
         f"git add -A && git commit -m 'Add {added.name}'",

@@ -489,6 +489,9 @@ def test_a_service_is_added_beside_the_others(fork: Fork) -> None:
     fork.done("init", "intake", "--project", "staging=intake-staging", "--yes")
     changed = [path for path, text in fork.files().items() if after.get(path) != text]
     assert changed == ["pipelines/intake/staging.yaml"]
+    add_code(fork, "chat")  # the first of the others, ai, is private
+    said = fork.done("init", "--add", "chat", "--yes")
+    assert "no one may call chat without the role" in said
 
 
 def test_what_cannot_be_added_is_refused(fork: Fork, tmp_path: Path) -> None:
