@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,28 @@ def test_one_question_is_asked_for_all(fork: Several) -> None:
     assert code == 3
     assert text.count("Go ahead?") == 1
     assert f"Hold in production: {fork.names['ai']}, {fork.names['web']}." in text
+
+
+def test_a_dry_run_of_all_comes_before_any_delivery(fork: Several) -> None:
+    """The caller's URL is not known yet. What is left out is reported once."""
+    stray = fork.folder / "stray.txt"
+    stray.write_text("uncommitted")
+    ended = fork.project.ship(
+        "deliver", "--all", "--dry-run", "--env", "staging", "--format", "json"
+    )
+    stray.unlink()
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("uncommitted") == 1
+    new = fork.folder / "pipelines" / "new"
+    shutil.copytree(fork.project.pipeline, new)
+    early = fork.project.ship("deliver", "new", "--dry-run")
+    shutil.rmtree(new)
+    assert early.returncode == 2
+    assert "pipelines/new/ is not in it" in early.stderr
+    assert f"(the URL of {fork.names['ai']})" in ended.stdout
+    alone = fork.project.ship("deliver", fork.names["api"], "--dry-run", "--env", "staging")
+    assert alone.returncode == 2
+    assert "which has not been delivered to staging" in alone.stderr
 
 
 class Releasing:
