@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from scripts.config import relations
+from scripts.config import relations, secret_name
 from scripts.config.image_reference import bucket_of
 from scripts.config.pipelines import Pipeline
 from scripts.config.relations import Called
@@ -360,9 +360,8 @@ def deploy_needs(
         Need("logging.logEntries.list", project, watcher, "shows the last log lines of a failure"),
     ]
     for receiver in pipeline.environment.notify:
-        for reference in filter(None, (receiver.url, receiver.key)):
-            if match := re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", reference):
-                secret = Resource(kind="secret", project=match[1], name=match[2])
+        for reference in (receiver.url, receiver.key):
+            if secret := _secret(reference or ""):
                 why = f"notifies {receiver.to}"
                 needs.append(Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why))
     if pipeline.environment.rollout.watch:
@@ -563,13 +562,18 @@ def secrets(pipeline: Pipeline) -> list[Resource]:
     elsewhere = {}
     for entry in str(annotations.get("run.googleapis.com/secrets", "")).split(","):
         alias, _, path = entry.strip().partition(":")
-        if match := re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", path):
-            elsewhere[alias] = Resource(kind="secret", project=match[1], name=match[2])
+        if secret := _secret(path):
+            elsewhere[alias] = secret
     project = pipeline.environment.project
     return [
         elsewhere.get(name, Resource(kind="secret", project=project, name=name))
         for name in sorted(filter(None, names))
     ]
+
+
+def _secret(full_name: str) -> Resource | None:
+    found = secret_name.parse(full_name)
+    return Resource(kind="secret", project=found[0], name=found[1]) if found else None
 
 
 def of_account(account: Account) -> Resource:
