@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from scripts.several.summary import exit_code
-from tests.conftest import LocalCloudRun
+from tests.conftest import ROOT, LocalCloudRun
 from tests.emulator.cloud_run_help import eventually
 from tests.scripts.several_help import Several
 from tests.scripts.test_text import Screen
@@ -165,9 +167,13 @@ class Releasing:
         fork.set("web")
         commit = fork.commit()
         self.fork = fork
-        self.process = fork.project.start(
-            "deliver", fork.list("ai", "web"), "--bake", "60s", "--format", "json"
-        )
+        words = ["deliver", fork.list("ai", "web"), "--bake", "60s", "--format", "json"]
+        # No fork of `warm.py`: its children would be the server's.
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts"), *words],
+            cwd=fork.folder, env={**os.environ, "SHIPWAY_ACTOR": "tester"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         self.revisions = {word: f"{fork.names[word]}-{commit[:7]}" for word in ("ai", "web")}
         eventually(lambda: all(self.shares(word) == 10 for word in ("ai", "web")))
         self.children = children(self.process.pid)
@@ -230,3 +236,16 @@ def test_nothing_runs_on_when_the_command_is_killed(releasing: Releasing) -> Non
 )  # fmt: skip
 def test_the_exit_code_is_the_worst(codes: list[int], worst: int) -> None:
     assert exit_code(codes) == worst
+
+
+def test_a_job_delivers_no_caller_of_what_was_not_built(fork: Several, tmp_path: Path) -> None:
+    dockerfile = fork.folder / fork.names["ai"] / "Dockerfile"
+    text = dockerfile.read_text()
+    dockerfile.unlink()
+    fork.commit()
+    ended = fork.project.ship("build", "--all", SHIPWAY_OUTPUTS=str(tmp_path))
+    dockerfile.write_text(text)
+    fork.commit()
+    assert ended.returncode == 1, ended.stderr
+    assert (tmp_path / "services").read_text() == fork.names["web"]
+    assert f"{fork.names['api']}=sha256:" in (tmp_path / "digests").read_text()
