@@ -41,7 +41,13 @@ ERRORS = [RecursionError, MemoryError, KeyError, ValueError, OSError, BrokenPipe
 # What a rollout consists of: what these call raises through them.
 _CODE = tuple(
     str(ROOT / "scripts" / part)
-    for part in ("service", "cloud/cloud_run.py", "release/changes.py", "command/progress.py")
+    for part in (
+        "service",
+        "cloud/cloud_run.py",
+        "cloud/service_reads.py",
+        "release/changes.py",
+        "command/progress.py",
+    )
 )
 
 
