@@ -22,6 +22,19 @@ def has_run_page() -> bool:
     return bool(os.environ.get("GITHUB_STEP_SUMMARY"))
 
 
+def repository_url() -> str:
+    """Return the repository's web address, as the workflow run knows it; "" outside of one."""
+    server = os.environ.get("GITHUB_SERVER_URL") or "https://github.com"
+    name = os.environ.get("GITHUB_REPOSITORY", "")
+    return f"{server.rstrip('/')}/{name}" if name else ""
+
+
+def run_url() -> str:
+    """Return the address of the workflow run; "" outside of one."""
+    repository, run = repository_url(), os.environ.get("GITHUB_RUN_ID")
+    return f"{repository}/actions/runs/{run}" if repository and run else ""
+
+
 def annotation(title: str, message: str) -> str:
     """Return a workflow command that shows an error on the run's page.
 

@@ -118,4 +118,5 @@ class Progress:
         if self._console:
             self._console.print(one_line(text))
         else:
-            print(f"{self._label}{one_line(text)}", file=sys.stderr, flush=True)
+            # In one write: several threads print lines.
+            print(f"{self._label}{one_line(text)}\n", end="", file=sys.stderr, flush=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 
 from scripts.command import verbs
-from scripts.command.github import has_run_page
+from scripts.command.github import has_run_page, repository_url
 from scripts.command.markdown import block, code, link, page, plain, table
 from scripts.command.record import Record
 from scripts.command.words import by_share, split
@@ -177,7 +176,7 @@ def _way_back(record: Record) -> str:
     if record.dry_run or verb is None or not verb.gives_traffic:
         return ""
     command = f"./ship rollback {record.service} --env {record.env}"
-    repository = _repository()
+    repository = repository_url()
     button = ""
     if repository:
         workflow = f"{repository}/actions/workflows/rollback.yml"
@@ -198,15 +197,8 @@ def console_url(record: Record, region: str) -> str:
     )
 
 
-def _repository() -> str:
-    """Return the repository's web address, as the workflow run knows it; "" outside of one."""
-    server = os.environ.get("GITHUB_SERVER_URL") or "https://github.com"
-    name = os.environ.get("GITHUB_REPOSITORY", "")
-    return f"{server.rstrip('/')}/{name}" if name else ""
-
-
 def _commit_url(record: Record, sha: str) -> str:
-    repository = _repository()
+    repository = repository_url()
     if not repository:
         origin = git.origin(record.root)
         repository = origin if origin.startswith("https://github.com/") else ""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from scripts.config import knative
+from scripts.config import knative, secret_name
 
 Percent = Annotated[int, Meta(ge=1, le=100)]
 Duration = Annotated[
@@ -197,7 +197,7 @@ class Rollout(_Strict, frozen=True):
     ) = None
 
 
-_REFERENCE = r"\$[A-Z_][A-Z0-9_]*|projects/[a-z0-9-]+/secrets/[A-Za-z0-9_-]+"
+_REFERENCE = rf"\$[A-Z_][A-Z0-9_]*|{secret_name.PATTERN}"
 
 
 class Receiver(_Strict, frozen=True):

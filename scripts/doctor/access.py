@@ -11,11 +11,12 @@ from scripts.doctor.case import Case, grant
 from scripts.doctor.finding import Finding, of_error, ok, skipped, wrong
 from scripts.errors import ShipError, UsageError
 from scripts.machine import git
-from scripts.setup import cloud, github, permissions, steps
+from scripts.setup import cloud, github, permissions, resources, steps
 from scripts.setup import triggers as setup_triggers
 from scripts.setup import wanted as setup_wanted
 from scripts.setup.identity_provider import Provider
-from scripts.setup.permissions import Binding, Federation, Need, Resource
+from scripts.setup.permissions import Binding, Federation, Need
+from scripts.setup.resources import Resource
 from scripts.setup.wanted import Thing
 
 
@@ -24,7 +25,7 @@ def accounts(case: Case, plan: Federation) -> Iterator[Finding]:
     missing = []
     for account in plan.accounts:
         try:
-            case.read(permissions.of_account(account))
+            case.read(resources.of_account(account))
         except NotFound:
             missing.append(f"{account.email} ({account.purpose})")
         except ShipError as error:
@@ -74,7 +75,7 @@ def needs_of(case: Case, plan: Federation | None) -> list[Need]:
     if is_pusher and not is_deployer:
         return push
     try:
-        runs_as = permissions.runtime(case.pipeline)
+        runs_as = resources.runtime(case.pipeline)
     except UsageError:
         runs_as = None  # the check of the files reports it
     calls = relations.calls_of(case.pipeline)

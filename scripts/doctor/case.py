@@ -11,9 +11,10 @@ from scripts.cloud.patience import Patience
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline
 from scripts.errors import ShipError, UsageError
-from scripts.setup import github, permissions, steps
+from scripts.setup import github, permissions, resources, steps
 from scripts.setup.identity_provider import Repository
-from scripts.setup.permissions import Binding, Federation, Resource
+from scripts.setup.permissions import Binding, Federation
+from scripts.setup.resources import Resource
 
 # Each check says soon what is wrong.
 _PATIENCE_SECONDS = 10.0
@@ -72,12 +73,12 @@ class Case:
     @property
     def images(self) -> Resource:
         """The repository in Artifact Registry."""
-        return permissions.images(self.pipeline)
+        return resources.images(self.pipeline)
 
     @property
     def services(self) -> list[Resource]:
         """The service in each region."""
-        return permissions.services(self.pipeline)
+        return resources.services(self.pipeline)
 
     @property
     def projects(self) -> list[str]:

@@ -17,8 +17,9 @@ from scripts.release.state import condition
 from scripts.service import local_secrets
 from scripts.service.context import Context
 from scripts.setup import cloud as setup
-from scripts.setup import permissions, wanted
-from scripts.setup.permissions import Federation, Resource
+from scripts.setup import resources, wanted
+from scripts.setup.permissions import Federation
+from scripts.setup.resources import Resource
 
 
 def projects(case: Case) -> Iterator[Finding]:
@@ -196,7 +197,7 @@ def unread_secrets(case: Case) -> Iterator[Finding]:
     except UsageError as error:
         yield wrong("secrets", error.message, error.hint or "")
         return
-    for name in (secret.name for secret in permissions.secrets(case.pipeline)):
+    for name in (secret.name for secret in resources.secrets(case.pipeline)):
         if name in in_file:
             yield ok("secrets", f"{name} has a value in {local_secrets.FILE}")
         else:
@@ -210,7 +211,7 @@ def unread_secrets(case: Case) -> Iterator[Finding]:
 
 def secrets(case: Case) -> Iterator[Finding]:
     """Check that every secret that the manifest names exists and has a value."""
-    named = permissions.secrets(case.pipeline)
+    named = resources.secrets(case.pipeline)
     try:
         in_file = {} if case.takes_credentials else local_secrets.read(case.root)
     except UsageError as error:

@@ -20,7 +20,7 @@ from scripts.doctor.case import Case
 from scripts.doctor.finding import Finding, of_error, ok, skipped, warning, wrong
 from scripts.errors import ShipError, UsageError
 from scripts.machine import git
-from scripts.setup import permissions
+from scripts.setup import resources
 
 # Google refuses a token that is ten minutes off its own time, GitHub one that is a minute off.
 _SKEW_SECONDS = 30
@@ -52,7 +52,7 @@ def files(case: Case) -> Iterator[Finding]:
         )
     if case.takes_credentials:
         try:
-            runs_as = permissions.runtime(pipeline).email
+            runs_as = resources.runtime(pipeline).email
         except ShipError as error:
             yield wrong("files", error.message, error.hint or "")
         else:

@@ -11,7 +11,8 @@ import requests
 
 from scripts.errors import Failed
 from scripts.machine.scratch import LocalCloudRun
-from scripts.setup.permissions import Account, Binding, Resource
+from scripts.setup.permissions import Binding
+from scripts.setup.resources import Account, Resource
 
 _OWNER = "user:owner@localhost"
 

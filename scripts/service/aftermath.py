@@ -13,11 +13,12 @@ from scripts.cloud.cloud_run import CloudRun
 from scripts.config.pipelines import seconds
 from scripts.errors import Failed, Refused, ShipError
 from scripts.release import changes
+from scripts.release.changes import Change
 from scripts.release.choices import StepsAside
 from scripts.release.state import State
 from scripts.release.watch import Promise, begun, given_all, is_kept, promise, see
 from scripts.service.context import Context
-from scripts.service.regions import in_every_region
+from scripts.service.regions import Stables, in_every_region, without_stable
 from scripts.service.watch import BASELINE_SECONDS, Watcher, Worse, told
 
 _LOOK_SECONDS = 1.0
@@ -29,7 +30,7 @@ def watch_on(
     revision: str,
     bake: float,
     states: dict[str, State],
-    stable: dict[str, str | None],
+    stable: Stables,
     look: Callable[[], None],
 ) -> None:
     """Watch a release that has all traffic, for its bake and as much longer as the rules say.
@@ -83,7 +84,7 @@ def _rolled_back(
     watcher: Watcher,
     revision: str,
     states: dict[str, State],
-    stable: dict[str, str | None],
+    stable: Stables,
     error: Worse,
 ) -> Failed:
     """Roll a release back, with a hold, and watch whether users' answers recover."""
@@ -97,10 +98,13 @@ def _rolled_back(
         target, state = stable[region.region], before[region.region]
         if target is None:
             return state, state
-        return region.change(
-            lambda read: changes.roll_back(read, target, actor, hold=True, verb="rollback"),
-            revisions=[revision, target],
-        )
+
+        def back(read: State) -> Change:
+            if read.candidate != revision:  # a newer release keeps its own traffic
+                return changes.withdraw(read, revision, target, actor)
+            return changes.roll_back(read, target, actor, hold=True, verb="rollback")
+
+        return region.change(back, revisions=[revision, target])
 
     try:
         acted = in_every_region(context, roll_back)
@@ -113,6 +117,8 @@ def _rolled_back(
                        f"./ship rollback {context.where}")  # fmt: skip
     context.progress.line(f"rolled back, and on hold: {error.message}")
     ended = _recovery(context, watcher, revision, before, stable)
+    if alone := without_stable(stable):
+        ended += f"; {alone}"
     return _failed(error, ended, f"Once it is fixed: ./ship resume {context.where}")
 
 
@@ -127,12 +133,15 @@ def _recovery(
     watcher: Watcher,
     revision: str,
     before: dict[str, State],
-    stable: dict[str, str | None],
+    stable: Stables,
 ) -> str:
     """Look at stable's answers until they are as they were; return what was seen, in words."""
     rules = watcher.rules
     since = time.time()
-    promised = _promised(context, watcher, revision, before, stable)
+    try:
+        promised = _promised(context, watcher, revision, before, stable)
+    except ShipError as error:
+        return f"rolled back; whether that helped is not known: {error.message}"
     if not promised:
         return "rolled back; whether that helped is not known, because too little was seen before"
     patience = seconds(rules.patience) + seconds(rules.delay)
@@ -173,7 +182,7 @@ def _promised(
     watcher: Watcher,
     revision: str,
     before: dict[str, State],
-    stable: dict[str, str | None],
+    stable: Stables,
 ) -> dict[str, Promise]:
     """Return what stable's answers were like before the rollout: region -> its promise."""
     found = {}

@@ -93,7 +93,7 @@ class Context:
             # Imported here: most environments notify no one.
             from scripts.service.notify import Notifier
 
-            self._notifier = Notifier(self.pipeline, self.google, self._say)
+            self._notifier = Notifier(self.pipeline, self._say)
             self._call.at_end.append(self._notifier.close)
         self._notifier.changed(event)
 

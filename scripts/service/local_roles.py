@@ -40,8 +40,8 @@ def _grant(context: Context, callers: Sequence[Pipeline]) -> None:
 def _granted(context: Context, caller: Pipeline) -> Iterator[str]:
     """Grant what is missing, as the owner of the local Cloud Run; yield a line for each role."""
     # Imported here: most services call no other, and verbs start sooner without it.
-    from scripts.setup import cloud, permissions, steps
-    from scripts.setup.permissions import Account
+    from scripts.setup import cloud, permissions, resources, steps
+    from scripts.setup.resources import Account
 
     as_owner = msgspec.structs.replace(caller.environment, credentials="none")
     google = Google(
@@ -50,7 +50,7 @@ def _granted(context: Context, caller: Pipeline) -> Iterator[str]:
         patience=context.google.patience,
     )
     # Source: https://cloud.google.com/run/docs/securing/service-identity (the default account)
-    email = permissions.runs_as(caller) or (
+    email = resources.runs_as(caller) or (
         f"{cloud.number(google, caller.environment.project)}-compute@developer.gserviceaccount.com"
     )
     account = Account(email=email, purpose=f"{caller.service} runs as this account")

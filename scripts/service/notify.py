@@ -18,6 +18,8 @@ from typing import Any
 import requests
 
 from scripts.cloud.google import Google
+from scripts.cloud.patience import Patience
+from scripts.command.github import run_url
 from scripts.config.formats import Receiver
 from scripts.config.pipelines import Pipeline
 from scripts.errors import ShipError, UsageError
@@ -47,15 +49,15 @@ class Notifier:
 
     Args:
         pipeline: the service's files.
-        google: the APIs, to read secrets.
         say: prints a line.
     """
 
-    def __init__(self, pipeline: Pipeline, google: Google, say: Callable[[str], None]) -> None:
+    def __init__(self, pipeline: Pipeline, say: Callable[[str], None]) -> None:
         self._pipeline = pipeline
-        self._google = google
+        # Its own patience: a secret that cannot be read takes no time from the change.
+        self._google = Google(pipeline, dry_run=True, patience=Patience(_ANSWER_SECONDS))
         self._say = say
-        self._sent: set[str] = set()
+        self._sent: set[tuple[object, ...]] = set()
         self._troubles: set[str] = set()
         self._threads: list[threading.Thread] = []
 
@@ -63,10 +65,11 @@ class Notifier:
         """Send a change that was written; the same change in another region is no second one."""
         if event.verb not in _VERBS:
             return
-        identity = _identity(self._pipeline, event)
-        if identity in self._sent:
+        change = (event.verb, event.revision, event.percent)  # each region has its own time
+        if change in self._sent:
             return
-        self._sent.add(identity)
+        self._sent.add(change)
+        identity = _identity(self._pipeline, event)
         for receiver in self._pipeline.environment.notify:
             thread = threading.Thread(
                 target=self._send, args=(receiver, event, identity), daemon=True
@@ -160,7 +163,7 @@ class Notifier:
 
 
 def _identity(pipeline: Pipeline, event: Event) -> str:
-    """Return the ID of a change, the same in each region and each time that it is sent."""
+    """Return the ID of a change, the same for each receiver."""
     parts: Sequence[object] = (
         pipeline.environment.project, pipeline.service, pipeline.env,
         event.at, event.verb, event.revision, event.percent,
@@ -186,13 +189,6 @@ def signature(key: str, identity: str, at: int, body: bytes) -> dict[str, str]:
         "webhook-timestamp": str(at),
         "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
     }
-
-
-def run_url() -> str:
-    """Return the address of the workflow run; "" outside of one."""
-    server, name = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
-    run = os.environ.get("GITHUB_RUN_ID")
-    return f"{server}/{name}/actions/runs/{run}" if server and name and run else ""
 
 
 def _text(data: dict[str, Any]) -> str:

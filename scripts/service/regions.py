@@ -21,6 +21,15 @@ from scripts.service.context import Context
 
 T = TypeVar("T")
 
+Stables = Mapping[str, str | None]
+"""Region -> the revision that served there before a release; None if none did."""
+
+
+def without_stable(stables: Stables) -> str:
+    """Say in which regions a release cannot be rolled back; "" if it can in all."""
+    alone = ", ".join(region for region, stable in stables.items() if stable is None)
+    return f"in {alone} there is no other revision to roll back to" if alone else ""
+
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
     """One region's service before and after."""

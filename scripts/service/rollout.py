@@ -25,10 +25,12 @@ from scripts.service.context import Context
 from scripts.service.regions import (
     Acted,
     Move,
+    Stables,
     in_every_region,
     naming,
     read_every_region,
     serving,
+    without_stable,
 )
 from scripts.service.smoke import Smoked, check, failure, refuse_moved, smoke
 from scripts.service.watch import Watcher, Worse, told
@@ -249,7 +251,7 @@ class _Rollout:
             return None
         return self._watcher.look(self._now, self._stables())
 
-    def _stables(self) -> dict[str, str | None]:
+    def _stables(self) -> Stables:
         return {region.region: self._stable(region.region) for region in self._context.regions}
 
     def _waits(self, found: Weighed | None, past: float) -> bool:
@@ -350,14 +352,15 @@ class _Rollout:
             state.shares.get(revision) for state in self._before.values()
         ):
             return error
-        if not any(self._stable(region.region) for region in context.regions):
+        stables = self._stables()
+        if not any(stables.values()):
             return _with(error, "there is no other revision to roll back to")
         actor = msgspec.structs.replace(context.actor(), why=error.message)
         context.google.patience.use_kept()
 
         def withdraw(region: CloudRun) -> tuple[State, State]:
             before = self._before[region.region]
-            stable = self._stable(region.region)
+            stable = stables[region.region]
             if stable is None:
                 return before, before
             return region.change(
@@ -377,7 +380,8 @@ class _Rollout:
         if acted.errors:
             reasons = (f"{region}: {e.message}" for region, e in acted.errors.items())
             return _stuck(context, error, "; ".join(reasons))
-        return error
+        alone = without_stable(stables)
+        return _with(error, alone) if alone else error
 
 
 def _watcher(context: Context, revision: str, bake: float) -> Watcher | None:

@@ -27,6 +27,7 @@ from scripts.release.watch import (
 )  # fmt: skip
 from scripts.service.checks import USER_AGENT
 from scripts.service.context import Context
+from scripts.service.regions import Stables
 
 OwnAnswers = dict[str, list[tuple[float, int]]]
 """Region -> answers to Shipway's own requests: (when, in seconds since the epoch; how many)."""
@@ -63,7 +64,7 @@ class Watcher:
         """Note requests of Shipway's own that the candidate just answered: they do not count."""
         self._own.setdefault(region, []).append((time.time(), number))
 
-    def look(self, states: dict[str, State], stable: dict[str, str | None]) -> Weighed | None:
+    def look(self, states: dict[str, State], stable: Stables) -> Weighed | None:
         """Read what is new, and judge; None while there is nothing to compare.
 
         Args:
@@ -99,7 +100,7 @@ class Watcher:
             first = min((at for at, _ in mine), default=time.time())
             mine += [(at, number) for at, number in before if at < first - 1]
 
-    def _worse(self, found: Weighed, stable: dict[str, str | None]) -> Worse:
+    def _worse(self, found: Weighed, stable: Stables) -> Worse:
         verdict = found.verdict
         return Worse(
             f"{self._revision} answers its users worse than stable: the evidence is"
@@ -114,7 +115,7 @@ def weighed(
     rules: Watch,
     revision: str,
     states: dict[str, State],
-    stable: dict[str, str | None],
+    stable: Stables,
     own: OwnAnswers | None = None,
 ) -> Weighed | None:
     """Read what users were answered since the rollout began, in every region, and weigh it.
@@ -178,7 +179,7 @@ def _time(at: str | None) -> float | None:
     return datetime.fromisoformat(at).timestamp() if at else None
 
 
-def table_lines(found: Weighed, revision: str, stable: dict[str, str | None]) -> list[str]:
+def table_lines(found: Weighed, revision: str, stable: Stables) -> list[str]:
     """Return the evidence as the lines of a table: candidate and stable side by side."""
     several = len(found.seen) > 1
     lines = [

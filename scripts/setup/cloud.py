@@ -11,7 +11,8 @@ from scripts.cloud.google import ApiError, Conflict, Google, NotFound
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, ShipError, Unknown, UsageError
 from scripts.setup import admission, steps, wanted
-from scripts.setup.permissions import Federation, Resource
+from scripts.setup.permissions import Federation
+from scripts.setup.resources import Resource
 from scripts.setup.steps import Found, Step
 from scripts.setup.wanted import Document, Thing
 

@@ -12,18 +12,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
 
 import msgspec
 
 from scripts.config import relations
-from scripts.config.image_reference import bucket_of
 from scripts.config.pipelines import Pipeline
 from scripts.config.relations import Called
 from scripts.config.workflows import ISSUER
 from scripts.errors import UsageError
-from scripts.release import manifest
+from scripts.setup import resources
 from scripts.setup.identity_provider import Provider, Repository
+from scripts.setup.resources import Account, Resource
 
 ARTIFACT_READER = "roles/artifactregistry.reader"
 ARTIFACT_WRITER = "roles/artifactregistry.writer"
@@ -51,62 +50,6 @@ _TITLES = {
 
 _PULL = "artifactregistry.repositories.downloadArtifacts"
 _PUSH = "artifactregistry.repositories.uploadArtifacts"
-
-
-class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """A service account and its purpose."""
-
-    email: str
-    purpose: str
-
-    @property
-    def id(self) -> str:
-        """The part before the @: 6 to 30 characters."""
-        return self.email.partition("@")[0]
-
-    @property
-    def project(self) -> str:
-        """Its project."""
-        return self.email.partition("@")[2].partition(".")[0]
-
-    @property
-    def member(self) -> str:
-        """Its name in policies."""
-        return f"serviceAccount:{self.email}"
-
-
-class Resource(msgspec.Struct, frozen=True, kw_only=True):
-    """A resource that roles are given on."""
-
-    kind: Literal["project", "repository", "account", "service", "secret", "bucket"]
-    project: str
-    name: str = ""
-    location: str = ""
-
-    @property
-    def api(self) -> str:
-        """The API that has its policy."""
-        return {
-            "project": "cloudresourcemanager",
-            "repository": "artifactregistry",
-            "account": "iam",
-            "service": "run",
-            "secret": "secretmanager",
-            "bucket": "storage",
-        }[self.kind]
-
-    @property
-    def path(self) -> str:
-        """Its name in Google's APIs."""
-        base = f"projects/{self.project}"
-        return {
-            "project": base,
-            "repository": f"{base}/locations/{self.location}/repositories/{self.name}",
-            "account": f"{base}/serviceAccounts/{self.name}",
-            "service": f"{base}/locations/{self.location}/services/{self.name}",
-            "secret": f"{base}/secrets/{self.name}",
-            "bucket": f"b/{self.name}",
-        }[self.kind]
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +122,7 @@ def home(pipelines: Sequence[Pipeline]) -> str:
     Raises:
         UsageError: the images are in several projects.
     """
-    projects = sorted({images(p).project for p in pipelines})
+    projects = sorted({resources.images(p).project for p in pipelines})
     if len(projects) > 1:
         raise UsageError(
             f"the images are in several projects ({', '.join(projects)})",
@@ -227,19 +170,19 @@ def plan(
     deployer = _account(
         projects[0], f"deploy-{env}", repository, f"delivers to {env}, promotes and rolls back"
     )
-    runtimes = {p.service: runtime(p) for p in pipelines}
+    runtimes = {p.service: resources.runtime(p) for p in pipelines}
     related, known = relations.read(pipelines[0].root), {p.service: p for p in pipelines}
     calls = {p.service: relations.calls_of(p, related, known) for p in pipelines}
     bindings = [
         Binding(
             role=IMPERSONATE,
-            resource=of_account(pusher),
+            resource=resources.of_account(pusher),
             member=provider.jobs(f"{repository.repository_id}/build"),
             why="lets the job in build.yml become the pusher",
         ),
         Binding(
             role=IMPERSONATE,
-            resource=of_account(deployer),
+            resource=resources.of_account(deployer),
             member=provider.jobs(f"{repository.repository_id}/environment/{env}"),
             why=f"lets jobs in the GitHub Environment {env} become the deployer",
         ),
@@ -251,7 +194,7 @@ def plan(
     deploy += [need for p in earlier for need in earlier_needs(p)]
     bindings += _bindings(pusher.member, push)
     bindings += _bindings(deployer.member, deploy)
-    builders = {p.service: account for p in pipelines if (account := builder(p))}
+    builders = {p.service: account for p in pipelines if (account := resources.builder(p))}
     for pipeline in pipelines:
         if account := builders.get(pipeline.service):
             bindings += _bindings(account.member, build_needs(pipeline))
@@ -310,13 +253,16 @@ def for_cloud_build(
 
 def push_needs(pipeline: Pipeline) -> list[Need]:
     """Return the permissions for building and pushing an image of one service."""
-    registry = images(pipeline)
+    registry = resources.images(pipeline)
     needs = [
         Need(_PUSH, registry, ARTIFACT_WRITER, "pushes images"),
         Need(_PULL, registry, ARTIFACT_WRITER, "reads images"),
     ]
-    if account := builder(pipeline):
-        project, place = Resource(kind="project", project=registry.project), sources(pipeline)
+    if account := resources.builder(pipeline):
+        project, place = (
+            Resource(kind="project", project=registry.project),
+            resources.sources(pipeline),
+        )
         role = _custom(registry.project, BUILDER)
         needs += [
             Need("cloudbuild.builds.create", project, role, "starts builds"),
@@ -325,16 +271,18 @@ def push_needs(pipeline: Pipeline) -> list[Need]:
             Need("cloudbuild.builds.update", project, role, "cancels builds"),
             Need("storage.objects.create", place, OBJECT_CREATOR, "uploads the source"),
             Need("storage.objects.get", place, OBJECT_VIEWER, "reads the log of builds"),
-            Need("iam.serviceAccounts.actAs", of_account(account), ACT_AS, "builds as it"),
+            Need(
+                "iam.serviceAccounts.actAs", resources.of_account(account), ACT_AS, "builds as it"
+            ),
         ]
     return needs
 
 
 def build_needs(pipeline: Pipeline) -> list[Need]:
     """Return the permissions of the account that Cloud Build builds as."""
-    place = sources(pipeline)
+    place = resources.sources(pipeline)
     return [
-        Need(_PUSH, images(pipeline), ARTIFACT_WRITER, "pushes images"),
+        Need(_PUSH, resources.images(pipeline), ARTIFACT_WRITER, "pushes images"),
         Need("storage.objects.get", place, OBJECT_USER, "reads the source"),
         Need("storage.objects.create", place, OBJECT_USER, "writes the log"),
     ]
@@ -353,16 +301,20 @@ def deploy_needs(
     project = Resource(kind="project", project=pipeline.environment.project)
     deployer, watcher = _custom(project.project, DEPLOYER), _custom(project.project, WATCHER)
     needs = [
-        Need(_PULL, images(pipeline), ARTIFACT_READER, "Cloud Run requires it of the deployer"),
+        Need(
+            _PULL,
+            resources.images(pipeline),
+            ARTIFACT_READER,
+            "Cloud Run requires it of the deployer",
+        ),
         # Cloud Run checks the list permissions on the project, never on a service.
         Need("run.revisions.list", project, watcher, "lists revisions"),
         Need("run.revisions.get", project, watcher, "waits until a revision is ready"),
         Need("logging.logEntries.list", project, watcher, "shows the last log lines of a failure"),
     ]
     for receiver in pipeline.environment.notify:
-        for reference in filter(None, (receiver.url, receiver.key)):
-            if match := re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", reference):
-                secret = Resource(kind="secret", project=match[1], name=match[2])
+        for reference in (receiver.url, receiver.key):
+            if secret := resources.secret(reference or ""):
                 why = f"notifies {receiver.to}"
                 needs.append(Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why))
     if pipeline.environment.rollout.watch:
@@ -370,8 +322,8 @@ def deploy_needs(
         needs.append(Need("monitoring.timeSeries.list", project, watcher, why))
     if runs_as:
         why = "deploys a service that runs as this account"
-        needs.append(Need("iam.serviceAccounts.actAs", of_account(runs_as), ACT_AS, why))
-    for service in services(pipeline):
+        needs.append(Need("iam.serviceAccounts.actAs", resources.of_account(runs_as), ACT_AS, why))
+    for service in resources.services(pipeline):
         needs += [
             Need("run.services.get", service, deployer, "reads the service"),
             Need("run.services.update", service, deployer, "deploys and moves traffic"),
@@ -408,7 +360,7 @@ def runtime_needs(pipeline: Pipeline, calls: Sequence[Called]) -> list[Need]:
     why = "reads the secret when it starts"
     needs = [
         Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why)
-        for secret in secrets(pipeline)
+        for secret in resources.secrets(pipeline)
     ]
     return [*needs, *_call_needs(pipeline, calls)]
 
@@ -435,7 +387,7 @@ def _called(pipeline: Pipeline, calls: Sequence[Called]) -> list[tuple[Pipeline,
         regions = {called.region(region) for region in pipeline.environment.regions}
         found += [
             (called.pipeline, service)
-            for service in services(called.pipeline)
+            for service in resources.services(called.pipeline)
             if service.location in regions
         ]
     return found
@@ -443,7 +395,7 @@ def _called(pipeline: Pipeline, calls: Sequence[Called]) -> list[tuple[Pipeline,
 
 def agent_needs(pipeline: Pipeline) -> list[Need]:
     """Return the permissions of Cloud Run's service agent: none for images in its own project."""
-    registry = images(pipeline)
+    registry = resources.images(pipeline)
     if registry.project == pipeline.environment.project:
         return []
     return [Need(_PULL, registry, ARTIFACT_READER, "Cloud Run pulls across projects")]
@@ -485,122 +437,6 @@ def _bindings(member: str, needs: Sequence[Need]) -> list[Binding]:
         Binding(role=role, resource=resource, member=member, why=", ".join(dict.fromkeys(whys)))
         for (role, resource), whys in reasons.items()
     ]
-
-
-def runtime(pipeline: Pipeline) -> Account:
-    """Return the account that a service runs as, which its files name.
-
-    Raises:
-        UsageError: they name none, or not a service account.
-    """
-    named = runs_as(pipeline)
-    if not named:
-        raise UsageError(
-            f"pipelines/{pipeline.service}/{pipeline.env}.yaml: no serviceAccountName in the"
-            " overlay: the service would run as the project's default account, which often may"
-            " change everything",
-            "add spec.template.spec.serviceAccountName:"
-            f" {pipeline.service}-runtime@{pipeline.environment.project}.iam.gserviceaccount.com",
-        )
-    if not re.fullmatch(r"[a-z0-9-]+@[a-z0-9-]+\.iam\.gserviceaccount\.com", named):
-        raise UsageError(
-            f"pipelines/{pipeline.service}/{pipeline.env}.yaml: '{named}' is not a service account:"
-            " NAME@PROJECT.iam.gserviceaccount.com"
-        )
-    return Account(email=named, purpose=f"{pipeline.service} runs as this account")
-
-
-def runs_as(pipeline: Pipeline) -> str:
-    """Return the account that a service's files name to run as; "" for the project's default."""
-    return str(_template(pipeline)["spec"].get("serviceAccountName") or "")
-
-
-def builder(pipeline: Pipeline) -> Account | None:
-    """Return the account that Cloud Build builds as; None where it does not build.
-
-    Raises:
-        UsageError: the environment's file names none.
-    """
-    environment = pipeline.environment
-    if environment.builder != "cloud-build" or environment.after:
-        return None
-    if not environment.builds_as:
-        raise UsageError(
-            f"pipelines/{pipeline.service}/{pipeline.env}.yaml: no builds_as: Cloud Build would"
-            " build as the project's default account, which often may change everything",
-            f"add builds_as: {pipeline.service}-builder@{images(pipeline).project}"
-            ".iam.gserviceaccount.com",
-        )
-    return Account(email=environment.builds_as, purpose=f"builds {pipeline.service}")
-
-
-def sources(pipeline: Pipeline) -> Resource:
-    """Return the bucket for the sources and logs of a service's builds."""
-    registry = images(pipeline)
-    return Resource(
-        kind="bucket",
-        project=registry.project,
-        location=pipeline.environment.regions[0],
-        name=bucket_of(registry.project),
-    )
-
-
-def secrets(pipeline: Pipeline) -> list[Resource]:
-    """Return the secrets that a service's manifest names, in order of their names.
-
-    A name can be an alias of a secret in another project.
-    Source: https://cloud.google.com/run/docs/configuring/services/secrets
-    """
-    names = set()
-    template = _template(pipeline)
-    for container in template["spec"].get("containers") or []:
-        for variable in container.get("env") or []:
-            reference = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
-            names.add(reference.get("name"))
-    for volume in template["spec"].get("volumes") or []:
-        names.add((volume.get("secret") or {}).get("secretName"))
-    annotations = (template.get("metadata") or {}).get("annotations") or {}
-    elsewhere = {}
-    for entry in str(annotations.get("run.googleapis.com/secrets", "")).split(","):
-        alias, _, path = entry.strip().partition(":")
-        if match := re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", path):
-            elsewhere[alias] = Resource(kind="secret", project=match[1], name=match[2])
-    project = pipeline.environment.project
-    return [
-        elsewhere.get(name, Resource(kind="secret", project=project, name=name))
-        for name in sorted(filter(None, names))
-    ]
-
-
-def of_account(account: Account) -> Resource:
-    """Return a service account as a resource that roles are given on."""
-    return Resource(kind="account", project=account.project, name=account.email)
-
-
-def services(pipeline: Pipeline) -> list[Resource]:
-    """Return the service in each of its regions."""
-    return [
-        Resource(
-            kind="service",
-            project=pipeline.environment.project,
-            location=region,
-            name=pipeline.service,
-        )
-        for region in pipeline.environment.regions
-    ]
-
-
-def images(pipeline: Pipeline) -> Resource:
-    """Return the Artifact Registry repository of a service's images."""
-    host, project, name = pipeline.environment.registry.split("/")
-    location = host.removesuffix("-docker.pkg.dev")
-    return Resource(kind="repository", project=project, location=location, name=name)
-
-
-def _template(pipeline: Pipeline) -> dict[str, Any]:
-    merged = manifest.overlay(pipeline.manifest, pipeline.overlay)
-    template: dict[str, Any] = merged["spec"]["template"]
-    return template
 
 
 def _account(project: str, what: str, repository: Repository, purpose: str) -> Account:

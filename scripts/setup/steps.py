@@ -10,7 +10,8 @@ import msgspec
 from scripts.config.pipelines import Pipeline
 from scripts.release.manifest import INVOKER_CHECK
 from scripts.setup import admission, wanted
-from scripts.setup.permissions import Binding, Federation, Resource
+from scripts.setup.permissions import Binding, Federation
+from scripts.setup.resources import Resource
 from scripts.setup.wanted import Document, Thing, Write
 
 

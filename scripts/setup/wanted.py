@@ -15,8 +15,9 @@ import msgspec
 
 from scripts.config.pipelines import Pipeline
 from scripts.release.manifest import INVOKER_CHECK
-from scripts.setup import permissions
-from scripts.setup.permissions import Account, Federation, Resource, Role
+from scripts.setup import resources
+from scripts.setup.permissions import Federation, Role
+from scripts.setup.resources import Account, Resource
 
 Document = dict[str, Any]
 
@@ -109,12 +110,12 @@ def apis(
 
 def things(plan: Federation, pipelines: Sequence[Pipeline]) -> list[Thing]:
     """Return the resources that must exist, in the order in which they can be created."""
-    resources = [binding.resource for binding in plan.bindings]
-    secrets = {r for r in resources if r.kind == "secret"}
+    on = [binding.resource for binding in plan.bindings]
+    secrets = {r for r in on if r.kind == "secret"}
     places = {plan.provider.project, *(p.environment.project for p in pipelines)}
     return [
         *map(_repository, repositories(plan)),
-        *map(_bucket, dict.fromkeys(r for r in resources if r.kind == "bucket")),
+        *map(_bucket, dict.fromkeys(r for r in on if r.kind == "bucket")),
         *(_pool_and_provider(plan) if plan.by_jobs else []),
         # An account in another project is created by that project's owner.
         *(_account(account) for account in plan.accounts if account.project in places),
@@ -350,7 +351,7 @@ def _service(pipeline: Pipeline, region: str) -> Thing:
     project, name = pipeline.environment.project, pipeline.service
     parent = f"/v1/projects/{project}/locations/{region}/services"
     is_open = pipeline.environment.access == "public"
-    account = permissions.runtime(pipeline).email
+    account = resources.runtime(pipeline).email
     body: Document = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",

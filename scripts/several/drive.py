@@ -68,7 +68,7 @@ def drive(
             call, names, words, Path(folder), related if verb.order == "callees" else None
         ) as driver,
     ):
-        ended = driver.run()
+        ended = _without_callers(driver.run(), related)
         shown = summary.result(call, options, ended, interrupted=driver.interrupted)
         code = call.show(shown, options.format)
     if code:
@@ -84,6 +84,23 @@ def _pinned(options: WritingOptions, call: Call) -> WritingOptions:
     commit = git.commit(call.root, reference)
     report_uncommitted(call, commit, git.uncommitted(call.root))
     return msgspec.structs.replace(options, commit=commit.sha)
+
+
+def _without_callers(ended: Mapping[str, Ended], related: Relations) -> dict[str, Ended]:
+    """Leave those that call a failed service out of the output `services`.
+
+    The next job delivers what a build names there, and a caller may need its callee's new image.
+    """
+    stopped = {name for name, one in ended.items() if one.code}
+    found = {}
+    for name in related.in_order(ended):
+        one = ended[name]
+        if not stopped.isdisjoint(nearest(related, name, [*ended])):
+            stopped.add(name)
+            outputs = {key: value for key, value in one.outputs.items() if key != "services"}
+            one = msgspec.structs.replace(one, outputs=outputs)
+        found[name] = one
+    return {name: found[name] for name in ended}
 
 
 @contextmanager

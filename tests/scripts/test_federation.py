@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from emulator.identity.roles import ROLES
 from scripts.config import workflows
 from scripts.errors import UsageError
-from scripts.setup import github, permissions
-from scripts.setup.permissions import Account, Federation
+from scripts.setup import github, permissions, resources
+from scripts.setup.permissions import Federation
+from scripts.setup.resources import Account
 from tests.conftest import LocalCloudRun
 from tests.federation_help import NUMBERS, REPOSITORY, pipeline, planned
 from tests.identity_help import Owner
@@ -357,7 +358,7 @@ def test_a_service_that_calls_another_may_invoke_it_if_it_is_private() -> None:
 
 def test_each_need_names_a_role_that_gives_its_permission() -> None:
     private = pipeline("production", access="private")
-    runs_as = permissions.runtime(private)
+    runs_as = resources.runtime(private)
     needs = [
         *permissions.push_needs(private),
         *permissions.deploy_needs(private, runs_as),

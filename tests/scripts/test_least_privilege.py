@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from scripts.setup import permissions
+from scripts.setup import permissions, resources
 from scripts.setup.permissions import Binding
 from tests.scripts.bootstrap_help import NAME, PRODUCTION, STAGING, Team, team_of
 
@@ -267,7 +267,7 @@ def test_a_deployer_touches_nothing_else(settled: Team) -> None:
             ("POST", f"{base}/serviceAccounts/{plan.deployer.email}:setIamPolicy", policy),
             ("PUT", f"{owner.url}/v1/projects/{PRODUCTION}/locations/us-central1/services/{NAME}",
              mine),
-            ("POST", f"{owner.url}/v1/{permissions.of_account(plan.runtimes[0]).path}"
+            ("POST", f"{owner.url}/v1/{resources.of_account(plan.runtimes[0]).path}"
              ":generateAccessToken", {"scope": ["x"]}),
         ]  # fmt: skip
         for method, url, body in asked:

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from scripts.config import pipelines
+from scripts.release.memory import Event
+from scripts.service.notify import Notifier
 from tests.scripts.conftest import Project
 
 NOTIFY = """
@@ -141,6 +144,19 @@ def test_a_rollback_is_done_before_anyone_hears_of_it(project: Project, receiver
         receiver.released.set()
         process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+def test_the_same_change_in_another_region_is_no_second_message(
+    project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notify(project, "slack")
+    monkeypatch.setenv("HOOK", receiver.url)
+    notifier = Notifier(pipelines.load(project.folder, project.name, "local"), print)
+    for second in range(2):
+        at = f"2026-01-01T00:00:0{second}Z"
+        notifier.changed(Event(at=at, by="me", verb="promote", revision="app-1", percent=10))
+    notifier.close()
+    assert len(receiver.messages) == 1
 
 
 def test_a_missing_variable_is_said(project: Project) -> None:

@@ -17,7 +17,7 @@ from scripts.cloud.google import Google
 from scripts.cloud.local_identity import OWNER, LocalIdentity
 from scripts.config import pipelines, relations, running
 from scripts.setup import cloud, permissions
-from scripts.setup.permissions import Account
+from scripts.setup.resources import Account
 from tests.conftest import ROOT, needs_node, share_packed
 from tests.scripts.conftest import LOCAL, MANIFEST
 from tests.scripts.test_up import Checkout

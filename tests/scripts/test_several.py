@@ -258,3 +258,16 @@ def test_nothing_runs_on_when_the_command_is_killed(releasing: Releasing) -> Non
 )  # fmt: skip
 def test_the_exit_code_is_the_worst(codes: list[int], worst: int) -> None:
     assert exit_code(codes) == worst
+
+
+def test_a_job_delivers_no_caller_of_what_was_not_built(fork: Several, tmp_path: Path) -> None:
+    dockerfile = fork.folder / fork.names["ai"] / "Dockerfile"
+    text = dockerfile.read_text()
+    dockerfile.unlink()
+    fork.commit()
+    ended = fork.project.ship("build", "--all", SHIPWAY_OUTPUTS=str(tmp_path))
+    dockerfile.write_text(text)
+    fork.commit()
+    assert ended.returncode == 1, ended.stderr
+    assert (tmp_path / "services").read_text() == fork.names["web"]
+    assert f"{fork.names['api']}=sha256:" in (tmp_path / "digests").read_text()

@@ -186,6 +186,25 @@ def test_a_release_that_breaks_when_it_has_all_traffic_is_rolled_back_with_a_hol
     assert "ON HOLD" in project.ship("status").stdout
 
 
+def test_a_rollback_is_said_although_it_cannot_be_watched(project: Project, stable: str) -> None:
+    watched(project, unclear="go-on", after="60s")
+    project.serve_with(BREAKS.replace('path == "/health" or ', ""))
+    project.commit()
+    url = project.service()["status"]["url"]
+    project.cloud_run.local("POST", "faults", {"name": "status", "path": "/v3/*", "code": 403})
+    try:
+        with project.start("deliver") as process:
+            assert process.stderr
+            assert any("has all traffic" in line for line in process.stderr)
+            requests.get(f"{url}/break", timeout=10)
+            said = process.stderr.read()
+    finally:
+        project.cloud_run.local("DELETE", "faults/status")
+    assert process.returncode == 1, said
+    assert "rolled back; whether that helped is not known" in said
+    assert project.shares() == {stable: 100}
+
+
 def test_a_release_stays_if_nothing_happens_after_its_last_step(
     project: Project, stable: str
 ) -> None:

@@ -26,7 +26,8 @@ from scripts.rehearse.cloudbuild import metadata, place, runner
 from scripts.rehearse.cloudbuild.build import Build
 from scripts.rehearse.world import World
 from scripts.setup import permissions
-from scripts.setup.permissions import Account, Federation, has_first
+from scripts.setup.permissions import Federation, has_first
+from scripts.setup.resources import Account
 
 
 def rehearse(

@@ -22,7 +22,7 @@ from scripts.command.tables import Table, rich_table
 from scripts.config import pipelines
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.errors import Refused, Unknown
-from scripts.setup import cloud, permissions, steps
+from scripts.setup import cloud, permissions, resources, steps
 from tests.conftest import ROOT
 from tests.emulator.cloud_run_help import CloudRun
 from tests.relay import Relay, Spoiled
@@ -146,7 +146,7 @@ def test_roles_of_others_are_kept_and_unplanned_ones_can_be_removed(
 ) -> None:
     team.set_up("staging")
     plan = team.access("staging")
-    project, account = f"projects/{STAGING}", permissions.of_account(plan.deployer).path
+    project, account = f"projects/{STAGING}", resources.of_account(plan.deployer).path
     team.give(project, "roles/run.viewer", "user:colleague@example.com")
     team.give(project, "roles/run.admin", plan.deployer.member)
     team.give(account, permissions.IMPERSONATE, f"principalSet://iam.googleapis.com/"
