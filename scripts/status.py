@@ -194,12 +194,12 @@ def _notes(state: State) -> list[str]:
         notes.append(f"NOT IN FORCE: Cloud Run has not taken the traffic: {state.not_taken}")
     if (one := state.candidate) and not is_finished(state, one) and not state.was_given(one):
         notes.append(f"CHANGED: someone else gave {one} {state.shares.get(one, 0)} %")
-    if (step := state.in_progress) and step.until and step.until < now():
+    if step := state.unwatched(now()):
         notes.append(
             f"NOT WATCHED: no one watches the {step}; it should have ended {ago(step.until)}."
             f" ./ship {step.verb} {state.where} takes it up"
         )
-    elif step:
+    elif step := state.in_progress:
         notes.append(
             f"IN PROGRESS: {step}, since {ago(step.at)}. If it does not run any more:"
             f" ./ship {step.verb} {state.where} takes it up"

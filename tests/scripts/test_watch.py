@@ -125,16 +125,45 @@ def test_too_few_answers_are_neither_health_nor_a_failure(project: Project, stab
     assert "unclear: 0 answers" in promoted.stderr
 
 
-def test_a_step_that_no_one_watches_any_more_is_said(project: Project, stable: str) -> None:
-    watched(project, unclear="stop")
-    revision = project.revision(project.commit())
-    assert project.ship("deliver").returncode == 1
-    assert "NOT WATCHED" not in project.ship("status").stdout
+def lose_the_watcher(project: Project) -> None:
+    """Let the time be over at which the step in progress should have ended."""
     service = project.service()
     annotations = service["metadata"]["annotations"]
     left = json.loads(annotations["shipway/in-progress"])
     annotations["shipway/in-progress"] = json.dumps({**left, "until": "2026-01-01T00:00:00Z"})
     project.put(service)
+
+
+def test_two_schedules_take_up_a_rollout_that_no_one_watches(project: Project, stable: str) -> None:
+    take_up = ("rollout", "--if-left", "--all", "--yes")
+    nothing = project.ship(*take_up)
+    assert (nothing.returncode, project.shares()) == (0, {stable: 100})
+    assert "no rollout has lost its watcher; nothing changed" in nothing.stderr
+    watched(project, unclear="stop")
+    left = project.revision(project.commit())
+    assert project.ship("deliver").returncode == 1
+    assert project.ship(*take_up).returncode == 0
+    assert project.shares() == {left: 50, stable: 50}, "its watcher may still run"
+    lose_the_watcher(project)
+    assert project.ship("hold").returncode == 0
+    assert "not continued, because of the hold" in project.ship(*take_up).stderr
+    assert project.ship("resume").returncode == 0
+    watched(project)
+    with users(project), project.start(*take_up) as one, project.start(*take_up) as other:
+        eventually(lambda: "NOT WATCHED" not in project.ship("status").stdout)
+        for process in (one, other):
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == 0, said
+    assert project.shares() == {left: 100}
+    assert "IN PROGRESS" not in project.ship("status").stdout
+
+
+def test_a_step_that_no_one_watches_any_more_is_said(project: Project, stable: str) -> None:
+    watched(project, unclear="stop")
+    revision = project.revision(project.commit())
+    assert project.ship("deliver").returncode == 1
+    assert "NOT WATCHED" not in project.ship("status").stdout
+    lose_the_watcher(project)
     shown = project.ship("status").stdout
     assert f"NOT WATCHED: no one watches the rollout of {revision}" in shown
     assert f"./ship rollout {project.name} takes it up" in shown
