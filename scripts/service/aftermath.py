@@ -15,7 +15,7 @@ from scripts.errors import Failed, Refused, ShipError
 from scripts.release import changes
 from scripts.release.choices import StepsAside
 from scripts.release.state import State
-from scripts.release.watch import Promise, begun, given_all, is_kept, promise, see
+from scripts.release.watch import Promise, Weighed, begun, given_all, is_kept, promise, see
 from scripts.service.context import Context
 from scripts.service.regions import in_every_region
 from scripts.service.watch import BASELINE_SECONDS, Watcher, Worse, told
@@ -56,7 +56,7 @@ def watch_on(
     if not ends or time.time() >= max(ends):
         return
     with context.progress.step("watch", f"{revision} has all traffic") as step:
-        trouble = ""
+        trouble, found = "", None
         while time.time() < max(ends):
             time.sleep(_LOOK_SECONDS)
             try:
@@ -75,7 +75,16 @@ def watch_on(
                     context.progress.line(f"note: not seen: {trouble}")
                 continue
             step.still(f"{revision} has all traffic{f'; {told(found)}' if found else ''}")
-        step.done(f"{revision} was no worse after it got all traffic")
+        step.done(f"{revision} {_ended(found)} after it got all traffic")
+
+
+def _ended(found: Weighed | None) -> str:
+    """Return what the last look says about the time since the last step."""
+    if found is None or not found.later:
+        return "could not be compared"
+    answers = min(later.seen.candidate.answers for later in found.later.values())
+    clear = answers and found.verdict.verdict == "no worse"
+    return "was no worse" if clear else "has too few answers to be compared"
 
 
 def _rolled_back(
