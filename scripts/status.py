@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from scripts.command import terminal
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
+from scripts.command.record import Watched
 from scripts.command.results import Result
 from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.visible import one_line
@@ -26,7 +27,7 @@ from scripts.release.memory import to_builtins
 from scripts.release.state import State, describe, has_failed, is_finished, left_deploy, previous
 from scripts.service.context import Context
 from scripts.service.regions import try_in_every_region
-from scripts.service.watch import table_lines, told, weighed
+from scripts.service.watch import lines, show, weighed
 from scripts.several import chosen, grid, summary
 
 _EVERY_SECONDS = 1.0
@@ -121,10 +122,10 @@ def status(context: Context) -> Result:
             ]
             for one in _revisions(state)
         ]
-        watched = _watched(context, region.region, state)
+        watched, shown = _watched(context, region.region, state)
         following = f"next: {_next_command(state)}"
         notes += [f"{region.region}: {state.url}", *_notes(state), *watched, following]
-        data.append(_described(region.region, state))
+        data.append({**_described(region.region, state), "watch": shown and shown.data})
     return Result(
         data={
             "service": context.pipeline.service,
@@ -163,21 +164,21 @@ def _described(region: str, state: State | None) -> dict[str, Any]:
     }
 
 
-def _watched(context: Context, region: str, state: State) -> list[str]:
-    """List what users were answered by a release in progress, where that is watched."""
+def _watched(context: Context, region: str, state: State) -> tuple[list[str], Watched | None]:
+    """Return what users were answered by a release in progress, where that is watched."""
     rules = context.pipeline.environment.rollout.watch
     candidate = state.candidate
     if rules is None or candidate is None or is_finished(state, candidate):
-        return []
+        return [], None
     stable = {region: state.beside(candidate)}
     try:
         found = weighed(context, rules, candidate, {region: state}, stable)
     except ShipError as error:
-        return [f"users' answers are not seen: {error.message}"]
+        return [f"users' answers are not seen: {error.message}"], None
     if found is None:
-        return []
-    lines = table_lines(found, candidate, stable)
-    return [f"{found.verdict.verdict}: {told(found)}", *(f"  {line}" for line in lines)]
+        return [], None
+    shown = show(context, found, candidate, {region: state}, stable)
+    return [shown.said, *(f"  {line}" for line in lines(shown))], shown
 
 
 def _share(one: dict[str, Any]) -> str:

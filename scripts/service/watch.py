@@ -6,20 +6,27 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 
+import msgspec
+
 from scripts.cloud import metrics
 from scripts.cloud.logs import Log
+from scripts.command import run_page
+from scripts.command.record import Watched
 from scripts.command.tables import Table, plain_table
+from scripts.command.words import now
 from scripts.config.formats import Watch
 from scripts.config.pipelines import seconds
 from scripts.errors import Failed, ShipError
 from scripts.release.state import State
 from scripts.release.watch import (
     COLUMNS,
+    Folds,
     Later,
     Weighed,
     begun,
     given_all,
     later_rows,
+    numbers,
     promise,
     rows,
     see,
@@ -54,7 +61,9 @@ class Watcher:
         self._context = context
         self._revision = revision
         self._own: OwnAnswers = {}
+        self._folds = Folds()
         self._last: Weighed | None = None
+        self._taken_up = False
         self._trouble = ""
         self._read_at = -_EVERY
         self.every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND)
@@ -77,20 +86,31 @@ class Watcher:
             return self._last
         self._read_at = time.monotonic()
         try:
-            if self._last is None:
+            if not self._taken_up:
                 self._take_up(states)
-            found = weighed(self._context, self.rules, self._revision, states, stable, self._own)
+            found = weighed(
+                self._context, self.rules, self._revision, states, stable, self._own, self._folds
+            )
         except ShipError as error:
             # What cannot be read is neither healthy nor a failure.
             if error.message != self._trouble:
                 self._trouble = error.message
                 self._context.progress.line(f"note: users' answers are not seen: {error.message}")
-            self._last = self._last or weigh({}, self.rules)
-            return self._last
+            return self._unclear()
         self._last = found
-        if found and found.verdict.verdict == "worse":
-            raise self._worse(found, stable)
+        if found:
+            shown = show(self._context, found, self._revision, states, stable)
+            self._context.record.watched = shown
+            if found.verdict.verdict == "worse":
+                raise self._worse(found, shown)
         return found
+
+    def _unclear(self) -> Weighed:
+        """Return what was seen last. Its verdict is old, so it says nothing about now."""
+        last = self._last or weigh({}, self.rules)
+        verdict = msgspec.structs.replace(last.verdict, verdict="unclear")
+        self._last = msgspec.structs.replace(last, verdict=verdict)
+        return self._last
 
     def _take_up(self, states: dict[str, State]) -> None:
         """Add the checks of the watch that this one takes up."""
@@ -98,14 +118,15 @@ class Watcher:
             mine = self._own.setdefault(region, [])
             first = min((at for at, _ in mine), default=time.time())
             mine += [(at, number) for at, number in before if at < first - 1]
+        self._taken_up = True
 
-    def _worse(self, found: Weighed, stable: dict[str, str | None]) -> Worse:
+    def _worse(self, found: Weighed, shown: Watched) -> Worse:
         verdict = found.verdict
         return Worse(
             f"{self._revision} answers its users worse than stable: the evidence is"
             f" {evidence(verdict.evidence)}, and {verdict.bar:.0f} is enough",
             f"To see its log: ./ship logs {self._context.where} --revision {self._revision}",
-            service_says=table_lines(found, self._revision, stable),
+            service_says=lines(shown),
         )
 
 
@@ -116,6 +137,7 @@ def weighed(
     states: dict[str, State],
     stable: dict[str, str | None],
     own: OwnAnswers | None = None,
+    folds: Folds | None = None,
 ) -> Weighed | None:
     """Read what users were answered since the rollout began, in every region, and weigh it.
 
@@ -126,6 +148,7 @@ def weighed(
         states: the service in each region.
         stable: region -> what the candidate is compared with there.
         own: the candidate's answers to Shipway itself; read from the request log unless given.
+        folds: what was weighed before.
 
     Returns:
         None where the candidate has no traffic yet, or nothing to be compared with.
@@ -153,7 +176,7 @@ def weighed(
         if had_all and promised:
             now = look(since=max(warm, had_all), until=until)
             later[region] = Later(seen=now, promised=promised)
-    return weigh(seen, rules, later)
+    return weigh(seen, rules, later, folds)
 
 
 def own_answers(context: Context, revision: str, states: dict[str, State]) -> OwnAnswers:
@@ -178,10 +201,24 @@ def _time(at: str | None) -> float | None:
     return datetime.fromisoformat(at).timestamp() if at else None
 
 
-def table_lines(found: Weighed, revision: str, stable: dict[str, str | None]) -> list[str]:
-    """Return the evidence as the lines of a table: candidate and stable side by side."""
+def show(
+    context: Context,
+    found: Weighed,
+    revision: str,
+    states: dict[str, State],
+    stable: dict[str, str | None],
+) -> Watched:
+    """Return what was seen as it is shown: candidate and stable side by side, with links.
+
+    Args:
+        context: the call.
+        found: what was seen.
+        revision: the candidate.
+        states: the service in each region.
+        stable: region -> what the candidate is compared with there.
+    """
     several = len(found.seen) > 1
-    lines = [
+    cells = [
         [region, *row]
         for region, seen in found.seen.items()
         for row in (
@@ -189,12 +226,44 @@ def table_lines(found: Weighed, revision: str, stable: dict[str, str | None]) ->
             *(later_rows(revision, found.later[region]) if region in found.later else []),
         )
     ]
-    return plain_table(
-        Table(
-            columns=["REGION", *COLUMNS] if several else COLUMNS,
-            rows=lines if several else [line[1:] for line in lines],
-        )
-    ).splitlines()
+    links = {}
+    for region in found.seen:
+        since = begun(states[region], revision) or ""
+        for what, address in (("log", run_page.logs_url), ("metrics", run_page.metrics_url)):
+            if url := address(context.record, region, revision, since, now()):
+                links[f"{what} of {revision}{f' in {region}' if several else ''}"] = url
+    verdict = found.verdict
+    return Watched(
+        said=f"{verdict.verdict}: {told(found)}",
+        columns=["REGION", *COLUMNS] if several else COLUMNS,
+        rows=cells if several else [row[1:] for row in cells],
+        links=links,
+        data={
+            "verdict": verdict.verdict,
+            "evidence": verdict.evidence,
+            "bar": verdict.bar,
+            "missing": verdict.missing,
+            "regions": {
+                region: {
+                    "candidate": numbers(revision, seen.candidate),
+                    "stable": numbers(stable[region] or "", seen.stable),
+                    "evidence": found.by_region[region],
+                    **(
+                        {"at_100_percent": numbers(revision, later.seen.candidate)}
+                        if (later := found.later.get(region))
+                        else {}
+                    ),
+                }
+                for region, seen in found.seen.items()
+            },
+        },
+    )
+
+
+def lines(shown: Watched) -> list[str]:
+    """Return what was seen as the lines of a table, and the links."""
+    table = plain_table(Table(columns=shown.columns, rows=shown.rows)) if shown.rows else ""
+    return [*table.splitlines(), *(f"{text}: {url}" for text, url in shown.links.items())]
 
 
 def told(found: Weighed) -> str:
