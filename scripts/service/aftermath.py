@@ -140,22 +140,22 @@ def _recovery(
 ) -> str:
     """Look at stable's answers until they are as they were; return what was seen, in words."""
     rules = watcher.rules
-    since = time.time()
+    began, since = time.monotonic(), context.google.now()
     promised = _promised(context, watcher, revision, before, stable)
     if not promised:
         return "rolled back; whether that helped is not known, because too little was seen before"
     patience = seconds(rules.patience) + seconds(rules.delay)
     with context.progress.step("recover", "users' answers after the rollback") as step:
-        while (past := time.time() - since) < patience:
+        while (past := time.monotonic() - began) < patience:
             time.sleep(min(watcher.every, patience - past))
             try:
                 seen = {
                     region: see(
                         metrics.points(
-                            context.google, context.pipeline, region, since, time.time()
+                            context.google, context.pipeline, region, since, context.google.now()
                         ),
                         revision, stable[region] or "",
-                        rules=rules, since=since, until=time.time() - seconds(rules.delay),
+                        rules=rules, since=since, until=context.google.now() - seconds(rules.delay),
                     ).stable
                     for region in promised
                 }  # fmt: skip
@@ -167,7 +167,7 @@ def _recovery(
             if fewest >= rules.at_least and all(
                 is_kept(one, rules, promised[region]) for region, one in seen.items()
             ):
-                took = f"{time.time() - since:.0f} s"
+                took = f"{time.monotonic() - began:.0f} s"
                 step.done(f"users' answers are as before, after {took}")
                 return f"rolled back, and users' answers are as before again, after {took}"
         step.done("users' answers are not as before", ok=False)

@@ -70,7 +70,7 @@ class Watcher:
 
     def asked(self, region: str, number: int) -> None:
         """Note requests of Shipway's own that the candidate just answered: they do not count."""
-        self._own.setdefault(region, []).append((time.time(), number))
+        self._own.setdefault(region, []).append((self._context.google.now(), number))
 
     def look(self, states: dict[str, State], stable: dict[str, str | None]) -> Weighed | None:
         """Read what is new, and judge; None while there is nothing to compare.
@@ -116,7 +116,7 @@ class Watcher:
         """Add the checks of the watch that this one takes up."""
         for region, before in own_answers(self._context, self._revision, states).items():
             mine = self._own.setdefault(region, [])
-            first = min((at for at, _ in mine), default=time.time())
+            first = min((at for at, _ in mine), default=self._context.google.now())
             mine += [(at, number) for at, number in before if at < first - 1]
         self._taken_up = True
 
@@ -153,7 +153,7 @@ def weighed(
     Returns:
         None where the candidate has no traffic yet, or nothing to be compared with.
     """
-    until = time.time() - seconds(rules.delay)
+    until = context.google.now() - seconds(rules.delay)
     begins = {
         region: since
         for region, state in states.items()
@@ -268,12 +268,14 @@ def lines(shown: Watched) -> list[str]:
 
 def told(found: Weighed) -> str:
     """Return what was seen so far in one line."""
-    answers = min((seen.candidate.answers for seen in found.seen.values()), default=0)
+    fewest = min(found.seen, key=lambda region: found.seen[region].candidate.answers, default="")
+    answers = found.seen[fewest].candidate.answers if fewest else 0
+    where = f" in {fewest}" if len(found.seen) > 1 else ""
     verdict = found.verdict
     against = f"evidence against it {evidence(verdict.evidence)} of {verdict.bar:.0f}"
     if verdict.missing:
-        return f"{answers:,} answers, {verdict.missing:,} are missing; {against}"
-    return f"{answers:,} answers; {against}"
+        return f"{answers:,} answers{where}, {verdict.missing:,} are missing; {against}"
+    return f"{answers:,} answers{where}; {against}"
 
 
 def evidence(value: float) -> str:
