@@ -64,6 +64,7 @@ class Watcher:
         self._folds = Folds()
         self._last: Weighed | None = None
         self._taken_up = False
+        self._made = time.time()
         self._trouble = ""
         self._read_at = -_EVERY
         self.every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND)
@@ -113,11 +114,18 @@ class Watcher:
         return self._last
 
     def _take_up(self, states: dict[str, State]) -> None:
-        """Add the checks of the watch that this one takes up."""
-        for region, before in own_answers(self._context, self._revision, states).items():
+        """Add the checks of the watch that this one takes up, if it does."""
+        before = self._made - 1  # the times of events have whole seconds
+        begins = [_time(begun(state, self._revision)) for state in states.values()]
+        if not any(since and since < before for since in begins):
+            self._taken_up = True
+            return
+        # The log is read in the place of the next look.
+        self._read_at += self.every
+        for region, known in own_answers(self._context, self._revision, states).items():
             mine = self._own.setdefault(region, [])
             first = min((at for at, _ in mine), default=self._context.google.now())
-            mine += [(at, number) for at, number in before if at < first - 1]
+            mine += [(at, number) for at, number in known if at < first - 1]
         self._taken_up = True
 
     def _worse(self, found: Weighed, shown: Watched) -> Worse:
