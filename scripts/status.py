@@ -125,7 +125,7 @@ def status(context: Context) -> Result:
         watched, shown = _watched(context, region.region, state)
         following = f"next: {_next_command(state)}"
         notes += [f"{region.region}: {state.url}", *_notes(state), *watched, following]
-        data.append({**_described(region.region, state), "watch": shown and shown.data})
+        data.append(_described(region.region, state, shown))
     return Result(
         data={
             "service": context.pipeline.service,
@@ -143,8 +143,11 @@ def status(context: Context) -> Result:
     )
 
 
-def _described(region: str, state: State | None) -> dict[str, Any]:
-    """Return the part of the JSON document about one region."""
+def _described(region: str, state: State | None, watched: Watched | None = None) -> dict[str, Any]:
+    """Return the part of the JSON document about one region.
+
+    What users were answered is read for one service only: it takes two reads for each region.
+    """
     if state is None:
         return {"region": region, "exists": False}
     return {
@@ -158,6 +161,7 @@ def _described(region: str, state: State | None) -> dict[str, Any]:
         "hold": to_builtins(state.hold),
         "in_progress": to_builtins(state.in_progress),
         "failed": to_builtins(state.failure),
+        "watch": watched and watched.data,
         "in_force": state.in_force,
         "not_in_force_because": None if state.in_force else state.not_taken,
         "next": _next_command(state),

@@ -277,7 +277,8 @@ def main() -> None:
         if sys.argv[1:] == ["several"]:
             bench_several.measure(Path(folder), seconds, say)
             return
-        bench_first_hour.measure(Path(folder) / "first-hour", say)
+        if sys.argv[1:] != ["watch"]:
+            bench_first_hour.measure(Path(folder) / "first-hour", say)
         if sys.argv[1:] == ["first-hour"]:
             return
         bench = Bench(Path(folder))

@@ -55,7 +55,7 @@ def verdicts(say: Callable[[str, str, str, bool], None]) -> None:
         took.append((time.perf_counter() - began) * 1000)
     first, again = took
     say(f"verdict on {_WINDOWS:,} windows, one of them new",
-        f"{again:.1f} ms (the first time {first:.0f} ms)", "at most 10 ms", again <= 10)  # fmt: skip
+        f"{again:.1f} ms (first: {first:.0f} ms)", "at most 10 ms", again <= 10)  # fmt: skip
 
 
 def points(say: Callable[[str, str, str, bool], None]) -> None:
