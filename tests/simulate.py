@@ -447,7 +447,7 @@ def _real(number: int, *, write: bool) -> int:
     began = time.monotonic()
     lines, problems = simulate_real.run(number)
     print("\n".join(lines))
-    if write:
+    if write and not problems:
         _put("<!-- nox -s simulate -- --real -->\n", lines)
     print(f"\n{problems} problems; {time.monotonic() - began:.0f} s")
     return int(problems > 0)

@@ -104,7 +104,9 @@ def _releases(folder: Path, cloud_run: LocalCloudRun, name: str, kinds: Sequence
             problem = f"exit {said.returncode}, {live}: {said.stderr[-300:]}"
         total = sum(users.answers.values())
         ended.append(Ended(kind, caught, total, users.answers[True], problem))
-        if not caught:  # the next one is compared with the same stable
+        if caught:
+            project.ship("resume")  # there is a hold if it was caught at 100 %
+        else:  # the next one is compared with the same stable
             project.commit(share=_BASE)
             project.ship("deliver", "--bake", "0s")
 
