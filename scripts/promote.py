@@ -27,7 +27,7 @@ from scripts.service.regions import (
 )
 from scripts.service.rollout import conclude
 from scripts.service.smoke import failure, refuse_moved, smoke
-from scripts.service.watch import table_lines, told, weighed
+from scripts.service.watch import lines, show, weighed
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
@@ -120,8 +120,8 @@ def _show_evidence(
         return
     if found is None:
         return
-    lines = table_lines(found, revision, stable)
-    for line in [*lines, f"{found.verdict.verdict}: {told(found)}"]:
+    shown = context.record.watched = show(context, found, revision, before, stable)
+    for line in [*lines(shown), shown.said]:
         context.progress.line(line)
     if found.verdict.verdict == "worse" and not although_worse:
         raise Refused(

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from scripts.command import terminal
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, option
+from scripts.command.record import Watched
 from scripts.command.results import Result
 from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.visible import one_line
@@ -26,7 +27,7 @@ from scripts.release.memory import to_builtins
 from scripts.release.state import State, describe, has_failed, is_finished, left_deploy, previous
 from scripts.service.context import Context
 from scripts.service.regions import try_in_every_region
-from scripts.service.watch import table_lines, told, weighed
+from scripts.service.watch import lines, show, weighed
 from scripts.several import chosen, grid, summary
 
 _EVERY_SECONDS = 1.0
@@ -121,10 +122,10 @@ def status(context: Context) -> Result:
             ]
             for one in _revisions(state)
         ]
-        watched = _watched(context, region.region, state)
+        watched, shown = _watched(context, region.region, state)
         following = f"next: {_next_command(state)}"
         notes += [f"{region.region}: {state.url}", *_notes(state), *watched, following]
-        data.append(_described(region.region, state))
+        data.append(_described(region.region, state, shown))
     return Result(
         data={
             "service": context.pipeline.service,
@@ -142,8 +143,11 @@ def status(context: Context) -> Result:
     )
 
 
-def _described(region: str, state: State | None) -> dict[str, Any]:
-    """Return the part of the JSON document about one region."""
+def _described(region: str, state: State | None, watched: Watched | None = None) -> dict[str, Any]:
+    """Return the part of the JSON document about one region.
+
+    What users were answered is read for one service only: it takes two reads for each region.
+    """
     if state is None:
         return {"region": region, "exists": False}
     return {
@@ -157,27 +161,28 @@ def _described(region: str, state: State | None) -> dict[str, Any]:
         "hold": to_builtins(state.hold),
         "in_progress": to_builtins(state.in_progress),
         "failed": to_builtins(state.failure),
+        "watch": watched and watched.data,
         "in_force": state.in_force,
         "not_in_force_because": None if state.in_force else state.not_taken,
         "next": _next_command(state),
     }
 
 
-def _watched(context: Context, region: str, state: State) -> list[str]:
-    """List what users were answered by a release in progress, where that is watched."""
+def _watched(context: Context, region: str, state: State) -> tuple[list[str], Watched | None]:
+    """Return what users were answered by a release in progress, where that is watched."""
     rules = context.pipeline.environment.rollout.watch
     candidate = state.candidate
     if rules is None or candidate is None or is_finished(state, candidate):
-        return []
+        return [], None
     stable = {region: state.beside(candidate)}
     try:
         found = weighed(context, rules, candidate, {region: state}, stable)
     except ShipError as error:
-        return [f"users' answers are not seen: {error.message}"]
+        return [f"users' answers are not seen: {error.message}"], None
     if found is None:
-        return []
-    lines = table_lines(found, candidate, stable)
-    return [f"{found.verdict.verdict}: {told(found)}", *(f"  {line}" for line in lines)]
+        return [], None
+    shown = show(context, found, candidate, {region: state}, stable)
+    return [shown.said, *(f"  {line}" for line in lines(shown))], shown
 
 
 def _share(one: dict[str, Any]) -> str:
@@ -194,12 +199,12 @@ def _notes(state: State) -> list[str]:
         notes.append(f"NOT IN FORCE: Cloud Run has not taken the traffic: {state.not_taken}")
     if (one := state.candidate) and not is_finished(state, one) and not state.was_given(one):
         notes.append(f"CHANGED: someone else gave {one} {state.shares.get(one, 0)} %")
-    if (step := state.in_progress) and step.until and step.until < now():
+    if step := state.unwatched(now()):
         notes.append(
             f"NOT WATCHED: no one watches the {step}; it should have ended {ago(step.until)}."
             f" ./ship {step.verb} {state.where} takes it up"
         )
-    elif step:
+    elif step := state.in_progress:
         notes.append(
             f"IN PROGRESS: {step}, since {ago(step.at)}. If it does not run any more:"
             f" ./ship {step.verb} {state.where} takes it up"

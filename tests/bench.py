@@ -26,7 +26,14 @@ import requests
 
 from scripts import HOME
 from scripts.config.pipelines import ENDPOINT_VARIABLE
-from tests import bench_first_hour, bench_image, bench_latency, bench_scale, bench_several
+from tests import (
+    bench_first_hour,
+    bench_image,
+    bench_latency,
+    bench_scale,
+    bench_several,
+    bench_watch,
+)
 from tests.clients.test_gcloud import Gcloud
 from tests.conftest import FOR_GCLOUD, LocalCloudRun
 
@@ -264,17 +271,21 @@ def _push(registry: str, layer: bytes, digest: str) -> None:
 
 
 def main() -> None:
-    """Measure everything; with `first-hour` or `several`, that part alone."""
+    """Measure everything; with `first-hour`, `several` or `watch`, that part alone."""
     print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as folder:
         if sys.argv[1:] == ["several"]:
             bench_several.measure(Path(folder), seconds, say)
             return
-        bench_first_hour.measure(Path(folder) / "first-hour", say)
+        if sys.argv[1:] != ["watch"]:
+            bench_first_hour.measure(Path(folder) / "first-hour", say)
         if sys.argv[1:] == ["first-hour"]:
             return
         bench = Bench(Path(folder))
         try:
+            bench_watch.measure(bench.clone, bench.url, bench.commit, say)
+            if sys.argv[1:] == ["watch"]:
+                return
             against_gcloud(bench)
             far_away(bench, Path(folder))
             router(bench)

@@ -1,10 +1,12 @@
 """Simulate rollouts: how many good releases are rolled back, and how many bad ones are caught.
 
     nox -s simulate [-- --releases N --seed N --write]
+    nox -s simulate -- --real N [--write]
 
 The same traffic goes to four ways to decide: Shipway's evidence; two thresholds as in Flagger's
 documentation; a z-test of the step so far, looked at every minute; and Kayenta's Mann-Whitney test.
-`--write` puts the tables and the picture into docs/.
+`--write` puts the tables and the picture into docs/. `--real` delivers N releases to a local Cloud
+Run instead, under load.
 """
 
 from __future__ import annotations
@@ -398,7 +400,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--write", action="store_true", help="write docs/simulation.md and its picture"
     )
+    parser.add_argument("--real", type=int, help="deliver so many releases instead")
     options = parser.parse_args(argv)
+    if options.real:
+        return _real(options.real, write=options.write)
     began = time.monotonic()
     found = cells(options.seed, options.releases)
     lines = [
@@ -417,10 +422,7 @@ def main(argv: Sequence[str]) -> int:
     print("\n".join(lines))
     worst = max(sum(c.caught["Shipway"]) / c.releases for c in found if c.kind in GOOD)
     if options.write:
-        page = DOCS / "simulation.md"
-        text = page.read_text(encoding="utf-8")
-        head, mark, _ = text.partition("<!-- nox -s simulate -->\n")
-        page.write_text(head + mark + "\n".join(lines) + "\n", encoding="utf-8")
+        _put("<!-- nox -s simulate -->\n", lines)
         drawn = picture(looked_at(options.seed, options.releases, 240))
         (DOCS / "simulation.svg").write_text(drawn, encoding="utf-8")
     took = time.monotonic() - began
@@ -428,6 +430,27 @@ def main(argv: Sequence[str]) -> int:
     # Of so many rows one may pass the promise by chance: three standard deviations are allowed.
     allowed = FALSE_ALARMS + 3 * math.sqrt(FALSE_ALARMS / options.releases)
     return int(worst > allowed)
+
+
+def _put(mark: str, lines: Sequence[str]) -> None:
+    """Write lines below their mark in docs/simulation.md, up to the next mark."""
+    page = DOCS / "simulation.md"
+    head, _, rest = page.read_text(encoding="utf-8").partition(mark)
+    _, following, tail = rest.partition("<!-- ")
+    text = "\n".join([head + mark.rstrip(), *lines, ""])
+    page.write_text(f"{text}{following and chr(10)}{following}{tail}", encoding="utf-8")
+
+
+def _real(number: int, *, write: bool) -> int:
+    from tests import simulate_real
+
+    began = time.monotonic()
+    lines, problems = simulate_real.run(number)
+    print("\n".join(lines))
+    if write and not problems:
+        _put("<!-- nox -s simulate -- --real -->\n", lines)
+    print(f"\n{problems} problems; {time.monotonic() - began:.0f} s")
+    return int(problems > 0)
 
 
 if __name__ == "__main__":

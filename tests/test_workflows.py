@@ -349,7 +349,8 @@ def test_only_the_build_asks_for_an_identity_without_an_environment() -> None:
     for file in WORKFLOWS:
         for id_, job in jobs_that_ask(yaml.safe_load(file.read_text())).items():
             named = (job.get("environment") or {}).get("name", "")
-            if "steps" in job and named != "${{ inputs.environment }}":
+            chosen = ("${{ inputs.environment }}", "${{ matrix.environment }}")
+            if "steps" in job and named not in chosen:
                 without.append((file.name, id_))
     assert without == [(workflows.BUILD, "build")] or (IN_FORK and not without)
 
@@ -410,6 +411,23 @@ def test_the_environments_that_deliver_yml_names_exist() -> None:
     services = pipelines.services(ROOT)
     environments = {env for name in services for env in pipelines.environments(ROOT, name)}
     assert {job["with"]["environment"] for job in jobs.values() if "uses" in job} <= environments
+
+
+@needs_deliver
+def test_watch_yml_names_the_environments_that_are_watched() -> None:
+    """Or the last one, if none is: a job needs one."""
+    document = yaml.safe_load((ROOT / ".github/workflows" / workflows.WATCH).read_text())
+    [job] = document["jobs"].values()
+    jobs = yaml.safe_load((ROOT / ".github/workflows/deliver.yml").read_text())["jobs"]
+    delivered = dict.fromkeys(job["with"]["environment"] for job in jobs.values())
+    loaded = [
+        pipelines.load(ROOT, name, env)
+        for env in delivered
+        for name in pipelines.services(ROOT)
+        if env in pipelines.environments(ROOT, name)
+    ]
+    watched = [*dict.fromkeys(p.env for p in loaded if p.environment.rollout.watch)]
+    assert job["strategy"]["matrix"] == {"environment": watched or [*delivered][-1:]}
 
 
 @needs_deliver

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from emulator.monitoring.distribution import Distribution
@@ -75,10 +75,12 @@ class Metrics:
     Args:
         delay: the seconds after which a number can be read. From a minute on, there is one number
             for each whole minute, as Google has it.
+        clock: returns the time, in seconds since the epoch.
     """
 
-    def __init__(self, delay: float = 0) -> None:
+    def __init__(self, delay: float = 0, clock: Callable[[], float] = time.time) -> None:
         self._delay = delay
+        self._clock = clock
         self._series: dict[tuple[Key, int], Series] = {}
 
     def requests(self, revision: Key, service: str, batch: list[Served]) -> None:
@@ -92,7 +94,7 @@ class Metrics:
 
     def slots(self, series: Series, start: float, end: float) -> Iterator[Slot]:
         """Yield the slots of a series between two moments that can be read by now."""
-        visible = time.time() - self._delay
+        visible = self._clock() - self._delay
         sampled = self._delay >= 60
         for slot in (series.sampled if sampled else series.between)(start, end):
             if not self._delay or slot.start + slot.width <= visible:

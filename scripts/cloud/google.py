@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,6 +25,8 @@ from scripts.ledger import Write, may_have_written
 
 _MAY_BE_DONE = (408, *range(500, 600))
 """The errors that may come after a write was done."""
+
+_SAME_CLOCK_SECONDS = 5.0
 
 Document = dict[str, Any]
 
@@ -88,6 +93,7 @@ class Google:
         self.quota_project: str | None = None
         self.patience = patience or Patience()
         self._sessions = Sessions(self.patience, self._check_checkout)
+        self._ahead = 0.0
         environment = pipeline.environment
         self.credentials = Credentials(
             environment.credentials, environment.project, self.patience, token
@@ -410,7 +416,22 @@ class Google:
         if answer.status_code == 401 and own and token:
             token = self.newer_token(url, token)
             answer = send() if token else answer
+        self._compare_clocks(answer)
         return answer
+
+    def now(self) -> float:
+        """Return the time by the clock of the server that answered last, in Unix seconds.
+
+        This machine's own clock may be minutes off, and what a server measured has its times.
+        """
+        return time.time() - self._ahead
+
+    def _compare_clocks(self, answer: requests.Response) -> None:
+        with suppress(ValueError, TypeError):
+            date = parsedate_to_datetime(answer.headers.get("Date", ""))
+            ahead = time.time() - date.timestamp()
+            # Dates have whole seconds, and an answer is under way for a while.
+            self._ahead = ahead if abs(ahead) > _SAME_CLOCK_SECONDS else 0.0
 
 
 def unreachable(url: str, error: Exception) -> Unreachable:

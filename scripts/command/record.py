@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -34,6 +35,24 @@ class StepTaken(msgspec.Struct, kw_only=True):
     bake: float
     ended: bool = False
     """Whether the whole bake passed."""
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """What users were answered by a release and by stable, as last seen.
+
+    Attributes:
+        said: the verdict and the evidence in one line.
+        columns: of the table.
+        rows: of the table: both revisions in each region.
+        links: what it leads to -> the address; {} if another address stands in for Google's.
+        data: the numbers, for JSON.
+    """
+
+    said: str
+    columns: list[str]
+    rows: list[list[str]]
+    links: dict[str, str]
+    data: dict[str, Any]
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +102,7 @@ class Record(msgspec.Struct, kw_only=True):
     checks: dict[str, list[Checked]] = {}
     """Region -> the checks that ran last."""
     steps: list[StepTaken] = []
+    watched: Watched | None = None
     moves: list[Moved] = []
     first: dict[str, Shares] = {}
     """Region -> the traffic in force as first read; {} where there was no service."""

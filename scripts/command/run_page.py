@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from scripts.command import verbs
 from scripts.command.github import has_run_page, repository_url
@@ -44,6 +46,7 @@ def of_change(record: Record, notes: Sequence[str], title: str | None = None) ->
         _facts(record, revision),
         _traffic(record),
         _steps(record),
+        _watched(record),
         _checks(record),
         *(plain(note) for note in notes if note not in above),
         "" if stepped_aside else _way_back(record),
@@ -65,6 +68,7 @@ def of_error(error: ShipError, record: Record) -> str:
         _serving(record),
         _facts(record, None),
         _steps(record),
+        _watched(record),
         _checks(record),
     ]
     return page(parts)
@@ -156,6 +160,16 @@ def _steps(record: Record) -> str:
     return table(["Rollout step", "Bake", "Traffic"], rows) if rows else ""
 
 
+def _watched(record: Record) -> str:
+    """Return what users were answered, with links to that revision's log and metrics."""
+    if (watched := record.watched) is None:
+        return ""
+    rows = [[plain(cell) for cell in row] for row in watched.rows]
+    links = " · ".join(link(text, url) for text, url in watched.links.items())
+    shown = table(watched.columns, rows) if rows else ""
+    return "\n\n".join(filter(None, [f"**Users' answers:** {plain(watched.said)}", shown, links]))
+
+
 def _checks(record: Record) -> str:
     rows = [
         [
@@ -194,6 +208,43 @@ def console_url(record: Record, region: str) -> str:
     return (
         f"https://console.cloud.google.com/run/detail/{region}/{record.service}/revisions"
         f"?project={record.project}"
+    )
+
+
+def logs_url(record: Record, region: str, revision: str, since: str, until: str) -> str:
+    """Return the address of a revision's log between two moments (RFC 3339); "" if not Google's."""
+    if not record.at_google:
+        return ""
+    query = (
+        'resource.type="cloud_run_revision"\n'
+        f'resource.labels.service_name="{record.service}"\n'
+        f'resource.labels.location="{region}"\nresource.labels.revision_name="{revision}"'
+    )
+    return (
+        f"https://console.cloud.google.com/logs/query;query={quote(query, safe='')};"
+        f"startTime={since};endTime={until}?project={record.project}"
+    )
+
+
+def metrics_url(record: Record, region: str, revision: str, since: str, until: str) -> str:
+    """Return the address of a revision's requests by status, likewise."""
+    if not record.at_google:
+        return ""
+    chosen = (
+        'metric.type="run.googleapis.com/request_count" resource.type="cloud_run_revision"'
+        f' resource.label.service_name="{record.service}" resource.label.location="{region}"'
+        f' resource.label.revision_name="{revision}"'
+    )
+    sums = {
+        "perSeriesAligner": "ALIGN_RATE",
+        "crossSeriesReducer": "REDUCE_SUM",
+        "groupByFields": ["metric.label.response_code_class"],
+    }
+    series = {"filter": chosen, "minAlignmentPeriod": "60s", "aggregations": [sums]}
+    state = json.dumps({"xyChart": {"dataSets": [{"timeSeriesFilter": series}]}})
+    return (
+        f"https://console.cloud.google.com/monitoring/metrics-explorer;startTime={since};"
+        f"endTime={until}?project={record.project}&pageState={quote(state, safe='')}"
     )
 
 

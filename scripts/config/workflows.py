@@ -19,6 +19,8 @@ BRANCH = "refs/heads/main"
 DELIVER, BUILD, DELIVER_TO = "deliver.yml", "build.yml", "deliver-to.yml"
 """The workflow of a merge, and the two that it calls."""
 CALLED = f"./{FOLDER}/{DELIVER_TO}"
+WATCH = "watch.yml"
+"""The workflow that takes up rollouts on a schedule."""
 
 
 def environments(root: Path) -> list[str]:

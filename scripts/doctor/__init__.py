@@ -29,7 +29,7 @@ from scripts.command.options import (
 from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.config import pipelines, relations
-from scripts.doctor import access, at_github, cloud, dockerfile, machine, manifest
+from scripts.doctor import access, at_github, cloud, dockerfile, machine, manifest, watched
 from scripts.doctor.case import Case, Named
 from scripts.doctor.costs import findings as costs
 from scripts.doctor.finding import Finding, skipped, wrong
@@ -102,6 +102,7 @@ def _exists(options: Options, root: Path) -> bool:
 def _checks(case: Case, context: Context) -> Iterator[Finding]:
     yield from machine.files(case)
     yield from manifest.findings(case)
+    yield from watched.affinity(case)
     yield from dockerfile.findings(case)
     yield from machine.docker(case)
     yield from costs(case)
@@ -130,6 +131,7 @@ def _checks(case: Case, context: Context) -> Iterator[Finding]:
     yield from cloud.services(case)
     yield from cloud.callees(case, context)
     yield from cloud.secrets(case)
+    yield from watched.receivers(case)
     yield from access.allowed(case, plan)
     if plan:
         yield from access.accounts(case, plan)

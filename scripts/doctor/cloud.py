@@ -217,39 +217,43 @@ def secrets(case: Case) -> Iterator[Finding]:
     except UsageError as error:
         yield wrong("secrets", error.message, error.hint or "")
         return
-    for secret in named:
-        name, project = secret.name, secret.project
+    for one in named:
+        name = one.name
         if name in in_file:
             yield ok("secrets", f"{name} has a value in {local_secrets.FILE}")
             continue
         create = f"./ship bootstrap --env {case.pipeline.env}"
-        add = f"gcloud secrets versions add {name} --project={project} --data-file=-"
+        add = f"gcloud secrets versions add {name} --project={one.project} --data-file=-"
         if not case.takes_credentials:
             create = add = f"./ship secrets set {name}"
-        try:
-            case.read(secret)
-        except NotFound:
-            yield wrong(
-                "secrets",
-                f"the secret {name} does not exist in {project}",
-                create,
-            )
-            continue
-        except ShipError as error:
-            yield of_error("secrets", error, case.context(), looking=True)
-            continue
-        try:
-            version = case.google.get("secretmanager", f"/v1/{secret.path}/versions/latest")
-        except NotFound:
-            yield wrong("secrets", f"{name} has no value", add, "secret-missing")
-            continue
-        except ShipError as error:
-            yield of_error("secrets", error, case.context(), looking=True)
-            continue
-        if version.get("state") == "ENABLED":
-            yield ok("secrets", f"{name} has a value")
-        else:
-            state = str(version.get("state", "")).lower()
-            yield wrong("secrets", f"the newest value of {name} is {state}", add)
+        yield secret(case, "secrets", one, create, add)
     if not named and case.takes_credentials:
         yield skipped("secrets", "the manifest names no secrets")
+
+
+def secret(case: Case, check: str, one: Resource, create: str, add: str) -> Finding:
+    """Check that a secret exists and has a value.
+
+    Args:
+        case: the case.
+        check: the name of the check.
+        one: the secret.
+        create: the command that creates it.
+        add: the command that gives it a value.
+    """
+    try:
+        case.read(one)
+    except NotFound:
+        return wrong(check, f"the secret {one.name} does not exist in {one.project}", create)
+    except ShipError as error:
+        return of_error(check, error, case.context(), looking=True)
+    try:
+        version = case.google.get("secretmanager", f"/v1/{one.path}/versions/latest")
+    except NotFound:
+        return wrong(check, f"{one.name} has no value", add, "secret-missing")
+    except ShipError as error:
+        return of_error(check, error, case.context(), looking=True)
+    if version.get("state") == "ENABLED":
+        return ok(check, f"{one.name} has a value")
+    state = str(version.get("state", "")).lower()
+    return wrong(check, f"the newest value of {one.name} is {state}", add)

@@ -25,6 +25,7 @@ _OUTSIDE = (
     ".github/CODEOWNERS",
     ".github/dependabot.yml",
     ".github/workflows/deliver.yml",
+    ".github/workflows/watch.yml",
 )
 
 

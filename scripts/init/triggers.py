@@ -1,7 +1,7 @@
-"""Keep the workflow equal to pipelines/: each environment has one job. Pure.
+"""Keep the workflows equal to pipelines/: each environment has one job. Pure.
 
 The job of an environment in deliver.yml differs from the others in a few whole lines. A new one is
-a copy of an existing one with these lines replaced.
+a copy of an existing one with these lines replaced. watch.yml has one line with the environments.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scripts.config.yamlfile import refusal
 from scripts.init.tree import Files
 
 DELIVER = f"{workflows.FOLDER}/{workflows.DELIVER}"
+WATCH = f"{workflows.FOLDER}/{workflows.WATCH}"
 DEPENDABOT = ".github/dependabot.yml"
 _SHIPWAYS_PACKAGES = "/requirements"
 _PYTHONS_PACKAGES = re.compile(
@@ -24,6 +25,7 @@ _PYTHONS_PACKAGES = re.compile(
 )
 _BUILDS = f"    uses: ./{workflows.FOLDER}/{workflows.BUILD}\n"
 _BUILD_FOR = "      environment: "
+_WATCHES = "        environment: "
 
 After = dict[str, str | None]
 """Environment -> the one that a commit passes before it, in order."""
@@ -38,9 +40,23 @@ def follow(files: Files, after: After) -> Files:
     if not after or DELIVER not in files:
         return files
     try:
-        return {**files, DELIVER: _deliver(files[DELIVER], after)}
+        made = {**files, DELIVER: _deliver(files[DELIVER], after)}
     except yaml.YAMLError as error:
         raise refusal(DELIVER, files[DELIVER], error) from None
+    if WATCH in files:
+        line = f"{_WATCHES}[{', '.join(_watched(files, after))}]\n"
+        made[WATCH] = _with(files[WATCH], {_WATCHES: line})
+    return made
+
+
+def _watched(files: Files, after: After) -> list[str]:
+    """Return the environments that have a `watch`; the last one if none has, as a job needs one."""
+
+    def has_watch(env: str) -> bool:
+        paths = [path for path in files if re.fullmatch(rf"pipelines/[^/]+/{env}\.yaml", path)]
+        return any(yamledit.get(files[path], ["rollout", "watch"]) is not None for path in paths)
+
+    return [env for env in after if has_watch(env)] or [*after][-1:]
 
 
 def moved(files: Files, before: str, now: str) -> Files:

@@ -128,7 +128,9 @@ def step(
         ),
         failure=None,
         moves=targets != state.targets
-        or (known_good is not None and known_good != state.known_good),
+        or (known_good is not None and known_good != state.known_good)
+        # The step has a watcher again, and others must see that.
+        or state.unwatched(event.at) is not None,
     )
 
 

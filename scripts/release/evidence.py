@@ -122,6 +122,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     missing: int
 
 
+def mean(questions: Sequence[Evidence]) -> float:
+    """Return the mean of the evidence of several questions."""
+    return sum(exp(min(one.capital, 700.0)) for one in questions) / max(1, len(questions))
+
+
 def judge(
     questions: Sequence[Evidence], *, answers: int, at_least: int, false_alarms: float
 ) -> Verdict:
@@ -136,7 +141,7 @@ def judge(
         at_least: the answers that it needs to count as no worse.
         false_alarms: the share of good candidates that may be called worse; 0.01 is one in 100.
     """
-    evidence = sum(exp(min(one.capital, 700.0)) for one in questions) / max(1, len(questions))
+    evidence = mean(questions)
     bar = 1 / false_alarms
     missing = max(0, at_least - answers)
     verdict: Literal["worse", "no worse", "unclear"] = "no worse"

@@ -67,6 +67,11 @@ class State(Memory, frozen=True, kw_only=True):
             return None
         return step
 
+    def unwatched(self, now: str) -> InProgress | None:
+        """Return the step that was not seen to end, although it should have by now (RFC 3339)."""
+        step = self.in_progress
+        return step if step and step.until and step.until < now else None
+
     @property
     def stable(self) -> str | None:
         """The revision that gets the traffic that a candidate does not get.

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from scripts.config.formats import Watch
-from scripts.release.evidence import Evidence, Verdict, Window, judge
+from scripts.release.evidence import Evidence, Verdict, Window, judge, mean
 from scripts.release.state import State
+
+_GROWING = 10  # the newest windows, which are folded again at each look
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,11 +102,13 @@ class Weighed(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         seen: region -> what was seen there during the rollout; {} if it cannot be read.
         later: region -> what was seen there since the last step.
-        verdict: what both say together.
+        by_region: region -> the evidence there alone: the mean of its questions.
+        verdict: what all say together.
     """
 
     seen: dict[str, Seen]
     later: dict[str, Later]
+    by_region: dict[str, float]
     verdict: Verdict
 
 
@@ -222,8 +226,46 @@ def see(
     )
 
 
+class Folds:
+    """The evidence of windows that were folded before, so that a look folds only what is new."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], tuple[list[tuple[float, Window]], Evidence]] = {}
+
+    def evidence(
+        self,
+        key: tuple[object, ...],
+        windows: list[tuple[float, Window]],
+        tolerance: float,
+        baseline: float | None = None,
+    ) -> Evidence:
+        """Return the evidence of windows, oldest first.
+
+        Args:
+            key: names the question; with other windows than before, all are folded again.
+            windows: (when it ended, the window).
+            tolerance: as for `Evidence.after`.
+            baseline: likewise.
+        """
+        key = (*key, tolerance, baseline)
+        done, evidence = self._kept.get(key, ([], Evidence()))
+        if windows[: len(done)] != done:
+            done, evidence = [], Evidence()
+        # The newest ones may still grow.
+        final = max(len(done), len(windows) - _GROWING)
+        for _, window in windows[len(done) : final]:
+            evidence = evidence.after(window, tolerance, baseline=baseline)
+        self._kept[key] = windows[:final], evidence
+        for _, window in windows[final:]:
+            evidence = evidence.after(window, tolerance, baseline=baseline)
+        return evidence
+
+
 def weigh(
-    seen: Mapping[str, Seen], rules: Watch, later: Mapping[str, Later] | None = None
+    seen: Mapping[str, Seen],
+    rules: Watch,
+    later: Mapping[str, Later] | None = None,
+    folds: Folds | None = None,
 ) -> Weighed:
     """Weigh what was seen: each region by itself, and all together where there are several.
 
@@ -231,33 +273,46 @@ def weigh(
         seen: region -> what was seen during the rollout.
         rules: what is watched.
         later: region -> what was seen since the candidate has all traffic.
+        folds: what was weighed before.
     """
-    questions = []
+    folds = folds or Folds()
+    together: list[Evidence] = []
+    alone: dict[str, list[Evidence]] = {region: [] for region in seen}
     for name, rule in (("errors", rules.errors), ("slow", rules.latency)):
         if rule is None:
             continue
         tolerance = share(rule.worse_by)
-        several: list[list[tuple[float, Window]]] = [getattr(one, name) for one in seen.values()]
-        if len(several) > 1:
-            several.append(sorted((w for one in several for w in one), key=lambda w: w[0]))
-        for windows in several:
-            evidence = Evidence()
-            for _, window in windows:
-                evidence = evidence.after(window, tolerance)
-            questions.append(evidence)
-        for one in (later or {}).values():
-            evidence = Evidence()
-            for _, window in getattr(one.seen, name):
-                evidence = evidence.after(window, tolerance, baseline=getattr(one.promised, name))
-            questions.append(evidence)
+        windows: dict[str, list[tuple[float, Window]]] = {
+            region: getattr(one, name) for region, one in seen.items()
+        }
+        for region, own in windows.items():
+            alone[region].append(folds.evidence((name, region), own, tolerance))
+        if len(windows) > 1:
+            every = sorted((w for own in windows.values() for w in own), key=lambda w: w[0])
+            together.append(folds.evidence((name, None), every, tolerance))
+        for region, one in (later or {}).items():
+            own, promised = getattr(one.seen, name), getattr(one.promised, name)
+            alone[region].append(folds.evidence((name, region, "later"), own, tolerance, promised))
     fewest = min((one.candidate.answers for one in seen.values()), default=0)
     verdict = judge(
-        questions,
+        [*together, *(question for own in alone.values() for question in own)],
         answers=fewest,
         at_least=rules.at_least,
         false_alarms=share(rules.false_alarms),
     )
-    return Weighed(seen=dict(seen), later=dict(later or {}), verdict=verdict)
+    by_region = {region: mean(own) for region, own in alone.items()}
+    return Weighed(seen=dict(seen), later=dict(later or {}), by_region=by_region, verdict=verdict)
+
+
+def numbers(revision: str, one: Answers) -> dict[str, str | int | float | None]:
+    """Return a revision's answers for JSON; the percentiles are in milliseconds."""
+    return {
+        "revision": revision,
+        "answers": one.answers,
+        "errors": one.errors,
+        "slow": one.slow,
+        **{f"p{percent}": one.percentile(percent) for percent in (50, 95, 99)},
+    }
 
 
 COLUMNS = ["REVISION", "ANSWERS", "5XX", "SLOW", "P50", "P95", "P99"]

@@ -16,7 +16,7 @@ from scripts.release import changes
 from scripts.release.changes import Change
 from scripts.release.choices import StepsAside
 from scripts.release.state import State
-from scripts.release.watch import Promise, begun, given_all, is_kept, promise, see
+from scripts.release.watch import Promise, Weighed, begun, given_all, is_kept, promise, see
 from scripts.service.context import Context
 from scripts.service.regions import Stables, in_every_region, without_stable
 from scripts.service.watch import BASELINE_SECONDS, Watcher, Worse, told
@@ -57,7 +57,7 @@ def watch_on(
     if not ends or time.time() >= max(ends):
         return
     with context.progress.step("watch", f"{revision} has all traffic") as step:
-        trouble = ""
+        trouble, found = "", None
         while time.time() < max(ends):
             time.sleep(_LOOK_SECONDS)
             try:
@@ -76,7 +76,16 @@ def watch_on(
                     context.progress.line(f"note: not seen: {trouble}")
                 continue
             step.still(f"{revision} has all traffic{f'; {told(found)}' if found else ''}")
-        step.done(f"{revision} was no worse after it got all traffic")
+        step.done(f"{revision} {_ended(found)} after it got all traffic")
+
+
+def _ended(found: Weighed | None) -> str:
+    """Return what the last look says about the time since the last step."""
+    if found is None or not found.later:
+        return "could not be compared"
+    answers = min(later.seen.candidate.answers for later in found.later.values())
+    clear = answers and found.verdict.verdict == "no worse"
+    return "was no worse" if clear else "has too few answers to be compared"
 
 
 def _rolled_back(
@@ -137,7 +146,7 @@ def _recovery(
 ) -> str:
     """Look at stable's answers until they are as they were; return what was seen, in words."""
     rules = watcher.rules
-    since = time.time()
+    began, since = time.monotonic(), context.google.now()
     try:
         promised = _promised(context, watcher, revision, before, stable)
     except ShipError as error:
@@ -146,16 +155,16 @@ def _recovery(
         return "rolled back; whether that helped is not known, because too little was seen before"
     patience = seconds(rules.patience) + seconds(rules.delay)
     with context.progress.step("recover", "users' answers after the rollback") as step:
-        while (past := time.time() - since) < patience:
+        while (past := time.monotonic() - began) < patience:
             time.sleep(min(watcher.every, patience - past))
             try:
                 seen = {
                     region: see(
                         metrics.points(
-                            context.google, context.pipeline, region, since, time.time()
+                            context.google, context.pipeline, region, since, context.google.now()
                         ),
                         revision, stable[region] or "",
-                        rules=rules, since=since, until=time.time() - seconds(rules.delay),
+                        rules=rules, since=since, until=context.google.now() - seconds(rules.delay),
                     ).stable
                     for region in promised
                 }  # fmt: skip
@@ -167,7 +176,7 @@ def _recovery(
             if fewest >= rules.at_least and all(
                 is_kept(one, rules, promised[region]) for region, one in seen.items()
             ):
-                took = f"{time.time() - since:.0f} s"
+                took = f"{time.monotonic() - began:.0f} s"
                 step.done(f"users' answers are as before, after {took}")
                 return f"rolled back, and users' answers are as before again, after {took}"
         step.done("users' answers are not as before", ok=False)

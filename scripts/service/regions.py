@@ -244,6 +244,7 @@ def report(context: Context, acted: Acted, notes: list[str], title: str | None =
             "environment": context.pipeline.env,
             "dry_run": context.dry_run,
             "errors": [f"{region}: {error.message}" for region, error in acted.errors.items()],
+            "watch": context.record.watched and context.record.watched.data,
             "regions": [
                 {
                     "region": move.region,

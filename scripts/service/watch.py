@@ -6,20 +6,27 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 
+import msgspec
+
 from scripts.cloud import metrics
 from scripts.cloud.logs import Log
+from scripts.command import run_page
+from scripts.command.record import Watched
 from scripts.command.tables import Table, plain_table
+from scripts.command.words import now
 from scripts.config.formats import Watch
 from scripts.config.pipelines import seconds
 from scripts.errors import Failed, ShipError
 from scripts.release.state import State
 from scripts.release.watch import (
     COLUMNS,
+    Folds,
     Later,
     Weighed,
     begun,
     given_all,
     later_rows,
+    numbers,
     promise,
     rows,
     see,
@@ -55,14 +62,17 @@ class Watcher:
         self._context = context
         self._revision = revision
         self._own: OwnAnswers = {}
+        self._folds = Folds()
         self._last: Weighed | None = None
+        self._taken_up = False
+        self._made = time.time()
         self._trouble = ""
         self._read_at = -_EVERY
         self.every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND)
 
     def asked(self, region: str, number: int) -> None:
         """Note requests of Shipway's own that the candidate just answered: they do not count."""
-        self._own.setdefault(region, []).append((time.time(), number))
+        self._own.setdefault(region, []).append((self._context.google.now(), number))
 
     def look(self, states: dict[str, State], stable: Stables) -> Weighed | None:
         """Read what is new, and judge; None while there is nothing to compare.
@@ -78,35 +88,54 @@ class Watcher:
             return self._last
         self._read_at = time.monotonic()
         try:
-            if self._last is None:
+            if not self._taken_up:
                 self._take_up(states)
-            found = weighed(self._context, self.rules, self._revision, states, stable, self._own)
+            found = weighed(
+                self._context, self.rules, self._revision, states, stable, self._own, self._folds
+            )
         except ShipError as error:
             # What cannot be read is neither healthy nor a failure.
             if error.message != self._trouble:
                 self._trouble = error.message
                 self._context.progress.line(f"note: users' answers are not seen: {error.message}")
-            self._last = self._last or weigh({}, self.rules)
-            return self._last
+            return self._unclear()
         self._last = found
-        if found and found.verdict.verdict == "worse":
-            raise self._worse(found, stable)
+        if found:
+            shown = show(self._context, found, self._revision, states, stable)
+            self._context.record.watched = shown
+            if found.verdict.verdict == "worse":
+                raise self._worse(found, shown)
         return found
 
-    def _take_up(self, states: dict[str, State]) -> None:
-        """Add the checks of the watch that this one takes up."""
-        for region, before in own_answers(self._context, self._revision, states).items():
-            mine = self._own.setdefault(region, [])
-            first = min((at for at, _ in mine), default=time.time())
-            mine += [(at, number) for at, number in before if at < first - 1]
+    def _unclear(self) -> Weighed:
+        """Return what was seen last. Its verdict is old, so it says nothing about now."""
+        last = self._last or weigh({}, self.rules)
+        verdict = msgspec.structs.replace(last.verdict, verdict="unclear")
+        self._last = msgspec.structs.replace(last, verdict=verdict)
+        return self._last
 
-    def _worse(self, found: Weighed, stable: Stables) -> Worse:
+    def _take_up(self, states: dict[str, State]) -> None:
+        """Add the checks of the watch that this one takes up, if it does."""
+        before = self._made - 1  # the times of events have whole seconds
+        begins = [_time(begun(state, self._revision)) for state in states.values()]
+        if not any(since and since < before for since in begins):
+            self._taken_up = True
+            return
+        # The log is read in the place of the next look.
+        self._read_at += self.every
+        for region, known in own_answers(self._context, self._revision, states).items():
+            mine = self._own.setdefault(region, [])
+            first = min((at for at, _ in mine), default=self._context.google.now())
+            mine += [(at, number) for at, number in known if at < first - 1]
+        self._taken_up = True
+
+    def _worse(self, found: Weighed, shown: Watched) -> Worse:
         verdict = found.verdict
         return Worse(
             f"{self._revision} answers its users worse than stable: the evidence is"
             f" {evidence(verdict.evidence)}, and {verdict.bar:.0f} is enough",
             f"To see its log: ./ship logs {self._context.where} --revision {self._revision}",
-            service_says=table_lines(found, self._revision, stable),
+            service_says=lines(shown),
         )
 
 
@@ -117,6 +146,7 @@ def weighed(
     states: dict[str, State],
     stable: Stables,
     own: OwnAnswers | None = None,
+    folds: Folds | None = None,
 ) -> Weighed | None:
     """Read what users were answered since the rollout began, in every region, and weigh it.
 
@@ -127,11 +157,12 @@ def weighed(
         states: the service in each region.
         stable: region -> what the candidate is compared with there.
         own: the candidate's answers to Shipway itself; read from the request log unless given.
+        folds: what was weighed before.
 
     Returns:
         None where the candidate has no traffic yet, or nothing to be compared with.
     """
-    until = time.time() - seconds(rules.delay)
+    until = context.google.now() - seconds(rules.delay)
     begins = {
         region: since
         for region, state in states.items()
@@ -154,7 +185,7 @@ def weighed(
         if had_all and promised:
             now = look(since=max(warm, had_all), until=until)
             later[region] = Later(seen=now, promised=promised)
-    return weigh(seen, rules, later)
+    return weigh(seen, rules, later, folds)
 
 
 def own_answers(context: Context, revision: str, states: dict[str, State]) -> OwnAnswers:
@@ -179,10 +210,24 @@ def _time(at: str | None) -> float | None:
     return datetime.fromisoformat(at).timestamp() if at else None
 
 
-def table_lines(found: Weighed, revision: str, stable: Stables) -> list[str]:
-    """Return the evidence as the lines of a table: candidate and stable side by side."""
+def show(
+    context: Context,
+    found: Weighed,
+    revision: str,
+    states: dict[str, State],
+    stable: Stables,
+) -> Watched:
+    """Return what was seen as it is shown: candidate and stable side by side, with links.
+
+    Args:
+        context: the call.
+        found: what was seen.
+        revision: the candidate.
+        states: the service in each region.
+        stable: region -> what the candidate is compared with there.
+    """
     several = len(found.seen) > 1
-    lines = [
+    cells = [
         [region, *row]
         for region, seen in found.seen.items()
         for row in (
@@ -190,22 +235,56 @@ def table_lines(found: Weighed, revision: str, stable: Stables) -> list[str]:
             *(later_rows(revision, found.later[region]) if region in found.later else []),
         )
     ]
-    return plain_table(
-        Table(
-            columns=["REGION", *COLUMNS] if several else COLUMNS,
-            rows=lines if several else [line[1:] for line in lines],
-        )
-    ).splitlines()
+    links = {}
+    for region in found.seen:
+        since = begun(states[region], revision) or ""
+        for what, address in (("log", run_page.logs_url), ("metrics", run_page.metrics_url)):
+            if url := address(context.record, region, revision, since, now()):
+                links[f"{what} of {revision}{f' in {region}' if several else ''}"] = url
+    verdict = found.verdict
+    return Watched(
+        said=f"{verdict.verdict}: {told(found)}",
+        columns=["REGION", *COLUMNS] if several else COLUMNS,
+        rows=cells if several else [row[1:] for row in cells],
+        links=links,
+        data={
+            "verdict": verdict.verdict,
+            "evidence": verdict.evidence,
+            "bar": verdict.bar,
+            "missing": verdict.missing,
+            "regions": {
+                region: {
+                    "candidate": numbers(revision, seen.candidate),
+                    "stable": numbers(stable[region] or "", seen.stable),
+                    "evidence": found.by_region[region],
+                    **(
+                        {"at_100_percent": numbers(revision, later.seen.candidate)}
+                        if (later := found.later.get(region))
+                        else {}
+                    ),
+                }
+                for region, seen in found.seen.items()
+            },
+        },
+    )
+
+
+def lines(shown: Watched) -> list[str]:
+    """Return what was seen as the lines of a table, and the links."""
+    table = plain_table(Table(columns=shown.columns, rows=shown.rows)) if shown.rows else ""
+    return [*table.splitlines(), *(f"{text}: {url}" for text, url in shown.links.items())]
 
 
 def told(found: Weighed) -> str:
     """Return what was seen so far in one line."""
-    answers = min((seen.candidate.answers for seen in found.seen.values()), default=0)
+    fewest = min(found.seen, key=lambda region: found.seen[region].candidate.answers, default="")
+    answers = found.seen[fewest].candidate.answers if fewest else 0
+    where = f" in {fewest}" if len(found.seen) > 1 else ""
     verdict = found.verdict
     against = f"evidence against it {evidence(verdict.evidence)} of {verdict.bar:.0f}"
     if verdict.missing:
-        return f"{answers:,} answers, {verdict.missing:,} are missing; {against}"
-    return f"{answers:,} answers; {against}"
+        return f"{answers:,} answers{where}, {verdict.missing:,} are missing; {against}"
+    return f"{answers:,} answers{where}; {against}"
 
 
 def evidence(value: float) -> str:

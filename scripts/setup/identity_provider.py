@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from scripts.config.workflows import BRANCH, BUILD, DELIVER, DELIVER_TO, FOLDER, ISSUER
+from scripts.config.workflows import BRANCH, BUILD, DELIVER, DELIVER_TO, FOLDER, ISSUER, WATCH
 
 POOL = "shipway"
 _BUTTONS = ("promote.yml", "rollback.yml", "resume.yml")
 # The files that a run starts from, and the files whose jobs get an identity.
-WORKFLOWS = (DELIVER, *_BUTTONS)
-JOB_WORKFLOWS = (BUILD, DELIVER_TO, *_BUTTONS)
+WORKFLOWS = (DELIVER, *_BUTTONS, WATCH)
+JOB_WORKFLOWS = (BUILD, DELIVER_TO, *_BUTTONS, WATCH)
 
 
 def _file(name: str) -> str:
@@ -76,7 +76,10 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
             "owner": f"assertion.repository_owner_id == '{self.owner_id}'",
             "repository": f"assertion.repository_id == '{self.repository_id}'",
             "branch": f"assertion.ref == '{BRANCH}'",
-            "event": "assertion.event_name in ['push', 'workflow_dispatch']",
+            # Only the watch runs on a schedule. It takes no input, and begins no release.
+            "event": "(assertion.event_name in ['push', 'workflow_dispatch']"
+            " || (assertion.event_name == 'schedule'"
+            f" && assertion.workflow_ref == {_file(WATCH)}))",
             "workflow": f"assertion.workflow_ref in [{_files(WORKFLOWS)}]",
             "job": f"assertion.job_workflow_ref in [{_files(JOB_WORKFLOWS)}]",
             "attempt": "assertion.run_attempt == '1'",

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import requests
 
+from emulator.monitoring.models import Metrics
+from emulator.names import Key
+from emulator.served import Served
 from tests.emulator.cloud_run_help import CloudRun, eventually, service, tag_url
 
 COUNT, LATENCIES = "run.googleapis.com/request_count", "run.googleapis.com/request_latencies"
@@ -267,3 +270,27 @@ def test_an_unsupported_query_is_refused_and_the_part_is_named(cloud_run, began,
 def test_an_unknown_metric_is_not_found(cloud_run, began):
     missing = ask(cloud_run, "run.googleapis.com/container/cpu", began)
     assert (missing.status_code, missing.json()["error"]["status"]) == (404, "NOT_FOUND")
+
+
+def test_numbers_come_as_late_as_at_google() -> None:
+    """On a clock of its own: a whole minute at a time, and none before its delay is over."""
+    now = 1_800_000_000.0  # a whole minute
+    clock = [now]
+    metrics = Metrics(240, lambda: clock[0])
+    revision = Key("acme", "us-central1", "late-1")
+    for second in (10, 50, 70):
+        served = Served(
+            now + second, 0.2, "GET", "late", "/", (1, 1), 200, None, 9, None, None, None, "trace"
+        )
+        metrics.requests(revision, "late", [served])
+    (found,) = metrics.series("acme")
+
+    def visible() -> list[tuple[float, int]]:
+        slots = metrics.slots(found, now, now + 600)
+        return [(slot.start - now, slot.latencies.count) for slot in slots if slot.width == 60]
+
+    for after, expected in (
+        (0, []), (299, []), (300, [(0, 2)]), (359, [(0, 2)]), (360, [(0, 2), (60, 1)]),
+    ):  # fmt: skip
+        clock[0] = now + after
+        assert visible() == expected, after

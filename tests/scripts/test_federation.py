@@ -28,8 +28,8 @@ from tests.identity_help import Owner
 
 FILES = "acme/app/.github/workflows"
 MAIN = workflows.BRANCH
-DELIVER, BUILD, DELIVER_TO = (
-    f"{FILES}/{name}.yml@{MAIN}" for name in ("deliver", "build", "deliver-to")
+DELIVER, BUILD, DELIVER_TO, WATCH = (
+    f"{FILES}/{name}.yml@{MAIN}" for name in ("deliver", "build", "deliver-to", "watch")
 )
 MINE = {"repository": "acme/app", "repository_id": "4711", "repository_owner_id": "42"}
 
@@ -121,6 +121,10 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         {"job_workflow_ref": DELIVER_TO, "environment": "production"},
         {"event_name": "workflow_dispatch", "workflow_ref": f"{FILES}/rollback.yml@{MAIN}",
          "job_workflow_ref": f"{FILES}/rollback.yml@{MAIN}", "environment": "production"},
+        # The watch, on its schedule and by hand.
+        {"event_name": "schedule", "workflow_ref": WATCH, "job_workflow_ref": WATCH,
+         "environment": "production"},
+        {"event_name": "workflow_dispatch", "workflow_ref": WATCH, "job_workflow_ref": WATCH},
         # Renamed by its owner: the numbers stay.
         {"repository": "acme/renamed"},
         # The form of the subject in repositories made since June 2026, and one over Google's limit.
@@ -151,6 +155,9 @@ def test_the_main_branch_of_this_repository_gets_in(door: Door, claims: dict[str
         ("event", {"event_name": "pull_request_target"}),
         ("event", {"event_name": "issue_comment"}),
         ("event", {"event_name": "workflow_run"}),
+        # A schedule of another file than the watch's.
+        ("event", {"event_name": "schedule"}),
+        ("event", {"event_name": "schedule", "workflow_ref": DELIVER, "job_workflow_ref": WATCH}),
         # Another workflow of this repository, another branch's or a nameless one calls
         # deliver-to.yml or build.yml.
         ("workflow", {"workflow_ref": f"{FILES}/docs.yml@{MAIN}"}),
@@ -232,6 +239,7 @@ def test_only_its_own_jobs_speak_as_an_account(door: Door) -> None:
         "build": {},
         "staging": {"environment": "staging", "job_workflow_ref": DELIVER_TO},
         "production": {"environment": "production", "job_workflow_ref": DELIVER_TO},
+        "watch": {"event_name": "schedule", "workflow_ref": WATCH, "job_workflow_ref": WATCH},
         # An environment with the name of what the pusher's role is granted to.
         "other": {"environment": "build", "job_workflow_ref": DELIVER_TO},
         # Jobs without an environment in files that let them in.

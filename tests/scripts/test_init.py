@@ -101,6 +101,11 @@ class Fork:
         assert built_for == next(name for name in made if made[name])
         return made
 
+    def watched(self) -> list[str]:
+        """Return the environments that watch.yml names."""
+        document = yaml.safe_load((self.folder / triggers.WATCH).read_text())
+        return list(document["jobs"]["watch"]["strategy"]["matrix"]["environment"])
+
     def yaml(self, name: str) -> Any:
         return yaml.safe_load((self.folder / "pipelines" / name).read_text())
 
@@ -181,6 +186,11 @@ def test_environments_come_and_go(fork: Fork) -> None:
     )
     jobs = {"build": None, "test": ("build", first), "live": (["build", "test"], after)}
     assert fork.jobs() == jobs
+    assert fork.watched() == ["live"], "the last one, as no file has a watch"
+    file = fork.folder / "pipelines/orders/test.yaml"
+    file.write_text(file.read_text().replace("rollout:\n", "rollout:\n  watch: {}\n  bake: 10m\n"))
+    fork.done("init", "--region", "europe-west4")
+    assert fork.watched() == ["test"]
     fork.done("init", "--environments", "live")
     assert pipelines.load(fork.folder, "orders", "live").environment.after is None
     assert fork.jobs() == {"build": None, "live": ("build", first)}

@@ -189,6 +189,33 @@ def test_every_permission_of_a_custom_role_is_in_the_list_above(settled: Team) -
         assert sorted(held) == sorted([*USED_BY, *builds])
 
 
+@pytest.mark.xdist_group("settled")
+def test_a_watch_needs_one_permission_more(settled: Team) -> None:
+    """`bootstrap` gives it. Without it, the watch says so, and the verdict is unclear."""
+    file = settled.project.pipeline / "staging.yaml"
+    before = file.read_text()
+    watch = "{delay: 0.2s, warm-up: 0s, after: 0s, unclear: go-on}"
+    file.write_text(before.replace("rollout:\n", f"rollout:\n  bake: 0.5s\n  watch: {watch}\n"))
+    try:
+        settled.set_up("staging")
+        [role] = [r for r in settled.access("staging").roles if r.id == "shipwayWatcher"]
+        assert "monitoring.timeSeries.list" in role.permissions
+        kept = [one for one in role.permissions if one != "monitoring.timeSeries.list"]
+        for held, seen in ((role.permissions, True), (kept, False)):
+            http, url = settled.owner_of_projects(), f"{settled.owner.url}/v1/{role.name}"
+            assert http.patch(url, json={"includedPermissions": [*held]}).ok
+            settled.project.commit()
+            settled.done("staging", "build", build=True)
+            ended = settled.ship("staging", "deliver")
+            assert ended.returncode == 0, ended.stderr
+            assert "0 answers, 200 are missing" in ended.stderr
+            assert "was no worse" not in ended.stderr, "no one answered, or it was not seen"
+            assert ("users' answers are not seen" in ended.stderr) is not seen, ended.stderr
+            assert ("monitoring.timeSeries.list" in ended.stderr) is not seen
+    finally:
+        file.write_text(before)
+
+
 # The permission, and the fault that makes a build need it.
 USED_BY_BUILDS = {
     "cloudbuild.builds.create": {},

@@ -6,10 +6,14 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import requests
 
+from scripts.command import run_page
+from scripts.command.record import Record
 from tests.emulator.cloud_run_help import eventually
 from tests.scripts.conftest import Project
 
@@ -93,9 +97,13 @@ def test_a_release_that_fails_users_is_rolled_back_although_its_checks_pass(
 ) -> None:
     project.serve_with(FAILS)
     bad = project.revision(project.commit())
+    page = project.folder.parent / "page.md"
     with users(project):
-        ended = project.ship("deliver")
+        ended = project.ship("deliver", GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(page))
     assert ended.returncode == 1, ended.stderr
+    assert "**Users' answers:** worse" in page.read_text()
+    assert "| REVISION | ANSWERS | 5XX |" in page.read_text()
+    assert "console.cloud.google.com" not in page.read_text(), "another address stands in"
     assert f"{bad} answers its users worse than stable" in ended.stderr
     assert "ANSWERS" in ended.stderr
     assert "P99" in ended.stderr
@@ -105,10 +113,20 @@ def test_a_release_that_fails_users_is_rolled_back_although_its_checks_pass(
 def test_a_good_release_goes_to_all_users(project: Project, stable: str) -> None:
     good = project.revision(project.commit())
     with users(project):
-        ended = project.ship("deliver")
+        ended = project.ship("deliver", "--format", "json")
     assert ended.returncode == 0, ended.stderr
     assert "evidence" in ended.stderr
     assert project.shares() == {good: 100}
+    found = json.loads(ended.stdout)["watch"]
+    assert (found["verdict"], found["bar"], found["missing"]) == ("no worse", 100, 0)
+    [(_, region)] = found["regions"].items()
+    assert region["evidence"] == found["evidence"] < 10
+    for which, revision in (("candidate", good), ("stable", stable)):
+        answered = region[which]
+        assert answered["revision"] == revision
+        assert answered["answers"] >= 20
+        assert (answered["errors"], answered["slow"]) == (0, 0)
+        assert 0 < answered["p50"] <= answered["p99"]
 
 
 def test_too_few_answers_are_neither_health_nor_a_failure(project: Project, stable: str) -> None:
@@ -120,9 +138,44 @@ def test_too_few_answers_are_neither_health_nor_a_failure(project: Project, stab
     assert "0 answers, 20 are missing" in ended.stderr
     assert project.shares() == {quiet: 50, stable: 50}
     assert "unclear: 0 answers, 20 are missing" in project.ship("status").stdout
+    [region] = json.loads(project.ship("status", "--format", "json").stdout)["regions"]
+    assert region["watch"]["verdict"] == "unclear"
     promoted = project.ship("promote")
     assert promoted.returncode == 0, promoted.stderr
     assert "unclear: 0 answers" in promoted.stderr
+
+
+def lose_the_watcher(project: Project) -> None:
+    """Let the time be over at which the step in progress should have ended."""
+    service = project.service()
+    annotations = service["metadata"]["annotations"]
+    left = json.loads(annotations["shipway/in-progress"])
+    annotations["shipway/in-progress"] = json.dumps({**left, "until": "2026-01-01T00:00:00Z"})
+    project.put(service)
+
+
+def test_two_schedules_take_up_a_rollout_that_no_one_watches(project: Project, stable: str) -> None:
+    take_up = ("rollout", "--if-left", "--all", "--yes")
+    nothing = project.ship(*take_up)
+    assert (nothing.returncode, project.shares()) == (0, {stable: 100})
+    assert "no rollout has lost its watcher; nothing changed" in nothing.stderr
+    watched(project, unclear="stop")
+    left = project.revision(project.commit())
+    assert project.ship("deliver").returncode == 1
+    assert project.ship(*take_up).returncode == 0
+    assert project.shares() == {left: 50, stable: 50}, "its watcher may still run"
+    lose_the_watcher(project)
+    assert project.ship("hold").returncode == 0
+    assert "not continued, because of the hold" in project.ship(*take_up).stderr
+    assert project.ship("resume").returncode == 0
+    watched(project)
+    with users(project), project.start(*take_up) as one, project.start(*take_up) as other:
+        eventually(lambda: "NOT WATCHED" not in project.ship("status").stdout)
+        for process in (one, other):
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == 0, said
+    assert project.shares() == {left: 100}
+    assert "IN PROGRESS" not in project.ship("status").stdout
 
 
 def test_a_step_that_no_one_watches_any_more_is_said(project: Project, stable: str) -> None:
@@ -130,11 +183,7 @@ def test_a_step_that_no_one_watches_any_more_is_said(project: Project, stable: s
     revision = project.revision(project.commit())
     assert project.ship("deliver").returncode == 1
     assert "NOT WATCHED" not in project.ship("status").stdout
-    service = project.service()
-    annotations = service["metadata"]["annotations"]
-    left = json.loads(annotations["shipway/in-progress"])
-    annotations["shipway/in-progress"] = json.dumps({**left, "until": "2026-01-01T00:00:00Z"})
-    project.put(service)
+    lose_the_watcher(project)
     shown = project.ship("status").stdout
     assert f"NOT WATCHED: no one watches the rollout of {revision}" in shown
     assert f"./ship rollout {project.name} takes it up" in shown
@@ -215,3 +264,18 @@ def test_a_release_stays_if_nothing_happens_after_its_last_step(
     assert ended.returncode == 0, ended.stderr
     assert f"{good} was no worse after it got all traffic" in ended.stderr
     assert project.shares() == {good: 100}
+
+
+def test_links_name_the_revision_and_the_time() -> None:
+    record = Record(verb="status", root=Path(), service="app", project="acme-prod")
+    where = ("us-central1", "app-2", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z")
+    for address in (run_page.logs_url, run_page.metrics_url):
+        url = urlsplit(address(record, *where))
+        assert url.hostname == "console.cloud.google.com"
+        assert parse_qs(url.query)["project"] == ["acme-prod"]
+        assert ";startTime=2026-01-01T00:00:00Z;endTime=2026-01-01T01:00:00Z" in url.path
+        decoded = unquote(address(record, *where)).replace("\\", "")
+        for part in ('location="us-central1"', 'service_name="app"', 'revision_name="app-2"'):
+            assert part in decoded
+    record.at_google = False
+    assert run_page.logs_url(record, *where) == run_page.metrics_url(record, *where) == ""

@@ -1,0 +1,151 @@
+"""Deliver real releases, good and bad, under load (`nox -s simulate -- --real N`)."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import requests
+
+from tests.conftest import LocalCloudRun
+from tests.scripts.conftest import Project
+
+_BASE = 0.01  # stable's share of errors
+KINDS = {"as stable": _BASE, "at the tolerance": _BASE + 0.005, "2x": 2 * _BASE,
+         "10 %": 0.1, "all": 1.0}  # fmt: skip
+GOOD = ("as stable", "at the tolerance")
+_SERVICES = 4  # at once
+_USERS = 4  # of each
+_WATCH = """rollout:
+  steps: [50, 100]
+  bake: 3s
+  watch: {delay: 1s, warm-up: 0s, at-least: 50, unclear: go-on, after: 0s, latency: null}
+"""
+_FAILS = """
+import random
+
+
+def respond(path):
+    if path == "/health":
+        return health()
+    return (500 if random.random() < settings["share"] else 200), body()
+"""
+
+
+class Ended(NamedTuple):
+    """How one release ended."""
+
+    kind: str
+    caught: bool
+    asked: int
+    """Requests of users while it was delivered."""
+    failed: int
+    """Those that failed."""
+    problem: str
+
+
+class _Users:
+    """Users of one service, and how many of their requests failed."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.answers: Counter[bool] = Counter()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Send requests until the end."""
+        ended = threading.Event()
+
+        def ask() -> None:
+            while not ended.is_set():
+                try:
+                    answer = requests.get(self._url, timeout=10)
+                    self.answers[answer.status_code >= 500] += 1
+                except requests.exceptions.RequestException:
+                    self.answers[True] += 1
+                ended.wait(0.005)
+
+        threads = [threading.Thread(target=ask) for _ in range(_USERS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+
+
+def _releases(folder: Path, cloud_run: LocalCloudRun, name: str, kinds: Sequence[str],
+              ended: list[Ended]) -> None:  # fmt: skip
+    """Deliver one service's releases, one after the other, each against the same stable."""
+    project = Project(folder / name, cloud_run, name)
+    file = project.pipeline / "local.yaml"
+    file.write_text(file.read_text().partition("rollout:")[0] + _WATCH)
+    project.serve_with(_FAILS)
+    project.commit(share=_BASE)
+    project.done("deliver")
+    for kind in kinds:
+        users = _Users(project.service()["status"]["url"])
+        revision = project.revision(project.commit(share=KINDS[kind]))
+        with users.asking():
+            said = project.ship("deliver")
+        caught = "worse than stable" in said.stderr
+        live = project.shares()
+        expected = {revision: 100} if not caught else {}
+        problem = ""
+        if said.returncode != int(caught) or (live != expected and revision in live):
+            problem = f"exit {said.returncode}, {live}: {said.stderr[-300:]}"
+        total = sum(users.answers.values())
+        ended.append(Ended(kind, caught, total, users.answers[True], problem))
+        if caught:
+            project.ship("resume")  # there is a hold if it was caught at 100 %
+        else:  # the next one is compared with the same stable
+            project.commit(share=_BASE)
+            project.ship("deliver", "--bake", "0s")
+
+
+def run(number: int) -> tuple[list[str], int]:
+    """Deliver so many releases; return the lines of the table, and the number of problems."""
+    kinds = [[*KINDS][n % len(KINDS)] for n in range(number)]
+    ended: list[Ended] = []
+    with tempfile.TemporaryDirectory(prefix="shipway-real-") as temporary:
+        folder = Path(temporary)
+        cloud_run = LocalCloudRun(folder / "state")
+        try:
+            threads = [
+                threading.Thread(
+                    target=_releases,
+                    args=(folder, cloud_run, f"app-{n}", kinds[n::_SERVICES], ended),
+                )
+                for n in range(min(_SERVICES, number))
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            cloud_run.stop()
+    problems = [one for one in ended if one.problem]
+    for one in problems:
+        print(f"{one.kind}: {one.problem}", file=sys.stderr)
+    lines = [
+        f"{len(ended)} releases, {_SERVICES} services at once; stable fails {_BASE:.0%} of its"
+        " answers.",
+        "",
+        "| Release | Failing answers | Releases | Rolled back | Requests of users | Failed |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind, share in KINDS.items():
+        own = [one for one in ended if one.kind == kind]
+        lines.append(
+            f"| {kind} | {100 * share:g} % | {len(own)} | {sum(one.caught for one in own)}"
+            f" | {sum(one.asked for one in own):,} | {sum(one.failed for one in own):,} |"
+        )
+    return lines, len(problems) + number - len(ended)
