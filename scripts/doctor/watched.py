@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scripts.config import secret_name
 from scripts.config.yamlfile import YamlFile
 from scripts.doctor import cloud
 from scripts.doctor.case import Case
@@ -56,8 +56,8 @@ def receivers(case: Case) -> Iterator[Finding]:
                 else:
                     yield skipped("notify", f"{receiver.to}: {reference} is not set here; the job"
                                   " that delivers needs it")  # fmt: skip
-            elif match := re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", reference):
-                secret = Resource(kind="secret", project=match[1], name=match[2])
+            elif found := secret_name.parse(reference):
+                secret = Resource(kind="secret", project=found[0], name=found[1])
                 add = (
                     f"gcloud secrets versions add {secret.name} --project={secret.project}"
                     " --data-file=-"
