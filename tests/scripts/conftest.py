@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -304,13 +303,3 @@ def candidate(lend: Lend) -> Iterator[Project]:
     """One revision serves, the next one is deployed without traffic."""
     with lend(deploy_a_candidate) as project:
         yield project
-
-
-@pytest.fixture(scope="session")
-def pypi(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skip the test if pip reaches no package index."""
-    folder = tmp_path_factory.mktemp("pypi")
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--retries", "0", "--no-deps"]
-    asked = [*pip, "--dest", str(folder), "h11==0.16.0"]
-    if subprocess.run(asked, capture_output=True, timeout=60, check=False).returncode:
-        pytest.skip("left out: pip reaches no package index")
