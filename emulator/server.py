@@ -124,7 +124,7 @@ class Emulator:
         folder: Path,
         *,
         idle: float,
-        metrics_delay: float,
+        metrics_delay: float = 0.0,
         runtime: str = "auto",
         sandboxed: bool = True,
         enforced: bool = False,

@@ -19,6 +19,7 @@ from scripts.command.call import Call
 from scripts.command.options import option
 from scripts.config import pipelines, relations
 from scripts.config.pipelines import Pipeline
+from scripts.service import accepted
 from scripts.template import record
 
 
@@ -49,14 +50,16 @@ def _check_pipelines(call: Call) -> None:
     """Read the files of every environment of every service.
 
     Raises:
-        UsageError: a file is not valid.
+        UsageError: a file is not valid, or has a value that Cloud Run refuses.
     """
     related = relations.read(call.root)
     loaded: dict[str, dict[str, Pipeline]] = {}
     for service in pipelines.services(call.root):
         environments = pipelines.environments(call.root, service)
         for env in environments:
-            loaded.setdefault(env, {})[service] = pipelines.load(call.root, service, env)
+            pipeline = pipelines.load(call.root, service, env)
+            accepted.check(pipeline)
+            loaded.setdefault(env, {})[service] = pipeline
         call.progress.line(f"pipelines/{service}: {', '.join(environments)} are valid")
     for known in loaded.values():
         for pipeline in known.values():

@@ -154,6 +154,8 @@ class _Fork:
         """Go the same way in another fork, with images that Docker builds and runs."""
         self.start_again()
         del self.environment["DOCKER_HOST"]
+        # Docker's plugins may be in the real home folder.
+        self.environment.setdefault("DOCKER_CONFIG", str(Path.home() / ".docker"))
         seconds = self.first_200(row, " --builder docker")
         url = json.loads((self.path / ".shipway/up.json").read_text())["url"]
         self.type("./ship up --stop")

@@ -40,8 +40,7 @@ class RevisionLog:
     def of(self, container: str) -> RevisionLog:
         """Return the same log, in which each entry names a container.
 
-        The label is not documented. Entries of services with sidecars have it:
-        https://github.com/search?q=%22labels.container_name%22+cloud_run_revision&type=code.
+        Cloud Run's documentation does not name the label `container_name`. Its users filter by it.
         """
         return RevisionLog(self._files, self._path, self._revision, container)
 

@@ -170,6 +170,11 @@ def load(root: Path, service: str | None, env: str, *, checkout: Path | None = N
     Raises:
         UsageError: a file is missing or wrong; names the file, line and key.
     """
+    if checkout is not None and service in {*services(checkout)} - {*services(root)}:
+        raise UsageError(
+            f"no service '{service}' in the commit: pipelines/{service}/ is not in it",
+            "Shipway delivers committed files: git add -A && git commit",
+        )
     name = check_known(root, service)
     found = load_each(root, name, [env], checkout=checkout)[env]
     if isinstance(found, UsageError):

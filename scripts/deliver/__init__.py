@@ -71,9 +71,10 @@ def several(options: Options, call: Call) -> int | None:
         return None
     if options.services or options.every:
         raise UsageError("--changed itself finds the services", "leave out their names and --all")
+    commit = git.commit(call.root, options.commit)
     found = touched(
         call,
-        git.commit(call.root, options.commit),
+        commit,
         since=options.since,
         env=options.env,
         timeout=options.timeout,
@@ -82,7 +83,7 @@ def several(options: Options, call: Call) -> int | None:
     for name, why in found.why.items():
         call.progress.line(f"{name}: {why}")
     if found.names:
-        chosen = msgspec.structs.replace(options, changed=False, since=None)
+        chosen = msgspec.structs.replace(options, commit=commit.sha, changed=False, since=None)
         return drive(chosen, call, found.names, found.commits)
     nothing = f"no service differs from what is live in {options.env}: nothing to deliver"
     if options.since is not None:

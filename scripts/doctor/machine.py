@@ -12,6 +12,8 @@ import requests
 
 from scripts.cloud import known_errors
 from scripts.cloud.google import unreachable
+from scripts.config import workflows
+from scripts.config.pipelines import environments
 from scripts.config.running import NotUp
 from scripts.config.sources import APP, SOURCE
 from scripts.doctor.case import Case
@@ -40,6 +42,14 @@ def files(case: Case) -> Iterator[Finding]:
                 " exist",
                 f"write it, or name another folder in {where}/service.yaml (annotation {key})",
             )
+    lacks = {*workflows.environments(case.root)} - {*environments(case.root, pipeline.service)}
+    for env in [] if case.by_cloud_build else sorted(lacks):
+        yield wrong(
+            "files",
+            f"{where}/{env}.yaml does not exist, and deliver.yml delivers every service to {env}:"
+            " its job would fail",
+            f"./ship init {pipeline.service} --project {env}=PROJECT, or remove the job {env}",
+        )
     if case.takes_credentials:
         try:
             runs_as = permissions.runtime(pipeline).email

@@ -20,7 +20,7 @@ import msgspec
 from scripts.command import options
 from scripts.command.call import Call
 from scripts.command.options import Yes, option
-from scripts.config import pipelines
+from scripts.config import pipelines, relations
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError, did_you_mean
 from scripts.image import source as sources
@@ -200,6 +200,8 @@ def _renamed(options: Options, root: Path, files: Files) -> _Planned:
     )  # fmt: skip
     if service != current.service and (root / "pipelines" / service).exists():
         raise UsageError(f"pipelines/{service}/ already exists: it is another service")
+    if service != current.service:
+        relations.read(root)  # raises an error that names the line
     made, renamed = current.with_answers(answers)
     code = sources.read(root / source)
     made = fitting.fit(made, service, code)
@@ -245,6 +247,11 @@ def _after_add(made: Fork, added: Added) -> list[str]:
         notes.append(
             f"everyone may call {added.name} in {', '.join(public)}, as the existing services;"
             f" to change it: access: private in pipelines/{added.name}/ENVIRONMENT.yaml"
+        )
+    elif made.projects and added.access is None:
+        notes.append(
+            f"no one may call {added.name} without the role, as the existing services; to change"
+            f" it: access: public in pipelines/{added.name}/ENVIRONMENT.yaml"
         )
     together = " ".join([*added.calls, added.name])
     todo = [

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from scripts.config import yamledit
+from scripts.config import relations, yamledit
 from scripts.config.formats import AT_ONCE, GRADUAL
 from scripts.config.sources import SOURCE
 from scripts.init import environments, triggers
@@ -157,6 +157,8 @@ class Fork:
             if f"{folder}/{env}.yaml" not in made:
                 made[f"{folder}/{env}.yaml"] = self._new(project, before, answers)
             before = env
+        if relations.FILE in made and answers.service != self.service:
+            made[relations.FILE] = _shared_by(made[relations.FILE], self.service, answers.service)
         made = triggers.moved(_owned(made, answers.repository), self.source, answers.source)
         return with_triggers(made), renamed
 
@@ -200,6 +202,15 @@ class Fork:
             access=access, confirm=before is not None, rollout=GRADUAL if before else AT_ONCE,
             account=f"{runtime_account(answers.service)}@{project}.iam.gserviceaccount.com",
         )  # fmt: skip
+
+
+def _shared_by(text: str, before: str, now: str) -> str:
+    """Return services.yaml with a service's new name where it uses a shared folder."""
+    for folder, names in (yamledit.get(text, ["shared"]) or {}).items():
+        for index, name in enumerate(names):
+            if name == before:
+                text = yamledit.replace(text, ["shared", folder, index], yamledit.scalar(now))
+    return text
 
 
 def with_triggers(files: Files) -> Files:

@@ -22,7 +22,6 @@ _SHIPWAYS_PACKAGES = "/requirements"
 _PYTHONS_PACKAGES = re.compile(
     r"(requirements[^/]*\.(txt|in)|pyproject\.toml|setup\.(py|cfg)|Pipfile)$"
 )
-_CALLED = f"./{workflows.FOLDER}/{workflows.DELIVER_TO}"
 _BUILDS = f"    uses: ./{workflows.FOLDER}/{workflows.BUILD}\n"
 _BUILD_FOR = "      environment: "
 
@@ -105,7 +104,7 @@ def _deliver(text: str, after: After) -> str:
     """Return deliver.yml with one job for each environment."""
     head, blocks, tail = yamledit.entries(text, ["jobs"])
     jobs: dict[str, Any] = yamledit.get(text, ["jobs"]) or {}
-    found = [_env_of(job) for job in jobs.values()]
+    found = [workflows.environment_of(job) for job in jobs.values()]
     existing = {env: block for env, block in zip(found, blocks, strict=True) if env}
     wanted = [*after]
     if not existing or [*existing] == wanted:
@@ -123,11 +122,6 @@ def _deliver(text: str, after: After) -> str:
     ]
     between = blocks[-1][len(blocks[-1].rstrip("\n")) :]
     return head + "\n\n".join(block.strip("\n") for block in [*others, *made]) + between + tail
-
-
-def _env_of(job: dict[str, Any]) -> str | None:
-    """Return the environment that a job delivers to; None for another job."""
-    return job.get("with", {}).get("environment") if job.get("uses") == _CALLED else None
 
 
 def _job(block: str, env: str, before: str | None) -> str:

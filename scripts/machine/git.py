@@ -108,7 +108,9 @@ def _output(done: subprocess.CompletedProcess[bytes], command: str) -> bytes:
 def _sha(root: Path, reference: str) -> str | None:
     """Return the full SHA of the commit that a reference names, or None."""
     words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
-    return _run(root, *words).stdout.decode().strip() or None
+    done = _run(root, *words)
+    # A range prints its commits too, although it names none.
+    return None if done.returncode else done.stdout.decode().strip()
 
 
 def commit(root: Path, reference: str = "HEAD", *, option: str = "--commit") -> Commit:
@@ -187,9 +189,9 @@ def ancestors(root: Path, commit: Commit, most: int) -> list[str]:
     return log.decode().split()[1:]
 
 
-def knows(root: Path, reference: str) -> bool:
-    """Return whether a reference names a commit that this clone has."""
-    return _sha(root, reference) is not None
+def known(root: Path, reference: str) -> str | None:
+    """Return the full SHA of the commit that a reference names; None if this clone lacks it."""
+    return _sha(root, reference)
 
 
 def changed(root: Path, since: str, commit: str) -> list[str]:

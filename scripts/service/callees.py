@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
+from scripts.command import together
 from scripts.config import relations
 from scripts.config.pipelines import Pipeline
 from scripts.config.relations import Called
@@ -85,6 +86,8 @@ class Callees:
         url = (service.get("status") or {}).get("url") or ""
         waits = service and str(image_of(service["spec"]["template"])) == PLACEHOLDER
         if not url or waits:
+            if self._google.dry_run and called.pipeline.service in together.services():
+                return f"(the URL of {called.pipeline.service})"  # the same command delivers it
             caller, callee = self._pipeline, called.pipeline
             raise UsageError(
                 f"{caller.service} calls {callee.service}, which has not been delivered to"

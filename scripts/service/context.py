@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from scripts.cloud.cloud_run import CloudRun
 from scripts.cloud.google import Google
 from scripts.cloud.patience import Patience
+from scripts.command import together
 from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, WritingOptions
 from scripts.command.progress import Progress
@@ -161,6 +162,15 @@ def confirm(what: str) -> None:
         raise Refused("not confirmed: nothing changed", "--yes confirms in advance")
 
 
+def report_uncommitted(call: Call, commit: Commit, differ: int) -> None:
+    """Report how many changes are left out, if any."""
+    if differ:
+        call.progress.line(
+            f"note: {differ} uncommitted change{'s are' if differ > 1 else ' is'} left out;"
+            f" this uses commit {commit.short}"
+        )
+
+
 @contextmanager
 def at_commit(
     options: ServiceOptions,
@@ -182,11 +192,8 @@ def at_commit(
     commit = git.commit(call.root, reference)
     uncommitted = git.counting_uncommitted(call.root)
     with git.checkout(call.root, commit, pipelines.folders) as files:
-        if differ := uncommitted():
-            call.progress.line(
-                f"note: {differ} uncommitted change{'s are' if differ > 1 else ' is'} left out;"
-                f" this uses commit {commit.short}"
-            )
+        if not together.services():  # what started this process has reported them
+            report_uncommitted(call, commit, uncommitted())
         pipeline = pipelines.load(files, options.service, options.env, checkout=call.root)
         context = Context(options, call, pipeline, override=override, only_reads=only_reads)
         context.record.commit = commit

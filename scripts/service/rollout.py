@@ -126,6 +126,7 @@ class _Rollout:
             for percent in steps:
                 self._step(percent)
                 self._check()
+            done = self._acted()
         except NotReady as error:
             if not any(state.shares.get(revision) for state in self._now.values()):
                 raise
@@ -143,7 +144,7 @@ class _Rollout:
                 self._now, self._stables(), self._look_again,
             )  # fmt: skip
         conclude(context, self._now, revision)
-        return self._acted()
+        return done
 
     def _acted(self) -> Acted:
         return Acted(

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from scripts import HOME
-from scripts.command import github
+from scripts.command import github, together
 from scripts.command.alive import VARIABLE
 
 NOT_TRIED = "not tried"
@@ -64,12 +65,21 @@ class Child:
         root: the folder to start in.
         folder: for the files that it writes.
         alive: the end of a pipe that closes when this process is gone.
+        names: the services of the command.
 
     Attributes:
         said: its standard error.
     """
 
-    def __init__(self, name: str, words: list[str], root: Path, folder: Path, alive: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        words: list[str],
+        root: Path,
+        folder: Path,
+        alive: int,
+        names: Sequence[str],
+    ) -> None:
         self.name = name
         self._started = time.monotonic()
         self._half = b""
@@ -80,6 +90,7 @@ class Child:
         env = {
             **os.environ,
             VARIABLE: str(alive),
+            together.VARIABLE: ",".join(names),
             "GITHUB_OUTPUT": "",
             "GITHUB_STEP_SUMMARY": str(self._page) if github.has_run_page() else "",
             "SHIPWAY_OUTPUTS": str(self._outputs),

@@ -27,7 +27,7 @@ from scripts.config.pipelines import Pipeline
 from scripts.config.relations import Relations
 from scripts.machine import git
 from scripts.service import on_demand
-from scripts.service.context import confirm
+from scripts.service.context import confirm, report_uncommitted
 from scripts.several import summary
 from scripts.several.child import Child, Ended
 from scripts.several.touched import nearest
@@ -51,6 +51,7 @@ def drive(
         UsageError: the files of one of them are wrong; nothing was started.
         Refused: the answer to the question was not yes.
     """
+    options = _pinned(options, call)
     with _files(options, call) as files:
         related = relations.read(files)
         loaded = [pipelines.load(files, name, options.env, checkout=call.root) for name in names]
@@ -73,6 +74,16 @@ def drive(
     if code:
         summary.last_line(summary.failure(call, ended))
     return code
+
+
+def _pinned(options: WritingOptions, call: Call) -> WritingOptions:
+    """Name the commit by its SHA: a commit or a checkout in the meantime changes nothing."""
+    reference: str | None = getattr(options, "commit", None)
+    if reference is None:
+        return options
+    commit = git.commit(call.root, reference)
+    report_uncommitted(call, commit, git.uncommitted(call.root))
+    return msgspec.structs.replace(options, commit=commit.sha)
 
 
 @contextmanager
@@ -189,7 +200,7 @@ class _Driver:
             elif len(self._running) < _AT_ONCE and self._ended.keys() >= {*self._after[name]}:
                 child = Child(
                     name, [self._call.record.verb, *self._words[name]], self._call.root,
-                    self._folder, self._alive,
+                    self._folder, self._alive, self._names,
                 )  # fmt: skip
                 self._running.append(child)
                 self._selector.register(child.said, selectors.EVENT_READ, child)

@@ -91,8 +91,8 @@ def touched(
             assert env is not None
             why = _since_live(call, changes, env, timeout, yes=yes)
             commits = _came_through(call, changes, env, [*why], timeout)
-        elif git.knows(call.root, since):
-            why = changes.since(since)
+        elif (earlier := git.known(call.root, since)) is not None:
+            why = changes.since(earlier)
         else:
             call.progress.line(f"every service: this clone has no commit {since}")
             why = dict.fromkeys(names, f"{since} is unknown here")

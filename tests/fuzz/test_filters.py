@@ -99,12 +99,12 @@ FOUND: list[tuple[str, str]] = [
 
 
 def check(language: str, text: str, entry: dict[str, Any]) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     try:
         LANGUAGES[language][1](text, entry)
     except ApiError as refusal:
         assert refusal.status == "INVALID_ARGUMENT", refusal.status  # noqa: PT017  (not always)
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2  # of work: a busy machine takes longer
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

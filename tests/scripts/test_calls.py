@@ -141,7 +141,7 @@ def test_a_sample_that_waits_for_its_first_delivery_is_not_called(pair: Pair) ->
     assert "has not been delivered to local" in ended.stderr
 
 
-def test_only_the_serving_container_gets_the_url(pair: Pair) -> None:
+def test_a_container_of_someone_else_gets_no_url(pair: Pair) -> None:
     files = pipelines.load(pair.api.folder, pair.api.name, "local")
     side = {
         "name": "side",
@@ -151,9 +151,9 @@ def test_only_the_serving_container_gets_the_url(pair: Pair) -> None:
     [main] = files.manifest["spec"]["template"]["spec"]["containers"]
     main["env"] = [{"name": "A", "value": "1"}]
     files.manifest["spec"]["template"]["spec"]["containers"] = [side, main]
-    image = ImageReference.parse("host/project/services/app@sha256:00")
+    images = {"app": ImageReference.parse("host/project/services/app@sha256:00")}
     urls = {"AI_URL": "https://ai.example.com"}
-    made = manifest.render(files, commit="0" * 40, image=image, revision="x-1", urls=urls)
+    made = manifest.render(files, commit="0" * 40, images=images, revision="x-1", urls=urls)
     sidecar, serving = made["spec"]["template"]["spec"]["containers"]
     assert [one["name"] for one in sidecar["env"]] == ["B"]
     assert [one["name"] for one in serving["env"]] == ["A", "AI_URL"]

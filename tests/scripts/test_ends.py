@@ -297,7 +297,7 @@ def test_a_quota_that_is_used_up_for_ten_minutes(
     monkeypatch.setattr(patience, "time", clock)
     monkeypatch.setattr(tenacity.nap, "time", clock)
     new, old = (candidate.revision(sha) for sha in candidate.git("log", "--format=%H").split())
-    options = rollout.Options(service=candidate.name, env="local", bake="0s")
+    options = rollout.Options(services=(candidate.name,), env="local", bake="0s")
     sent: list[str] = []
 
     def refuse(method: str, _path: str) -> tuple[int, str] | None:

@@ -123,10 +123,15 @@ def test_nothing_is_left_to_find_and_replace(fork: Fork) -> None:
     for name in ("notes.md", "more/table.csv"):
         (fork.folder / "pipelines/app" / name).parent.mkdir(exist_ok=True)
         (fork.folder / "pipelines/app" / name).write_text("ours\n")
+    (fork.folder / "libs").mkdir()
+    (fork.folder / "pipelines/services.yaml").write_text("shared:\n  libs: [app] # ours\n")
     said = fork.done("init", "orders", *ANSWERS)
     assert not (fork.folder / "pipelines/app").exists()
     assert (fork.folder / "pipelines/orders/more/table.csv").read_text() == "ours\n"
     assert (fork.folder / "pipelines/orders/notes.md").read_text() == "ours\n"
+    assert (fork.folder / "pipelines/services.yaml").read_text() == (
+        "shared:\n  libs: [orders] # ours\n"
+    )
     for name, text in fork.files().items():
         assert "acme" not in text, name
         assert "us-central1" not in text or name.endswith("schema.json"), name
@@ -484,6 +489,9 @@ def test_a_service_is_added_beside_the_others(fork: Fork) -> None:
     fork.done("init", "intake", "--project", "staging=intake-staging", "--yes")
     changed = [path for path, text in fork.files().items() if after.get(path) != text]
     assert changed == ["pipelines/intake/staging.yaml"]
+    add_code(fork, "chat")  # the first of the others, ai, is private
+    said = fork.done("init", "--add", "chat", "--yes")
+    assert "no one may call chat without the role" in said
 
 
 def test_what_cannot_be_added_is_refused(fork: Fork, tmp_path: Path) -> None:

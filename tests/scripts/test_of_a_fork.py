@@ -209,6 +209,12 @@ def test_check_finds_what_is_wrong_in_pipelines(fork: Folder) -> None:
     done = fork.ship("check")
     assert done.returncode == 2
     assert "pipelines/orders/staging.yaml:" in done.stderr
+    fork.change("pipelines/orders/staging.yaml", "projekt:", "project:")
+    fork.change("pipelines/orders/service.yaml", "memory: 512Mi", "memory: 512GB")
+    done = fork.ship("check")
+    assert done.returncode == 2
+    assert "pipelines/orders/service.yaml:" in done.stderr
+    assert "'512GB'" in done.stderr
 
 
 def test_the_real_tree_is_upgraded(fork: Folder, template: Folder) -> None:

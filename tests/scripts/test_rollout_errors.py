@@ -65,7 +65,7 @@ def entering(seen: Callable[[str], None]) -> Iterator[None]:
 
 
 def context(project: Project, call: Call) -> Context:
-    return Context(rollout.Options(service=project.name, env="local"), call)
+    return Context(rollout.Options(services=(project.name,), env="local"), call)
 
 
 def test_raised_from_anywhere_the_traffic_goes_back(candidate: Project) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 
 from scripts.several.summary import exit_code
-from tests.conftest import LocalCloudRun
+from tests.conftest import ROOT, LocalCloudRun
 from tests.emulator.cloud_run_help import eventually
 from tests.scripts.several_help import Several
 from tests.scripts.test_text import Screen
@@ -157,6 +160,28 @@ def test_one_question_is_asked_for_all(fork: Several) -> None:
     assert f"Hold in production: {fork.names['ai']}, {fork.names['web']}." in text
 
 
+def test_a_dry_run_of_all_comes_before_any_delivery(fork: Several) -> None:
+    """The caller's URL is not known yet. What is left out is reported once."""
+    stray = fork.folder / "stray.txt"
+    stray.write_text("uncommitted")
+    ended = fork.project.ship(
+        "deliver", "--all", "--dry-run", "--env", "staging", "--format", "json"
+    )
+    stray.unlink()
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("uncommitted") == 1
+    new = fork.folder / "pipelines" / "new"
+    shutil.copytree(fork.project.pipeline, new)
+    early = fork.project.ship("deliver", "new", "--dry-run")
+    shutil.rmtree(new)
+    assert early.returncode == 2
+    assert "pipelines/new/ is not in it" in early.stderr
+    assert f"(the URL of {fork.names['ai']})" in ended.stdout
+    alone = fork.project.ship("deliver", fork.names["api"], "--dry-run", "--env", "staging")
+    assert alone.returncode == 2
+    assert "which has not been delivered to staging" in alone.stderr
+
+
 class Releasing:
     """Two services whose releases bake for a minute."""
 
@@ -165,9 +190,12 @@ class Releasing:
         fork.set("web")
         commit = fork.commit()
         self.fork = fork
-        self.process = fork.project.start(
-            "deliver", fork.list("ai", "web"), "--bake", "60s", "--format", "json"
-        )
+        # A new Python: what it starts must be its own children.
+        words = ("deliver", fork.list("ai", "web"), "--bake", "60s", "--format", "json")
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts"), *words], cwd=fork.project.folder,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         self.revisions = {word: f"{fork.names[word]}-{commit[:7]}" for word in ("ai", "web")}
         eventually(lambda: all(self.shares(word) == 10 for word in ("ai", "web")))
         self.children = children(self.process.pid)

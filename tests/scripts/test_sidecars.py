@@ -111,6 +111,10 @@ def test_both_folders_are_built_and_released_together(cloud: LocalCloudRun, tmp_
     assert before["app"].startswith("pair@sha256:")
     assert before["proxy"].startswith("pair/proxy@sha256:")
     assert done["digest"] == before["app"].partition("@")[2]
+    after = (project.pipeline / "local.yaml").read_text()
+    after = after.replace("project: shipway-local", "project: shipway-next\nafter: local")
+    (project.pipeline / "next.yaml").write_text(after)
+    project.git("add", "--all")
     # A commit of one folder: both images have a new label, and what did not change is reused.
     second = commit(project, 2)
     built = project.done("build", SHIPWAY_OUTPUTS=str(outputs))
@@ -134,6 +138,9 @@ def test_both_folders_are_built_and_released_together(cloud: LocalCloudRun, tmp_
     assert project.shares() == {project.revision(second): 100}
     assert project.answers()["proxy"] == 2
     assert project.ship("plan", "--commit", "HEAD").returncode == 0
+    # The next environment takes the images that have served together here.
+    taken = project.done("deliver", "--env", "next", "--digest", digests)
+    assert taken["revision"] == project.revision(second)
     rolled = project.done("rollback")
     assert rolled["regions"][0]["after"] == {project.revision(first): 100}
     assert project.answers()["proxy"] == 1

@@ -91,7 +91,7 @@ def test_a_change_touches(
 
 
 def test_an_unknown_commit_touches_every_service(fork: Several) -> None:
-    for since in ("0" * 40, "1" * 40, "no-such-branch", "--output=x"):
+    for since in ("HEAD..HEAD^", "0" * 40, "1" * 40, "no-such-branch", "--output=x"):
         ended = fork.project.ship("plan", "--matrix", f"--since={since}", "--format", "json")
         assert fork.words(json.loads(ended.stdout)["services"]) == ALL
         assert f"every service: this clone has no commit {since}" in ended.stderr

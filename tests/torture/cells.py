@@ -77,6 +77,10 @@ class Cell:
     nth: int = 0
     patience: int = FULL
 
+    @property
+    def call(self) -> tuple[str, str, int]:
+        return self.method, self.pattern, self.nth
+
     def __str__(self) -> str:
         where = f" {self.method} {self.pattern} #{self.nth}" if self.method else ""
         return f"{self.verb} {self.state} {self.event or 'alone'}{self.when}{where}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 
 from scripts.config import limits, pipelines
-from scripts.doctor import dockerfile
+from scripts.doctor import dockerfile, machine
+from scripts.doctor.case import Case, Named
 from scripts.doctor.dockerfile import Facts
 from scripts.errors import UsageError
 from scripts.image import listening
 from scripts.image.dockerfile import parse
 from scripts.image.source import Source
 from scripts.service import accepted
+from tests.conftest import ROOT
 
 FACTS = Facts(folder="app", port=8080, port_at="service.yaml:9")
 BASE = "FROM python@sha256:1\n"
@@ -266,3 +269,19 @@ def test_the_services_of_the_tests_listen_where_they_say() -> None:
         at = listening.find(parse((each / "Dockerfile").read_text()), texts)
         assert at.reads_port or at.port in (8080, 8081), each
         assert not at.is_local, each
+
+
+def test_an_environment_that_a_merge_delivers_to_and_that_has_no_file(tmp_path: Path) -> None:
+    for part in ("app", "pipelines", ".github"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    (tmp_path / "pipelines/app/production.yaml").unlink()
+    pipeline = pipelines.load(tmp_path, "app", "staging")
+
+    def wrong(*, by_cloud_build: bool) -> list[str]:
+        case = Case(tmp_path, pipeline, Named(), by_cloud_build=by_cloud_build)
+        found = [*machine.files(case)]
+        return [one.found for one in found if one.check == "files" and one.state == "wrong"]
+
+    assert wrong(by_cloud_build=True) == []
+    [found] = wrong(by_cloud_build=False)
+    assert found.startswith("pipelines/app/production.yaml does not exist, and deliver.yml")
