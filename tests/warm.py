@@ -140,22 +140,37 @@ def _server() -> socket.socket:
     """Return the channel to this worker's server, which the first call starts."""
     global _channel, _folder
     if _channel is None:
-        _channel, theirs = socket.socketpair()
         _folder = Path(tempfile.mkdtemp(prefix="warm-"))
         atexit.register(shutil.rmtree, _folder)
         _make_environment(_folder)
-        listener = socket.socket(socket.AF_UNIX)  # listens before the server is ready
-        listener.bind(str(_folder / "socket"))
-        listener.listen()
-        numbers = theirs.fileno(), listener.fileno()
-        command = [sys.executable, __file__, *map(str, numbers), f"{_folder}/environment"]
-        server = subprocess.Popen(command, cwd=_ROOT, pass_fds=numbers)
-        theirs.close()
-        listener.close()
-        # It ends when its channel does.
-        atexit.register(server.wait)
-        atexit.register(_channel.close)
+        command = [sys.executable, __file__, f"{_folder}/environment"]
+        _channel = start_server(_folder, command, os.environ)
     return _channel
+
+
+def start_server(folder: Path, command: list[str], env: Mapping[str, str]) -> socket.socket:
+    """Start a process that calls `forks` with its last two arguments; return the channel to it.
+
+    It listens at `folder`, too: for `client`.
+    """
+    ours, theirs = socket.socketpair()
+    listener = socket.socket(socket.AF_UNIX)  # listens before the server is ready
+    listener.bind(str(folder / "socket"))
+    listener.listen()
+    numbers = theirs.fileno(), listener.fileno()
+    server = subprocess.Popen([*command, *map(str, numbers)], cwd=_ROOT, env=env, pass_fds=numbers)
+    theirs.close()
+    listener.close()
+    # It ends when its channel does.
+    atexit.register(server.wait)
+    atexit.register(ours.close)
+    return ours
+
+
+def client(folder: Path) -> str:
+    """Return the words of a shell that ask the server at `folder`; PROGRAM and HOME follow."""
+    program = Path(__file__).with_name("warm_python.py")
+    return shlex.join([sys.executable, "-I", "-S", str(program), str(folder / "socket")])
 
 
 def _make_environment(folder: Path) -> None:
@@ -167,8 +182,7 @@ def _make_environment(folder: Path) -> None:
             if path.name != "bin" and not path.name.startswith("python"):
                 (made / path.relative_to(real)).symlink_to(path)
     python = made / "bin/python"
-    client = Path(__file__).with_name("warm_python.py")
-    ask = f"exec {shlex.join([sys.executable, '-I', '-S', str(client), str(folder / 'socket')])}"
+    ask = f"exec {client(folder)}"
     python.write_text(
         f"#!/bin/sh\n"
         f'case "$1 $2" in\n'
@@ -189,10 +203,10 @@ def _next(channel: socket.socket, listener: socket.socket) -> tuple[bytes, list[
             if not message:
                 sys.exit()
             return message, files
-        client, _ = listener.accept()
-        message, files = _read(client)
+        asking, _ = listener.accept()
+        message, files = _read(asking)
         if message:
-            return message, [*files, client.detach()]
+            return message, [*files, asking.detach()]
 
 
 def _read(channel: socket.socket) -> tuple[bytes, list[int]]:
@@ -207,11 +221,30 @@ def _read(channel: socket.socket) -> tuple[bytes, list[int]]:
     return message, files
 
 
-def _serve(channel: socket.socket, listener: socket.socket, environment: str) -> str:
-    """Fork for each command; return in the fork, with the program that it is to run."""
-    for name in _LIBRARIES:
-        importlib.import_module(name)
-    _load_own()
+def forks(channel: int, listener: int) -> tuple[str, list[str]]:
+    """Fork for each command; return in the fork, which has its streams, folder and environment.
+
+    Args:
+        channel: the file descriptor of the socket at which this worker asks.
+        listener: the one of the socket at which `client` does.
+
+    Returns:
+        The command's program, then its home and its arguments.
+    """
+    message, streams = _fork(socket.socket(fileno=channel), socket.socket(fileno=listener))
+    program, home, arguments, cwd, env = json.loads(message)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.closerange(3, 256)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    time.tzset()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return program, [home, *arguments]
+
+
+def _fork(channel: socket.socket, listener: socket.socket) -> tuple[bytes, list[int]]:
     gc.freeze()  # otherwise, garbage collection would copy all of it in each fork
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
@@ -225,7 +258,8 @@ def _serve(channel: socket.socket, listener: socket.socket, environment: str) ->
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             listener.detach()
-            return _become(message, streams, environment)
+            channel.detach()
+            return message, streams
         _reports[command] = reports
         _report_to(reports, command)
         if _is_socket(reports):  # ends the command with SIGIO when its client is gone
@@ -270,18 +304,9 @@ def _is_socket(number: int) -> bool:
     return stat.S_ISSOCK(os.fstat(number).st_mode)
 
 
-def _become(message: bytes, streams: list[int], environment: str) -> str:
+def _become(program: str, home: str, arguments: list[str], environment: str) -> None:
     """Make this fork what Python is when it begins with a command's `__main__`."""
-    program, home, arguments, cwd, env = json.loads(message)
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-    os.closerange(3, 256)
     _open_streams()
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(env)
-    time.tzset()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform != "linux":  # elsewhere a fork of loaded libraries may crash
         words = [f"{home}/{SHIP}"] if program == SHIP else ["-m", EMULATOR]
         os.execv(sys.executable, [sys.executable, *words, *arguments])
@@ -293,7 +318,6 @@ def _become(message: bytes, streams: list[int], environment: str) -> str:
         _share_compiled(home)
         for name in [name for name in sys.modules if name.partition(".")[0] in (SHIP, EMULATOR)]:
             del sys.modules[name]
-    return str(program)
 
 
 def _open_streams() -> None:
@@ -321,26 +345,30 @@ def _share_compiled(home: str) -> None:
     SourceFileLoader.source_to_code = code_of  # type: ignore[method-assign]
 
 
-def _end(code: int) -> None:
+def end(ended: SystemExit) -> None:
     """End the program as Python does, except that it does not take its memory apart first.
 
     Taking apart what a fork shares with the server copies most of it.
     """
+    if not (isinstance(ended.code, int) and 0 <= ended.code < 256):
+        raise ended
     threading._shutdown()  # type: ignore[attr-defined]  # waits for the other threads
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(ended.code)
 
 
 if __name__ == "__main__":
     try:
-        _channels = [socket.socket(fileno=int(number)) for number in sys.argv[1:3]]
-        if _serve(*_channels, sys.argv[3]) == SHIP:
+        for _name in _LIBRARIES:
+            importlib.import_module(_name)
+        _load_own()
+        _program, (_home, *_arguments) = forks(*map(int, sys.argv[2:]))
+        _become(_program, _home, _arguments, sys.argv[1])
+        if _program == SHIP:
             runpy.run_path(f"{sys.path[0]}/{SHIP}", run_name="__main__")
         else:
             runpy.run_module(EMULATOR, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
-        if isinstance(ended.code, int) and 0 <= ended.code < 256:
-            _end(ended.code)
-        raise
+        end(ended)

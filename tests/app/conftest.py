@@ -21,7 +21,7 @@ APP = Path(__file__).resolve().parents[2] / "app"
 PATIENCE = 20.0  # seconds; only a broken service ever takes so long
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def sample() -> None:
     """Skip these tests in a fork whose app/ is another service."""
     if not (APP / "web/pages.py").is_file():
@@ -86,6 +86,16 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     for service in started:
         service.process.kill()
         service.process.wait()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Yield a service without variables, for all tests that only ask it."""
+    folder = tmp_path_factory.mktemp("running")
+    service = Service(folder / "service.log", "web:create_app()", folder, {})
+    yield service
+    service.process.kill()
+    service.process.wait()
 
 
 class Metadata(ThreadingHTTPServer):

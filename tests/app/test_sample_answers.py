@@ -77,9 +77,9 @@ def test_the_page_names_the_revision_without_script(start: Start, metadata: Meta
         assert f">{fact}<" in visible.replace("</i>", "")
 
 
-def test_the_page_is_one_response_that_its_policy_allows(start: Start) -> None:
+def test_the_page_is_one_response_that_its_policy_allows(running: Service) -> None:
     """During a rollout, the next request may reach another revision, so the page loads nothing."""
-    response = requests.get(f"{start().url}/", timeout=10)
+    response = requests.get(f"{running.url}/", timeout=10)
     policy = response.headers["Content-Security-Policy"]
     assert "unsafe" not in policy
     assert "default-src 'none'" in policy
@@ -100,8 +100,8 @@ def test_a_hostile_name_cannot_leave_its_place_in_the_page(start: Start) -> None
 
 
 @pytest.mark.parametrize("path", ["/health", "/healthz"])
-def test_both_health_paths_answer_alike(start: Start, path: str) -> None:
-    response = requests.get(f"{start().url}{path}", timeout=10)
+def test_both_health_paths_answer_alike(running: Service, path: str) -> None:
+    response = requests.get(f"{running.url}{path}", timeout=10)
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
@@ -110,16 +110,16 @@ def test_both_health_paths_answer_alike(start: Start, path: str) -> None:
     [("GET", "/nowhere", 404, "Not Found"), ("POST", "/version", 405, "Method Not Allowed")],
 )
 def test_an_error_is_small_and_json(
-    start: Start, method: str, path: str, status: int, error: str
+    running: Service, method: str, path: str, status: int, error: str
 ) -> None:
-    response = requests.request(method, f"{start().url}{path}", timeout=10)
+    response = requests.request(method, f"{running.url}{path}", timeout=10)
     assert (response.status_code, response.json()) == (status, {"error": error})
     assert (status == 405) == ("Allow" in response.headers)
 
 
 @pytest.mark.parametrize("path", ["/", "/version", "/nowhere"])
-def test_every_answer_carries_the_protective_headers(start: Start, path: str) -> None:
-    headers = requests.get(f"{start().url}{path}", timeout=10).headers
+def test_every_answer_carries_the_protective_headers(running: Service, path: str) -> None:
+    headers = requests.get(f"{running.url}{path}", timeout=10).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]

@@ -19,6 +19,7 @@ import pytest
 import requests
 import yaml
 
+from tests.clients import warm_gcloud
 from tests.conftest import ROOT, LocalCloudRun
 from tests.emulator.cloud_run_help import CloudRun, condition, container, service, tag_url
 from tests.scripts.conftest import Project
@@ -38,6 +39,7 @@ class Gcloud:
         host, port = url.removeprefix("http://").split(":")
         self.environment = {
             **os.environ,
+            **warm_gcloud.environment(),
             **{f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}": f"http://localhost:{port}/"
                for api in _APIS},
             "CLOUDSDK_CONFIG": str(folder),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import warm_gcloud
 from tests.conftest import LocalCloudRun
 from tests.emulator.registry_help import Client
 
@@ -26,6 +27,7 @@ def gcloud(url: str, folder: Path, *arguments: str) -> str:
         timeout=120,
         env={
             **os.environ,
+            **warm_gcloud.environment(),
             "CLOUDSDK_CONFIG": str(folder / "gcloud"),
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_ARTIFACTREGISTRY": f"{url}/",
             "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import warm_gcloud
 from tests.conftest import LocalCloudRun
 from tests.emulator.cloud_run_help import CloudRun, eventually, service
 
@@ -34,6 +35,7 @@ def gcloud(client: CloudRun, folder: Path, *arguments: str) -> str:
         timeout=120,
         env={
             **os.environ,
+            **warm_gcloud.environment(),
             "CLOUDSDK_CONFIG": str(folder / "gcloud"),
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING": f"{client.url}/",
             "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",

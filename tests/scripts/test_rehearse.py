@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -315,10 +314,8 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, at: str) -> None:
 
 
 def test_a_missing_action(forked: Fork, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts"), "rehearse", "--actions", str(tmp_path)],
-        cwd=forked.folder, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    words = ["rehearse", "--actions", str(tmp_path)]
+    done = warm.ship(*words, cwd=forked.folder, env=os.environ, timeout=120)
     assert done.returncode == 2
     assert f"--actions {tmp_path}: actions/attest-build-provenance is not in" in done.stderr
     assert "git clone https://github.com/" in done.stderr
@@ -327,11 +324,8 @@ def test_a_missing_action(forked: Fork, tmp_path: Path) -> None:
 def test_actions_that_cannot_be_fetched(forked: Fork) -> None:
     nowhere = "http://127.0.0.1:9"
     words = ["rehearse", "rollback", "--input", "environment=staging", "--builder", "cloud-build"]
-    done = subprocess.run(
-        [f"{warm.environment()}/bin/python", str(ROOT / "scripts"), *words],
-        cwd=forked.folder, env={**os.environ, "HTTPS_PROXY": nowhere, "NO_PROXY": "127.0.0.1"},
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    env = {**os.environ, "HTTPS_PROXY": nowhere, "NO_PROXY": "127.0.0.1"}
+    done = warm.ship(*words, cwd=forked.folder, env=env, timeout=120)
     assert done.returncode == 1
     assert "ship: act could not fetch third-party actions from GitHub" in done.stderr
     assert "  | Unable to clone https://github.com/google-github-actions/auth" in done.stderr
