@@ -408,6 +408,7 @@ def test_only_these_routes_need_no_permission(tmp_path: Path) -> None:
         "/logs/{project}/{region}/{name}",
         "/oauth2/v3/certs",
         "/tokeninfo",
+        "/v1/roles",
         "/v1/token",
         "/v2/token",
     }

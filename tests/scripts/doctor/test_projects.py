@@ -61,35 +61,6 @@ def test_an_image_for_another_platform(patient: Patient) -> None:
     assert "is for linux/s390x, not for linux/" in found["found"]
 
 
-def test_receivers_of_messages(patient: Patient) -> None:
-    def notify(text: str) -> str:
-        return (
-            f"{text}notify:\n- to: slack\n  url: projects/{STAGING}/secrets/chat\n"
-            "- to: google-chat\n  url: $CHAT_URL\n"
-        )
-
-    with patient.file("staging.yaml", notify):
-        patient.set_up("staging")
-        patient.api("DELETE", f"projects/{STAGING}/secrets/chat")
-        missing = patient.wrong()
-        assert f"the secret chat does not exist in {STAGING}" in [one["found"] for one in missing]
-        patient.set_up("staging")
-        assert patient.one_wrong("notify")["found"] == "chat has no value"
-        value = {"payload": {"data": "eA=="}}
-        patient.api("POST", f"projects/{STAGING}/secrets/chat:addVersion", value)
-        _, findings = patient.doctor(CHAT_URL="")
-        states = [(one["found"], one["state"]) for one in findings if one["check"] == "notify"]
-        assert states == [
-            ("chat has a value", "ok"),
-            ("google-chat: $CHAT_URL is not set here; the job that delivers needs it", "skipped"),
-        ]
-        deployer = patient.speak_as("DEPLOYER")
-        role = "roles/secretmanager.secretAccessor"
-        with patient.without_role(f"projects/{STAGING}/secrets/chat", role):
-            found = patient.wrong(credentials=deployer)
-        assert any("secretmanager.versions.access" in one["found"] for one in found), found
-
-
 def test_session_affinity_beside_a_watch(patient: Patient) -> None:
     def watch(text: str) -> str:
         return text.replace("rollout:\n", "rollout:\n  bake: 10m\n  watch: {}\n").replace(
@@ -133,6 +104,35 @@ def test_secrets(patient: Patient) -> None:
         assert gone["secrets"]["found"] == f"the secret key does not exist in {STAGING}"
         assert gone["secrets"]["fix"] == BOOTSTRAP
     assert patient.wrong() == []
+
+
+def test_receivers_of_messages(patient: Patient) -> None:
+    def notify(text: str) -> str:
+        return (
+            f"{text}notify:\n- to: slack\n  url: projects/{STAGING}/secrets/chat\n"
+            "- to: google-chat\n  url: $CHAT_URL\n"
+        )
+
+    with patient.file("staging.yaml", notify):
+        patient.set_up("staging")
+        patient.api("DELETE", f"projects/{STAGING}/secrets/chat")
+        missing = patient.wrong()
+        assert f"the secret chat does not exist in {STAGING}" in [one["found"] for one in missing]
+        patient.set_up("staging")
+        assert patient.one_wrong("notify")["found"] == "chat has no value"
+        value = {"payload": {"data": "eA=="}}
+        patient.api("POST", f"projects/{STAGING}/secrets/chat:addVersion", value)
+        _, findings = patient.doctor(CHAT_URL="")
+        states = [(one["found"], one["state"]) for one in findings if one["check"] == "notify"]
+        assert states == [
+            ("chat has a value", "ok"),
+            ("google-chat: $CHAT_URL is not set here; the job that delivers needs it", "skipped"),
+        ]
+        deployer = patient.speak_as("DEPLOYER")
+        role = "roles/secretmanager.secretAccessor"
+        with patient.without_role(f"projects/{STAGING}/secrets/chat", role):
+            found = patient.wrong(credentials=deployer)
+        assert any("secretmanager.versions.access" in one["found"] for one in found), found
 
 
 def test_a_policy_of_the_organization(patient: Patient) -> None:
