@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
 
 import msgspec
 
@@ -19,7 +18,7 @@ from scripts.release.state import State
 from scripts.release.watch import Promise, Weighed, begun, given_all, is_kept, promise, see
 from scripts.service.context import Context
 from scripts.service.regions import Stables, in_every_region, without_stable
-from scripts.service.watch import BASELINE_SECONDS, Watcher, Worse, told
+from scripts.service.watch import BASELINE_SECONDS, Watcher, Worse, moment, told
 
 _LOOK_SECONDS = 1.0
 
@@ -50,9 +49,9 @@ def watch_on(
     # A service's first release has nothing to be compared with, or to go back to.
     longer = seconds(watcher.rules.after) if any(stable.values()) else 0.0
     ends = [
-        datetime.fromisoformat(at).timestamp() + max(bake, longer)
+        had_all + max(bake, longer)
         for state in states.values()
-        if (at := given_all(state, revision))
+        if (had_all := moment(given_all(state, revision)))
     ]
     if not ends or time.time() >= max(ends):
         return
@@ -196,12 +195,12 @@ def _promised(
     """Return what stable's answers were like before the rollout: region -> its promise."""
     found = {}
     for region, state in before.items():
-        other, began, had_all = stable[region], begun(state, revision), given_all(state, revision)
+        other = stable[region]
+        began, had_all = moment(begun(state, revision)), moment(given_all(state, revision))
         if other is None or began is None or had_all is None:
             continue
-        start = datetime.fromisoformat(began).timestamp() - BASELINE_SECONDS
-        end = datetime.fromisoformat(had_all).timestamp()
-        points = metrics.points(context.google, context.pipeline, region, start, end)
-        if kept := promise(points, other, watcher.rules, end):
+        start = began - BASELINE_SECONDS
+        points = metrics.points(context.google, context.pipeline, region, start, had_all)
+        if kept := promise(points, other, watcher.rules, had_all):
             found[region] = kept
     return found

@@ -117,7 +117,7 @@ class Watcher:
     def _take_up(self, states: dict[str, State]) -> None:
         """Add the checks of the watch that this one takes up, if it does."""
         before = self._made - 1  # the times of events have whole seconds
-        begins = [_time(begun(state, self._revision)) for state in states.values()]
+        begins = [moment(begun(state, self._revision)) for state in states.values()]
         if not any(since and since < before for since in begins):
             self._taken_up = True
             return
@@ -166,7 +166,7 @@ def weighed(
     begins = {
         region: since
         for region, state in states.items()
-        if stable.get(region) and (since := _time(begun(state, revision)))
+        if stable.get(region) and (since := moment(begun(state, revision)))
     }
     if not begins:
         return None
@@ -174,7 +174,7 @@ def weighed(
         own = own_answers(context, revision, states)
     seen, later = {}, {}
     for region, since in begins.items():
-        other, had_all = stable[region] or "", _time(given_all(states[region], revision))
+        other, had_all = stable[region] or "", moment(given_all(states[region], revision))
         # Only what comes after the last step is compared with the hour before the rollout.
         first = since - BASELINE_SECONDS if had_all else since
         found = metrics.points(context.google, context.pipeline, region, first, max(until, since))
@@ -194,7 +194,7 @@ def own_answers(context: Context, revision: str, states: dict[str, State]) -> Ow
     They are in the same numbers as users' requests, but only the log tells who asked.
     """
     began = min(
-        (b for state in states.values() if (b := _time(begun(state, revision)))), default=None
+        (b for state in states.values() if (b := moment(begun(state, revision)))), default=None
     )
     if began is None:
         return {}
@@ -206,7 +206,8 @@ def own_answers(context: Context, revision: str, states: dict[str, State]) -> Ow
     return found
 
 
-def _time(at: str | None) -> float | None:
+def moment(at: str | None) -> float | None:
+    """Return a time of the service's history in seconds since the epoch; None for None."""
     return datetime.fromisoformat(at).timestamp() if at else None
 
 
