@@ -26,6 +26,7 @@ from scripts.config import pipelines, relations
 from scripts.config.pipelines import Pipeline
 from scripts.config.relations import Relations
 from scripts.machine import git
+from scripts.machine.git import Commit
 from scripts.service import on_demand
 from scripts.service.context import confirm, report_uncommitted
 from scripts.several import summary
@@ -51,8 +52,10 @@ def drive(
         UsageError: the files of one of them are wrong; nothing was started.
         Refused: the answer to the question was not yes.
     """
-    options = _pinned(options, call)
-    with _files(options, call) as files:
+    commit = _commit(options, call)
+    if commit:  # by its SHA: a commit or a checkout in the meantime changes nothing
+        options = msgspec.structs.replace(options, commit=commit.sha)
+    with _files(commit, call) as files:
         related = relations.read(files)
         loaded = [pipelines.load(files, name, options.env, checkout=call.root) for name in names]
     words = {name: _words(options, name, names, commits or {}) for name in names}
@@ -76,14 +79,14 @@ def drive(
     return code
 
 
-def _pinned(options: WritingOptions, call: Call) -> WritingOptions:
-    """Name the commit by its SHA: a commit or a checkout in the meantime changes nothing."""
+def _commit(options: WritingOptions, call: Call) -> Commit | None:
+    """Return the commit that the verb is about, if it is about one."""
     reference: str | None = getattr(options, "commit", None)
     if reference is None:
-        return options
+        return None
     commit = git.commit(call.root, reference)
     report_uncommitted(call, commit, git.uncommitted(call.root))
-    return msgspec.structs.replace(options, commit=commit.sha)
+    return commit
 
 
 def _without_callers(ended: Mapping[str, Ended], related: Relations) -> dict[str, Ended]:
@@ -104,13 +107,12 @@ def _without_callers(ended: Mapping[str, Ended], related: Relations) -> dict[str
 
 
 @contextmanager
-def _files(options: WritingOptions, call: Call) -> Iterator[Path]:
+def _files(commit: Commit | None, call: Call) -> Iterator[Path]:
     """Give the folder with the files that the processes will read."""
-    reference: str | None = getattr(options, "commit", None)
-    if reference is None:
+    if commit is None:
         yield call.root
         return
-    with git.checkout(call.root, git.commit(call.root, reference), pipelines.folders) as files:
+    with git.checkout(call.root, commit, pipelines.folders) as files:
         yield files
 
 
