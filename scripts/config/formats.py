@@ -103,6 +103,10 @@ Points = Annotated[
         description="percentage points below 100, such as 0.5%",
     ),
 ]
+WorseBy = Annotated[
+    Points,
+    Meta(extra_json_schema={"title": "how far the share may be above stable's, in points"}),
+]
 Latency = Annotated[
     str,
     Meta(pattern=r"^[0-9]+(\.[0-9]+)?(ms|s)$", description="a time, such as 500ms or 2s"),
@@ -112,10 +116,7 @@ Latency = Annotated[
 class WatchErrors(_Strict, frozen=True, rename="kebab"):
     """What is watched of the answers that are 5xx."""
 
-    worse_by: Annotated[
-        Points,
-        Meta(extra_json_schema={"title": "how far the share may be above stable's, in points"}),
-    ] = "0.5%"
+    worse_by: WorseBy = "0.5%"
 
 
 class WatchLatency(_Strict, frozen=True, rename="kebab"):
@@ -124,10 +125,7 @@ class WatchLatency(_Strict, frozen=True, rename="kebab"):
     over: Annotated[
         Latency, Meta(extra_json_schema={"title": "an answer that takes longer is slow"})
     ] = "500ms"
-    worse_by: Annotated[
-        Points,
-        Meta(extra_json_schema={"title": "how far the share may be above stable's, in points"}),
-    ] = "2%"
+    worse_by: WorseBy = "2%"
 
 
 class Watch(_Strict, frozen=True, rename="kebab"):

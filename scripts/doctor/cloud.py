@@ -223,12 +223,17 @@ def secrets(case: Case) -> Iterator[Finding]:
             yield ok("secrets", f"{name} has a value in {local_secrets.FILE}")
             continue
         create = f"./ship bootstrap --env {case.pipeline.env}"
-        add = f"gcloud secrets versions add {name} --project={one.project} --data-file=-"
+        add = add_value(one)
         if not case.takes_credentials:
             create = add = f"./ship secrets set {name}"
         yield secret(case, "secrets", one, create, add)
     if not named and case.takes_credentials:
         yield skipped("secrets", "the manifest names no secrets")
+
+
+def add_value(one: Resource) -> str:
+    """Return the command that gives a secret a value at Google."""
+    return f"gcloud secrets versions add {one.name} --project={one.project} --data-file=-"
 
 
 def secret(case: Case, check: str, one: Resource, create: str, add: str) -> Finding:

@@ -58,8 +58,4 @@ def receivers(case: Case) -> Iterator[Finding]:
                                   " that delivers needs it")  # fmt: skip
             elif found := secret_name.parse(reference):
                 secret = Resource(kind="secret", project=found[0], name=found[1])
-                add = (
-                    f"gcloud secrets versions add {secret.name} --project={secret.project}"
-                    " --data-file=-"
-                )
-                yield cloud.secret(case, "notify", secret, create, add)
+                yield cloud.secret(case, "notify", secret, create, cloud.add_value(secret))
