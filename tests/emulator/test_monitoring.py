@@ -186,7 +186,8 @@ def test_percentiles(cloud_run, image):
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(requests.get, f"{url}/wait", timeout=20)
         requests.get(f"{url}/waiting", timeout=20)
-        eventually(lambda: time.monotonic() - started > 0.5)
+        arrived = time.monotonic()  # at the instance, which may be long after it was sent
+        eventually(lambda: time.monotonic() - arrived > 0.5)
         requests.get(f"{url}/release", timeout=20)
         assert slow.result().status_code == 200
     took = (time.monotonic() - started) * 1000
@@ -206,10 +207,10 @@ def test_percentiles(cloud_run, image):
         (point,) = found["points"]
         return float(point["value"]["doubleValue"])
 
-    assert milliseconds("ALIGN_PERCENTILE_50") < 200
-    assert 350 < milliseconds("ALIGN_PERCENTILE_99") < took * 1.5
-    assert 350 < milliseconds("ALIGN_DELTA", "REDUCE_PERCENTILE_99") < took * 1.5
-    assert milliseconds("ALIGN_DELTA", "REDUCE_PERCENTILE_50") < 200
+    assert milliseconds("ALIGN_PERCENTILE_50") < 400
+    assert 400 < milliseconds("ALIGN_PERCENTILE_99") < took * 1.5
+    assert 400 < milliseconds("ALIGN_DELTA", "REDUCE_PERCENTILE_99") < took * 1.5
+    assert milliseconds("ALIGN_DELTA", "REDUCE_PERCENTILE_50") < 400
 
 
 def test_only_requests_in_the_interval_are_counted(cloud_run, began):
