@@ -65,19 +65,22 @@ def record(place: Place, verb: str) -> frozenset[Call]:
 
 
 def matrix(recorded: Mapping[str, Collection[Call]], seed: int) -> list[Cell]:
-    """Return every cell, shuffled: each verb, each call that it makes, each fault.
+    """Return every cell, shuffled: each verb, each call that it makes, each fault, each region.
 
     Args:
         recorded: Verb -> the calls that it makes.
         seed: Of the order.
     """
     chance = random.Random(seed)
+    start = chance.randrange(len(REGIONS))
     found = [
         Cell(verb, chance.choice(faults), region, method, path, nth, _patience(chance))
-        for verb, faults, region, (method, path), nth in itertools.product(
-            VERBS, _ALIKE, REGIONS, _WHERE, (1, 2)
+        for (v, verb), (f, faults), (r, region), (w, (method, path)), nth in itertools.product(
+            enumerate(VERBS), enumerate(_ALIKE), enumerate(REGIONS), enumerate(_WHERE), (1, 2)
         )
         if _makes(recorded[verb], region, method, path) >= nth
+        # At a second read, the regions take turns.
+        and (nth == 1 or method == "PUT" or (start + v + f + w) % len(REGIONS) == r)
     ]
     chance.shuffle(found)
     return found
