@@ -89,7 +89,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(PARTS), help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the order (default: %(default)s)")
     parser.add_argument(
-        "--minutes", type=float, default=27, help="time for all parts (default: %(default)s)"
+        "--minutes", type=float, default=28, help="time for all parts (default: %(default)s)"
     )
     shares = ", ".join(f"{part}={share}" for part, share in PARTS.items())
     parser.add_argument(

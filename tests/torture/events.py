@@ -104,7 +104,7 @@ def kills(*, writes: bool, first: bool) -> list[tuple[str, ...]]:
     """
     if writes or first:
         return [("kill",), _ONE_HANDLER, ("cancel",), (CLOUD,)]
-    return [("kill",), (*_ONE_HANDLER, "cancel"), (CLOUD,)]
+    return [("kill",), (*_ONE_HANDLER, "cancel", CLOUD)]
 
 
 def at(method: str, pattern: str, *, writes: bool, first: bool = True) -> list[tuple[str, ...]]:
