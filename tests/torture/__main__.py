@@ -139,6 +139,7 @@ def _matrix(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: floa
     done = [one.result() for one in recorded]
     recordings = {(one.verb, one.state): one for one, _ in done}
     results = [result for _, result in done if fnmatchcase(result.cell, given.only)]
+    alone = len(results)
     asked = [
         cell
         for cell in cells.matrix([*recordings.values()], given.seed)
@@ -162,7 +163,7 @@ def _matrix(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: floa
     for result in _in_turn(pool, work(), given.workers, deadline):
         results.append(result)
         reached[calls[result.cell]] += 1 if result.struck else -1
-    return Found(results, "cells", len(asked) - skipped + len(done))
+    return Found(results, "cells", len(asked) - skipped + alone)
 
 
 def _races(pool: ProcessPoolExecutor, given: argparse.Namespace, deadline: float) -> Found:
