@@ -107,9 +107,10 @@ class Instances:
                     await pool.warm()
 
     async def _retire(self, pool: Pool) -> None:
-        await pool.abandon()
+        # A request that came before the deletion may wait for an instance that starts.
         while pool.busy:
             await asyncio.sleep(_LOOK_AGAIN)
+        await pool.abandon()
         await self._stop(pool.take_out())
 
     async def _stop(self, instances: list[Instance]) -> None:

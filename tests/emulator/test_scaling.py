@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import os
 import signal
 import socket
@@ -187,6 +189,32 @@ def test_an_instance_that_crashes_loses_its_own_requests_and_is_replaced(cloud_r
         answers = [call.result() for call in calls]
         assert waiting.result().json()["pid"] not in pids(held)
     assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503]
+
+
+def test_a_request_that_waits_is_answered_though_its_revision_is_deleted(
+    cloud_run, local_cloud_run, image
+):
+    """It came when the revision still had all traffic, and the only instance had crashed."""
+    url = cloud_run.ready(service("left", image, "left-1"))["status"]["url"]
+    cloud_run.ready(service("left", image, "left-2", [{"revisionName": "left-1", "percent": 100}]))
+    user = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    user.request("GET", "/")
+    os.kill(json.load(user.getresponse())["pid"], signal.SIGKILL)
+    eventually(lambda: "Container terminated on signal 9." in texts(cloud_run, "left"))
+    fault = {"name": "revision-never-ready", "revision": "left-1"}
+    local_cloud_run.local("POST", "faults", fault)
+    try:
+        user.request("GET", "/")
+        cloud_run.shift("left", [{"revisionName": "left-2", "percent": 100}])
+        deleted = cloud_run.http.delete(f"{cloud_run.base}/revisions/left-1")
+        assert deleted.status_code == 200, deleted.text
+    finally:
+        local_cloud_run.local("DELETE", f"faults/{fault['name']}")
+    answer = user.getresponse()
+    text = answer.read()
+    user.close()
+    assert answer.status == 200, text
+    assert json.loads(text)["revision"] == "left-1"
 
 
 def test_sigterm_comes_first_and_sigkill_ten_seconds_later(idle_cloud_run, connect):

@@ -8,7 +8,11 @@ left out:
   the first two and the last one count.
 - A read changes nothing: what happens after it is the same as what happens before it. SIGKILL
   leaves nothing of a command: before any read it is the same as after the last write.
-- Faults that Shipway cannot tell apart (`events`) take turns.
+- Faults that Shipway cannot tell apart (`events`) take turns. So do SIGINT and SIGTERM, which have
+  one handler.
+- Each verb has a first state: the one in which it makes the most calls. There, each of its calls
+  gets every fault, and ten moments get every kill. In its other states, each write does, too; at a
+  read, faults that end in the same way take turns, and there are three moments.
 - A verb that writes nothing and makes the same calls in two states is tried in one of them.
 - A command that ended where it ends when nothing goes wrong is not typed again: the recording has
   typed it again from there.
@@ -193,7 +197,9 @@ def matrix(recordings: list[Recording], seed: int) -> list[Cell]:
         writes = any(call.writes for call in one.calls)
         kind = (one.verb, one.goal.code, frozenset(one.calls), writes and one.state)
         if kind not in known:
-            (rest if one.verb in verbs else first).extend(_cells_of(one, chance, turns))
+            is_first = one.verb not in verbs
+            found = first if is_first else rest
+            found.extend(_cells_of(one, chance, turns, first=is_first))
         known.add(kind)
         verbs.add(one.verb)
     return [*_spread(first, chance), *_spread(rest, chance)]
@@ -213,14 +219,14 @@ def _spread(found: list[Cell], chance: random.Random) -> list[Cell]:
 
 
 def _cells_of(
-    recording: Recording, chance: random.Random, turns: dict[str, events.Turns]
+    recording: Recording, chance: random.Random, turns: dict[str, events.Turns], *, first: bool
 ) -> Iterator[Cell]:
     verb, state = recording.verb, recording.state
     takes = turns.setdefault(verb, events.Turns(chance))
     writes = any(call.writes for call in recording.calls)
     for call in _distinct(recording.calls):
         at = (call.method, call.pattern, call.nth)
-        for group in events.at(call.method, call.pattern, writes=call.writes):
+        for group in events.at(call.method, call.pattern, writes=call.writes, first=first):
             event = takes.one_of(group)
             if event == "stale" and call.nth == 1:
                 continue  # there is no earlier answer
@@ -228,13 +234,14 @@ def _cells_of(
             patience = _SHORT.get(event, _SHORT_OTHERWISE) if short else FULL
             yield Cell(verb, state, event, "", *at, patience)
         for when in (" before", " after") if call.writes else (" before",):
-            for kill in (*KILLS, CLOUD):
+            for group in events.kills(writes=call.writes, first=first):
+                kill = takes.one_of(group)
                 if kill != "kill" or call.writes or not writes:
                     yield Cell(verb, state, kill, when, *at)
-    parts = 10 if writes else 3
-    for kill in (*KILLS, CLOUD):
-        for part in range(parts):
-            yield Cell(verb, state, kill, f" at {100 * part // parts} %")
+    parts = (10 if first else 3) if writes else 3
+    for part in range(parts):
+        for group in events.kills(writes=writes, first=first):
+            yield Cell(verb, state, takes.one_of(group), f" at {100 * part // parts} %")
     if verb in _OF_A_COMMIT and state == "steady":
         for event in REVISIONS:
             yield Cell(verb, state, event)
@@ -278,9 +285,11 @@ def run(
     if not is_done and cell.event not in REVISIONS:
         again = place.ship(*command, limit=limit)
         problems += judge.again_problems(place, cell.verb, ended, again, place.facts(), wanted)
-    failed = _failed_requests(place)
-    if cell.event != "revision-crashes":  # which had traffic: no tool can prevent these
-        problems += failed
+    if cell.event == "revision-crashes":  # no tool can prevent failures while it has traffic
+        place.restore(cell.state)
+        _failed_requests(place)
+    else:
+        problems += _failed_requests(place)
     return Result(
         str(cell), cell.verb, cell.state, cell.event, problems, ended.code,
         round(ended.seconds, 2), again.code if again else None, place.load.asked - asked, struck,

@@ -53,6 +53,7 @@ REVISIONS: dict[str, dict[str, Any]] = {
 FAULTS = {**ANY, **READS, **WRITES, **UPLOADS, **REVISIONS}
 KILLS = ("kill", "term", "int", "cancel")
 CLOUD = "cloud-run-killed"
+_ONE_HANDLER = ("term", "int")
 _LASTING = ("outage", "flapping", "lost-then-outage", "hang", "hang-always", "hang-done")
 """The events, beside those that end in "-always", in which a command waits for its time to end."""
 
@@ -76,29 +77,57 @@ _OF_WRITES = (
     _LATE,
 )
 
+# At a verb's reads in other states than its first one: the command goes on in the same way.
+_OF_READS_ELSEWHERE = (
+    (  # gone when it is tried again
+        *_TEMPORARY, "429", "429-retry-after", "html-503", "503-twice", "reset", "lost", "cut",
+        *_LATE, "hang",
+    ),
+    ("outage", "flapping", "429-always", "503-always", "hang-always"),
+    (*_REFUSED, "401-always", "403-always", "409"),
+    ("404", "404-always"),
+    ("html", "html-always", "empty"),
+)  # fmt: skip
+
 
 def lasts(event: str) -> bool:
     """Return whether a command waits for the end of its time in this event."""
     return event in _LASTING or event.endswith("-always")
 
 
-def at(method: str, pattern: str, *, writes: bool) -> list[tuple[str, ...]]:
+def kills(*, writes: bool, first: bool) -> list[tuple[str, ...]]:
+    """Return the kills at a call or at a moment, those that are alike to Shipway together.
+
+    Args:
+        writes: Whether the call changes something.
+        first: Whether it is in the first state in which its verb is tried.
+    """
+    if writes or first:
+        return [("kill",), _ONE_HANDLER, ("cancel",), (CLOUD,)]
+    return [("kill",), (*_ONE_HANDLER, "cancel", CLOUD)]
+
+
+def at(method: str, pattern: str, *, writes: bool, first: bool = True) -> list[tuple[str, ...]]:
     """Return the faults that a call can meet, those that are alike to Shipway together.
 
     Args:
         method: The call's method.
         pattern: The pattern of its path.
         writes: Whether it changes something.
+        first: Whether it is in the first state in which its verb is tried.
     """
     wanted = [*ANY, *(WRITES if writes else READS), *(UPLOADS if method == "PATCH" else ())]
     alike = [*(_OF_WRITES if writes else _OF_READS)]
-    if "/v2/" in pattern:  # a registry: a refusal of these credentials has a hint of its own
+    if not (writes or first):
+        alike = [*_OF_READS_ELSEWHERE]
+    elif "/v2/" in pattern:  # a registry: a refusal of these credentials has a hint of its own
         alike += [("400", "412"), ("401", "403")]
     elif "/upload/" in pattern:  # 412 says that an earlier try was done
         alike += [("400", "401", "403")]
     else:
         alike += [_REFUSED]
-    if "/v1/" in pattern:  # JSON is asked for: anything else is wrong in the same way
+    # Where JSON is asked for, anything else is wrong in the same way.
+    if "/v1/" in pattern and (writes or first):
         alike += [("html", "empty")]
     known = {event for group in alike for event in group}
     return [*alike, *((event,) for event in wanted if event not in known)]

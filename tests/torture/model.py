@@ -235,8 +235,8 @@ def run(place: Place, seed: int, steps: int, *, per_example: int = 40) -> tuple[
     Model.place, Model.steps, Model.failure = place, 0, ""
     while Model.steps < steps and not Model.failure:
         settings = hypothesis.settings(
-            max_examples=max(1, min(25, (steps - Model.steps) // per_example + 1)),
-            stateful_step_count=per_example,
+            max_examples=max(1, (steps - Model.steps) // per_example),
+            stateful_step_count=min(per_example, steps - Model.steps + 1),  # `begin` is one
             deadline=None,
             database=None,
             phases=[hypothesis.Phase.generate],

@@ -30,10 +30,8 @@ _FAULTS: dict[str, dict[str, Any]] = {
     "no-fields": {"name": "no-fields"},
 }
 # Faults that Shipway cannot tell apart are together, as in `events`.
-_ALIKE = (
-    ("401-always", "403-always"),
-    *((name,) for name in _FAULTS if name not in ("401-always", "403-always")),
-)
+_ALIKE = (("401-always", "403-always"),)
+_ALIKE_IN_READS = (*_ALIKE, ("reset", "lost"), ("html-always", "empty"))
 _SHORT = 6  # seconds
 _WHERE = (("GET", "*/services/*"), ("GET", "*/revisions*"), ("PUT", "*/services/*"))
 
@@ -65,22 +63,33 @@ def record(place: Place, verb: str) -> frozenset[Call]:
 
 
 def matrix(recorded: Mapping[str, Collection[Call]], seed: int) -> list[Cell]:
-    """Return every cell, shuffled: each verb, each call that it makes, each fault.
+    """Return every cell, shuffled: each verb, each call that it makes, each fault, each region.
 
     Args:
         recorded: Verb -> the calls that it makes.
         seed: Of the order.
     """
     chance = random.Random(seed)
+    start = chance.randrange(len(REGIONS))
     found = [
         Cell(verb, chance.choice(faults), region, method, path, nth, _patience(chance))
-        for verb, faults, region, (method, path), nth in itertools.product(
-            VERBS, _ALIKE, REGIONS, _WHERE, (1, 2)
+        for (v, verb), (r, region), (w, (method, path)), nth in itertools.product(
+            enumerate(VERBS), enumerate(REGIONS), enumerate(_WHERE), (1, 2)
         )
+        for f, faults in enumerate(_groups(method))
         if _makes(recorded[verb], region, method, path) >= nth
+        # At a second read, the regions take turns.
+        and (nth == 1 or method == "PUT" or (start + v + f + w) % len(REGIONS) == r)
     ]
     chance.shuffle(found)
     return found
+
+
+def _groups(method: str) -> list[tuple[str, ...]]:
+    """Return the faults of a call, those that are alike to Shipway together."""
+    alike = _ALIKE_IN_READS if method == "GET" else _ALIKE
+    known = {name for group in alike for name in group}
+    return [*alike, *((name,) for name in _FAULTS if name not in known)]
 
 
 def _makes(calls: Collection[Call], region: str, method: str, path: str) -> int:

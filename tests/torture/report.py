@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.torture import cells, events
 from tests.torture.cells import Result
@@ -13,6 +14,7 @@ HEAD = (
     "| Part | Size | Failed | User requests | With a failed request |",
     "| --- | --- | --- | --- | --- |",
 )
+_PAGE = Path(__file__).resolve().parents[2] / "docs/reliability.md"
 _LINES, _WALK = 4, 60  # that are shown of a command's, and of a walk's output
 
 
@@ -91,6 +93,13 @@ def row(part: str, found: Found) -> str:
     asked = sum(one.asked for one in found.results)
     lost = sum(kind(p) == "requests failed" for one in failed for p in one.problems)
     return f"| {part} | {size} | {len(failed):,} | {asked:,} | {lost:,} |"
+
+
+def publish(rows: Sequence[str]) -> None:
+    """Replace the rows of the table in docs/reliability.md."""
+    before, head, after = _PAGE.read_text().partition("\n".join(HEAD) + "\n")
+    _, blank, rest = after.partition("\n\n")
+    _PAGE.write_text(before + head + "\n".join(rows) + blank + rest)
 
 
 def rate(part: str, found: Found, seconds: float) -> str:
