@@ -171,7 +171,7 @@ class Watch(_Strict, frozen=True, rename="kebab"):
         Literal["metrics", "logs"],
         Meta(
             description="where answers are counted. metrics: Cloud Monitoring, minutes late."
-            " logs: Cloud Logging's request log, seconds late, for up to 20,000 answers a minute"
+            " logs: Cloud Logging's request log, seconds late, for up to 15,000 answers a minute"
             " in all regions"
         ),
     ] = "metrics"

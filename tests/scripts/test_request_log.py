@@ -120,7 +120,7 @@ def test_a_look_reads_a_few_pages_and_the_next_one_goes_on(
     log: LocalLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_log, "_PAGE", 4)
-    monkeypatch.setattr(request_log, "_PAGES", 2)
+    monkeypatch.setattr(request_log, "PAGES", 2)
     monkeypatch.setattr(request_log, "_AGAIN", timedelta())
     start = float(int(time.time()) - 300)
     for number in range(20):
