@@ -17,6 +17,7 @@ from scripts.release import changes
 from scripts.release.changes import Change
 from scripts.release.choices import choose_percent, refuse_held, require_candidate
 from scripts.release.state import State, has_everything
+from scripts.service.answered import Answered
 from scripts.service.context import Context
 from scripts.service.regions import (
     Acted,
@@ -114,7 +115,7 @@ def _show_evidence(
         return
     stable = {region: state.beside(revision) for region, state in before.items()}
     try:
-        found = weighed(context, rules, revision, before, stable)
+        found = weighed(context, Answered(context, rules), rules, revision, before, stable)
     except ShipError as error:
         context.progress.line(f"note: users' answers are not seen: {error.message}")
         return

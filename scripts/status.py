@@ -25,6 +25,7 @@ from scripts.release import traffic
 from scripts.release.manifest import Object, commit_of, image_of
 from scripts.release.memory import to_builtins
 from scripts.release.state import State, describe, has_failed, is_finished, left_deploy, previous
+from scripts.service.answered import Answered
 from scripts.service.context import Context
 from scripts.service.regions import try_in_every_region
 from scripts.service.watch import lines, show, weighed
@@ -176,7 +177,9 @@ def _watched(context: Context, region: str, state: State) -> tuple[list[str], Wa
         return [], None
     stable = {region: state.beside(candidate)}
     try:
-        found = weighed(context, rules, candidate, {region: state}, stable)
+        found = weighed(
+            context, Answered(context, rules), rules, candidate, {region: state}, stable
+        )
     except ShipError as error:
         return [f"users' answers are not seen: {error.message}"], None
     if found is None:

@@ -250,6 +250,13 @@ def problems(text: str, *, in_fork: bool = False) -> list[str]:
         for step in job.get("steps", []):
             if "${{" in str(step.get("run", "")):
                 found.append(f"{name}: an expression in a shell: {step['run']}")
+        named = job.get("environment")
+        url = str(named.get("url", "")) if isinstance(named, dict) else ""
+        step = re.fullmatch(r"\$\{\{ steps\.(\w+)\.outputs\.deployment_url \}\}", url)
+        runs = [one for one in job.get("steps", []) if step and one.get("id") == step[1]]
+        shows = any("./ship" in str(one.get("run")) for one in runs)
+        if "environment" in job and not shows and not in_fork:
+            found.append(f"{name}: its deployment has no URL from a step that runs ./ship")
     for line in text.splitlines():
         if match := USES.match(line):
             action, commit, comment = match.groups()
@@ -281,6 +288,8 @@ def test_each_allowed_action_is_used() -> None:
         ("permissions: {}\n", "permissions: read-all\n", "not {} at the top"),
         ("    timeout-minutes: 5\n", "", "no timeout-minutes"),
         ("    permissions:\n      contents: read # check out\n", "", "no permissions of its own"),
+        ("    timeout-minutes: 5\n", "    timeout-minutes: 5\n    environment: {name: staging}\n",
+         "has no URL"),
         ('"$TITLE"', "${{ github.sha }}", "an expression in a shell"),
         (" # v7.0.1", "", "not pinned"),
         ("3d3c42e5aac5ba805825da76410c181273ba90b1", "v7.0.1", "not pinned"),

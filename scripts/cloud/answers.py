@@ -183,11 +183,14 @@ class HttpRequest(_Answer, frozen=True, kw_only=True):
     latency: Annotated[str, msgspec.Meta(pattern=r"^(\d+(\.\d+)?s?)?$")] = ""
 
 
+_Moment = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
+
+
 class Entry(_Answer, frozen=True, kw_only=True):
     """A log entry. Source: https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry."""
 
     insert_id: str
-    timestamp: Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
+    timestamp: _Moment
     severity: str = ""
     resource: Resource | None = None
     text_payload: str | None = None
@@ -200,6 +203,30 @@ class Entries(_Answer, frozen=True, kw_only=True):
     """A page of log entries."""
 
     entries: list[Entry] | None = None
+    next_page_token: str = ""
+
+
+class RequestEntry(_Answer, frozen=True, kw_only=True):
+    """An entry of Cloud Run's request log."""
+
+    class OfRevision(_Answer, frozen=True, kw_only=True):
+        labels: dict[str, str]
+
+    class Answered(_Answer, frozen=True, kw_only=True):
+        status: Annotated[int, msgspec.Meta(ge=0, le=999)] = 0
+        latency: Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}(\.\d+)?s$")] = "0s"
+
+    insert_id: str
+    timestamp: _Moment
+    receive_timestamp: _Moment
+    resource: OfRevision
+    http_request: Answered
+
+
+class RequestEntries(_Answer, frozen=True, kw_only=True):
+    """A page of the request log."""
+
+    entries: list[RequestEntry] | None = None
     next_page_token: str = ""
 
 

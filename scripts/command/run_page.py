@@ -201,7 +201,9 @@ def _way_back(record: Record) -> str:
 def console_url(record: Record, region: str) -> str:
     """Return the address of the service's revisions in Google's console.
 
-    It is "" if another address stands in for Google's.
+    It is "" if another address stands in for Google's. Google documents no form of such addresses.
+    This one is in many repositories, such as
+    https://github.com/datacommonsorg/website/blob/master/scripts/build_and_deploy_custom_dc_autopush.sh.
     """
     if not record.at_google:
         return ""
@@ -212,7 +214,11 @@ def console_url(record: Record, region: str) -> str:
 
 
 def logs_url(record: Record, region: str, revision: str, since: str, until: str) -> str:
-    """Return the address of a revision's log between two moments (RFC 3339); "" if not Google's."""
+    """Return the address of a revision's log between two moments (RFC 3339); "" if not Google's.
+
+    Source: Google's own plugin for Grafana makes such addresses,
+    https://github.com/GoogleCloudPlatform/cloud-logging-data-source-plugin/blob/main/src/QueryEditor.tsx.
+    """
     if not record.at_google:
         return ""
     query = (
@@ -222,26 +228,32 @@ def logs_url(record: Record, region: str, revision: str, since: str, until: str)
     )
     return (
         f"https://console.cloud.google.com/logs/query;query={quote(query, safe='')};"
-        f"startTime={since};endTime={until}?project={record.project}"
+        f"timeRange={since}%2F{until}?project={record.project}"
     )
 
 
 def metrics_url(record: Record, region: str, revision: str, since: str, until: str) -> str:
-    """Return the address of a revision's requests by status, likewise."""
+    """Return the address of a revision's requests by status, likewise.
+
+    Source: the link "p50 latency" of https://firebase.google.com/docs/firestore/monitor-usage:
+    `/monitoring/metrics-explorer;duration=P7D?pageState=…`. For a time that was chosen, the console
+    writes `;endTime=…;startTime=…` there.
+    """
     if not record.at_google:
         return ""
     chosen = (
         'metric.type="run.googleapis.com/request_count" resource.type="cloud_run_revision"'
-        f' resource.label.service_name="{record.service}" resource.label.location="{region}"'
-        f' resource.label.revision_name="{revision}"'
+        f' resource.label."service_name"="{record.service}" resource.label."location"="{region}"'
+        f' resource.label."revision_name"="{revision}"'
     )
     sums = {
         "perSeriesAligner": "ALIGN_RATE",
         "crossSeriesReducer": "REDUCE_SUM",
-        "groupByFields": ["metric.label.response_code_class"],
+        "groupByFields": ['metric.label."response_code_class"'],
     }
     series = {"filter": chosen, "minAlignmentPeriod": "60s", "aggregations": [sums]}
-    state = json.dumps({"xyChart": {"dataSets": [{"timeSeriesFilter": series}]}})
+    line = {"plotType": "LINE", "targetAxis": "Y1", "timeSeriesFilter": series}
+    state = json.dumps({"xyChart": {"dataSets": [line]}})
     return (
         f"https://console.cloud.google.com/monitoring/metrics-explorer;startTime={since};"
         f"endTime={until}?project={record.project}&pageState={quote(state, safe='')}"

@@ -167,14 +167,33 @@ class Watch(_Strict, frozen=True, rename="kebab"):
         Duration,
         Meta(extra_json_schema={"title": "how long the watch goes on after the last step"}),
     ] = "30m"
-    delay: Annotated[
-        Duration,
+    source: Annotated[
+        Literal["metrics", "logs"],
         Meta(
-            extra_json_schema={
-                "title": "how late numbers arrive at most; Cloud Monitoring's: 4 minutes"
-            }
+            description="where answers are counted. metrics: Cloud Monitoring, minutes late."
+            " logs: Cloud Logging's request log, seconds late, for up to 15,000 answers a minute"
+            " in all regions"
         ),
-    ] = "4m"
+    ] = "metrics"
+    own_delay: (
+        Annotated[
+            Duration,
+            Meta(
+                extra_json_schema={
+                    "title": "how late numbers arrive at most; default: 4m, or 30s with logs"
+                }
+            ),
+        ]
+        | None
+    ) = msgspec.field(default=None, name="delay")
+
+    @property
+    def delay(self) -> str:
+        """How late numbers arrive at most."""
+        return self.own_delay or _DELAYS[self.source]
+
+
+_DELAYS = {"metrics": "4m", "logs": "30s"}
 
 
 class Rollout(_Strict, frozen=True):

@@ -137,7 +137,10 @@ def run(options: Options, call: Call) -> int:
     result = msgspec.structs.replace(
         result,
         data={**result.data, **data},
-        outputs={"delivered": "" if result.code else context.pipeline.service},
+        outputs={
+            **result.outputs,
+            "delivered": "" if result.code else context.pipeline.service,
+        },
     )
     return call.show(result, options.format)
 

@@ -87,4 +87,6 @@ def overtaken(context: Context, commit: Commit, aside: StepsAside) -> Result:
         "revision": aside.revision,
         "url": aside.state.url,
     }
-    return msgspec.structs.replace(result, data={**result.data, **data}, outputs={"delivered": ""})
+    return msgspec.structs.replace(
+        result, data={**result.data, **data}, outputs={**result.outputs, "delivered": ""}
+    )

@@ -1,9 +1,10 @@
 """A workflow file, the files that its jobs call, and the copies of them that act runs.
 
 act lacks some things that GitHub does, so the copies contain them: what a job needs to ask the
-token issuer (only with `id-token: write`), and the variables of its GitHub Environment. A called
-file's only job is written in place of the job that calls it, because act begins no job any more
-after a called one has failed. Concurrency groups are left out: act cannot read them.
+token issuer (only with `id-token: write`), the variables of its GitHub Environment, and a step that
+shows the URL of its deployment. A called file's only job is written in place of the job that calls
+it, because act begins no job any more after a called one has failed. Concurrency groups are left
+out: act cannot read them.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
             own = called.data["jobs"][job.key] if called else calling
             own = _without(own, "concurrency", "name")
             own["env"] = {**own.get("env", {}), **environment(job)}
-            own = _built_by(_written_in(own, variables(job)), builder)
+            own = _with_deployment(_built_by(_written_in(own, variables(job)), builder))
             if called and called.is_one_job:
                 own = _in_place_of(calling, called.data, own)
             elif called:
@@ -231,6 +232,19 @@ def _written_in(value: Any, variables: Mapping[str, str]) -> Any:
         literals = {name: "'" + text.replace("'", "''") + "'" for name, text in variables.items()}
         return re.sub(r"\bvars\.(\w+)\b", lambda m: literals.get(m[1], m[0]), value)
     return value
+
+
+def _with_deployment(job: Document) -> Document:
+    """Return a job that prints the URL that GitHub would show for its deployment."""
+    named = job.get("environment")
+    if not isinstance(named, dict) or "url" not in named:
+        return job
+    shows = {
+        "name": "Show the URL of the deployment",
+        "env": {"URL": named["url"]},
+        "run": 'echo "the deployment\'s URL at GitHub: $URL"',
+    }
+    return {**job, "steps": [*job["steps"], shows]}
 
 
 def _built_by(job: Document, builder: str) -> Document:

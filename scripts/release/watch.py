@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -44,6 +45,20 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     def slower(self, milliseconds: float) -> int:
         """How many are certain to have taken longer: those in the ranges above it."""
         return sum(n for (low, _), n in self.latencies.items() if low >= milliseconds)
+
+
+class Read(NamedTuple):
+    """What was read of one region: all its answers since a moment.
+
+    Attributes:
+        points: the answers.
+        until: up to when they are complete, in seconds since the epoch.
+        behind: the seconds before the newest complete ones that were left for the next read.
+    """
+
+    points: list[Point]
+    until: float
+    behind: float = 0.0
 
 
 class Answers(msgspec.Struct, kw_only=True):
@@ -104,12 +119,14 @@ class Weighed(msgspec.Struct, frozen=True, kw_only=True):
         later: region -> what was seen there since the last step.
         by_region: region -> the evidence there alone: the mean of its questions.
         verdict: what all say together.
+        behind: the seconds of answers that could not be read yet.
     """
 
     seen: dict[str, Seen]
     later: dict[str, Later]
     by_region: dict[str, float]
     verdict: Verdict
+    behind: float = 0.0
 
 
 def begun(state: State, revision: str) -> str | None:

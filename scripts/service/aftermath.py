@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from scripts.cloud import metrics
 from scripts.cloud.cloud_run import CloudRun
 from scripts.config.pipelines import seconds
 from scripts.errors import Failed, Refused, ShipError
@@ -157,16 +156,12 @@ def _recovery(
         while (past := time.monotonic() - began) < patience:
             time.sleep(min(watcher.every, patience - past))
             try:
-                seen = {
-                    region: see(
-                        metrics.points(
-                            context.google, context.pipeline, region, since, context.google.now()
-                        ),
-                        revision, stable[region] or "",
-                        rules=rules, since=since, until=context.google.now() - seconds(rules.delay),
-                    ).stable
-                    for region in promised
-                }  # fmt: skip
+                seen = {}
+                for region in promised:
+                    points, until, _ = watcher.answered.read(region, since)
+                    other = stable[region] or ""
+                    found = see(points, revision, other, rules=rules, since=since, until=until)
+                    seen[region] = found.stable
             except ShipError as error:
                 step.still(f"not seen: {error.message}")
                 continue
@@ -200,7 +195,7 @@ def _promised(
         if other is None or began is None or had_all is None:
             continue
         start = began - BASELINE_SECONDS
-        points = metrics.points(context.google, context.pipeline, region, start, had_all)
+        points = watcher.answered.read(region, start).points
         if kept := promise(points, other, watcher.rules, had_all):
             found[region] = kept
     return found

@@ -260,7 +260,20 @@ def report(context: Context, acted: Acted, notes: list[str], title: str | None =
         table=Table(columns=["REGION", "REVISION", "BEFORE", "AFTER"], rows=rows, notes=notes),
         code=1 if acted.errors else 0,
         page=run_page.of_change(context.record, notes, title),
+        outputs={"deployment_url": _deployment_url(moves[0]) if moves else ""},
     )
+
+
+def _deployment_url(moved: Moved) -> str:
+    """Return the URL of a GitHub deployment: of the revision that is released, or that serves.
+
+    Source: https://docs.github.com/en/actions/how-tos/deploy/configure-and-manage-deployments
+    (the `url` of a job's `environment` is the deployment status's `environment_url`).
+    """
+    shares = moved.after
+    revision = moved.candidate if shares.get(moved.candidate or "") else None
+    revision = revision or max(shares, key=lambda name: shares[name], default="")
+    return moved.urls.get(revision) or moved.url or ""
 
 
 def _moved(move: Move, *, existed: bool) -> Moved:

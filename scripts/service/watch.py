@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from scripts.cloud import metrics
+from scripts.cloud import request_log
 from scripts.cloud.logs import Log
 from scripts.command import run_page
 from scripts.command.record import Watched
@@ -32,6 +32,7 @@ from scripts.release.watch import (
     see,
     weigh,
 )  # fmt: skip
+from scripts.service.answered import Answered
 from scripts.service.checks import USER_AGENT
 from scripts.service.context import Context
 from scripts.service.regions import Stables
@@ -40,8 +41,8 @@ OwnAnswers = dict[str, list[tuple[float, int]]]
 """Region -> answers to Shipway's own requests: (when, in seconds since the epoch; how many)."""
 BASELINE_SECONDS = 3600.0  # before a rollout that say what stable's answers are like
 _MOST_CHECKS = 5000  # that are read from the log
-_EVERY = 30.0  # seconds between two reads: at most two a minute and region
-_AT_MOST_BEHIND = 5.0  # looks in the time that numbers need to arrive
+_EVERY = 60.0 / request_log.LOOKS_A_MINUTE  # seconds between two reads
+_AT_MOST_BEHIND = 5.0  # looks in the time that numbers need to arrive, where they arrive at once
 
 
 class Worse(Failed):
@@ -59,16 +60,19 @@ class Watcher:
 
     def __init__(self, context: Context, rules: Watch, revision: str) -> None:
         self.rules = rules
+        self.answered = Answered(context, rules)
         self._context = context
         self._revision = revision
         self._own: OwnAnswers = {}
         self._folds = Folds()
         self._last: Weighed | None = None
-        self._taken_up = False
+        self._taken_up = not self.answered.has_checks
         self._made = time.time()
         self._trouble = ""
         self._read_at = -_EVERY
-        self.every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND)
+        self._is_slow = False
+        at_once = not context.record.at_google
+        self.every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND) if at_once else _EVERY
 
     def asked(self, region: str, number: int) -> None:
         """Note requests of Shipway's own that the candidate just answered: they do not count."""
@@ -91,14 +95,16 @@ class Watcher:
             if not self._taken_up:
                 self._take_up(states)
             found = weighed(
-                self._context, self.rules, self._revision, states, stable, self._own, self._folds
-            )
+                self._context, self.answered, self.rules, self._revision, states, stable,
+                self._own, self._folds,
+            )  # fmt: skip
         except ShipError as error:
             # What cannot be read is neither healthy nor a failure.
             if error.message != self._trouble:
                 self._trouble = error.message
                 self._context.progress.line(f"note: users' answers are not seen: {error.message}")
             return self._unclear()
+        self._note_slow(found)
         self._last = found
         if found:
             shown = show(self._context, found, self._revision, states, stable)
@@ -113,6 +119,18 @@ class Watcher:
         verdict = msgspec.structs.replace(last.verdict, verdict="unclear")
         self._last = msgspec.structs.replace(last, verdict=verdict)
         return self._last
+
+    def _note_slow(self, found: Weighed | None) -> None:
+        """Say once if there are more answers than can be read."""
+        if self._is_slow or not found or not self._last or found.behind <= self._last.behind:
+            return
+        if self._last.behind:
+            self._is_slow = True
+            self._context.progress.line(
+                "note: there are more answers than the request log can be read for,"
+                f" {request_log.answers_a_minute():,} a minute in all regions. With"
+                " `source: metrics`, any number can be watched"
+            )
 
     def _take_up(self, states: dict[str, State]) -> None:
         """Add the checks of the watch that this one takes up, if it does."""
@@ -141,6 +159,7 @@ class Watcher:
 
 def weighed(
     context: Context,
+    answered: Answered,
     rules: Watch,
     revision: str,
     states: dict[str, State],
@@ -152,6 +171,7 @@ def weighed(
 
     Args:
         context: the call.
+        answered: where it is read.
         rules: what is watched.
         revision: the candidate.
         states: the service in each region.
@@ -162,7 +182,6 @@ def weighed(
     Returns:
         None where the candidate has no traffic yet, or nothing to be compared with.
     """
-    until = context.google.now() - seconds(rules.delay)
     begins = {
         region: since
         for region, state in states.items()
@@ -170,14 +189,17 @@ def weighed(
     }
     if not begins:
         return None
-    if own is None:
+    if not answered.has_checks:
+        own = {}
+    elif own is None:
         own = own_answers(context, revision, states)
-    seen, later = {}, {}
+    seen, later, behind = {}, {}, 0.0
     for region, since in begins.items():
         other, had_all = stable[region] or "", moment(given_all(states[region], revision))
         # Only what comes after the last step is compared with the hour before the rollout.
         first = since - BASELINE_SECONDS if had_all else since
-        found = metrics.points(context.google, context.pipeline, region, first, max(until, since))
+        found, until, late = answered.read(region, first)
+        behind = max(behind, late)
         look = partial(see, found, revision, other, rules=rules, own=own.get(region, ()))
         warm = since + seconds(rules.warm_up)
         seen[region] = look(since=warm, until=min(until, had_all or until))
@@ -185,7 +207,13 @@ def weighed(
         if had_all and promised:
             now = look(since=max(warm, had_all), until=until)
             later[region] = Later(seen=now, promised=promised)
-    return weigh(seen, rules, later, folds)
+    result = weigh(seen, rules, later, folds)
+    if not behind:
+        return result
+    verdict = result.verdict
+    if verdict.verdict == "no worse":  # as far as it was read
+        verdict = msgspec.structs.replace(verdict, verdict="unclear")
+    return msgspec.structs.replace(result, verdict=verdict, behind=behind)
 
 
 def own_answers(context: Context, revision: str, states: dict[str, State]) -> OwnAnswers:
@@ -253,6 +281,7 @@ def show(
             "evidence": verdict.evidence,
             "bar": verdict.bar,
             "missing": verdict.missing,
+            "behind_seconds": round(found.behind),
             "regions": {
                 region: {
                     "candidate": numbers(revision, seen.candidate),
@@ -283,6 +312,8 @@ def told(found: Weighed) -> str:
     where = f" in {fewest}" if len(found.seen) > 1 else ""
     verdict = found.verdict
     against = f"evidence against it {evidence(verdict.evidence)} of {verdict.bar:.0f}"
+    if found.behind:
+        against += f"; the log of the last {found.behind:,.0f} s is not read yet"
     if verdict.missing:
         return f"{answers:,} answers{where}, {verdict.missing:,} are missing; {against}"
     return f"{answers:,} answers{where}; {against}"

@@ -317,7 +317,8 @@ def deploy_needs(
             if secret := resources.secret(reference or ""):
                 why = f"notifies {receiver.to}"
                 needs.append(Need("secretmanager.versions.access", secret, SECRET_ACCESSOR, why))
-    if pipeline.environment.rollout.watch:
+    watch = pipeline.environment.rollout.watch
+    if watch and watch.source == "metrics":  # the log, it may read anyway
         why = "watches what users are answered"
         needs.append(Need("monitoring.timeSeries.list", project, watcher, why))
     if runs_as:

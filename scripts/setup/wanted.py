@@ -95,7 +95,8 @@ def apis(
     found: dict[str, set[str]] = {plan.provider.project: {*_HOME_APIS, *trigger}}
     for pipeline in pipelines:
         found.setdefault(pipeline.environment.project, set()).update(_ENV_APIS)
-        if pipeline.environment.rollout.watch:
+        watch = pipeline.environment.rollout.watch
+        if watch and watch.source == "metrics":
             found[pipeline.environment.project].add("monitoring")
     for binding in plan.bindings:
         if binding.resource.kind == "secret":

@@ -8,8 +8,8 @@ from typing import Any
 
 from scripts.command import terminal
 from scripts.command.call import Call
-from scripts.command.github import has_run_page
-from scripts.command.markdown import page, plain, table
+from scripts.command.github import has_run_page, run_url
+from scripts.command.markdown import link, page, plain, table
 from scripts.command.options import WritingOptions
 from scripts.command.results import Result
 from scripts.command.tables import Table
@@ -55,12 +55,24 @@ def result(
         ),
         code=exit_code([one.code for one in ended.values()], interrupted=interrupted),
         page=_page(title, rows, ended) if has_run_page() else "",
-        outputs={
-            key: between.join(value for one in ended.values() if (value := one.outputs.get(key)))
-            for key, between in _LISTS.items()
-            if any(key in one.outputs for one in ended.values())
-        },
+        outputs=_outputs(ended),
     )
+
+
+def _outputs(ended: Mapping[str, Ended]) -> dict[str, str]:
+    """Return the outputs for a job: lists of all services, and the URL of its deployment.
+
+    GitHub shows one URL for a deployment. The page of the run has those of several services.
+    """
+    found = {
+        key: between.join(value for one in ended.values() if (value := one.outputs.get(key)))
+        for key, between in _LISTS.items()
+        if any(key in one.outputs for one in ended.values())
+    }
+    urls = [url for one in ended.values() if (url := one.outputs.get("deployment_url"))]
+    if urls:
+        found["deployment_url"] = urls[0] if len(urls) == 1 else run_url()
+    return found
 
 
 def exit_code(codes: list[int], *, interrupted: bool = False) -> int:
@@ -110,7 +122,10 @@ def _moved(region: Mapping[str, Any], regions: int) -> str:
 def _page(title: str, rows: list[list[str]], ended: Mapping[str, Ended]) -> str:
     """Return the run page: a row for each service, and below it the pages of those that failed."""
     columns = ["Service", "Result", "Took", "What"]
-    cells = [[plain(cell) for cell in row] for row in rows]
+    cells = [
+        [link(name, ended[name].outputs.get("deployment_url", "")), *map(plain, row)]
+        for name, *row in rows
+    ]
     return page(
         [
             f"### {plain(title)}",

@@ -29,7 +29,7 @@ def client(local_cloud_run: LocalCloudRun) -> Iterator[CloudRun]:
 
 def gcloud(client: CloudRun, folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["gcloud", *arguments, "--project=acme", "--quiet"],
+        ["gcloud", *arguments, "--quiet"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -37,6 +37,7 @@ def gcloud(client: CloudRun, folder: Path, *arguments: str) -> str:
             **os.environ,
             **warm_gcloud.environment(),
             "CLOUDSDK_CONFIG": str(folder / "gcloud"),
+            "CLOUDSDK_CORE_PROJECT": "acme",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING": f"{client.url}/",
             "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
             "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",

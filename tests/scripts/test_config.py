@@ -40,6 +40,9 @@ WRONG = [
     ("local", "bake: 0s", "bake: 5m\n  watch: {}", "local.yaml:13: rollout.bake: 5m is over before"
      " its first answers are seen: the first 60s do not count (warm-up), and numbers arrive up to"
      " 4m late (delay)"),
+    ("local", "bake: 0s", "bake: 90s\n  watch: {source: logs}", "local.yaml:13: rollout.bake:"
+     " 90s is over before its first answers are seen: the first 60s do not count (warm-up), and"
+     " numbers arrive up to 30s late (delay)"),
     ("local", "bake: 0s", "bake: 6m\n  watch: {errors: null, latency: null}", "local.yaml:14:"
      " rollout.watch: watches nothing"),
     ("local", "bake: 0s", "bake: 6m\n  watch: {errors: {worse-by: 1}}", "local.yaml:14:"

@@ -190,19 +190,24 @@ def test_every_permission_of_a_custom_role_is_in_the_list_above(settled: Team) -
 
 
 @pytest.mark.xdist_group("settled")
-def test_a_watch_needs_one_permission_more(settled: Team) -> None:
-    """`bootstrap` gives it. Without it, the watch says so, and the verdict is unclear."""
+@pytest.mark.parametrize(
+    ("source", "permission"),
+    [("metrics", "monitoring.timeSeries.list"), ("logs", "logging.logEntries.list")],
+)
+def test_a_watch_needs_to_read_its_source(settled: Team, source: str, permission: str) -> None:
+    """`bootstrap` gives the permission. Without it, the watch says so, and nothing is clear."""
     file = settled.project.pipeline / "staging.yaml"
     before = file.read_text()
-    watch = "{delay: 0.2s, warm-up: 0s, after: 0s, unclear: go-on}"
+    watch = f"{{delay: 0.2s, warm-up: 0s, after: 0s, unclear: go-on, source: {source}}}"
     file.write_text(before.replace("rollout:\n", f"rollout:\n  bake: 0.5s\n  watch: {watch}\n"))
     try:
         settled.set_up("staging")
         [role] = [r for r in settled.access("staging").roles if r.id == "shipwayWatcher"]
-        assert "monitoring.timeSeries.list" in role.permissions
-        kept = [one for one in role.permissions if one != "monitoring.timeSeries.list"]
+        assert permission in role.permissions
+        assert ("monitoring.timeSeries.list" in role.permissions) is (source == "metrics")
+        kept = [one for one in role.permissions if one != permission]
+        http, url = settled.owner_of_projects(), f"{settled.owner.url}/v1/{role.name}"
         for held, seen in ((role.permissions, True), (kept, False)):
-            http, url = settled.owner_of_projects(), f"{settled.owner.url}/v1/{role.name}"
             assert http.patch(url, json={"includedPermissions": [*held]}).ok
             settled.project.commit()
             settled.done("staging", "build", build=True)
@@ -211,7 +216,8 @@ def test_a_watch_needs_one_permission_more(settled: Team) -> None:
             assert "0 answers, 200 are missing" in ended.stderr
             assert "was no worse" not in ended.stderr, "no one answered, or it was not seen"
             assert ("users' answers are not seen" in ended.stderr) is not seen, ended.stderr
-            assert ("monitoring.timeSeries.list" in ended.stderr) is not seen
+            assert (permission in ended.stderr) is not seen
+        assert http.patch(url, json={"includedPermissions": [*role.permissions]}).ok
     finally:
         file.write_text(before)
 

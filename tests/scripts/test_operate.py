@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import requests
 
 from tests.conftest import ROOT
 from tests.scripts.conftest import Lend, Project, deliver_one
@@ -322,6 +323,17 @@ def test_results_are_handed_on_in_github_actions(second: Project) -> None:
     assert "revision<<" in output.read_text()
     assert names(second)[0] in output.read_text()
     assert "| Region |" in summary.read_text()
+
+
+def test_a_deployment_at_github_has_the_url_of_its_revision(candidate: Project) -> None:
+    """Of the one that is released; after a rollback, of the one that serves."""
+    new, old = names(candidate)
+    said = candidate.folder / "output"
+    for verb, revision in (("promote", new), ("rollback", old), ("resume", old)):
+        said.unlink(missing_ok=True)
+        candidate.done(verb, GITHUB_OUTPUT=str(said))
+        url = said.read_text().partition("deployment_url<<")[2].splitlines()[1]
+        assert requests.get(url, timeout=20).json()["revision"] == revision, verb
 
 
 def test_the_json_document_is_the_only_thing_on_standard_output(second: Project) -> None:

@@ -57,6 +57,7 @@ def lint(session):
 def types(session):
     session.log("none")
 """
+SHOWN = "Show the URL of the deployment"  # a step of the copies
 TEST = "def test_it():\n    assert True\n"
 
 
@@ -157,6 +158,9 @@ def test_promote(forked: Fork) -> None:
     done = forked.rehearse("promote", "--input", "environment=production")
     assert done.returncode == 0, done.stderr
     assert jobs(done) == {"promote": "success"}
+    checked = re.search(r"checks passed at (\S+)", done.stderr)
+    assert checked
+    assert f"the deployment's URL at GitHub: {checked[1]}\n" in done.stderr
     assert "100 %   90 %" in done.stderr
     assert "0 %     10 %" in done.stderr
 
@@ -199,14 +203,15 @@ def test_rollback_runs_no_shell_in_user_input(rolled_back: RolledBack) -> None:
 def test_rollback_needs_no_build_no_pull_no_tests(rolled_back: RolledBack) -> None:
     told = rolled_back.done.stderr
     steps = [line for line in told.splitlines() if line.startswith("rollback / ")]
-    assert len(steps) == 4
-    assert "build" not in told.partition(steps[-1])[2]
+    assert len(steps) == 5
+    assert "build" not in told.partition(steps[-2])[2]
 
 
 def test_resume(forked: Fork) -> None:
     done = forked.rehearse("resume", "--input", "environment=staging")
     assert done.returncode == 0, done.stderr
     assert "released: rollback-" in done.stderr
+    assert "the deployment's URL at GitHub: http" in done.stderr
 
 
 def test_another_branch_is_refused(forked: Fork) -> None:
@@ -362,10 +367,12 @@ def test_the_copy_differs_in_what_act_lacks_only() -> None:
         kept = job.keys() - {"concurrency", "name", "environment", "steps", "outputs"}
         assert {key: copy[key] for key in kept} == {key: job[key] for key in kept}
         ours = [step["name"] for step in job["steps"]]
-        assert [step["name"] for step in copy["steps"]] == ours
+        deployment = [SHOWN] if "environment" in job else []
+        assert [step["name"] for step in copy["steps"]] == [*ours, *deployment]
         for key in ("needs", "if"):
             assert copy.get(key) == real.data["jobs"][id_].get(key)
-    last = made["production"]["steps"][-1]
+    *_, last, shown = made["production"]["steps"]
+    assert shown["env"] == {"URL": "${{ steps.deliver.outputs.deployment_url }}"}
     assert last["run"] == real.called["production"].data["jobs"]["deliver"]["steps"][-1]["run"]
     assert last["env"] == {
         "ENVIRONMENT": "${{ 'production' }}",

@@ -6,6 +6,7 @@ All rehearsals share one prepared world, and each begins where the one before it
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,7 @@ def test_each_merge_delivers_what_it_touches(merges: Merges) -> None:
     one = merges.merge(ai__settings_json=settings(note="one"))
     assert {*merges.github().values()} == {"success"}, merges.told
     assert merges.live() == everywhere(ai=one)
+    assert merges.told.count("the deployment's URL at GitHub: http://127.0.0.1:") == 2
 
     shared = merges.merge(common__notes_md="more\n", api__settings_json=settings(health="broken"))
     ended = {"build": "success", "staging": "failure", "production": "success"}
@@ -127,6 +129,10 @@ def test_each_merge_delivers_what_it_touches(merges: Merges) -> None:
     delivered = everywhere(ai=shared, shop=shared)
     assert merges.live() == {**delivered, "staging/api": shared}, "its first revision serves"
     said = merges.told.partition("staging / Deploy")[2]
+    runs = (
+        r"production \| the deployment's URL at GitHub: https://github.com/\S+/actions/runs/\d+\n"
+    )
+    assert re.search(runs, merges.told), "of several services"
     assert said.index("ai   | done") < said.index("api  | deploy"), "callees come first"
     for name in ALL:
         assert f"/services/{name}\n" in merges.told, "one signature names all of them"

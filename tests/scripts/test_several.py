@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
+from scripts.command.markdown import link
 from scripts.several.summary import exit_code
 from tests.conftest import ROOT, LocalCloudRun
 from tests.emulator.cloud_run_help import eventually
@@ -81,6 +83,9 @@ def test_a_failure_stops_the_callers_alone(fork: Several, tmp_path: Path) -> Non
     assert (fork.shares("ai"), fork.shares("api")) == before
     assert fork.shares("web") == {f"{fork.names['web']}-{commit[:7]}": 100}
     assert outputs(tmp_path / "o")["delivered"] == fork.names["web"]
+    url = outputs(tmp_path / "o")["deployment_url"]
+    assert requests.get(url, timeout=20).ok, "of the only one that was delivered"
+    assert link(fork.names["web"], url) in (tmp_path / "p").read_text()
     page = (tmp_path / "p").read_text()
     assert page.count("### ") == 2
     assert page.index("1 of 3 services done") < page.index("### Failed")
