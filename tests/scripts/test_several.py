@@ -293,6 +293,24 @@ def test_the_exit_code_is_the_worst(codes: list[int], worst: int) -> None:
     assert exit_code(codes) == worst
 
 
+def test_where_there_is_nothing_to_promote_the_rest_counts(fork: Several) -> None:
+    both = fork.list("ai", "web")
+    fork.project.ship("promote", both, "--to", "100")
+    ended = fork.project.ship("promote", both)
+    assert ended.returncode == 3, ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert last == f"ship: promote: nothing to do: {both.replace(',', ', ')}"
+    fork.set("web")
+    fork.commit()
+    for verb in ("build", "deploy"):
+        assert fork.project.ship(verb, fork.names["web"]).returncode == 0
+    done = fork.project.done("promote", both)
+    assert done["errors"] == []
+    ai, web = (done["services"][fork.names[word]] for word in ("ai", "web"))
+    assert ai["error"]["message"].startswith("nothing to promote: ")
+    assert "error" not in web
+
+
 def test_a_job_delivers_no_caller_of_what_was_not_built(fork: Several, tmp_path: Path) -> None:
     dockerfile = fork.folder / fork.names["ai"] / "Dockerfile"
     text = dockerfile.read_text()
