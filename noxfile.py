@@ -80,6 +80,14 @@ def audit(session: nox.Session) -> None:
 
 
 @nox.session
+def systems(session: nox.Session) -> None:
+    """Deliver each system of tests/services with Docker, which takes minutes."""
+    _install(session)
+    tests = "tests/scripts/test_systems.py::test_a_system_is_delivered_with_docker"
+    session.run("python", "-m", "pytest", tests, *session.posargs, env={"SHIPWAY_SYSTEMS": "1"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed beside other tools. `-- first-hour`, `-- several`: that part alone."""
     _install(session)

@@ -64,6 +64,12 @@ class Refused(ShipError):
     exit_code = 3
 
 
+class NothingToDo(Refused):
+    """Refused because there is nothing that the command could change. Of several, no failure."""
+
+    kind = "nothing to do"
+
+
 class Interrupted(ShipError):
     """The user or the runner ended the command; the current traffic stays in force."""
 

@@ -26,6 +26,7 @@ from scripts import HOME
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from tests.conftest import NO_DOCKER
 from tests.scripts import docker_help
+from tests.stand_in import WHAT, BaseImages
 from tests.systems import SYSTEMS
 
 PAGE = HOME / "docs/your-service.md"
@@ -185,8 +186,20 @@ def measure(folder: Path, say: Callable[[str, str, str, bool], None]) -> None:
         folder: for the forks.
         say: of tests/bench.py.
     """
+    with BaseImages() as images:
+        rows, stand_ins, load = _measure(folder, images, say)
+    text = PAGE.read_text()
+    table = _table(rows, stand_ins, load)
+    PAGE.write_text(_TABLE.sub(lambda match: match[1] + table + match[2], text))
+
+
+def _measure(
+    folder: Path, images: BaseImages, say: Callable[[str, str, str, bool], None]
+) -> tuple[list[_Row], set[str], float]:
+    """Return the rows, the base images that were stand-ins, and the machine's load."""
     load = os.getloadavg()[0]
     rows = []
+    stand_ins: set[str] = set()
     for name in (*SYSTEMS, _TOGETHER):
         row = _Row(name)
         rows.append(row)
@@ -197,9 +210,11 @@ def measure(folder: Path, say: Callable[[str, str, str, bool], None]) -> None:
             row.warm = fork.first_200(row)
             if shutil.which("gcloud") and name != _TOGETHER:
                 row.gcloud = fork.by_gcloud()
-            if name != _TOGETHER and _has_docker(name):
+            if name != _TOGETHER and docker_help.missing() is None:
+                dockerfile = HOME / "tests/services" / name / "Dockerfile"
+                stand_ins.update(images.of(dockerfile.read_text()))
                 row.docker = fork.with_docker(row)
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, AssertionError, LookupError) as error:
             print(error, flush=True)
         finally:
             if fork.path.exists():
@@ -210,28 +225,21 @@ def measure(folder: Path, say: Callable[[str, str, str, bool], None]) -> None:
         say(f"{name}, from git clone to the first 200: cold, warm, with Docker, gcloud",
             ", ".join(_shown(one) for one in (row.cold, row.warm, row.docker, row.gcloud)),
             f"cold at most {_LIMIT:.0f} s, {most} commands", good)  # fmt: skip
-    load = max(load, os.getloadavg()[0])
-    text = PAGE.read_text()
-    PAGE.write_text(_TABLE.sub(lambda match: match[1] + _table(rows, load) + match[2], text))
-
-
-def _has_docker(name: str) -> bool:
-    """Return whether an engine answers here, and has the base images of a system."""
-    text = (HOME / "tests/services" / name / "Dockerfile").read_text()
-    return docker_help.missing() is None and docker_help.missing_base(text) is None
+    return rows, stand_ins, max(load, os.getloadavg()[0])
 
 
 def _shown(figure: float | None) -> str:
     return "-" if figure is None else f"{figure:.0f} s"
 
 
-def _table(rows: list[_Row], load: float) -> str:
+def _table(rows: list[_Row], stand_ins: set[str], load: float) -> str:
     """Return the table as Markdown, with the conditions of the figures."""
     cpus = os.cpu_count() or 1
     busy = f"busy with other work (load {load:.0f})" if load > 2 * cpus else "idle otherwise"
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    base = f"; with Docker on {WHAT}" if stand_ins else ""
     lines = [
-        f"On a machine with {cpus} CPUs, {busy}; Python {python}:",
+        f"On a machine with {cpus} CPUs, {busy}; Python {python}{base}:",
         "",
         "| Service | Cold | Warm | With Docker | Commands | Files edited"
         " | `gcloud run deploy --source` |",

@@ -49,6 +49,7 @@ def share_packed(folder: Path) -> None:
     (folder / ".shipway/cache").symlink_to(cache)
 
 
+NOTE = "note"  # a property of a test, whose text the end of the run shows
 # Tests that look at an instance's process, or end it, need its number, which differs in a sandbox.
 BY_PID = ("--sandbox", "none")
 
@@ -131,6 +132,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if docker.needs_docker.mark in item.iter_markers("skipif"):
                 item.add_marker(pytest.mark.xdist_group("docker-runtime"))
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests noted about how they ran, each note once."""
+    reports = [*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())]
+    noted = {text for one in reports for key, text in one.user_properties if key == NOTE}
+    for note in sorted(noted):
+        terminalreporter.write_line(note)
 
 
 @pytest.fixture

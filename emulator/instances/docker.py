@@ -176,17 +176,8 @@ class DockerRuntime:
         except _GONE as error:
             log.system("ERROR", f"The container cannot be started: {error}")
             return None
-        passed = False
-        try:
-            passed = await probes.passes(launch, instance)
-        finally:
-            if not passed:
-                await asyncio.shield(instance.stop(grace=1.0))
-        seconds = time.monotonic() - began
-        assert launch.probe is not None
-        text = probes.outcome(launch, launch.probe, seconds, passed=passed)
-        log.system("INFO" if passed else "ERROR", text)
-        return instance if passed else None
+        passing = probes.passes(launch, instance)
+        return instance if await probes.starts(launch, instance, passing, began, log) else None
 
     async def run(
         self,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable
 from typing import Self
 
 import aiohttp
 
 from emulator.instances.launch import Launch, Probe
 from emulator.instances.runtime import Instance
+from emulator.logging.models import RevisionLog
 
 # Cloud Run probes once a period. Here the period only limits how long an instance may take: more
 # frequent probes cost nothing, and instances start sooner.
@@ -47,6 +49,28 @@ async def passes(launch: Launch, instance: Instance) -> bool:
                 return not exited.is_set()
             await _exits(exited, _EAGER if elapsed < _EAGER_FOR else _PATIENT)
     return False
+
+
+async def starts(
+    launch: Launch, instance: Instance, passing: Awaitable[bool], began: float, log: RevisionLog
+) -> bool:
+    """Wait for an instance's startup probe, log how it ended, and stop one that does not pass.
+
+    Args:
+        launch: what was started.
+        instance: the instance.
+        passing: whether it passes.
+        began: when its start began, by the monotonic clock.
+        log: the log of its revision.
+    """
+    passed = False
+    try:
+        passed = await passing
+    finally:
+        if not passed:
+            await asyncio.shield(instance.stop(grace=1.0))
+    log_outcome(launch, began, log, passed=passed)
+    return passed
 
 
 async def fails(launch: Launch, probe: Probe, instance: Instance) -> bool:
@@ -115,8 +139,14 @@ class _Prober:
             writer.close()
 
 
-def outcome(launch: Launch, probe: Probe, seconds: float, *, passed: bool) -> str:
-    """Return what Cloud Run logs about a startup probe that passed or failed after `seconds`."""
+def log_outcome(launch: Launch, began: float, log: RevisionLog, *, passed: bool) -> None:
+    """Log what Cloud Run does about a startup probe that passed or failed; nothing without one."""
+    if launch.probe is not None:
+        text = _outcome(launch, launch.probe, time.monotonic() - began, passed=passed)
+        log.system("INFO" if passed else "ERROR", text)
+
+
+def _outcome(launch: Launch, probe: Probe, seconds: float, *, passed: bool) -> str:
     name = f"{'Default ' if probe.is_default else ''}STARTUP {probe.kind} probe"
     attempts = min(probe.threshold, 1 + int(seconds // probe.period))
     where = _where(launch, probe)

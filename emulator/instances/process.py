@@ -172,17 +172,8 @@ class ProcessRuntime:
         except BaseException:
             await metadata.close()
             raise
-        passed = False
-        try:
-            passed = await self._passes(work, instance, own_network=own_network)
-        finally:
-            if not passed:
-                await asyncio.shield(instance.stop(grace=1.0))
-        seconds = time.monotonic() - began
-        assert launch.probe is not None
-        text = probes.outcome(launch, launch.probe, seconds, passed=passed)
-        log.system("INFO" if passed else "ERROR", text)
-        return instance if passed else None
+        passing = self._passes(work, instance, own_network=own_network)
+        return instance if await probes.starts(launch, instance, passing, began, log) else None
 
     async def _passes(self, work: Work, instance: ProcessInstance, *, own_network: bool) -> bool:
         """Return whether an instance passes its startup probe; raises like `_try`."""

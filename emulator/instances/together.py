@@ -129,10 +129,7 @@ async def _passes(container: Launch, member: Instance, place: Place, log: Revisi
     """Wait for a container's startup probe, and log how it went."""
     began = time.monotonic()
     passed = await place.passes(container, member)
-    if container.probe:
-        seconds = time.monotonic() - began
-        text = probes.outcome(container, container.probe, seconds, passed=passed)
-        log.system("INFO" if passed else "ERROR", text)
+    probes.log_outcome(container, began, log, passed=passed)
     return passed
 
 

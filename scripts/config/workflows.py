@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError
@@ -21,6 +25,8 @@ DELIVER, BUILD, DELIVER_TO = "deliver.yml", "build.yml", "deliver-to.yml"
 CALLED = f"./{FOLDER}/{DELIVER_TO}"
 WATCH = "watch.yml"
 """The workflow that takes up rollouts on a schedule."""
+DEPENDABOT = ".github/dependabot.yml"
+"""The folders whose packages and base images Dependabot updates."""
 
 
 def environments(root: Path) -> list[str]:
@@ -31,6 +37,29 @@ def environments(root: Path) -> list[str]:
         return [env for job in jobs if (env := environment_of(job))]
     except (UsageError, TypeError, KeyError, AttributeError):
         return []  # CI says what is wrong with a workflow
+
+
+def without_updates(dependabot: str, folders: Iterable[str]) -> list[str]:
+    """Return the folders whose base images Dependabot does not update.
+
+    None, if it updates no base image at all, or if its file cannot be read.
+
+    Args:
+        dependabot: the text of its file. Source:
+            https://docs.github.com/en/code-security/dependabot/working-with-dependabot/dependabot-options-reference
+        folders: folders with a Dockerfile, relative to the repository's root.
+    """
+    try:
+        updates = yaml.safe_load(dependabot)["updates"]
+        named = [
+            str(name).strip("/")
+            for one in updates
+            if one["package-ecosystem"] == "docker"
+            for name in [*one.get("directories", ()), *filter(None, [one.get("directory")])]
+        ]
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return []
+    return [one for one in folders if named and not any(fnmatchcase(one, name) for name in named)]
 
 
 def environment_of(job: dict[str, Any]) -> str | None:

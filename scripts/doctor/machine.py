@@ -42,6 +42,15 @@ def files(case: Case) -> Iterator[Finding]:
                 " exist",
                 f"write it, or name another folder in {where}/service.yaml (annotation {key})",
             )
+    updates = case.root / workflows.DEPENDABOT
+    built = [str(one.relative_to(pipeline.root)) for one in pipeline.sources.values()]
+    if updates.is_file():
+        for name in workflows.without_updates(updates.read_text(encoding="utf-8"), built):
+            yield warning(
+                "files",
+                f"{workflows.DEPENDABOT} has no updates of the base image of {name}/Dockerfile",
+                f"./ship init {pipeline.service}, which writes them",
+            )
     lacks = {*workflows.environments(case.root)} - {*environments(case.root, pipeline.service)}
     for env in [] if case.by_cloud_build else sorted(lacks):
         yield wrong(

@@ -24,7 +24,7 @@ from scripts.config import pipelines, relations
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError, did_you_mean
 from scripts.image import source as sources
-from scripts.init import add, adopt, environments, fitting, fork, forms, questions, tree
+from scripts.init import add, adopt, environments, fitting, fork, forms, questions, tree, triggers
 from scripts.init.add import Added
 from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers, Fork
@@ -142,6 +142,7 @@ def run(options: Options, call: Call) -> int:
             planned = _adopted(options, options.from_service, root, before)
         else:
             planned = _renamed(options, root, before)
+        planned = _with_updates(planned, root)
         lines = tree.diff(before, planned.files, planned.renamed)
         for value in planned.hidden:
             lines = [line.replace(value, "(hidden)") for line in lines]
@@ -159,6 +160,17 @@ def run(options: Options, call: Call) -> int:
         tree.put(root, scratch, before, planned.files)
     print("\n".join(["", *planned.notes]))
     return 0
+
+
+def _with_updates(planned: _Planned, root: Path) -> _Planned:
+    """Plan Dependabot's updates of each folder that an image of some service is built from."""
+    folders = {}
+    for name in fork.services(planned.files):
+        for folder in Fork(planned.files, name).folders:
+            if "Dockerfile" in (code := sources.read(root / folder)).texts:
+                folders[folder] = code.names
+    files = triggers.covering(planned.files, folders)
+    return msgspec.structs.replace(planned, files=files)
 
 
 def _renamed(options: Options, root: Path, files: Files) -> _Planned:

@@ -12,7 +12,7 @@ import yaml
 from scripts.config import relations, yamledit
 from scripts.errors import UsageError, did_you_mean
 from scripts.image.source import Source
-from scripts.init import environments, fitting, fork, triggers
+from scripts.init import environments, fitting, fork
 from scripts.init.environments import LOCAL
 from scripts.init.fork import Answers, Fork
 from scripts.init.tree import Files
@@ -120,11 +120,7 @@ def added_to(files: Files, added: Added, code: Source, known: Sequence[str]) -> 
         made[relations.FILE] = calling(
             files.get(relations.FILE, _RELATIONS), added.name, added.calls
         )
-    sources = [Fork(files, name).source for name in known]
-    if added.source in sources:
-        return made
-    made = triggers.copied(made, sources, added.source)
-    return triggers.without_pip(made, added.source, code.names)
+    return made
 
 
 def _environments(files: Files, models: Sequence[str]) -> Mapping[str, str]:

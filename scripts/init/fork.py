@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from scripts.config import relations, yamledit
+from scripts.config import relations, sources, yamledit
 from scripts.config.formats import AT_ONCE, GRADUAL
 from scripts.config.sources import SOURCE
 from scripts.init import environments, triggers
@@ -53,6 +53,9 @@ class Fork:
     Args:
         files: the result of `tree.read`.
         service: the service's name.
+
+    Attributes:
+        folders: those that its images are built from; `source` is the first, of its own image.
     """
 
     def __init__(self, files: Files, service: str) -> None:
@@ -60,7 +63,8 @@ class Fork:
         self.service = service
         self._folder = f"pipelines/{service}"
         annotations = self._get("service", ["metadata", "annotations"]) or {}
-        self.source = str(annotations.get(SOURCE, service))
+        self.folders = [*sources.of({"metadata": {"annotations": annotations}}, service).values()]
+        self.source = self.folders[0]
         self.projects = {
             env: str(self._get(env, ["project"])) for env in self._in_order(self._environments())
         }
@@ -213,14 +217,19 @@ def _shared_by(text: str, before: str, now: str) -> str:
     return text
 
 
+def services(files: Files) -> list[str]:
+    """Return the services of the files, sorted."""
+    found = [re.fullmatch(r"pipelines/([^/]+)/service\.yaml", path) for path in sorted(files)]
+    return [match[1] for match in found if match]
+
+
 def with_triggers(files: Files) -> Files:
     """Return the files with triggers for the environments of all services."""
     after: dict[str, str | None] = {}
-    for path in sorted(files):
-        if match := re.fullmatch(r"pipelines/([^/]+)/service\.yaml", path):
-            for env in Fork(files, match[1]).projects:
-                before = yamledit.get(files[f"pipelines/{match[1]}/{env}.yaml"], ["after"])
-                after.setdefault(env, before)
+    for name in services(files):
+        for env in Fork(files, name).projects:
+            before = yamledit.get(files[f"pipelines/{name}/{env}.yaml"], ["after"])
+            after.setdefault(env, before)
     return triggers.of_a_fork(triggers.follow(files, _sorted(after)))
 
 

@@ -7,7 +7,7 @@ a copy of an existing one with these lines replaced. watch.yml has one line with
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
@@ -18,7 +18,7 @@ from scripts.init.tree import Files
 
 DELIVER = f"{workflows.FOLDER}/{workflows.DELIVER}"
 WATCH = f"{workflows.FOLDER}/{workflows.WATCH}"
-DEPENDABOT = ".github/dependabot.yml"
+DEPENDABOT = workflows.DEPENDABOT
 _SHIPWAYS_PACKAGES = "/requirements"
 _PYTHONS_PACKAGES = re.compile(
     r"(requirements[^/]*\.(txt|in)|pyproject\.toml|setup\.(py|cfg)|Pipfile)$"
@@ -83,6 +83,20 @@ def copied(files: Files, before: Collection[str], folder: str) -> Files:
     # The last block may end the file, without the empty line between two of them.
     text = "\n\n".join(block.strip("\n") for block in [*blocks, *new.values()])
     return {**files, DEPENDABOT: f"{head}{text}\n{tail}"} if new else files
+
+
+def covering(files: Files, folders: Mapping[str, Collection[str]]) -> Files:
+    """Return the files with updates for each folder that an image is built from.
+
+    Args:
+        files: the files of a fork.
+        folders: the folders with a Dockerfile -> the path of every file in it.
+    """
+    missing = workflows.without_updates(files.get(DEPENDABOT, ""), folders)
+    for folder in missing:
+        files = copied(files, folders.keys() - {*missing}, folder)
+        files = without_pip(files, folder, folders[folder])
+    return files
 
 
 def of_a_fork(files: Files) -> Files:

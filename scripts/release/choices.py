@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.errors import Refused, UsageError
+from scripts.errors import NothingToDo, Refused, UsageError
 from scripts.release.state import State, is_finished, left_deploy, previous
 
 
@@ -121,7 +121,8 @@ def choose_percent(states: list[State], steps: list[int], to: int | None) -> int
         to: the share that was asked for; None for the next step.
 
     Raises:
-        Refused: there is nothing to promote in any region, or no next step.
+        NothingToDo: there is nothing to promote in any region.
+        Refused: the last release failed, or there is no next step.
         UsageError: `to` would take traffic away.
     """
     first = states[0]
@@ -138,7 +139,7 @@ def choose_percent(states: list[State], steps: list[int], to: int | None) -> int
                 f"To try it again: ./ship rollout {first.where}",
             )
         has_all = f"{first.candidate} has all traffic" if first.candidate else ""
-        raise Refused(
+        raise NothingToDo(
             f"nothing to promote: {has_all or f'no release of {first.name} is in progress'}",
             f"To start one: ./ship deliver {first.where}",
         )

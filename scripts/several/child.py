@@ -17,6 +17,7 @@ import msgspec
 from scripts import HOME
 from scripts.command import github, together
 from scripts.command.alive import VARIABLE
+from scripts.errors import NothingToDo
 
 NOT_TRIED = "not tried"
 _WORDS = {0: "done", 1: "failed", 2: "not valid", 3: "refused", 130: "interrupted"}
@@ -33,6 +34,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
         page: its run page, in Markdown.
         seconds: how long it took.
         because: why it was not tried; "" if it was.
+        idle: whether there was nothing to do, which is no failure.
     """
 
     code: int
@@ -42,6 +44,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     page: str = ""
     seconds: float = 0.0
     because: str = ""
+    idle: bool = False
 
     @classmethod
     def not_tried(cls, why: str) -> Ended:
@@ -141,10 +144,15 @@ class Child:
             document = {"error": self._silent(code)}
         seconds = time.monotonic() - self._started
         document_code = code if code in _WORDS else 1
-        steps_aside = document.get("outcome") == "overtaken"
+        word = _WORDS[document_code]
+        if document.get("outcome") == "overtaken":
+            word = "steps aside"
+        if idle := (document.get("error") or {}).get("kind") == NothingToDo.kind:
+            document_code, word = 0, NothingToDo.kind
         return Ended(
             code=document_code,
-            word="steps aside" if steps_aside else _WORDS[document_code],
+            idle=idle,
+            word=word,
             document=document,
             outputs={
                 file.name: file.read_text(encoding="utf-8")

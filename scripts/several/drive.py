@@ -72,7 +72,7 @@ def drive(
         ) as driver,
     ):
         ended = _without_callers(driver.run(), related)
-        shown = summary.result(call, options, ended, interrupted=driver.interrupted)
+        shown = summary.result(call, options, ended, interrupted=driver.signals > 0)
         code = call.show(shown, options.format)
     if code:
         summary.last_line(summary.failure(call, ended))
@@ -153,7 +153,8 @@ class _Driver:
         related: who waits for whom; None if no one does.
 
     Attributes:
-        interrupted: whether a signal asked to end.
+        signals: how many signals asked to end. Each process gets all of them: after the first it
+            ends as soon as it can leave nothing behind, after the second at once.
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class _Driver:
         folder: Path,
         related: Relations | None,
     ) -> None:
-        self.interrupted = False
+        self.signals = 0
         self._call = call
         self._names = names
         self._words = words
@@ -190,18 +191,18 @@ class _Driver:
         os.close(self._own)
 
     def _stop(self, *_: object) -> None:
-        self.interrupted = True
+        self.signals += 1
 
     def run(self) -> dict[str, Ended]:
         """Run all; return service -> how it ended, in their order."""
-        told = False
+        told = 0
         while self._running or self._begin():
             for key, _ in self._selector.select(_LOOK_SECONDS):
                 self._read(key.data)
             for child in [child for child in self._running if child.has_ended()]:
                 self._finish(child)
-            if self.interrupted and not told:
-                told = True
+            if told < self.signals:
+                told += 1
                 for child in self._running:
                     child.interrupt()
             self._begin()
@@ -212,7 +213,7 @@ class _Driver:
         for name in self._names:
             if name in self._ended or any(child.name == name for child in self._running):
                 continue
-            why = "interrupted" if self.interrupted else self._in_the_way(name)
+            why = "interrupted" if self.signals else self._in_the_way(name)
             if why:
                 self._ended[name] = Ended.not_tried(why)
                 self._say(name, f"not tried: {why}")

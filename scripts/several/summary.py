@@ -14,6 +14,7 @@ from scripts.command.options import WritingOptions
 from scripts.command.results import Result
 from scripts.command.tables import Table
 from scripts.command.words import split
+from scripts.errors import Refused
 from scripts.several.child import NOT_TRIED, Ended
 
 # The outputs that are lists, and what stands between two entries.
@@ -39,9 +40,9 @@ def result(
     notes = [
         f"{name}: {hint}"
         for name, one in ended.items()
-        if (hint := (one.document.get("error") or {}).get("hint"))
+        if one.code and (hint := (one.document.get("error") or {}).get("hint"))
     ]
-    good = sum(not one.code for one in ended.values())
+    good = sum(not one.code and not one.idle for one in ended.values())
     title = f"{call.record.verb} in {options.env}: {good} of {len(ended)} services done"
     if options.dry_run:
         notes.append("dry run: nothing was written; --format json shows what would change")
@@ -53,7 +54,7 @@ def result(
         table=Table(
             columns=["SERVICE", "RESULT", "TOOK", "WHAT"], rows=rows, notes=[*notes, title]
         ),
-        code=exit_code([one.code for one in ended.values()], interrupted=interrupted),
+        code=exit_code(_codes(ended), interrupted=interrupted),
         page=_page(title, rows, ended) if has_run_page() else "",
         outputs=_outputs(ended),
     )
@@ -84,11 +85,17 @@ def exit_code(codes: list[int], *, interrupted: bool = False) -> int:
     return 1 if worst in (2, 3) and 0 in codes else worst
 
 
+def _codes(ended: Mapping[str, Ended]) -> list[int]:
+    """Return the exit codes that count; 3, as with one service, if none has anything to do."""
+    return [one.code for one in ended.values() if not one.idle] or [Refused.exit_code]
+
+
 def failure(call: Call, ended: Mapping[str, Ended]) -> str:
     """Describe in one line how the services ended that were not done."""
     groups: dict[str, list[str]] = {}
+    failed = any(one.code for one in ended.values())
     for name, one in ended.items():
-        if one.code:
+        if one.code or not failed:
             groups.setdefault(one.word, []).append(name)
     parts = [f"{word}: {', '.join(names)}" for word, names in groups.items()]
     return f"{call.record.verb}: {'; '.join(parts)}"

@@ -247,6 +247,8 @@ def _differs(changes: _Changes, region: CloudRun, state: State | ShipError | Non
     live = {name for name, share in {**state.served, **state.shares}.items() if share}
     if not live:
         return _NEW
+    if not any(map(state.trusts, live)):  # the checks of its first delivery failed
+        return f"{min(live)} is not known to be good"
     for name in sorted(live):
         commit = state.commits.get(name)
         if commit is None:

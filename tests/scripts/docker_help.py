@@ -28,22 +28,6 @@ def missing() -> str | None:
 needs_docker = pytest.mark.skipif(missing() is not None, reason=f"left out: {missing()}")
 
 
-@functools.cache
-def _has(image: str) -> bool:
-    return any(
-        not subprocess.run(
-            ["docker", *words, image], capture_output=True, timeout=300, check=False
-        ).returncode
-        for words in (["image", "inspect"], ["pull", "--quiet"])
-    )
-
-
-def missing_base(dockerfile: str) -> str | None:
-    """Return a base image that Docker has neither here nor from its registry, if there is one."""
-    images = re.findall(r"(?m)^FROM (\S+)", dockerfile)
-    return next((image for image in images if not _has(image)), None)
-
-
 def forget_images(url: str) -> None:
     """Remove the images that were pushed to the registry of a local Cloud Run."""
     pattern = f"{url.removeprefix('http://')}/*/*/*"

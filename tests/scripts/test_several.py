@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -247,6 +248,38 @@ def test_a_signal_ends_all_and_waits_for_them(releasing: Releasing, number: int)
     assert [releasing.shares(word) for word in ("ai", "web")] == [10, 10]
 
 
+@pytest.fixture
+def silent_builds(fork: Several) -> Iterator[None]:
+    """No read of a build is answered: neither how it ended, nor which ones are to be cancelled."""
+    local = fork.project.cloud_run.local
+    local("POST", "faults", {"name": "hang", "path": "*/builds[/?]*", "seconds": 900})
+    yield
+    local("DELETE", "faults/hang")
+
+
+@pytest.mark.usefixtures("silent_builds")
+def test_a_second_ctrl_c_ends_what_the_first_one_waits_for(fork: Several) -> None:
+    local = fork.project.cloud_run.local
+    before = local("GET", "calls")["calls"][-1]["number"]
+
+    def asked(what: str) -> int:
+        calls = local("GET", f"calls?after={before}")["calls"]
+        return sum(bool(re.search(what, call["path"])) for call in calls)
+
+    for word in ("ai", "web"):
+        fork.set(word)
+    fork.commit()
+    screen = Screen(fork.project, "build", fork.list("ai", "web"))
+    eventually(lambda: asked(r"/builds/[\w-]+$") == 2)
+    screen.type("\x03")
+    eventually(lambda: asked(r"/builds\?filter") == 2)
+    screen.type("\x03")
+    code, text = screen.end()
+    assert code == 130, text
+    assert text.count("interrupted (") == 2
+    assert asked(r"/builds\?filter") == 2  # neither gave up and asked again
+
+
 @linux
 def test_nothing_runs_on_when_the_command_is_killed(releasing: Releasing) -> None:
     releasing.process.kill()
@@ -265,6 +298,24 @@ def test_the_exit_code_is_the_worst(codes: list[int], worst: int) -> None:
     assert exit_code(codes) == worst
 
 
+def test_where_there_is_nothing_to_promote_the_rest_counts(fork: Several) -> None:
+    both = fork.list("ai", "web")
+    fork.project.ship("promote", both, "--to", "100")
+    ended = fork.project.ship("promote", both)
+    assert ended.returncode == 3, ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert last == f"ship: promote: nothing to do: {both.replace(',', ', ')}"
+    fork.set("web")
+    fork.commit()
+    for verb in ("build", "deploy"):
+        assert fork.project.ship(verb, fork.names["web"]).returncode == 0
+    done = fork.project.done("promote", both)
+    assert done["errors"] == []
+    ai, web = (done["services"][fork.names[word]] for word in ("ai", "web"))
+    assert ai["error"]["message"].startswith("nothing to promote: ")
+    assert "error" not in web
+
+
 def test_a_job_delivers_no_caller_of_what_was_not_built(fork: Several, tmp_path: Path) -> None:
     dockerfile = fork.folder / fork.names["ai"] / "Dockerfile"
     text = dockerfile.read_text()
@@ -276,3 +327,23 @@ def test_a_job_delivers_no_caller_of_what_was_not_built(fork: Several, tmp_path:
     assert ended.returncode == 1, ended.stderr
     assert (tmp_path / "services").read_text() == fork.names["web"]
     assert f"{fork.names['api']}=sha256:" in (tmp_path / "digests").read_text()
+
+
+def test_a_first_delivery_that_failed_is_tried_again(fork: Several) -> None:
+    """It serves at once, before its checks: that it is live says nothing."""
+    name = fork.names["late"] = f"{fork.names['ai']}-late"
+    shutil.copytree(fork.folder / fork.names["ai"], fork.folder / name)
+    shutil.copytree(fork.folder / "pipelines" / fork.names["ai"], fork.folder / "pipelines" / name)
+    manifest = fork.folder / "pipelines" / name / "service.yaml"
+    manifest.write_text(manifest.read_text().replace(fork.names["ai"], name))
+    fork.set("late", code=500)
+    commit = fork.commit()
+    assert fork.project.ship("deliver", name).returncode == 1
+    assert fork.shares("late") == {f"{name}-{commit[:7]}": 100}
+    assert "late" in plan(fork)
+    fork.set("late", code=200)
+    fork.commit()
+    assert fork.project.ship("deliver", name).returncode == 0
+    assert "late" not in plan(fork)
+    shutil.rmtree(fork.folder / "pipelines" / name)
+    fork.commit()

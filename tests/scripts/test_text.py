@@ -97,6 +97,8 @@ class Screen:
             cwd=project.folder, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             env={**os.environ, "SHIPWAY_ACTOR": "tester", "TERM": "xterm-256color",
                  "COLUMNS": "4000", "CI": "", "PYTHONPATH": str(ROOT)},
+            # The terminal is the session's own: else Ctrl-C reaches no one.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         os.close(slave)
         self._read = b""

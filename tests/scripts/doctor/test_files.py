@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from scripts.config import limits, pipelines
 from scripts.doctor import dockerfile, machine
@@ -18,6 +21,7 @@ from scripts.image import listening
 from scripts.image.dockerfile import parse
 from scripts.image.source import Source
 from scripts.service import accepted
+from tests import warm
 from tests.conftest import ROOT
 
 FACTS = Facts(folder="app", port=8080, port_at="service.yaml:9")
@@ -269,6 +273,36 @@ def test_the_services_of_the_tests_listen_where_they_say() -> None:
         at = listening.find(parse((each / "Dockerfile").read_text()), texts)
         assert at.reads_port or at.port in (8080, 8081), each
         assert not at.is_local, each
+
+
+def test_a_folder_whose_base_image_dependabot_does_not_update(tmp_path: Path) -> None:
+    """`init` writes the updates of each folder that an image is built from."""
+    for part in ("app", "pipelines", ".github"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    shutil.copytree(tmp_path / "app", tmp_path / "images/proxy")
+    manifest = tmp_path / "pipelines/app/service.yaml"
+    text = manifest.read_text()
+    further = "        - {name: proxy, image: proxy}\n"
+    text = text.replace(
+        "metadata:\n", "metadata:\n  annotations: {shipway/source.proxy: images/proxy}\n", 1
+    )
+    manifest.write_text(text.rstrip("\n") + "\n" + further)
+
+    def warned() -> list[str]:
+        case = Case(tmp_path, pipelines.load(tmp_path, "app", "local"), Named())
+        return [one.found for one in machine.files(case) if one.state == "warning"]
+
+    where = ".github/dependabot.yml"
+    assert warned() == [f"{where} has no updates of the base image of images/proxy/Dockerfile"]
+    words = ("init", "app", "--repository", "acme/app", "--region", "europe-west1", "--yes",
+             "--project", "staging=shop-staging", "--project", "production=shop-prod")  # fmt: skip
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    ended = warm.ship(*words, cwd=tmp_path, env=dict(os.environ), timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    updates = yaml.safe_load((tmp_path / where).read_text())["updates"]
+    asked = [(one["package-ecosystem"], one["directory"]) for one in updates]
+    assert asked[-2:] == [("pip", "/images/proxy"), ("docker", "/images/proxy")]
+    assert warned() == []
 
 
 def test_an_environment_that_a_merge_delivers_to_and_that_has_no_file(tmp_path: Path) -> None:
