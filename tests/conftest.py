@@ -100,7 +100,7 @@ class LocalCloudRun:
     def local(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request below `/_local/`, which must succeed; return its JSON."""
         url = f"{self.url}/_local/{path}"
-        answer = requests.request(method, url, json=body, headers=self.secret, timeout=9)
+        answer = requests.request(method, url, json=body, headers=self.secret, timeout=60)
         assert answer.ok, answer.text
         return answer.json()
 
@@ -108,7 +108,7 @@ class LocalCloudRun:
         """Stop it with a signal (SIGKILL for a crash) and wait until it is gone."""
         if self.process.poll() is None:
             os.kill(self.process.pid, with_signal)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=60)
         for key in (self.state / "identity/keys").glob("*.pem"):
             _KEYS.setdefault(key.name, key.read_bytes())
 

@@ -120,7 +120,7 @@ class Place:
 
 def run(url: str, command: str) -> str:
     """Return what a shell command prints in an instance."""
-    return requests.get(f"{url}/?{quote(command)}", timeout=20).text
+    return requests.get(f"{url}/?{quote(command)}", timeout=60).text
 
 
 @pytest.fixture(scope="module", params=[SANDBOX, "none"])
@@ -269,7 +269,7 @@ def test_instances_listen_on_one_fixed_port_side_by_side(place: Place) -> None:
         ask = f"import urllib.request as u; print(u.urlopen('{address}').status)"
         assert run(urls[0], f'python -c "{ask}"') == "200\n"
     with pytest.raises(requests.ConnectionError):
-        requests.get("http://127.0.0.1:8123", timeout=5)
+        requests.get("http://127.0.0.1:8123", timeout=60)
 
 
 @without_one
