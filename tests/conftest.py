@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import requests
+from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadGroupScheduling
 
 from emulator.front_door import SECRET_FILE, SECRET_HEADER
 from emulator.recorder import VARIABLE
@@ -20,12 +22,20 @@ from tests import warm
 from tests.discovery import Watch
 from tests.github_rest import GitHub
 
-# The tests start Python hundreds of times: it need not compile Shipway each time.
+# The tests start Python hundreds of times: it need not compile Shipway each time. Nor need each of
+# pytest's workers prepare every test module each time, which takes most of the time of their start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # No test asks GitHub, even where someone is logged in: gh finds no login.
 os.environ["GH_CONFIG_DIR"] = "/nonexistent"
 for _name in ("GH_TOKEN", "GITHUB_TOKEN", "GH_HOST"):
     os.environ.pop(_name, None)
+
+# On a busy machine an example takes as long as it takes.
+settings.register_profile(
+    "shipway", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shipway")
 
 ROOT = Path(__file__).resolve().parent.parent
 # gcloud puts the region before the host of an endpoint, here localhost.
@@ -101,7 +111,7 @@ class LocalCloudRun:
     def local(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request below `/_local/`, which must succeed; return its JSON."""
         url = f"{self.url}/_local/{path}"
-        answer = requests.request(method, url, json=body, headers=self.secret, timeout=9)
+        answer = requests.request(method, url, json=body, headers=self.secret, timeout=60)
         assert answer.ok, answer.text
         return answer.json()
 
@@ -109,7 +119,7 @@ class LocalCloudRun:
         """Stop it with a signal (SIGKILL for a crash) and wait until it is gone."""
         if self.process.poll() is None:
             os.kill(self.process.pid, with_signal)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=60)
         for key in (self.state / "identity/keys").glob("*.pem"):
             _KEYS.setdefault(key.name, key.read_bytes())
 
@@ -121,17 +131,45 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     return cores + max(1, cores // 2)
 
 
+_LONG = {
+    "tests/clients/test_gcloud_systems.py",
+    "tests/scripts/test_systems.py",
+    "tests/torture/test_sample.py",
+}
+
+
+class _ByFile(LoadGroupScheduling):
+    """Gives the tests of a file to one worker, which makes what they share only once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope: str = super()._split_scope(nodeid)
+        return nodeid.partition("::")[0] if scope == nodeid else scope
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile | None:
+    """Hand out whole files, in the order of `pytest_collection_modifyitems`."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    config.option.loadscopereorder = False
+    return _ByFile(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run tests of Docker's engine one at a time: there is one, and one test empties its cache.
 
-    A group runs on one worker, so groups begin first: else the others would wait for it in the end.
+    Groups and the longest files begin first: else the other workers would wait for them in the end.
     """
     if docker := sys.modules.get("tests.scripts.docker_help"):  # else nothing collected needs it
         for item in items:
             if docker.needs_docker.mark in item.iter_markers("skipif"):
                 item.add_marker(pytest.mark.xdist_group("docker-runtime"))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("xdist_group") is None,
+            item.nodeid.partition("::")[0] not in _LONG,
+        )
+    )
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -65,7 +65,7 @@ class _Users:
         def ask() -> None:
             while not ended.is_set():
                 try:
-                    answer = requests.get(self._url, timeout=10)
+                    answer = requests.get(self._url, timeout=60)
                     self.answers[answer.status_code >= 500] += 1
                 except requests.exceptions.RequestException:
                     self.answers[True] += 1

@@ -97,14 +97,14 @@ from tests.conftest import discovery, local_cloud_run, recorded
 URL = "/v1/projects/acme/locations/us-central1/services"
 
 def test_right(local_cloud_run):
-    requests.get(local_cloud_run.url + URL, headers={"User-Agent": "shipway"}, timeout=10)
+    requests.get(local_cloud_run.url + URL, headers={"User-Agent": "shipway"}, timeout=60)
 
 def test_wrong(local_cloud_run):
     headers = {"User-Agent": "shipway"}
-    requests.get(local_cloud_run.url + URL + "?color=red", headers=headers, timeout=10)
+    requests.get(local_cloud_run.url + URL + "?color=red", headers=headers, timeout=60)
 
 def test_registry(local_cloud_run):
-    requests.get(local_cloud_run.url + "/v2/", timeout=10)
+    requests.get(local_cloud_run.url + "/v2/", timeout=60)
 """
 
 

@@ -39,7 +39,7 @@ class Repository:
         self._base = f"{url}/v2/{name}"
 
     def get(self, path: str) -> requests.Response:
-        answer = requests.get(self._base + path, headers={"Accept": ", ".join(_KINDS)}, timeout=30)
+        answer = requests.get(self._base + path, headers={"Accept": ", ".join(_KINDS)}, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer
 

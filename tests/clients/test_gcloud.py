@@ -107,7 +107,7 @@ def test_deploy_a_new_service_and_then_a_tagged_revision_without_traffic(
     [listed] = gcloud.json("services", "list")
     assert listed == there.get("web")
     first = listed["status"]["latestReadyRevisionName"]
-    assert requests.get(listed["status"]["url"], timeout=10).json()["revision"] == first
+    assert requests.get(listed["status"]["url"], timeout=60).json()["revision"] == first
     policy = there.http.get(f"{there.base}/services/web:getIamPolicy").json()
     assert policy["bindings"] == [{"role": "roles/run.invoker", "members": ["allUsers"]}]
 
@@ -121,7 +121,7 @@ def test_deploy_a_new_service_and_then_a_tagged_revision_without_traffic(
     assert shares(described) == {first: 100}
     assert tags(described) == {"next": second} != {"next": first}
     url = tag_url(described, "next")
-    assert requests.get(url, timeout=10).json()["revision"] == second
+    assert requests.get(url, timeout=60).json()["revision"] == second
     assert url in gcloud.run("services", "describe", "web")
 
     exported = gcloud.run("services", "describe", "web", "--format", "export")
@@ -177,7 +177,7 @@ def test_services_update_sets_the_fields_that_cloud_run_reads(
     assert annotations["autoscaling.knative.dev/minScale"] == "1"
     assert annotations["autoscaling.knative.dev/maxScale"] == "3"
     assert annotations["run.googleapis.com/cpu-throttling"].lower() == "false"
-    assert requests.get(updated["status"]["url"], timeout=10).json()["env"]["B"] == "two"
+    assert requests.get(updated["status"]["url"], timeout=60).json()["env"]["B"] == "two"
 
 
 def test_secrets(gcloud: Gcloud, there: CloudRun) -> None:
@@ -191,7 +191,7 @@ def test_secrets(gcloud: Gcloud, there: CloudRun) -> None:
     assert container(updated)["env"] == [
         {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "latest"}}}
     ]
-    assert requests.get(updated["status"]["url"], timeout=10).json()["env"]["TOKEN"] == "hunter2"
+    assert requests.get(updated["status"]["url"], timeout=60).json()["env"]["TOKEN"] == "hunter2"
     failed = gcloud.type("run", "services", "update", "web", "--update-secrets", "TOKEN=none:1")
     assert failed.returncode == 1
     assert "/secrets/none/versions/1 was not found" in failed.stderr

@@ -58,7 +58,7 @@ def source(tmp_path: Path) -> Path:
 def test_run_deploy_from_source(gcloud: Gcloud, source: Path) -> None:
     gcloud.run("deploy", "web", "--source", str(source), "--allow-unauthenticated")
     url = gcloud.json("services", "describe", "web")["status"]["url"]
-    assert requests.get(url, timeout=10).text == "from source"
+    assert requests.get(url, timeout=60).text == "from source"
 
 
 def test_builds_submit(gcloud: Gcloud, local_cloud_run: LocalCloudRun, source: Path) -> None:
@@ -71,8 +71,8 @@ def test_builds_submit(gcloud: Gcloud, local_cloud_run: LocalCloudRun, source: P
     assert build["status"] == "SUCCESS"
     [pushed] = build["results"]["images"]
     url = f"{local_cloud_run.url}/v2/{project}/services/x/manifests/one"
-    assert requests.head(url, timeout=9).headers["Docker-Content-Digest"] == pushed["digest"]
-    log = requests.get(build["logUrl"], timeout=9).text
+    assert requests.head(url, timeout=60).headers["Docker-Content-Digest"] == pushed["digest"]
+    log = requests.get(build["logUrl"], timeout=60).text
     assert log.endswith("DONE\n")
     streamed = done.stdout + done.stderr
     assert all(line in streamed for line in log.splitlines())
@@ -85,8 +85,8 @@ def test_the_proxy_connects_to_cloud_storage_only(
     trusted = gcloud.environment["CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"]
     for host in ("www.googleapis.com", "localhost", "storage.googleapis.com:22", "169.254.169.254"):
         with pytest.raises(requests.exceptions.ProxyError, match="403"):
-            requests.get(f"https://{host}/x", proxies=proxy, verify=trusted, timeout=9)
-    by_page = http.client.HTTPConnection(local_cloud_run.url.removeprefix("http://"), timeout=9)
+            requests.get(f"https://{host}/x", proxies=proxy, verify=trusted, timeout=60)
+    by_page = http.client.HTTPConnection(local_cloud_run.url.removeprefix("http://"), timeout=60)
     by_page.request("CONNECT", "storage.googleapis.com:443", headers={"Origin": "http://a.example"})
     assert by_page.getresponse().status == 403
     by_page.close()
@@ -95,7 +95,7 @@ def test_the_proxy_connects_to_cloud_storage_only(
 def test_an_object_behind_the_tunnel(gcloud: Gcloud, local_cloud_run: LocalCloudRun) -> None:
     bucket = f"{gcloud.environment['CLOUDSDK_CORE_PROJECT']}_cloudbuild"
     url = f"{local_cloud_run.url}/upload/storage/v1/b/{bucket}/o?name=a/b.txt"
-    requests.post(url, data=b"0123456789", timeout=9).raise_for_status()
+    requests.post(url, data=b"0123456789", timeout=60).raise_for_status()
     with requests.Session() as session:
         session.trust_env = False
         session.proxies = {"https": local_cloud_run.url}
@@ -103,7 +103,7 @@ def test_an_object_behind_the_tunnel(gcloud: Gcloud, local_cloud_run: LocalCloud
         there = f"https://storage.googleapis.com/{bucket}/a/b.txt"
 
         def read(**headers: str) -> tuple[int, str]:
-            answer = session.get(there, headers=headers, timeout=9)
+            answer = session.get(there, headers=headers, timeout=60)
             return answer.status_code, answer.text
 
         assert read() == (200, "0123456789")
@@ -111,7 +111,7 @@ def test_an_object_behind_the_tunnel(gcloud: Gcloud, local_cloud_run: LocalCloud
         assert read(Range="bytes=10-")[0] == 416
         assert read(Origin="https://storage.googleapis.com")[0] == 403
         assert read(Host="localhost")[0] == 421
-        missing = session.get(f"{there}.gone", timeout=9)
+        missing = session.get(f"{there}.gone", timeout=60)
         assert (missing.status_code, "<Code>NoSuchKey</Code>" in missing.text) == (404, True)
 
 
@@ -122,4 +122,4 @@ def test_a_source_without_a_dockerfile_is_told_what_to_do(gcloud: Gcloud, source
     [build] = json.loads(gcloud.type("builds", "list", "--region", "us-central1",
                                      "--format", "json").stdout)  # fmt: skip
     assert "buildpacks, which the local Cloud Build does not have" in build["statusDetail"]
-    assert "write a Dockerfile" in requests.get(build["logUrl"], timeout=9).text
+    assert "write a Dockerfile" in requests.get(build["logUrl"], timeout=60).text

@@ -30,7 +30,7 @@ class Tab:
         """Go to an address as if the user typed it, and wait until its page is there."""
         await self._send("Page.enable")
         await self._send("Page.navigate", url=url)
-        while (await self._socket.receive_json(timeout=30)).get("method") != "Page.loadEventFired":
+        while (await self._socket.receive_json(timeout=60)).get("method") != "Page.loadEventFired":
             pass
 
     async def run(self, script: str) -> Any:
@@ -45,7 +45,7 @@ class Tab:
     async def _send(self, method: str, **parameters: Any) -> Any:
         self._number += 1
         await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
-        while (answer := await self._socket.receive_json(timeout=30)).get("id") != self._number:
+        while (answer := await self._socket.receive_json(timeout=60)).get("id") != self._number:
             pass
         assert "error" not in answer, answer
         return answer["result"]
@@ -76,4 +76,4 @@ async def started(folder: Path, *arguments: str) -> AsyncIterator[Tab]:
                 yield Tab(socket)
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)

@@ -16,7 +16,7 @@ import requests
 
 APP = (Path(__file__).parent / "container_app.py").read_bytes()
 PROJECT, REGION = "acme", "us-central1"
-PATIENCE = 30.0
+PATIENCE = 60.0  # seconds: only a hang ever takes so long
 T = TypeVar("T")
 Document = dict[str, Any]
 

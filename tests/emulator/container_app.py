@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         self.wfile.write(b"data: one\n\n")
-        released.wait(20)
+        released.wait(100)
         self.wfile.write(b"data: two\n\n")
         self.close_connection = True
 
@@ -125,12 +125,12 @@ class Handler(BaseHTTPRequestHandler):
     def get_wait(self) -> None:
         """Answer after a request to /release or after SIGTERM."""
         in_answer.set()
-        released.wait(20)
+        released.wait(100)
         self.answer({"revision": os.environ["K_REVISION"]})
 
     def get_waiting(self) -> None:
         """Answer once a request waits in /wait."""
-        self.answer({"waiting": in_answer.wait(10)})
+        self.answer({"waiting": in_answer.wait(60)})
 
     def get_hold(self) -> None:
         """Write a file into the folder in the query, and answer once the folder has a file `go`."""
@@ -148,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
             meal = f"x = b'x' * ({size} << 20)"
             subprocess.run([sys.executable, "-c", meal], check=False)
             # Time for the runtime to end this process as well.
-            threading.Event().wait(10)
+            threading.Event().wait(60)
             return self.answer({})
         return self.answer(len(b"x" * (int(size) << 20)))
 

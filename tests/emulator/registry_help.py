@@ -70,7 +70,7 @@ class Client:
     def __call__(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request below /v2/<name>, or to a Location."""
         url = path if path.startswith("/v2/") else f"/v2/{self.name}{path}"
-        return self.session.request(method, self.host + url, timeout=30, **options)
+        return self.session.request(method, self.host + url, timeout=60, **options)
 
     def blob(self, contents: bytes) -> dict[str, Any]:
         """Push a blob; return its descriptor, with the media type of a layer."""
@@ -134,7 +134,7 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until `condition()` is true."""
     deadline = time.monotonic() + seconds
     while not condition():

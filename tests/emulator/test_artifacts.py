@@ -23,7 +23,7 @@ class Api:
         self._base = f"{url}/v1/{self.path}"
 
     def __call__(self, method: str, path: str, **params: Any) -> requests.Response:
-        return requests.request(method, self._base + path, params=params, timeout=20)
+        return requests.request(method, self._base + path, params=params, timeout=60)
 
     def ok(self, method: str, path: str, **params: Any) -> Any:
         answer = self(method, path, **params)

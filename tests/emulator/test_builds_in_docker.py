@@ -43,7 +43,7 @@ def test_what_cannot_be_packed_is_built_pushed_and_served(tmp_path: Path) -> Non
         url = client.ready(service("app", image, "app-1"))["status"]["url"]
         name = f"projects/{place.project}/locations/us-central1/services/app"
         owner.grant(name, "roles/run.invoker", "allUsers")
-        assert requests.get(f"{url}/os.txt", timeout=30).text == "PRET"
+        assert requests.get(f"{url}/os.txt", timeout=60).text == "PRET"
     finally:
         owner.http.close()
         cloud_run.stop()

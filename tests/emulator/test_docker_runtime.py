@@ -119,7 +119,7 @@ def test_a_build_with_docker_reads_its_source_only(engine: Engine, tmp_path: Pat
     source = place.source("FROM scratch\nADD secret /\n", folder=str(tmp_path))
     build = place.build(source=source, images=[], steps=[{"name": DOCKER, "args": words}])
     assert build["status"] == "FAILURE"
-    assert '"/secret"' in requests.get(build["logUrl"], timeout=9).text
+    assert '"/secret"' in requests.get(build["logUrl"], timeout=60).text
 
 
 @needs_docker
@@ -136,7 +136,7 @@ def test_an_instance_is_a_container_with_the_manifests_limits_and_variables(
 ) -> None:
     document = limited("boxed", container_image, SECRET="two\nlines")
     ready = engine.client.ready(document)
-    seen = requests.get(ready["status"]["url"], timeout=20).json()
+    seen = requests.get(ready["status"]["url"], timeout=60).json()
     env = seen["env"]
     assert seen["cwd"] == "/srv"
     assert (env["PORT"], env["FROM_IMAGE"], env["SECRET"]) == ("8080", "yes", "two\nlines")
@@ -156,7 +156,7 @@ def test_an_instance_is_a_container_with_the_manifests_limits_and_variables(
 @needs_docker
 def test_the_output_of_a_container_is_in_the_logs(engine: Engine, container_image: str) -> None:
     url = engine.client.ready(limited("telling", container_image))["status"]["url"]
-    requests.get(f'{url}/log?{{"severity":"error","message":"boom"}}', timeout=20)
+    requests.get(f'{url}/log?{{"severity":"error","message":"boom"}}', timeout=60)
     eventually(lambda: "boom" in engine.texts("telling"))
     assert any("STARTUP TCP probe succeeded" in text for text in engine.texts("telling"))
 
@@ -190,27 +190,27 @@ def test_an_instance_that_uses_too_much_memory_is_killed_and_replaced(
     name = f"greedy-{where}"
     url = engine.client.ready(limited(name, container_image))["status"]["url"]
     (first,) = engine.containers(f"{name}-a")
-    eaten = requests.get(f"{url}/eat?300{'&child' if where == 'child' else ''}", timeout=30)
+    eaten = requests.get(f"{url}/eat?300{'&child' if where == 'child' else ''}", timeout=60)
     assert eaten.status_code == 503
     eventually(lambda: any("Memory limit of 128 MiB exceeded" in t for t in engine.texts(name)))
     assert "Container terminated on signal 9." in engine.texts(name)
-    assert requests.get(url, timeout=30).status_code == 200
+    assert requests.get(url, timeout=60).status_code == 200
     (second,) = engine.containers(f"{name}-a")
     assert second["Id"] != first["Id"]
 
 
 @needs_docker
 def test_a_container_gets_sigterm_and_ten_seconds(engine: Engine, container_image: str) -> None:
-    took = {}
-    for name, env in (("polite", {}), ("rude", {"IGNORE_TERM": "1"})):
+    for name, env, line, least in (
+        ("polite", {}, "got SIGTERM", 0.0), ("rude", {"IGNORE_TERM": "1"}, "ignoring SIGTERM", 9.0),
+    ):  # fmt: skip
         engine.client.ready(limited(name, container_image, **env))
         assert engine.containers(f"{name}-a")
-        engine.client.http.delete(f"{engine.client.base}/services/{name}")
         began = time.monotonic()
+        engine.client.http.delete(f"{engine.client.base}/services/{name}")
         eventually(lambda name=name: not engine.containers(f"{name}-a"))
-        took[name] = time.monotonic() - began
-    assert took["polite"] < 8
-    assert 9 < took["rude"] < 16
+        assert time.monotonic() - began >= least
+        eventually(lambda name=name, line=line: line in engine.texts(name))
 
 
 @needs_docker
@@ -221,7 +221,7 @@ def test_each_image_runs_as_it_has_to_whatever_the_runtime(
     made = engine.client.ready(service("mixed", packed, "mixed-packed"))
     containers = {item["Id"] for item in engine.containers("mixed-packed")}
     assert containers == set()
-    assert requests.get(made["status"]["url"], timeout=30).json()["revision"] == "mixed-packed"
+    assert requests.get(made["status"]["url"], timeout=60).json()["revision"] == "mixed-packed"
     engine.client.ready(limited("mixed", container_image))
     assert len(engine.containers("mixed-a")) == 1
     # A revision that another runtime started serves after a restart, and so after a rollback.
@@ -231,7 +231,7 @@ def test_each_image_runs_as_it_has_to_whatever_the_runtime(
     engine.cloud_run.start()
     for revision in ("mixed-packed", "mixed-a"):
         moved = engine.client.shift("mixed", [{"revisionName": revision, "percent": 100}])
-        answer = requests.get(moved["status"]["url"], timeout=30)
+        answer = requests.get(moved["status"]["url"], timeout=60)
         assert answer.json()["revision"] == revision
 
 
@@ -271,7 +271,7 @@ def test_a_missing_engine_is_one_line_and_code_2(
         env={**os.environ, "DOCKER_HOST": host},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert (refused.returncode, refused.stdout) == (2, "")

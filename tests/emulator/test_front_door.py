@@ -43,7 +43,7 @@ class NoTokens:
 def answer_to(url: str, request: str) -> tuple[int, str]:
     """Send a request as it is written; return the answer's status and body."""
     at = urlsplit(url)
-    with socket.create_connection((at.hostname, at.port), timeout=10) as link:
+    with socket.create_connection((at.hostname, at.port), timeout=60) as link:
         link.sendall(f"{request}\r\nConnection: close\r\n\r\n".encode())
         answer = http.client.HTTPResponse(link)
         answer.begin()
@@ -113,7 +113,7 @@ def test_a_request_for_this_machine_is_answered(
 
 def test_the_refusal_says_how_to_allow_a_host(cloud_run: CloudRun, served: str) -> None:
     for url in (cloud_run.url, served):
-        refused = requests.get(url, headers={"Host": "box.example"}, timeout=10)
+        refused = requests.get(url, headers={"Host": "box.example"}, timeout=60)
         assert refused.status_code == 421
         assert "./ship up --allow-host NAME" in refused.text
 
@@ -122,7 +122,7 @@ def test_the_refusal_says_how_to_allow_a_host(cloud_run: CloudRun, served: str) 
 def test_a_name_that_is_not_a_host_is_not_allowed(name: str) -> None:
     ended = subprocess.run(
         [sys.executable, str(ROOT / "scripts"), "up", f"--allow-host={name}"],
-        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
     assert f"--allow-host: '{name}' is not a host name" in ended.stderr
@@ -147,14 +147,14 @@ def test_a_request_of_a_foreign_page_is_refused(
 ) -> None:
     sent = {name: text.format(port=urlsplit(cloud_run.url).port) for name, text in headers.items()}
     for path in ("/", SERVICES, "/v2/", "/v2/acme/images/x/blobs/uploads/", "/v1/token", "/none"):
-        refused = requests.request(method, cloud_run.url + path, headers=sent, timeout=10)
+        refused = requests.request(method, cloud_run.url + path, headers=sent, timeout=60)
         assert refused.status_code == 403, path
         assert not [name for name in refused.headers if name.startswith("Access-Control")]
 
 
 @pytest.mark.parametrize("site", ["none", "same-origin"])
 def test_a_page_of_the_local_cloud_run_opens_in_a_browser(cloud_run: CloudRun, site: str) -> None:
-    page = requests.get(f"{cloud_run.url}/", headers={"Sec-Fetch-Site": site}, timeout=10)
+    page = requests.get(f"{cloud_run.url}/", headers={"Sec-Fetch-Site": site}, timeout=60)
     assert page.status_code == 200
     assert page.headers["X-Frame-Options"] == "DENY"
     assert page.headers["X-Content-Type-Options"] == "nosniff"
@@ -167,7 +167,7 @@ def test_a_write_that_is_not_json_is_refused(cloud_run: CloudRun, kind: str | No
     headers = {"Content-Type": kind} if kind else {}
     for method, path in (("POST", SERVICES), ("PUT", f"{SERVICES}/plain"), ("PATCH", SERVICES)):
         refused = requests.request(
-            method, cloud_run.url + path, data=body, headers=headers, timeout=10
+            method, cloud_run.url + path, data=body, headers=headers, timeout=60
         )
         assert refused.status_code == 415
         assert "must be application/json" in refused.text
@@ -181,7 +181,7 @@ def test_what_is_only_for_this_machine_needs_its_secret(
     headers = {} if secret is None else {SECRET_HEADER: secret}
     for path in ("access-tokens", "github/jobs", "projects", "faults"):
         url = f"{local_cloud_run.url}/_local/{path}"
-        refused = requests.post(url, json={}, headers=headers, timeout=10)
+        refused = requests.post(url, json={}, headers=headers, timeout=60)
         assert refused.status_code == 403
         assert SECRET_FILE in refused.text
 
@@ -196,7 +196,7 @@ def test_the_secret_is_new_at_each_start_and_only_its_owner_can_read_it(
     fresh_cloud_run.start()
     assert fresh_cloud_run.secret != before
     url = f"{fresh_cloud_run.url}/_local/faults"
-    assert requests.get(url, headers=before, timeout=10).status_code == 403
+    assert requests.get(url, headers=before, timeout=60).status_code == 403
     assert fresh_cloud_run.local("GET", "faults") == {"faults": []}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -298,7 +298,7 @@ class _Page(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         at = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        link = http.client.HTTPConnection("127.0.0.1", at.port, timeout=20)
+        link = http.client.HTTPConnection("127.0.0.1", at.port, timeout=60)
         link.request(self.command, at.path, body, dict(self.headers.items()))
         answer = link.getresponse()
         self._answer(answer.status, answer.read(), answer.headers.get_content_type())
@@ -338,7 +338,7 @@ def test_pages_in_chromium_get_nowhere(
     taken |= {"command": ["/bin/sh", "-c", f"touch {mark}; sleep 60"]}
     uploads = f"{client.url}/v2/acme/images/app/blobs/uploads/"
     digest = f"sha256:{hashlib.sha256(PIXEL).hexdigest()}"
-    assert requests.post(uploads, params={"digest": digest}, data=PIXEL, timeout=10).ok
+    assert requests.post(uploads, params={"digest": digest}, data=PIXEL, timeout=60).ok
     shared = client.ready(service("shared", client.push("shared", files={"app/main.py": SHARED})))
     port = urlsplit(client.url).port
     # The page's address and the one that it attacks.

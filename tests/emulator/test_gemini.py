@@ -17,7 +17,7 @@ ANSWER = 'The local stand-in for gemini-2.5-flash does not think. You wrote: "Ho
 
 def ask(cloud_run: LocalCloudRun, how: str, body: Any = QUESTION, model: str = MODEL) -> Any:
     url = f"{cloud_run.url}/v1beta1/{model}:{how}"
-    return requests.post(url, json=body, stream=True, timeout=10)
+    return requests.post(url, json=body, stream=True, timeout=60)
 
 
 def texts(pieces: list[Any]) -> list[str]:
@@ -81,6 +81,6 @@ def test_an_unknown_model_is_not_found(
 
 def test_a_call_without_a_model_is_explained(local_cloud_run: LocalCloudRun) -> None:
     """What google-genai sends if the code names neither project nor location."""
-    refused = requests.post(local_cloud_run.url, json=QUESTION, timeout=10)
+    refused = requests.post(local_cloud_run.url, json=QUESTION, timeout=60)
     assert refused.status_code == 404
     assert "Name both in the code: genai.Client(" in refused.json()["error"]["message"]

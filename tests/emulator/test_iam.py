@@ -437,7 +437,7 @@ def test_objects_in_both_apis(
 
     def upload(**params: str) -> int:
         url = f"{owner.url}/upload/storage/v1/b/{bucket}/o"
-        sent = user.post(url, params={"name": "a.txt", **params}, data=b"a", timeout=9)
+        sent = user.post(url, params={"name": "a.txt", **params}, data=b"a", timeout=60)
         return sent.status_code
 
     def read(token: str | None) -> int:
@@ -447,7 +447,7 @@ def test_objects_in_both_apis(
             http.verify = str(enforcing.state / "google-certificate.pem")
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             url = f"https://storage.googleapis.com/{bucket}/a.txt"
-            return http.get(url, headers=headers, timeout=9).status_code
+            return http.get(url, headers=headers, timeout=60).status_code
 
     token = owner.token_of(USER)
     assert (upload(), read(token), read(None)) == (403, 403, 401)

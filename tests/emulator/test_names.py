@@ -53,7 +53,7 @@ MAKES: dict[str, tuple[str, Any]] = {
 
 def ask(url: str, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
     """Send a request as it is written: other clients resolve `..` themselves."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     try:
         sent = None if body is None else json.dumps(body)
         connection.request(method, path, sent, {"Content-Type": "application/json", **headers})
@@ -212,7 +212,7 @@ def test_a_body_that_no_program_can_hold_is_refused(local_cloud_run):
         '{"a": "\\ud800"}',
         f'{{"a": {"1" * 5000}}}',
     ):
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
         connection.request(
             "POST", "/v1/projects/acme/secrets?secretId=deep", body,
             {"Content-Type": "application/json"},

@@ -67,7 +67,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
 def call(url: str, token: str | None = None, **headers: str) -> requests.Response:
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    return requests.get(url, headers=headers, timeout=30)
+    return requests.get(url, headers=headers, timeout=60)
 
 
 def told(answer: requests.Response) -> dict[str, str]:

@@ -149,7 +149,7 @@ def test_a_kill_at_any_moment_leaves_whole_images(tmp_path: Path) -> None:
         assert writer.stdout.readline() == "ready\n"
         until((root / "repositories/acme/app/_tags/moving").exists)
         os.kill(writer.pid, signal.SIGKILL)
-        writer.wait(timeout=10)
+        writer.wait(timeout=60)
         writer.stdout.close()
         registry = Registry(root)
         assert "number" in images.read(registry, "h/acme/app:moving", ["linux/amd64"]).config

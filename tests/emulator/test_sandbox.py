@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -77,18 +78,28 @@ without_one = pytest.mark.parametrize("place", ["none"], indirect=True)
 pytestmark = pytest.mark.xdist_group("sandbox")
 
 
+@contextmanager
+def _developers() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in DEVELOPERS.items():
+            patch.setenv(name, value)
+        yield
+
+
 class Place:
     """A local Cloud Run of a developer who is logged in to Google and uses Docker."""
 
     def __init__(self, folder: Path, mode: str) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in DEVELOPERS.items():
-                patch.setenv(name, value)
+        with _developers():
             self.cloud_run = LocalCloudRun(folder / "state", "--sandbox", mode, docker=True)
         self.client = CloudRun(self.cloud_run.url)
         self.mark = f"marked-{folder.name}-{os.getpid()}"
         self.config = {"Cmd": ["python", "main.py", self.mark]}
         self.image = self.client.push("explorer", files=FILES, config=self.config)
+
+    def start_again(self) -> None:
+        with _developers():
+            self.cloud_run.start()
 
     def ready(self, document: dict[str, Any]) -> str:
         """Make a service ready; returns its URL."""
@@ -120,7 +131,7 @@ class Place:
 
 def run(url: str, command: str) -> str:
     """Return what a shell command prints in an instance."""
-    return requests.get(f"{url}/?{quote(command)}", timeout=20).text
+    return requests.get(f"{url}/?{quote(command)}", timeout=60).text
 
 
 @pytest.fixture(scope="module", params=[SANDBOX, "none"])
@@ -269,7 +280,7 @@ def test_instances_listen_on_one_fixed_port_side_by_side(place: Place) -> None:
         ask = f"import urllib.request as u; print(u.urlopen('{address}').status)"
         assert run(urls[0], f'python -c "{ask}"') == "200\n"
     with pytest.raises(requests.ConnectionError):
-        requests.get("http://127.0.0.1:8123", timeout=5)
+        requests.get("http://127.0.0.1:8123", timeout=60)
 
 
 @without_one
@@ -288,11 +299,12 @@ def test_instances_end_with_the_local_cloud_run(place: Place, url: str) -> None:
     before = place.processes()
     assert before
     place.cloud_run.stop()
+    place.cloud_run.arguments += ("--port", place.cloud_run.url.rpartition(":")[2])
     assert eventually(lambda: not place.processes())
     assert "ending politely" in json.dumps(
         [path.read_text() for path in place.cloud_run.state.rglob("explorer-a.jsonl")]
     )
-    place.cloud_run.start()
+    place.start_again()
     client = CloudRun(place.cloud_run.url)
     run(client.get("explorer")["status"]["url"], "true")
     assert place.processes()
@@ -300,6 +312,7 @@ def test_instances_end_with_the_local_cloud_run(place: Place, url: str) -> None:
     assert eventually(lambda: not place.processes())
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     assert str(place.cloud_run.state) not in listed.stdout
+    place.start_again()  # for the other tests
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def starts(client, name: str) -> int:
 
 
 def hold(url: str, held: Path) -> requests.Response:
-    return requests.get(f"{url}/hold?{held}", timeout=30)
+    return requests.get(f"{url}/hold?{held}", timeout=60)
 
 
 def test_requests_beyond_the_concurrency_get_another_instance_and_then_wait(cloud_run, image, held):
@@ -100,8 +100,9 @@ def test_a_request_without_room_for_ten_seconds_is_a_429(cloud_run, image, held)
         holding = pool.submit(hold, url, held)
         eventually(lambda: pids(held))
         began = time.monotonic()
-        refused = requests.get(url, timeout=30)
-        assert 9.5 < time.monotonic() - began < 13
+        refused = requests.get(url, timeout=60)
+        assert time.monotonic() - began > 9.5
+        assert not holding.done()
         assert refused.status_code == 429
         assert "aborted because there was no available instance" in refused.text
         (held / "go").touch()
@@ -119,7 +120,7 @@ def test_a_caller_who_hangs_up_while_waiting_takes_no_room(cloud_run, image, hel
         (held / "go").touch()
         assert holding.result().status_code == 200
     for _ in range(3):
-        assert requests.get(url, timeout=5).status_code == 200
+        assert requests.get(url, timeout=60).status_code == 200
 
 
 def test_idle_instances_above_the_minimum_are_stopped(idle_cloud_run, connect, held):
@@ -180,7 +181,7 @@ def test_an_instance_that_crashes_loses_its_own_requests_and_is_replaced(cloud_r
     with ThreadPoolExecutor(5) as pool:
         calls = [pool.submit(hold, url, held) for _ in range(4)]
         eventually(lambda: len(pids(held)) == 4)
-        waiting = pool.submit(requests.get, url, timeout=30)
+        waiting = pool.submit(requests.get, url, timeout=60)
         victim = pids(held)[0]
         os.kill(victim, signal.SIGKILL)
         # The request that waited is answered by a new instance.
@@ -220,11 +221,13 @@ def test_a_request_that_waits_is_answered_though_its_revision_is_deleted(
 def test_sigterm_comes_first_and_sigkill_ten_seconds_later(idle_cloud_run, connect):
     client = connect(idle_cloud_run.url)
     document = scaled("stubborn", client.push(), IGNORE_TERM="1")
-    pid = client.http.get(client.ready(document)["status"]["url"]).json()["pid"]
-    eventually(lambda: "ignoring SIGTERM" in texts(client, "stubborn"))
+    url = client.ready(document)["status"]["url"]
     began = time.monotonic()
+    pid = client.http.get(url).json()["pid"]
+    eventually(lambda: "ignoring SIGTERM" in texts(client, "stubborn"))
+    assert is_alive(pid)
     eventually(lambda: not is_alive(pid))
-    assert 9 < time.monotonic() - began < 12
+    assert time.monotonic() - began > 10
 
 
 def test_an_instance_that_fails_its_http_liveness_probe_is_killed_and_replaced(
@@ -269,7 +272,7 @@ def test_a_healthy_instance_is_not_replaced(cloud_run, image):
 def test_a_caller_who_hangs_up_during_an_answer_frees_its_room(cloud_run, image):
     url = cloud_run.ready(scaled("streamed", image, most=1))["status"]["url"]
     at = urlsplit(url)
-    with socket.create_connection((at.hostname, at.port), timeout=10) as link:
+    with socket.create_connection((at.hostname, at.port), timeout=60) as link:
         link.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert link.recv(1000).startswith(b"HTTP/1.1 200 ")
-    assert cloud_run.http.get(url, timeout=5).status_code == 200
+    assert cloud_run.http.get(url, timeout=60).status_code == 200

@@ -58,7 +58,7 @@ def with_secret(name: str, image: str, secret: str, version: str, revision: str 
 
 
 def answer_of(document) -> str:
-    return requests.get(document["status"]["url"], timeout=20).json()["env"]["SECRET"]
+    return requests.get(document["status"]["url"], timeout=60).json()["env"]["SECRET"]
 
 
 def test_a_secret_is_created_given_a_value_listed_and_read(vault: Vault) -> None:
@@ -122,10 +122,10 @@ def test_latest_is_read_again_when_an_instance_starts(client: CloudRun, vault: V
     assert answer_of(ready) == "old"
     vault.add("rotated", "new")
     assert answer_of(ready) == "old"
-    os.kill(requests.get(ready["status"]["url"], timeout=20).json()["pid"], signal.SIGKILL)
+    os.kill(requests.get(ready["status"]["url"], timeout=60).json()["pid"], signal.SIGKILL)
     url = ready["status"]["url"]
     # A request that still reaches the ending instance is answered with 503.
-    assert eventually(lambda: requests.get(url, timeout=20).ok)
+    assert eventually(lambda: requests.get(url, timeout=60).ok)
     assert answer_of(ready) == "new"
 
 

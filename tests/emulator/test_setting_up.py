@@ -44,7 +44,7 @@ class Bare:
 
     def ask(self, method: str, path: str, body: Any = None) -> requests.Response:
         headers = self.cloud_run.secret if path.startswith("/_local/") else {}
-        return requests.request(method, self.url + path, json=body, headers=headers, timeout=20)
+        return requests.request(method, self.url + path, json=body, headers=headers, timeout=60)
 
     def __call__(self, method: str, path: str, body: Any = None) -> Document:
         answer = self.ask(method, path, body)
@@ -120,7 +120,7 @@ def test_the_error_of_a_disabled_api_has_the_link_to_enable_it(
     # Another project than the one in the path may pay.
     payer = Bare(bare.cloud_run, "cloudresourcemanager.googleapis.com")
     headers = {"X-Goog-User-Project": payer.id}
-    assert requests.get(bare.url + bare.base, headers=headers, timeout=9).ok
+    assert requests.get(bare.url + bare.base, headers=headers, timeout=60).ok
 
 
 def test_operations_enable_apis(local_cloud_run: LocalCloudRun) -> None:
@@ -160,7 +160,7 @@ def test_lists_have_pages(bare: Bare) -> None:
 
 def test_a_project_that_was_not_created_has_every_api(local_cloud_run: LocalCloudRun) -> None:
     url = f"{local_cloud_run.url}/v1/projects/acme/services?filter=state:DISABLED"
-    assert requests.get(url, timeout=9).json() == {}
+    assert requests.get(url, timeout=60).json() == {}
 
 
 # Resource Manager
@@ -527,8 +527,9 @@ def test_the_faults_of_the_token_exchange_and_the_clock(bare: Bare, faulty: Any)
     assert (refused.status_code, code_of(refused)) == (403, "DENIED")
     assert "Token exchange failed for project 'acme'" in refused.text
     faulty("clock-skew", seconds=900)
+    before = int(time.time())
     date = parsedate_to_datetime(bare.ask("GET", bare.base).headers["Date"])
-    assert 890 < date.timestamp() - time.time() < 910
+    assert before + 899 <= date.timestamp() <= time.time() + 901
     assert bare.refused("POST", "/_local/faults", {"name": "rain"})["status"] == "INVALID_ARGUMENT"
 
 
@@ -567,21 +568,23 @@ def test_an_empty_project_under_enforced_iam(tmp_path: Path) -> None:
             "scope": "https://www.googleapis.com/auth/cloud-platform",
             "subjectToken": owner.github_token(**claims),
         }
-        return requests.post(f"{cloud_run.url}/v1/token", json=body, timeout=9)
+        return requests.post(f"{cloud_run.url}/v1/token", json=body, timeout=60)
 
     assert "attribute condition" in exchange(repository_id="1").json()["error_description"]
     headers = {"Authorization": f"Bearer {exchange().json()['access_token']}"}
     act = f"{cloud_run.url}/v1/projects/-/serviceAccounts/{DEPLOYER}:generateAccessToken"
-    missing = requests.post(act, json={"scope": ["x"]}, headers=headers, timeout=9)
+    missing = requests.post(act, json={"scope": ["x"]}, headers=headers, timeout=60)
     assert missing.status_code == 403
     owner.post(f"{cloud_run.url}/v1/projects/{PROJECT}/serviceAccounts", {"accountId": "deployer"})
     owner.let_github_impersonate(DEPLOYER)
-    assert requests.post(act, json={"scope": ["x"]}, headers=headers, timeout=9).ok
+    assert requests.post(act, json={"scope": ["x"]}, headers=headers, timeout=60).ok
     # The account of a token, for everyone who has the token.
     info = f"{cloud_run.url}/tokeninfo"
-    told = requests.post(info, data={"access_token": owner.token_of("user:a@b.example")}, timeout=9)
+    told = requests.post(
+        info, data={"access_token": owner.token_of("user:a@b.example")}, timeout=60
+    )
     assert told.json()["email"] == "user:a@b.example".partition(":")[2]
-    assert requests.post(info, data={"access_token": "guess"}, timeout=9).status_code == 400
+    assert requests.post(info, data={"access_token": "guess"}, timeout=60).status_code == 400
     # A service cannot run as an account that does not exist.
     services = f"{cloud_run.url}/v1/projects/{PROJECT}/locations/us-central1/services"
     document = service("app", "us-central1-docker.pkg.dev/x/y/z")

@@ -46,7 +46,7 @@ def image(clouds: tuple[CloudRun, str]) -> str:
 
 
 def get(url: str, path: str = "/") -> Any:
-    return requests.get(url + path, timeout=20).json()
+    return requests.get(url + path, timeout=60).json()
 
 
 def failed(cloud: CloudRun, document: dict[str, Any]) -> dict[str, str]:

@@ -40,15 +40,15 @@ def test_containers_share_one_network_and_volumes_and_end_together(
 ) -> None:
     cloud, image = engine.client, engine.push(tmp_path, "sidecar_app.py")
     url = cloud.ready(in_docker("pair", image))["status"]["url"]
-    both = requests.get(url, timeout=20).json()
+    both = requests.get(url, timeout=60).json()
     assert both["app"] == {"port": "", "files": ["app", "proxy"]}
     assert both["proxy"] == {"port": "8080", "files": ["app", "proxy"]}
     lines = texts(cloud, "pair")
     assert place(lines, 'for container "app" on port 9090') < place(lines, "proxy begins")
     assert len(engine.containers("pair-a")) == 2
-    requests.get(f"{url}/die-app", timeout=20)
+    requests.get(f"{url}/die-app", timeout=60)
     eventually(lambda: 'Container "app" has ended' in "".join(texts(cloud, "pair")))
-    eventually(lambda: requests.get(url, timeout=30).json().keys() == {"app", "proxy"})
+    eventually(lambda: requests.get(url, timeout=60).json().keys() == {"app", "proxy"})
     cloud.http.delete(f"{cloud.base}/services/pair")
     eventually(lambda: not engine.containers("pair-a"))
     label = f"label=dev.shipway.state={engine.state.resolve()}"

@@ -47,7 +47,7 @@ class Target(Watched):
             ("POST", f"{project}/serviceAccounts", {"accountId": EMAIL.partition("@")[0]}),
             ("POST", f"{pools}?workloadIdentityPoolId=pool", {}),
         ):
-            self.client.http.request(method, f"{self.url}{path}", json=body, timeout=10)
+            self.client.http.request(method, f"{self.url}{path}", json=body, timeout=60)
         self.client.http.post(
             f"{self.url}/v2/{IMAGE}/blobs/uploads/?digest={BLOB_DIGEST}", data=BLOB
         )

