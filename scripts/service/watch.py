@@ -13,7 +13,6 @@ from scripts.cloud.logs import Log
 from scripts.command import run_page
 from scripts.command.record import Watched
 from scripts.command.tables import Table, plain_table
-from scripts.command.words import now
 from scripts.config.formats import Watch
 from scripts.config.pipelines import seconds
 from scripts.errors import Failed, ShipError
@@ -65,7 +64,7 @@ class Watcher:
         self._folds = Folds()
         self._last: Weighed | None = None
         self._taken_up = False
-        self._made = time.time()
+        self._made = context.google.now()
         self._trouble = ""
         self._read_at = -_EVERY
         self.every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND)
@@ -240,7 +239,7 @@ def show(
     for region in found.seen:
         since = begun(states[region], revision) or ""
         for what, address in (("log", run_page.logs_url), ("metrics", run_page.metrics_url)):
-            if url := address(context.record, region, revision, since, now()):
+            if url := address(context.record, region, revision, since, context.now()):
                 links[f"{what} of {revision}{f' in {region}' if several else ''}"] = url
     verdict = found.verdict
     return Watched(
@@ -278,14 +277,18 @@ def lines(shown: Watched) -> list[str]:
 
 def told(found: Weighed) -> str:
     """Return what was seen so far in one line."""
-    fewest = min(found.seen, key=lambda region: found.seen[region].candidate.answers, default="")
-    answers = found.seen[fewest].candidate.answers if fewest else 0
+    answered = {region: seen.compared for region, seen in found.seen.items()}
+    since = {region: later.seen.candidate.answers for region, later in found.later.items()}
+    shown = since or answered
+    fewest = min(shown, key=shown.__getitem__, default="")
     where = f" in {fewest}" if len(found.seen) > 1 else ""
+    said = f"{shown.get(fewest, 0):,} answers{where}{' at 100 %' if since else ''}"
     verdict = found.verdict
-    against = f"evidence against it {evidence(verdict.evidence)} of {verdict.bar:.0f}"
     if verdict.missing:
-        return f"{answers:,} answers{where}, {verdict.missing:,} are missing; {against}"
-    return f"{answers:,} answers{where}; {against}"
+        said += f", {verdict.missing:,} are missing"
+    if fewest and (alone := found.seen[fewest].candidate.answers - answered[fewest]):
+        said += f" ({alone:,} more while stable answered nothing)"
+    return f"{said}; evidence against it {evidence(verdict.evidence)} of {verdict.bar:.0f}"
 
 
 def evidence(value: float) -> str:
