@@ -6,10 +6,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ import requests
 
 from tests.conftest import LocalCloudRun
 from tests.scripts.conftest import Project
+from tests.users import asking
 
 _BASE = 0.01  # stable's share of errors
 KINDS = {"as stable": _BASE, "at the tolerance": _BASE + 0.005, "2x": 2 * _BASE,
@@ -56,38 +55,6 @@ class Ended(NamedTuple):
     problem: str
 
 
-class _Users:
-    """Users of one service, and how many of their requests failed."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.answers: Counter[bool] = Counter()
-
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Send requests until the end."""
-        ended = threading.Event()
-
-        def ask() -> None:
-            while not ended.is_set():
-                try:
-                    answer = requests.get(self._url, timeout=10)
-                    self.answers[answer.status_code >= 500] += 1
-                except requests.exceptions.RequestException:
-                    self.answers[True] += 1
-                ended.wait(0.005)
-
-        threads = [threading.Thread(target=ask) for _ in range(_USERS)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join()
-
-
 def _releases(folder: Path, cloud_run: LocalCloudRun, name: str, kinds: Sequence[str],
               ended: list[Ended]) -> None:  # fmt: skip
     """Deliver one service's releases, one after the other, each against the same stable."""
@@ -99,9 +66,8 @@ def _releases(folder: Path, cloud_run: LocalCloudRun, name: str, kinds: Sequence
     project.done("deliver")
     url = project.service()["status"]["url"]
     for kind in kinds:
-        users = _Users(url)
         revision = project.revision(project.commit(share=KINDS.get(kind, _BASE)))
-        with users.asking(), ThreadPoolExecutor(1) as other:
+        with asking(url, _USERS, 0.005) as answers, ThreadPoolExecutor(1) as other:
             delivery = other.submit(project.ship, "deliver")
             if kind == LATE:
                 while not delivery.done() and project.shares() != {revision: 100}:
@@ -114,8 +80,8 @@ def _releases(folder: Path, cloud_run: LocalCloudRun, name: str, kinds: Sequence
         problem = ""
         if said.returncode != int(caught) or (live != expected and revision in live):
             problem = f"exit {said.returncode}, {live}: {said.stderr[-300:]}"
-        total = sum(users.answers.values())
-        ended.append(Ended(kind, caught, total, users.answers[True], problem))
+        total = sum(answers.values())
+        ended.append(Ended(kind, caught, total, answers[True], problem))
         if caught:
             project.ship("resume")  # there is a hold if it was caught at 100 %
         else:  # the next one is compared with the same stable

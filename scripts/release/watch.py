@@ -17,6 +17,7 @@ from scripts.release.evidence import Evidence, Verdict, Window, bets, judge, mea
 from scripts.release.state import State
 
 _MINUTE_ANSWERS = 20  # of a minute whose share says something
+_USUAL = 0.95  # of the minutes, where they vary: the worse ones are accidents
 _GROWING = 10  # the newest windows, which are folded again at each look
 
 
@@ -152,7 +153,8 @@ def promise(points: Iterable[Point], stable: str, rules: Watch, until: float) ->
 
     The shares are stable's in the hour before the rollout and during it, plus two standard
     deviations of such a count, so that a quiet hour promises no more than it can. Where they vary
-    from minute to minute by more than chance explains, those of its worst minute count instead.
+    from minute to minute by more than chance explains, the share that 19 of 20 minutes kept counts
+    instead.
     """
     seen = see(points, stable, "", rules=rules, since=-math.inf, until=until)
     if seen.candidate.answers < rules.at_least:
@@ -183,7 +185,8 @@ def _most(windows: Iterable[tuple[float, Window]]) -> float:
         found = sum((b - n * usual) ** 2 / (n * usual * (1 - usual)) for n, b in minutes if n)
         spread = math.sqrt(sum(2 + 1 / one for one in chance))
         if found > len(chance) + 3 * spread:
-            return max(_bound(*minute) for minute in minutes if minute[0] >= _MINUTE_ANSWERS)
+            bounds = sorted(_bound(*one) for one in minutes if one[0] >= _MINUTE_ANSWERS)
+            return max(_bound(answers, bad), bounds[int(_USUAL * len(bounds))])
     return _bound(answers, bad)
 
 

@@ -147,7 +147,7 @@ def _recovery(
     rules = watcher.rules
     began, since = time.monotonic(), context.google.now()
     try:
-        promised = _promised(context, watcher, revision, before, stable)
+        promised = watcher.promised or _promised(context, watcher, revision, before, stable)
     except ShipError as error:
         return f"rolled back; whether that helped is not known: {error.message}"
     if not promised:

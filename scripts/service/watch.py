@@ -21,6 +21,7 @@ from scripts.release.watch import (
     COLUMNS,
     Folds,
     Later,
+    Promise,
     Weighed,
     begun,
     given_all,
@@ -68,6 +69,12 @@ class Watcher:
         self._trouble = ""
         self._read_at = -_EVERY
         self.every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND)
+
+    @property
+    def promised(self) -> dict[str, Promise]:
+        """Region -> what the release must keep since its last step, as far as that was seen."""
+        later = self._last.later if self._last else {}
+        return {region: one.promised for region, one in later.items()}
 
     def asked(self, region: str, number: int) -> None:
         """Note requests of Shipway's own that the candidate just answered: they do not count."""
