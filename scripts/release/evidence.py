@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from math import exp, inf, log, log1p, sqrt
-from operator import mul, truediv
+from operator import itemgetter, mul, truediv
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -47,7 +47,7 @@ _LARGEST = 0.95  # of the size at which one answer could lose everything
 _KEPT = 0.9  # of the past that says what is usual, per window: about the last ten count
 _PRIOR = (0.1, 100.0)  # bad answers and answers that stable starts with
 _ALONE = 30  # the first windows, which have a bet each
-_TOGETHER = 240  # windows share a bet at most
+_TOGETHER = 480  # windows share a bet at most
 _LEEWAY = 1.25  # from a bet's first n / m to the largest one
 
 
@@ -103,7 +103,8 @@ def bets(
     if begin >= len(windows):
         return
     rest = windows[begin:]
-    mine, my_bad, theirs, their_bad = ([window[n] for window in rest] for n in range(4))
+    # Not by `zip`, whose many iterators wake the garbage collector.
+    mine, my_bad, theirs, their_bad = ([*map(itemgetter(n), rest)] for n in range(4))
     if alone:
         ratios = [0.0] * len(mine)
     else:

@@ -82,11 +82,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     errors: list[tuple[float, Window]]
     """(when it ended, the window), oldest first."""
     slow: list[tuple[float, Window]]
-
-    @property
-    def compared(self) -> int:
-        """How many answers of the candidate there are in windows in which stable answered, too."""
-        return sum(window.answers for _, window in self.errors if window.stable_answers)
+    compared: int
+    """The candidate's answers in windows in which stable answered, too."""
 
 
 class Promise(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +253,7 @@ def see(
             (key * width, Window(one.answers, one.slow, other.answers, other.slow))
             for key, (one, other) in sorted(windows.items())
         ],
+        compared=sum(one.answers for one, other in windows.values() if other.answers),
     )
 
 
