@@ -1,4 +1,4 @@
-"""A watch on a machine whose clock is minutes off decides as one whose clock is right."""
+"""Machines whose clocks are minutes off watch a rollout as if they were right."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-
-import pytest
 
 from tests.conftest import ROOT
 from tests.scripts.conftest import Project
@@ -32,31 +30,37 @@ datetime.datetime = Shifted
 """
 
 
-def ship(project: Project, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a Python of its own, whose clock is as `folder` says."""
+def ship(project: Project, clock: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a Python of its own, with this clock."""
     return subprocess.run(
         [sys.executable, str(ROOT / "scripts"), *words], cwd=project.folder, timeout=60,
-        env={**os.environ, "SHIPWAY_ACTOR": "tester", "PYTHONPATH": str(folder)},
+        env={**os.environ, "SHIPWAY_ACTOR": "tester", "PYTHONPATH": str(clock)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("by", [-900, 900], ids=["behind", "ahead"])
-def test_the_clock_of_this_machine_does_not_matter(
-    project: Project, tmp_path: Path, by: int
+def clock(folder: Path, by: int) -> Path:
+    """Return the folder of a Python whose clock is so many seconds ahead."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SHIFTED.format(by=by))
+    return folder
+
+
+def test_the_clocks_of_the_machines_that_watch_do_not_matter(
+    project: Project, tmp_path: Path
 ) -> None:
-    watched(project, unclear="stop", after="2s")
+    ahead, behind = clock(tmp_path / "ahead", 900), clock(tmp_path / "behind", -900)
+    watched(project, unclear="stop", after="4s")
     project.commit()
     project.done("deliver")
-    (tmp_path / "sitecustomize.py").write_text(SHIFTED.format(by=by))
     revision = project.revision(project.commit())
-    assert ship(project, tmp_path, "deliver").returncode == 1
-    for shown in (project.ship("status"), ship(project, tmp_path, "status")):
+    assert ship(project, ahead, "deliver").returncode == 1
+    for shown in (project.ship("status"), ship(project, ahead, "status")):
         assert "IN PROGRESS" in shown.stdout
         assert "NOT WATCHED" not in shown.stdout
     watched(project, after="4s")
     with users(project):
-        ended = ship(project, tmp_path, "rollout")
+        ended = ship(project, behind, "rollout")
     assert ended.returncode == 0, ended.stderr
     assert f"{revision} was no worse after it got all traffic" in ended.stderr
     for event in project.done("history", "--changes")["changes"]:
