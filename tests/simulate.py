@@ -17,6 +17,7 @@ import argparse
 import math
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -438,12 +439,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _put(mark: str, lines: Sequence[str]) -> None:
-    """Write lines below their mark in docs/simulation.md, up to the next mark."""
+    """Write lines below their mark in docs/simulation.md, up to the next mark or section."""
     page = DOCS / "simulation.md"
     head, _, rest = page.read_text(encoding="utf-8").partition(mark)
-    _, following, tail = rest.partition("<!-- ")
+    following = re.search("^(<!-- |## )", rest, re.MULTILINE)
     text = "\n".join([head + mark.rstrip(), *lines, ""])
-    page.write_text(f"{text}{following and chr(10)}{following}{tail}", encoding="utf-8")
+    page.write_text(
+        text + (f"\n{rest[following.start() :]}" if following else ""), encoding="utf-8"
+    )
 
 
 def _after(seed: int, releases: int, *, write: bool) -> int:
