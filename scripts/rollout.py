@@ -13,7 +13,6 @@ from typing import Annotated
 
 from scripts.command.call import Call
 from scripts.command.options import Bake, Override, WritingOptions, option
-from scripts.command.words import now
 from scripts.release.choices import revision_to_roll_out
 from scripts.release.state import has_everything
 from scripts.service.context import Context
@@ -58,7 +57,7 @@ def _without_a_watcher(context: Context) -> tuple[Acted, str]:
     """Read every region; return also why no rollout is to be continued, or "" if one is."""
     read = read_every_region(context, lambda region: region.read())
     states = {region: state for region, state in read.items() if state}
-    left = [step for state in states.values() if (step := state.unwatched(now()))]
+    left = [step for state in states.values() if (step := state.unwatched(context.now()))]
     holds = [state.hold for state in states.values() if state.hold]
     reason = ""
     if not left:

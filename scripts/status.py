@@ -17,7 +17,7 @@ from scripts.command.record import Watched
 from scripts.command.results import Result
 from scripts.command.tables import Table, plain_table, rich_table
 from scripts.command.visible import one_line
-from scripts.command.words import ago, now
+from scripts.command.words import ago
 from scripts.config import pipelines
 from scripts.config.image_reference import ImageReference
 from scripts.errors import ShipError
@@ -125,7 +125,12 @@ def status(context: Context) -> Result:
         ]
         watched, shown = _watched(context, region.region, state)
         following = f"next: {_next_command(state)}"
-        notes += [f"{region.region}: {state.url}", *_notes(state), *watched, following]
+        notes += [
+            f"{region.region}: {state.url}",
+            *_notes(state, context.now()),
+            *watched,
+            following,
+        ]
         data.append(_described(region.region, state, shown))
     return Result(
         data={
@@ -195,14 +200,14 @@ def _share(one: dict[str, Any]) -> str:
     return f"{one['served']} % ({one['percent']} % wanted)"
 
 
-def _notes(state: State) -> list[str]:
+def _notes(state: State, now: str) -> list[str]:
     """List what is unusual about a service: a hold, a step in progress, a failure, a lag."""
     notes = [f"ON HOLD: {state.hold}"] if state.hold else []
     if not state.in_force:
         notes.append(f"NOT IN FORCE: Cloud Run has not taken the traffic: {state.not_taken}")
     if (one := state.candidate) and not is_finished(state, one) and not state.was_given(one):
         notes.append(f"CHANGED: someone else gave {one} {state.shares.get(one, 0)} %")
-    if step := state.unwatched(now()):
+    if step := state.unwatched(now):
         notes.append(
             f"NOT WATCHED: no one watches the {step}; it should have ended {ago(step.until)}."
             f" ./ship {step.verb} {state.where} takes it up"

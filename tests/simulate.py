@@ -1,12 +1,14 @@
 """Simulate rollouts: how many good releases are rolled back, and how many bad ones are caught.
 
     nox -s simulate [-- --releases N --seed N --write]
+    nox -s simulate -- --after [--releases N --seed N --write]
     nox -s simulate -- --real N [--write]
 
 The same traffic goes to four ways to decide: Shipway's evidence; two thresholds as in Flagger's
 documentation; a z-test of the step so far, looked at every minute; and Kayenta's Mann-Whitney test.
-`--write` puts the tables and the picture into docs/. `--real` delivers N releases to a local Cloud
-Run instead, under load.
+`--write` puts the tables and the picture into docs/. `--after` simulates the time after the last
+step instead, in which no stable is left to compare with. `--real` delivers N releases to a local
+Cloud Run instead, under load.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import math
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -401,7 +404,10 @@ def main(argv: Sequence[str]) -> int:
         "--write", action="store_true", help="write docs/simulation.md and its picture"
     )
     parser.add_argument("--real", type=int, help="deliver so many releases instead")
+    parser.add_argument("--after", action="store_true", help="the time after the last step instead")
     options = parser.parse_args(argv)
+    if options.after:
+        return _after(options.seed, options.releases, write=options.write)
     if options.real:
         return _real(options.real, write=options.write)
     began = time.monotonic()
@@ -433,12 +439,24 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _put(mark: str, lines: Sequence[str]) -> None:
-    """Write lines below their mark in docs/simulation.md, up to the next mark."""
+    """Write lines below their mark in docs/simulation.md, up to the next mark or section."""
     page = DOCS / "simulation.md"
     head, _, rest = page.read_text(encoding="utf-8").partition(mark)
-    _, following, tail = rest.partition("<!-- ")
+    following = re.search("^(<!-- |## )", rest, re.MULTILINE)
     text = "\n".join([head + mark.rstrip(), *lines, ""])
-    page.write_text(f"{text}{following and chr(10)}{following}{tail}", encoding="utf-8")
+    page.write_text(
+        text + (f"\n{rest[following.start() :]}" if following else ""), encoding="utf-8"
+    )
+
+
+def _after(seed: int, releases: int, *, write: bool) -> int:
+    from tests import simulate_after
+
+    lines = simulate_after.table(seed, releases)
+    print("\n".join(lines))
+    if write:
+        _put("<!-- nox -s simulate -- --after -->\n", lines)
+    return 0
 
 
 def _real(number: int, *, write: bool) -> int:

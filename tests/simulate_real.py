@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import tempfile
 import threading
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,17 +15,20 @@ import requests
 
 from tests.conftest import LocalCloudRun
 from tests.scripts.conftest import Project
+from tests.users import asking
 
 _BASE = 0.01  # stable's share of errors
 KINDS = {"as stable": _BASE, "at the tolerance": _BASE + 0.005, "2x": 2 * _BASE,
          "10 %": 0.1, "all": 1.0}  # fmt: skip
-GOOD = ("as stable", "at the tolerance")
-_SERVICES = 4  # at once
+LATE = "30 %, once it has all traffic"
+_LATE = 0.3
+_SERVICES = 7  # at once; not one for each kind
 _USERS = 4  # of each
 _WATCH = """rollout:
   steps: [50, 100]
-  bake: 3s
-  watch: {delay: 1s, warm-up: 0s, at-least: 50, unclear: go-on, after: 0s, latency: null}
+  bake: 4s
+  watch:
+    {delay: 1s, warm-up: 0s, at-least: 50, unclear: go-on, after: 5s, patience: 30s, latency: null}
 """
 _FAILS = """
 import random
@@ -34,6 +37,8 @@ import random
 def respond(path):
     if path == "/health":
         return health()
+    if path == "/break":
+        settings["share"] = settings["later"]
     return (500 if random.random() < settings["share"] else 200), body()
 """
 
@@ -50,38 +55,6 @@ class Ended(NamedTuple):
     problem: str
 
 
-class _Users:
-    """Users of one service, and how many of their requests failed."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.answers: Counter[bool] = Counter()
-
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Send requests until the end."""
-        ended = threading.Event()
-
-        def ask() -> None:
-            while not ended.is_set():
-                try:
-                    answer = requests.get(self._url, timeout=60)
-                    self.answers[answer.status_code >= 500] += 1
-                except requests.exceptions.RequestException:
-                    self.answers[True] += 1
-                ended.wait(0.005)
-
-        threads = [threading.Thread(target=ask) for _ in range(_USERS)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join()
-
-
 def _releases(folder: Path, cloud_run: LocalCloudRun, name: str, kinds: Sequence[str],
               ended: list[Ended]) -> None:  # fmt: skip
     """Deliver one service's releases, one after the other, each against the same stable."""
@@ -89,21 +62,26 @@ def _releases(folder: Path, cloud_run: LocalCloudRun, name: str, kinds: Sequence
     file = project.pipeline / "local.yaml"
     file.write_text(file.read_text().partition("rollout:")[0] + _WATCH)
     project.serve_with(_FAILS)
-    project.commit(share=_BASE)
+    project.commit(share=_BASE, later=_LATE)
     project.done("deliver")
+    url = project.service()["status"]["url"]
     for kind in kinds:
-        users = _Users(project.service()["status"]["url"])
-        revision = project.revision(project.commit(share=KINDS[kind]))
-        with users.asking():
-            said = project.ship("deliver")
+        revision = project.revision(project.commit(share=KINDS.get(kind, _BASE)))
+        with asking(url, _USERS, 0.005) as answers, ThreadPoolExecutor(1) as other:
+            delivery = other.submit(project.ship, "deliver")
+            if kind == LATE:
+                while not delivery.done() and project.shares() != {revision: 100}:
+                    time.sleep(0.2)
+                requests.get(f"{url}/break", timeout=10)
+            said = delivery.result()
         caught = "worse than stable" in said.stderr
         live = project.shares()
         expected = {revision: 100} if not caught else {}
         problem = ""
         if said.returncode != int(caught) or (live != expected and revision in live):
             problem = f"exit {said.returncode}, {live}: {said.stderr[-300:]}"
-        total = sum(users.answers.values())
-        ended.append(Ended(kind, caught, total, users.answers[True], problem))
+        total = sum(answers.values())
+        ended.append(Ended(kind, caught, total, answers[True], problem))
         if caught:
             project.ship("resume")  # there is a hold if it was caught at 100 %
         else:  # the next one is compared with the same stable
@@ -113,7 +91,8 @@ def _releases(folder: Path, cloud_run: LocalCloudRun, name: str, kinds: Sequence
 
 def run(number: int) -> tuple[list[str], int]:
     """Deliver so many releases; return the lines of the table, and the number of problems."""
-    kinds = [[*KINDS][n % len(KINDS)] for n in range(number)]
+    every = [*KINDS, LATE]
+    kinds = [every[n % len(every)] for n in range(number)]
     ended: list[Ended] = []
     with tempfile.TemporaryDirectory(prefix="shipway-real-") as temporary:
         folder = Path(temporary)
@@ -142,7 +121,7 @@ def run(number: int) -> tuple[list[str], int]:
         "| Release | Failing answers | Releases | Rolled back | Requests of users | Failed |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for kind, share in KINDS.items():
+    for kind, share in {**KINDS, LATE: _LATE}.items():
         own = [one for one in ended if one.kind == kind]
         lines.append(
             f"| {kind} | {100 * share:g} % | {len(own)} | {sum(one.caught for one in own)}"

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 # Decisions are pure computation: no files, network, processes, clock or randomness.
 PURE = {
     "__future__", "collections", "copy", "dataclasses", "decimal", "enum", "functools", "itertools",
-    "json", "math", "msgspec", "re", "typing",
+    "json", "math", "msgspec", "operator", "re", "typing",
 }  # fmt: skip
 
 Graph = dict[str, set[str]]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 
-def now(*, after: float = 0) -> str:
-    """Return the current time, or one so many seconds later, as RFC 3339 in UTC, to the second."""
-    return (datetime.now(UTC) + timedelta(seconds=after)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def moment(seconds: float) -> str:
+    """Return a time in Unix seconds as RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def ago(timestamp: str, at: datetime | None = None) -> str:

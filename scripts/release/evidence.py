@@ -21,13 +21,21 @@ hypothesis knows only the ratio of the shares.
 The size of the best bet is unknown, so the capital is spread over several sizes. After each window
 it moves to those that gained, and a fixed part is spread anew, so that an hour in which no bet was
 right costs no more than that hour (Herbster and Warmuth, Tracking the best expert, 1998).
+
+After half an hour of windows, several of them share a bet, so that a verdict on days of them takes
+milliseconds. Its size, its x and the largest n / m that it takes are fixed at its first window; a
+window with a larger n / m begins the next bet. In a window with a smaller one, the logarithms of
+stable's factors are replaced by their chord from 0 to the largest n / m. They are concave in n / m,
+so the chord is below them, and no bet gains on average. Chords can be summed over all windows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from math import exp, inf, log, log1p, sqrt
-from typing import Literal
+from operator import itemgetter, mul, truediv
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -38,15 +46,85 @@ _MIXED = 0.01  # of the capital, spread anew after each window
 _LARGEST = 0.95  # of the size at which one answer could lose everything
 _KEPT = 0.9  # of the past that says what is usual, per window: about the last ten count
 _PRIOR = (0.1, 100.0)  # bad answers and answers that stable starts with
+_ALONE = 30  # the first windows, which have a bet each
+_TOGETHER = 480  # windows share a bet at most
+_LEEWAY = 1.25  # from a bet's first n / m to the largest one
 
 
-class Window(msgspec.Struct, frozen=True, array_like=True):
+class Window(NamedTuple):
     """The answers of one stretch of time: how many, and how many of them were bad."""
 
     answers: int
     bad: int
     stable_answers: int
     stable_bad: int
+
+    @property
+    def ratio(self) -> float:
+        """The candidate's answers for each of stable's; 0 where stable has none."""
+        return self.answers / self.stable_answers if self.stable_answers else 0.0
+
+    @property
+    def weighted(self) -> float:
+        """Stable's bad answers, each as many times as `ratio` says."""
+        return self.stable_bad * self.ratio
+
+
+class Shared(NamedTuple):
+    """Several windows that share a bet: as a window, with the sums of what it has.
+
+    Attributes:
+        answers: the candidate's; of a window without answers of stable, none.
+        bad: likewise.
+        ratio: the largest that a window of it may have.
+        weighted: the sum of what each window has.
+    """
+
+    answers: int
+    bad: int
+    stable_answers: int
+    stable_bad: int
+    ratio: float
+    weighted: float
+
+
+def bets(
+    windows: Sequence[Window], begin: int = 0, *, alone: bool = False
+) -> Iterator[tuple[int, Window | Shared]]:
+    """Yield what each bet is about: (the number of windows up to its end; its answers).
+
+    Args:
+        windows: oldest first.
+        begin: the number of windows up to the end of an earlier bet.
+        alone: whether stable no longer answers.
+    """
+    yield from enumerate(windows[begin:_ALONE], begin + 1)
+    begin = first = max(begin, _ALONE)
+    if begin >= len(windows):
+        return
+    rest = windows[begin:]
+    # Not by `zip`, whose many iterators wake the garbage collector.
+    mine, my_bad, theirs, their_bad = ([*map(itemgetter(n), rest)] for n in range(4))
+    if alone:
+        ratios = [0.0] * len(mine)
+    else:
+        if not all(theirs):  # nothing to compare with in a window without answers of stable
+            mine, my_bad = ([*map(mul, column, map(bool, theirs))] for column in (mine, my_bad))
+            theirs = [*map(max, theirs, repeat(1))]  # one good answer more is as good as none
+        ratios = [*map(truediv, mine, theirs)]
+    while begin < len(windows):
+        low = begin - first
+        high = low + min(begin // 4, _TOGETHER)
+        largest = ratios[low] * _LEEWAY
+        if max(ratios[low:high]) > largest:
+            high = next(n for n in range(low, high) if ratios[n] > largest)
+        part = slice(low, high)
+        shared = Shared(
+            sum(mine[part]), sum(my_bad[part]), sum(theirs[part]), sum(their_bad[part]),
+            largest, sum(map(mul, their_bad[part], ratios[part])),
+        )  # fmt: skip
+        begin = min(first + high, len(windows))
+        yield begin, shared
 
 
 class Evidence(msgspec.Struct, frozen=True, array_like=True):
@@ -69,16 +147,18 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
         """Stable's share of bad answers in the last windows."""
         return self.bad / self.answers
 
-    def after(self, window: Window, tolerance: float, *, baseline: float | None = None) -> Evidence:
-        """Return the evidence after one more window.
+    def after(
+        self, window: Window | Shared, tolerance: float, *, baseline: float | None = None
+    ) -> Evidence:
+        """Return the evidence after one more bet.
 
         Args:
-            window: the answers.
+            window: the answers that it is about.
             tolerance: how much larger the candidate's share may be; 0.005 are 0.5 points.
             baseline: stable's share before the rollout, where stable no longer answers.
         """
         x = self.usual if baseline is None else baseline
-        gains = [_gain(size, window, x, tolerance, alone=baseline is not None) for size in SIZES]
+        gains = _gains(window, x, tolerance, alone=baseline is not None)
         top = max(gains)
         held = [part * exp(gain - top) for part, gain in zip(self.spread, gains, strict=True)]
         total = sum(held)
@@ -90,20 +170,24 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-def _gain(size: float, window: Window, x: float, tolerance: float, *, alone: bool) -> float:
-    """Return the logarithm of what one bet multiplies its capital by in a window."""
-    n, m = window.answers, window.stable_answers
-    if not size or not n or (not m and not alone):
-        return 0.0
+def _gains(window: Window | Shared, x: float, tolerance: float, *, alone: bool) -> list[float]:
+    """Return the logarithm of what each size of bet multiplies its capital by."""
+    n, bad = window.answers, window.bad
+    if not n or (not alone and not window.ratio):
+        return [0.0] * len(SIZES)
+    ratio = 0.0 if alone else window.ratio
     allowed = min(x + tolerance, 1 - 1e-9)
-    ratio = 0.0 if alone else n / m
     largest = min(1 / allowed if allowed else inf, 1 / (ratio * (1 - x)) if ratio else inf)
-    k = min(size, _LARGEST * largest)
-    gain = window.bad * log1p(k * (1 - allowed)) + (n - window.bad) * log1p(-k * allowed)
-    if not alone:
-        gain += window.stable_bad * log1p(-k * ratio * (1 - x))
-        gain += (m - window.stable_bad) * log1p(k * ratio * x)
-    return gain
+    gains: dict[float, float] = {0.0: 0.0}
+    taken = [min(size, _LARGEST * largest) for size in SIZES]
+    for k in taken:
+        if k not in gains:
+            gain = bad * log1p(k * (1 - allowed)) + (n - bad) * log1p(-k * allowed)
+            if ratio:
+                gain += window.weighted / ratio * log1p(-k * ratio * (1 - x))
+                gain += (n - window.weighted) / ratio * log1p(k * ratio * x)
+            gains[k] = gain
+    return [gains[k] for k in taken]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,9 +14,11 @@ from typing import NamedTuple
 import msgspec
 
 from scripts.config.formats import Watch
-from scripts.release.evidence import Evidence, Verdict, Window, judge, mean
+from scripts.release.evidence import Evidence, Verdict, Window, bets, judge, mean
 from scripts.release.state import State
 
+_MINUTE_ANSWERS = 20  # of a minute whose share says something
+_USUAL = 0.95  # of the minutes, where they vary: the worse ones are accidents
 _GROWING = 10  # the newest windows, which are folded again at each look
 
 
@@ -95,6 +97,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     errors: list[tuple[float, Window]]
     """(when it ended, the window), oldest first."""
     slow: list[tuple[float, Window]]
+    compared: int
+    """The candidate's answers in windows in which stable answered, too."""
 
 
 class Promise(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,19 +166,45 @@ def promise(points: Iterable[Point], stable: str, rules: Watch, until: float) ->
     """Return what a candidate that has replaced stable must keep; None if stable answered too few.
 
     The shares are stable's in the hour before the rollout and during it, plus two standard
-    deviations of such a count, so that a quiet hour promises no more than it can.
+    deviations of such a count, so that a quiet hour promises no more than it can. Where they vary
+    from minute to minute by more than chance explains, the share that 19 of 20 minutes kept counts
+    instead.
     """
-    seen = Answers()
-    over = _over(rules)
-    for point in points:
-        if point.revision == stable and point.end <= until:
-            seen.add(point, over)
-    if seen.answers < rules.at_least:
+    seen = see(points, stable, "", rules=rules, since=-math.inf, until=until)
+    if seen.candidate.answers < rules.at_least:
         return None
-    return Promise(errors=_most(seen.errors, seen.answers), slow=_most(seen.slow, seen.answers))
+    return Promise(errors=_most(seen.errors), slow=_most(seen.slow))
 
 
-def _most(bad: int, answers: int) -> float:
+def _most(windows: Iterable[tuple[float, Window]]) -> float:
+    """Return the largest share of bad answers that says nothing new of a revision.
+
+    Pearson's chi-squared statistic tells whether minutes differ by more than chance: by more than
+    three standard deviations of it, with the variance that a binomial's fourth moment gives. Such
+    minutes fail a limit that knows only the mean, as in control charts
+    (https://support.minitab.com/en-us/minitab/help-and-how-to/quality-and-process-improvement/control-charts/supporting-topics/understanding-attributes-control-charts/overdispersion-and-underdispersion).
+    """
+    minutes: list[tuple[int, int]] = []  # (answers, bad ones); quiet ones are joined
+    answers = bad = 0
+    for _, window in windows:
+        answers, bad = answers + window.answers, bad + window.bad
+        if answers >= _MINUTE_ANSWERS:
+            minutes.append((answers, bad))
+            answers = bad = 0
+    minutes.append((answers, bad))
+    answers, bad = (sum(column) for column in zip(*minutes, strict=True))
+    usual = bad / answers
+    chance = [n * usual * (1 - usual) for n, _ in minutes if n]
+    if any(chance):
+        found = sum((b - n * usual) ** 2 / (n * usual * (1 - usual)) for n, b in minutes if n)
+        spread = math.sqrt(sum(2 + 1 / one for one in chance))
+        if found > len(chance) + 3 * spread:
+            bounds = sorted(_bound(*one) for one in minutes if one[0] >= _MINUTE_ANSWERS)
+            return max(_bound(answers, bad), bounds[int(_USUAL * len(bounds))])
+    return _bound(answers, bad)
+
+
+def _bound(answers: int, bad: int) -> float:
     return min(1.0, (bad + 1 + 2 * math.sqrt(bad + 1)) / answers)
 
 
@@ -240,6 +270,7 @@ def see(
             (key * width, Window(one.answers, one.slow, other.answers, other.slow))
             for key, (one, other) in sorted(windows.items())
         ],
+        compared=sum(one.answers for one, other in windows.values() if other.answers),
     )
 
 
@@ -269,12 +300,13 @@ class Folds:
         if windows[: len(done)] != done:
             done, evidence = [], Evidence()
         # The newest ones may still grow.
-        final = max(len(done), len(windows) - _GROWING)
-        for _, window in windows[len(done) : final]:
-            evidence = evidence.after(window, tolerance, baseline=baseline)
-        self._kept[key] = windows[:final], evidence
-        for _, window in windows[final:]:
-            evidence = evidence.after(window, tolerance, baseline=baseline)
+        final, kept = len(done), evidence
+        only = [window for _, window in windows]
+        for end, bet in bets(only, len(done), alone=baseline is not None):
+            evidence = evidence.after(bet, tolerance, baseline=baseline)
+            if end <= len(windows) - _GROWING:
+                final, kept = end, evidence
+        self._kept[key] = windows[:final], kept
         return evidence
 
 
@@ -310,7 +342,7 @@ def weigh(
         for region, one in (later or {}).items():
             own, promised = getattr(one.seen, name), getattr(one.promised, name)
             alone[region].append(folds.evidence((name, region, "later"), own, tolerance, promised))
-    fewest = min((one.candidate.answers for one in seen.values()), default=0)
+    fewest = min((one.compared for one in seen.values()), default=0)
     verdict = judge(
         [*together, *(question for own in alone.values() for question in own)],
         answers=fewest,

@@ -52,11 +52,11 @@ def watch_on(
         for state in states.values()
         if (had_all := moment(given_all(state, revision)))
     ]
-    if not ends or time.time() >= max(ends):
+    if not ends or context.google.now() >= max(ends):
         return
     with context.progress.step("watch", f"{revision} has all traffic") as step:
         trouble, found = "", None
-        while time.time() < max(ends):
+        while context.google.now() < max(ends):
             time.sleep(_LOOK_SECONDS)
             try:
                 look()
@@ -146,7 +146,7 @@ def _recovery(
     rules = watcher.rules
     began, since = time.monotonic(), context.google.now()
     try:
-        promised = _promised(context, watcher, revision, before, stable)
+        promised = watcher.promised or _promised(context, watcher, revision, before, stable)
     except ShipError as error:
         return f"rolled back; whether that helped is not known: {error.message}"
     if not promised:

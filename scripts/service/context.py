@@ -17,7 +17,7 @@ from scripts.command.call import Call
 from scripts.command.options import ServiceOptions, WritingOptions
 from scripts.command.progress import Progress
 from scripts.command.record import Live
-from scripts.command.words import now
+from scripts.command.words import moment
 from scripts.config import pipelines
 from scripts.config.pipelines import Pipeline, seconds
 from scripts.errors import Refused
@@ -135,7 +135,14 @@ class Context:
 
     def actor(self) -> Actor:
         """Return who acts, now, and why."""
-        return Actor(by=git.actor(), at=now(), why=self.record.reason or "")
+        return Actor(by=git.actor(), at=self.now(), why=self.record.reason or "")
+
+    def now(self, *, after: float = 0) -> str:
+        """Return the time by Google's clock, or one so many seconds later, as RFC 3339 in UTC.
+
+        What is stored has this time, as other machines read it, and it is compared with numbers.
+        """
+        return moment(self.google.now() + after)
 
     def confirm(self, what: str) -> None:
         """Ask for confirmation if the environment requires it and someone can answer.

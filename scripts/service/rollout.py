@@ -11,7 +11,7 @@ import msgspec
 from scripts.cloud.cloud_run import CloudRun
 from scripts.command.progress import Step
 from scripts.command.record import StepTaken
-from scripts.command.words import now, split
+from scripts.command.words import split
 from scripts.config.pipelines import needed, seconds
 from scripts.errors import Failed, Refused, ShipError, bug
 from scripts.ledger import may_have_written
@@ -101,7 +101,7 @@ class _Rollout:
         self._before: dict[str, State] = planned or {}
         self._now: dict[str, State] = {}
         self._checked: dict[str, Smoked] = {}
-        self._watcher = _watcher(context, revision, bake)
+        self._watcher: Watcher | None = None
         self._looks = 0
 
     def run(self) -> Acted:
@@ -112,6 +112,7 @@ class _Rollout:
             context, lambda region: region.state([revision])
         )
         self._now = dict(self._before)
+        self._watcher = _watcher(context, revision, self._bake)  # now, as it knows Google's clock
         before = self._before.values()
         for state in before:
             step_aside(state)
@@ -216,7 +217,7 @@ class _Rollout:
         """Return when a step that begins now is over at the latest, unless its watcher is gone."""
         rules = self._watcher.rules if self._watcher else None
         longer = max(seconds(rules.patience), seconds(rules.after)) if rules else 0.0
-        return now(after=self._bake + longer + _SLACK_SECONDS)
+        return self._context.now(after=self._bake + longer + _SLACK_SECONDS)
 
     def _watch(self, step: Step, live: str) -> Weighed | None:
         """Wait for the bake time; notice a hold, a newer release, a failing check or revision.

@@ -13,7 +13,6 @@ from scripts.cloud.logs import Log
 from scripts.command import run_page
 from scripts.command.record import Watched
 from scripts.command.tables import Table, plain_table
-from scripts.command.words import now
 from scripts.config.formats import Watch
 from scripts.config.pipelines import seconds
 from scripts.errors import Failed, ShipError
@@ -22,6 +21,7 @@ from scripts.release.watch import (
     COLUMNS,
     Folds,
     Later,
+    Promise,
     Weighed,
     begun,
     given_all,
@@ -67,12 +67,18 @@ class Watcher:
         self._folds = Folds()
         self._last: Weighed | None = None
         self._taken_up = not self.answered.has_checks
-        self._made = time.time()
+        self._made = context.google.now()
         self._trouble = ""
         self._read_at = -_EVERY
         self._is_slow = False
         at_once = not context.record.at_google
         self.every = min(_EVERY, seconds(rules.delay) / _AT_MOST_BEHIND) if at_once else _EVERY
+
+    @property
+    def promised(self) -> dict[str, Promise]:
+        """Region -> what the release must keep since its last step, as far as that was seen."""
+        later = self._last.later if self._last else {}
+        return {region: one.promised for region, one in later.items()}
 
     def asked(self, region: str, number: int) -> None:
         """Note requests of Shipway's own that the candidate just answered: they do not count."""
@@ -268,7 +274,7 @@ def show(
     for region in found.seen:
         since = begun(states[region], revision) or ""
         for what, address in (("log", run_page.logs_url), ("metrics", run_page.metrics_url)):
-            if url := address(context.record, region, revision, since, now()):
+            if url := address(context.record, region, revision, since, context.now()):
                 links[f"{what} of {revision}{f' in {region}' if several else ''}"] = url
     verdict = found.verdict
     return Watched(
@@ -307,16 +313,21 @@ def lines(shown: Watched) -> list[str]:
 
 def told(found: Weighed) -> str:
     """Return what was seen so far in one line."""
-    fewest = min(found.seen, key=lambda region: found.seen[region].candidate.answers, default="")
-    answers = found.seen[fewest].candidate.answers if fewest else 0
+    answered = {region: seen.compared for region, seen in found.seen.items()}
+    since = {region: later.seen.candidate.answers for region, later in found.later.items()}
+    shown = since or answered
+    fewest = min(shown, key=shown.__getitem__, default="")
     where = f" in {fewest}" if len(found.seen) > 1 else ""
+    said = f"{shown.get(fewest, 0):,} answers{where}{' at 100 %' if since else ''}"
     verdict = found.verdict
-    against = f"evidence against it {evidence(verdict.evidence)} of {verdict.bar:.0f}"
-    if found.behind:
-        against += f"; the log of the last {found.behind:,.0f} s is not read yet"
     if verdict.missing:
-        return f"{answers:,} answers{where}, {verdict.missing:,} are missing; {against}"
-    return f"{answers:,} answers{where}; {against}"
+        said += f", {verdict.missing:,} are missing"
+    if fewest and (alone := found.seen[fewest].candidate.answers - answered[fewest]):
+        said += f" ({alone:,} more while stable answered nothing)"
+    said += f"; evidence against it {evidence(verdict.evidence)} of {verdict.bar:.0f}"
+    if found.behind:
+        said += f"; the log of the last {found.behind:,.0f} s is not read yet"
+    return said
 
 
 def evidence(value: float) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from math import comb, exp
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.release.evidence import Evidence, Window, judge
+from scripts.release.evidence import Evidence, Window, bets, judge
 from tests import simulate
 
 SHARES = st.floats(0, 1)
@@ -58,6 +59,59 @@ def test_nor_against_a_baseline(
         for bad in range(n + 1)
     )
     assert mean <= 1 + 1e-9
+
+
+def capital(windows: list[Window], evidence: Evidence, tolerance: float) -> float:
+    """Return the evidence after windows that follow so many others that they may share a bet."""
+    for _, bet in bets([Window(0, 0, 9, 0)] * 40 + windows, 40):
+        evidence = evidence.after(bet, tolerance)
+    return evidence.capital
+
+
+@given(
+    earlier(),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=3),
+    st.integers(0, 5), st.integers(0, 5), SHARES, SHARES, st.floats(0, 0.3), st.randoms(),
+)  # fmt: skip
+def test_nor_in_one_more_window_of_a_bet_that_several_share(
+    evidence: Evidence, before: list[tuple[int, int]], n: int, m: int, stable: float,
+    better: float, tolerance: float, chance: random.Random,
+) -> None:  # fmt: skip
+    """Whatever was seen in the windows before it: so the watch may stop after any window."""
+    candidate = min(1.0, stable + tolerance) * better
+    windows = [Window(a, chance.randint(0, a), b, chance.randint(0, b)) for a, b in before]
+    mean = sum(
+        chance_of(n, bad, candidate)
+        * chance_of(m, other, stable)
+        * exp(capital([*windows, Window(n, bad, m, other)], evidence, tolerance))
+        for bad in range(n + 1)
+        for other in range(m + 1)
+    )
+    assert mean <= exp(capital(windows, evidence, tolerance)) * (1 + 1e-9)
+
+
+def test_windows_share_a_bet_if_their_ratios_are_close() -> None:
+    windows = [Window(10, 1, 90, 2)] * 100 + [Window(50, 0, 50, 1)] * 100 + [Window(5, 5, 0, 0)]
+    found = [*bets(windows)]
+    assert [end for end, _ in found[:30]] == [*range(1, 31)]
+    assert [end for end, _ in found[30:]] == [37, 46, 57, 71, 88, 100, 125, 156, 195, 201]
+    assert [bet.answers for _, bet in found[-2:]] == [39 * 50, 5 * 50], "none of no stable"
+    assert found[38:] == [*bets(windows, 195 - 39)]
+    assert found[33:] == [*bets(windows, 57)], "goes on where it stopped"
+    alone = [*bets([Window(9, 1, 0, 0)] * 100, alone=True)]
+    assert sum(bet.answers for _, bet in alone) == 900
+
+
+def test_ten_thousand_windows_say_the_same_in_few_bets() -> None:
+    for share, verdict in ((0.01, "no worse"), (0.03, "worse")):
+        windows = [Window(100, int(100 * share * n) - int(100 * share * (n - 1)), 100, 1)
+                   for n in range(10_000)]  # fmt: skip
+        evidence, found = Evidence(), [*bets(windows)]
+        for _, bet in found:
+            evidence = evidence.after(bet, 0.005)
+        assert len(found) < 100
+        decided = judge([evidence], answers=10**6, at_least=0, false_alarms=0.01)
+        assert decided.verdict == verdict
 
 
 def test_a_candidate_that_always_fails_is_caught_in_few_answers() -> None:

@@ -19,7 +19,7 @@ from scripts.config import pipelines
 from scripts.config.formats import Watch
 from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.errors import ShipError
-from scripts.release.watch import Folds, see, weigh
+from scripts.release.watch import Folds, Promise, promise, see, weigh
 from tests.conftest import ROOT
 from tests.scripts.test_registry_client import answering
 
@@ -159,7 +159,7 @@ def test_only_both_revisions_and_the_time_that_is_complete_count() -> None:
     assert (both.verdict.verdict, both.verdict.missing) == ("unclear", 5), "no traffic in one"
     most = read({"timeSeries": [series(point(counts=(10**12,)), status="5xx")]})
     huge = see(most, "app-2", "app-1", rules=Watch(), since=NOW, until=NOW + 120)
-    assert weigh({"one": huge}, Watch()).verdict.verdict == "no worse", "nothing to compare with"
+    assert weigh({"one": huge}, Watch()).verdict.verdict == "unclear", "nothing to compare with"
 
 
 def test_many_points_are_read_in_time() -> None:
@@ -186,6 +186,39 @@ def test_evidence_that_was_folded_before_is_the_same() -> None:
             seen = see(late, "app-2", "app-1", rules=Watch(), since=NOW, until=NOW + until)
             again = weigh({"one": seen}, Watch(), folds=folds)
             assert again == weigh({"one": seen}, Watch())
+
+
+def promised(*bad: int, answers: int = 200) -> Promise | None:
+    """Return what stable promises that answered so many badly in each of its minutes."""
+    found = read({"timeSeries": [
+        series(*(point(60 * n, (0, one)) for n, one in enumerate(bad)), status="5xx"),
+        series(*(point(60 * n, (0, answers - one)) for n, one in enumerate(bad))),
+    ]})  # fmt: skip
+    return promise(found, "app-2", Watch(), NOW + 60 * len(bad))
+
+
+def test_a_promise_is_the_mean_of_minutes_that_vary_by_chance() -> None:
+    found = promised(*[1, 2, 3, 2, 0, 4] * 10)
+    assert found
+    assert found.errors == pytest.approx((121 + 2 * 11) / 12_000)
+    assert found.slow == pytest.approx(3 / 12_000)
+
+
+def test_a_promise_of_minutes_that_vary_by_more_is_what_almost_all_of_them_kept() -> None:
+    burst = (41 + 2 * 41**0.5) / 200
+    often = promised(*[1, 2, 0, 2, 0, 1, 2, 1, 3, 40] * 6)
+    assert often
+    assert often.errors == pytest.approx(burst)
+    once = promised(*[1, 2, 0, 2, 0, 1, 2, 1, 3, 1] * 6, 200)
+    assert once
+    assert once.errors < 0.05, "one minute in which all failed is an accident"
+
+
+def test_too_few_answers_promise_nothing() -> None:
+    assert promised(0, 0, 0, answers=60) is None
+    quiet = promised(*[0] * 59, 1, answers=4)
+    assert quiet
+    assert quiet.errors < 0.05
 
 
 def test_the_time_is_that_of_the_server() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from scripts.command import run_page
 from scripts.command.record import Record
 from tests.emulator.cloud_run_help import eventually
 from tests.scripts.conftest import Project
+from tests.users import asking
 
 WATCH = """
 rollout:
@@ -78,22 +78,8 @@ def stable(project: Project) -> str:
 @contextmanager
 def users(project: Project) -> Iterator[None]:
     """Send requests until the end, from two users."""
-    url, ended = project.service()["status"]["url"], threading.Event()
-
-    def ask() -> None:
-        while not ended.is_set():
-            requests.get(url, timeout=10)  # a new connection each time, as new users have
-            ended.wait(0.01)
-
-    threads = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with asking(project.service()["status"]["url"]):
         yield
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
 
 
 @contextmanager
