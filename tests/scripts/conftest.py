@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import requests
+import tenacity
 
+from scripts.cloud import patience
 from tests import warm
 from tests.conftest import ROOT, LocalCloudRun
 
@@ -238,6 +240,28 @@ def project(tmp_path: Path, local_cloud_run: LocalCloudRun) -> Project:
     """Yield a repository with one commit of a service that no other test uses."""
     made = Project(tmp_path / "repository", local_cloud_run, f"svc-{uuid.uuid4().hex[:8]}")
     made.commit()
+    return made
+
+
+class Clock:
+    """A clock that only sleeping moves, in place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the clock of all requests that are tried again: their pauses take no time."""
+    made = Clock()
+    monkeypatch.setattr(patience, "time", made)
+    monkeypatch.setattr(tenacity.nap, "time", made)
     return made
 
 
