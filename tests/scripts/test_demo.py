@@ -45,7 +45,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(clone: Path) -> str:
     """Return the demo's output without a terminal."""
     ended = subprocess.run(
-        [str(clone / "ship"), "demo", "--bake", "2s"], cwd=clone,
+        [str(clone / "ship"), "demo", "--bake", "1s"], cwd=clone,
         env={**os.environ, "SHIPWAY_VENV": warm.environment(), "TMPDIR": str(clone.parent)},
         capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip

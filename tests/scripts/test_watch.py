@@ -79,7 +79,7 @@ def users(project: Project) -> Iterator[None]:
     def ask() -> None:
         while not ended.is_set():
             requests.get(url, timeout=10)  # a new connection each time, as new users have
-            ended.wait(0.01)
+            ended.wait(0.03)
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
