@@ -33,13 +33,13 @@ def test_output_and_requests_oldest_first(served: Project) -> None:
     assert any(text.startswith("starting ") for text in found)
     assert found[-3:] == urls
     assert texts(served, "--limit", "2") == urls[1:]
-    assert texts(served, "--severity", "error") == []
+    revision = served.revision(served.git("rev-parse", "HEAD"))
+    assert texts(served, "--severity", "error", "--revision", revision) == []
 
     ended = served.ship("logs")
     assert ended.returncode == 0
     head, *rows = ended.stdout.splitlines()
     assert head.split() == ["TIME", "SEVERITY", "REVISION", "TEXT"]
-    revision = served.revision(served.git("rev-parse", "HEAD"))
     assert f"INFO      {revision}  200 GET /page?n=2 in " in rows[-1]
 
 
