@@ -94,7 +94,7 @@ class GitHub:
         socket = self.folder / "socket"
         (self.folder / "config.yml").write_text(f"http_unix_socket: {socket}\n")
         self._server = _Server(str(socket), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
     def env(self, token: str = "admin") -> dict[str, str]:

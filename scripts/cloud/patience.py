@@ -170,7 +170,7 @@ class Patience:
             if not self._troubled:
                 if began - self._ended > self.seconds:
                     self._spent = 0.0
-                self._since = began
+                self._since = max(began, self._ended)
             self._troubled += 1
         try:
             yield

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import requests
+import tenacity
 
+from scripts.cloud import patience
 from tests import warm
 from tests.conftest import ROOT, LocalCloudRun
 
@@ -241,6 +243,28 @@ def project(tmp_path: Path, local_cloud_run: LocalCloudRun) -> Project:
     return made
 
 
+class Clock:
+    """A clock that only sleeping moves, in place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the clock of all requests that are tried again: their pauses take no time."""
+    made = Clock()
+    monkeypatch.setattr(patience, "time", made)
+    monkeypatch.setattr(tenacity.nap, "time", made)
+    return made
+
+
 Lend = Callable[[Callable[[Project], None]], AbstractContextManager[Project]]
 
 
@@ -248,14 +272,10 @@ Lend = Callable[[Callable[[Project], None]], AbstractContextManager[Project]]
 def lend(tmp_path_factory: pytest.TempPathFactory, local_cloud_run: LocalCloudRun) -> Lend:
     """Return what lends a project that a function prepared, from one test to the next.
 
-    Each test gets the service as it was in the beginning. A project with other commits, files or
-    revisions than then is not lent again.
+    Each test gets the repository and the service as they were in the beginning: what a test adds is
+    deleted after it. A project where that leaves a difference is not lent again.
     """
-    kept: dict[Callable[[Project], None], tuple[Project, dict[str, Any], list[Any]]] = {}
-
-    def state(project: Project) -> list[Any]:
-        git = (("rev-parse", "HEAD"), ("for-each-ref",), ("status", "--porcelain", "--ignored"))
-        return [sorted(project.revisions()), *(project.git(*words) for words in git)]
+    kept: dict[Callable[[Project], None], _Kept] = {}
 
     @contextmanager
     def lent(prepare: Callable[[Project], None]) -> Iterator[Project]:
@@ -264,18 +284,69 @@ def lend(tmp_path_factory: pytest.TempPathFactory, local_cloud_run: LocalCloudRu
             project = Project(tmp_path_factory.mktemp("lent") / "repository", local_cloud_run, name)
             project.commit()
             prepare(project)
-            kept[prepare] = project, project.services(), state(project)
-        project, services, before = kept[prepare]
-        for region, now in project.services().items():
-            if now != (service := services[region]):
-                version = now["metadata"]["resourceVersion"]
-                metadata = {**service["metadata"], "resourceVersion": version}
-                services[region] = project.put({**service, "metadata": metadata}, region)
-        yield project
-        if state(project) != before:
-            kept.pop(prepare, None)
+            kept[prepare] = _Kept(project)
+        mine = kept.pop(prepare)
+        yield mine.project
+        if mine.is_restored():
+            kept[prepare] = mine
 
     return lent
+
+
+class _Kept:
+    """A project as it was in the beginning."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self._attributes = dict(vars(project))
+        self._services = project.services()
+        self._revisions = self._list("revisions")
+        self._repository = self._read()
+
+    def is_restored(self) -> bool:
+        """Delete and undo what a test has done; return whether nothing of it is left."""
+        project = self.project
+        vars(project).update(self._attributes)
+        for path in self._list("services") - {project.path_in(r) for r in project.regions}:
+            requests.delete(path, timeout=10)
+        for region, now in project.services().items():
+            if "error" in now:
+                return False
+            if now != (service := self._services[region]):
+                version = now["metadata"]["resourceVersion"]
+                metadata = {**service["metadata"], "resourceVersion": version}
+                self._services[region] = project.put({**service, "metadata": metadata}, region)
+        for path in self._list("revisions") - self._revisions:
+            requests.delete(path, timeout=10)
+        if self._read() != self._repository:
+            project.git("reset", "--quiet", "--hard", self._repository[0])
+            project.git("clean", "--quiet", "-ffdx")
+        return (self._list("revisions"), self._read()) == (self._revisions, self._repository)
+
+    def _read(self) -> list[str]:
+        """Return what the repository holds, and the images of its commits."""
+        project = self.project
+        git = (("rev-parse", "HEAD"), ("for-each-ref",), ("status", "--porcelain", "--ignored"))
+        tags = f"{project.cloud_run.url}/v2/shipway-local/services/{project.name}/manifests"
+        images = (
+            requests.head(f"{tags}/{commit}", timeout=10).headers.get("Docker-Content-Digest", "")
+            for commit in project.git("rev-list", "HEAD").split()
+        )
+        return [*(project.git(*words) for words in git), *images]
+
+    def _list(self, kind: str) -> set[str]:
+        """Return the URLs of the service, or of its revisions, in all regions."""
+        project, found = self.project, set()
+        everywhere = f"{project.path_in('-').rpartition('/services/')[0]}/{kind}"
+        for item in requests.get(everywhere, timeout=10).json().get("items", []):
+            metadata = item["metadata"]
+            labels = metadata["labels"]
+            service = labels.get("serving.knative.dev/service", metadata["name"])
+            if service == project.name:
+                region = labels["cloud.googleapis.com/location"]
+                there = project.path_in(region).rpartition("/services/")[0]
+                found.add(f"{there}/{kind}/{metadata['name']}")
+        return found
 
 
 def deliver_one(project: Project) -> None:

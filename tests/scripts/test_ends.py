@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tenacity
 
 from scripts import rollout
-from scripts.cloud import cloud_run, patience
+from scripts.cloud import cloud_run
 from scripts.cloud.google import Google
 from scripts.command import failure
 from scripts.command.call import Call
@@ -18,7 +17,7 @@ from scripts.config.pipelines import ENDPOINT_VARIABLE
 from scripts.errors import Failed, Refused, ShipError, Unknown, UsageError
 from scripts.ledger import Write
 from tests.relay import Relay
-from tests.scripts.conftest import Project
+from tests.scripts.conftest import Clock, Project
 
 BEFORE = {"r": {"app-1": 100}}
 AFTER = {"r": {"app-1": 90, "app-2": 10}}
@@ -239,19 +238,6 @@ def test_what_google_refuses_leaves_a_true_last_line(candidate: Project) -> None
         assert candidate.shares() == {old: 100}
 
 
-class Clock:
-    """A clock that only sleeping moves, in place of the module `time`."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def test_what_is_deleted_while_it_is_waited_for(
     candidate: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,12 +276,9 @@ def test_what_is_deleted_while_it_is_waited_for(
 
 @pytest.mark.parametrize("puts", [0, 1])
 def test_a_quota_that_is_used_up_for_ten_minutes(
-    candidate: Project, monkeypatch: pytest.MonkeyPatch, puts: int
+    candidate: Project, clock: Clock, monkeypatch: pytest.MonkeyPatch, puts: int
 ) -> None:
     """A verb gives up at its own limit and says what it knows; later, the same command goes on."""
-    clock = Clock()
-    monkeypatch.setattr(patience, "time", clock)
-    monkeypatch.setattr(tenacity.nap, "time", clock)
     new, old = (candidate.revision(sha) for sha in candidate.git("log", "--format=%H").split())
     options = rollout.Options(services=(candidate.name,), env="local", bake="0s")
     sent: list[str] = []

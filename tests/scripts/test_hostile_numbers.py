@@ -14,7 +14,6 @@ import pytest
 
 from scripts.cloud import metrics
 from scripts.cloud.google import Google
-from scripts.cloud.patience import Patience
 from scripts.config import pipelines
 from scripts.config.formats import Watch
 from scripts.config.pipelines import ENDPOINT_VARIABLE
@@ -62,7 +61,7 @@ def google(*pages: Any, **headers: str) -> Iterator[Google]:
 
     with answering(answer) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv(ENDPOINT_VARIABLE, url)
-        yield Google(PIPELINE, patience=Patience(1))
+        yield Google(PIPELINE)
 
 
 PIPELINE = pipelines.load(ROOT / "tests", "app", "local")
@@ -131,6 +130,7 @@ def test_numbers_that_cannot_be_true_are_an_error(hostile: Any) -> None:
 
 
 @pytest.mark.parametrize("page", [b"{", b"[]", b"<html>", b'{"timeSeries": 7}', b"null"])
+@pytest.mark.usefixtures("clock")
 def test_answers_of_another_form_are_an_error(page: bytes) -> None:
     with pytest.raises(ShipError):
         read(page)
@@ -170,7 +170,7 @@ def test_many_points_are_read_in_time() -> None:
     seen = see(found, "app-2", "app-1", rules=Watch(), since=NOW, until=NOW + 10**6)
     assert len(found) == 10_000
     assert seen.candidate.answers == 10_000
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 20, "of the processor"
 
 
 def test_evidence_that_was_folded_before_is_the_same() -> None:
@@ -225,7 +225,7 @@ def test_the_time_is_that_of_the_server() -> None:
     for behind in (-600, 0, 600):
         with google({"timeSeries": []}, Date=formatdate(time.time() + behind, usegmt=True)) as apis:
             apis.get("monitoring", "/v3/projects/p/timeSeries")
-            assert abs(apis.now() - time.time() - behind) < 5
+            assert abs(apis.now() - time.time() - behind) < 60
     with google({"timeSeries": []}, Date="yesterday") as apis:
         apis.get("monitoring", "/v3/projects/p/timeSeries")
-        assert abs(apis.now() - time.time()) < 5
+        assert abs(apis.now() - time.time()) < 60

@@ -216,7 +216,7 @@ def test_a_token_that_a_service_echoes_is_in_no_outcome() -> None:
 
     token = jwt.encode({"aud": "x" * 200}, "k" * 32, algorithm="HS256")
     with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         check = Check(path="/", expect=Expect(text="something else"))
         [outcome] = checks.run(f"http://127.0.0.1:{server.server_port}", [check], "", token)

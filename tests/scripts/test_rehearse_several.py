@@ -9,16 +9,12 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from scripts.command.progress import Progress
-from scripts.machine import git, scratch
-from scripts.rehearse import act, cloudbuild, play, workflow
-from scripts.rehearse.world import World
 from tests.conftest import ROOT
 from tests.scripts.conftest import DOCKERFILE, LOCAL, MANIFEST, SERVER, SMOKE
+from tests.scripts.rehearse_help import Runs, opened, results
 from tests.scripts.test_rehearse import ENVIRONMENT, Fork
 
 ALL = ("ai", "api", "shop")
@@ -51,46 +47,8 @@ def settings(health: str = "ok", note: str = "first") -> str:
     return json.dumps({"note": note, "start": "listen", "health": health, "code": 200})
 
 
-class Merges:
-    """Merges to main, each rehearsed by a trigger.
-
-    Args:
-        world: the world, in which nothing is delivered yet.
-    """
-
-    def __init__(self, world: World, capfd: Any) -> None:
-        self.world = world
-        self._capfd = capfd
-        self._runs = 0
-        self.told = ""
-
-    def merge(self, **files: str) -> str:
-        """Change files, whose names have _ for /, and commit; return the commit's short name."""
-        self.world.before = git.commit(self.world.clone).sha
-        for name, text in files.items():
-            (self.world.clone / name.replace("__", "/").replace("_", ".")).write_text(text)
-        scratch.git("add", "--all", cwd=self.world.clone)
-        scratch.git("commit", "--quiet", "--message", "a merge", cwd=self.world.clone)
-        return git.commit(self.world.clone).short
-
-    def github(self) -> dict[str, str]:
-        """Run deliver.yml; return how each job ended."""
-        deliver = workflow.load(self.world.clone, "deliver", {})
-        actions = act.local(deliver.actions, ROOT / "tests" / "actions")
-        ends = play(self.world, deliver, actions)
-        self.told = self._capfd.readouterr().err
-        return {end.id: end.result for end in ends}
-
-    def cloud_build(self, file: str, env: str) -> str:
-        """Run a trigger of Cloud Build; return how its last step ended."""
-        self._runs += 1
-        folder = self.world.folder / f"run-{self._runs}"
-        folder.mkdir()
-        ends = cloudbuild.play(
-            self.world, folder, f"cloudbuild/{file}.yaml", {"_ENVIRONMENT": env}, Progress()
-        )
-        self.told = self._capfd.readouterr().err
-        return ends[-1].status
+class Merges(Runs):
+    """Merges to main, each rehearsed by a trigger, in a world in which nothing is delivered yet."""
 
     def live(self) -> dict[str, str]:
         """Return ENVIRONMENT/SERVICE -> the short name of the commit that serves."""
@@ -103,13 +61,12 @@ class Merges:
 
 
 @pytest.fixture
-def merges(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Merges]:
+def merges(tmp_path: Path) -> Iterator[Merges]:
     fork, folder = Several(tmp_path / "fork"), tmp_path / "world"
     folder.mkdir()
-    world = World(fork.folder, folder, builder="cloud-build", bake="0s", ref="refs/heads/main")
-    with world:
+    with opened(fork.folder, folder) as world:
         world.take_up()
-        yield Merges(world, capfd)
+        yield Merges(world)
 
 
 def everywhere(**commits: str) -> dict[str, str]:
@@ -118,14 +75,16 @@ def everywhere(**commits: str) -> dict[str, str]:
 
 def test_each_merge_delivers_what_it_touches(merges: Merges) -> None:
     """And a service that fails stops those that call it, and no other, in no environment."""
-    one = merges.merge(ai__settings_json=settings(note="one"))
-    assert {*merges.github().values()} == {"success"}, merges.told
+    one = merges.merge({"ai/settings.json": settings(note="one")})
+    assert {*results(merges.github()).values()} == {"success"}, merges.told
     assert merges.live() == everywhere(ai=one)
     assert merges.told.count("the deployment's URL at GitHub: http://127.0.0.1:") == 2
 
-    shared = merges.merge(common__notes_md="more\n", api__settings_json=settings(health="broken"))
+    shared = merges.merge(
+        {"common/notes.md": "more\n", "api/settings.json": settings(health="broken")}
+    )
     ended = {"build": "success", "staging": "failure", "production": "success"}
-    assert merges.github() == ended, merges.told
+    assert results(merges.github()) == ended, merges.told
     delivered = everywhere(ai=shared, shop=shared)
     assert merges.live() == {**delivered, "staging/api": shared}, "its first revision serves"
     said = merges.told.partition("staging / Deploy")[2]
@@ -138,12 +97,13 @@ def test_each_merge_delivers_what_it_touches(merges: Merges) -> None:
         assert f"/services/{name}\n" in merges.told, "one signature names all of them"
 
     # Cloud Build's triggers compare with what is live.
-    three = merges.merge(ai__settings_json=settings(note="three"))
-    assert merges.cloud_build("deliver", "staging") == "SUCCESS", merges.told
+    three = merges.merge({"ai/settings.json": settings(note="three")})
+    ended = merges.cloud_build("deliver", _ENVIRONMENT="staging")
+    assert ended["deliver"] == "SUCCESS", merges.told
     assert merges.live() == {**delivered, "staging/api": shared, "staging/ai": three}
     # Production takes of each what serves in staging, here of a commit that is not the newest.
-    merges.merge(README_md="Ours.\n")
-    assert merges.cloud_build("deliver-after", "production") == "FAILURE"
+    merges.merge({"README.md": "Ours.\n"})
+    assert merges.cloud_build("deliver-after", _ENVIRONMENT="production")["deliver"] == "FAILURE"
     assert "api | ship: " in merges.told, "it has never served in staging"
     assert merges.live() == {
         **everywhere(ai=three, shop=shared), "staging/api": shared,

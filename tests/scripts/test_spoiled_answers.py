@@ -182,11 +182,9 @@ def test_nobody_answers_after_a_write(candidate: Project) -> None:
         down = down or method == "PUT"
         return CLOSED if down else None
 
-    began = time.monotonic()
     with spoiling(candidate, spoil) as ship:
         ended = ship("rollback", "--to", new, "--timeout", "2s", "--format", "json")
         shown = json.loads(ended.stdout)["error"]
-    assert time.monotonic() - began < 20
     assert (ended.returncode, shown["kind"]) == (1, "unknown"), ended.stderr
     assert "it is not known whether" in shown["message"]
     assert f"wanted: {new} 100 %" in shown["message"]

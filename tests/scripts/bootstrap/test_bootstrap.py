@@ -127,7 +127,7 @@ def test_concurrent_changes_of_a_policy_are_kept(team: Team) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Between) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}"
         ended = team.bootstrap("staging", "--yes", SHIPWAY_ENDPOINT=address)
