@@ -109,8 +109,9 @@ class Google:
         """
         pipeline = self._pipeline
         if pipeline.at_google and not formats.is_chosen(pipeline.environment.project):
+            file = f"pipelines/{pipeline.service}/{pipeline.env}.yaml"
             raise UsageError(
-                f"{pipeline.env} has no project yet: pipelines/{pipeline.service}/{pipeline.env}.yaml",
+                f"{pipeline.env} has no project yet: {file}",
                 f"./ship init --project {pipeline.env}=ID",
             )
         return pipeline.endpoint
