@@ -235,6 +235,29 @@ def test_uv_run_is_what_it_runs(
     assert any(value.startswith("PATH=/app/.venv/bin:/usr/local/bin:") for value in settings["Env"])
 
 
+@pytest.mark.parametrize(
+    ("written", "called"),
+    [
+        ("pip install --system -r pyproject.toml", "pip install {python} -r pyproject.toml"),
+        ("pip install --group=a -r /x/setup.py", "pip install {python} --group=a -r {root}/x/setup.py"),
+        ("pip sync --system locked.txt", "pip sync {python} locked.txt"),
+        ("export --frozen -o locked.txt", "export --frozen -o locked.txt"),
+    ],
+)  # fmt: skip
+def test_uv_itself_runs_where_pip_cannot(
+    tmp_path: Path, cache: Path, written: str, called: str
+) -> None:
+    """A stand-in for uv, in the image, writes down its command line."""
+    text = f"FROM python:3\nWORKDIR /app\nCOPY uv /usr/local/bin/\nRUN uv {written}\nCMD a\n"
+    app = write_app(tmp_path / "app", text)
+    (app / "uv").write_text('#!/bin/sh\necho "$PWD $*" > called\n')
+    (app / "uv").chmod(0o755)
+    folder, _, words = contents(packed(app, cache), "app/called").decode().strip().partition(" ")
+    root = folder.removesuffix("/app")
+    python = f"--python {root}/usr/local/bin/python3"
+    assert words == called.format(python=python, root=root)
+
+
 def test_the_errors_about_uv_and_poetry_name_the_line_to_write() -> None:
     text = (
         "FROM python:3\nWORKDIR /srv\nRUN poetry config virtualenvs.create false"

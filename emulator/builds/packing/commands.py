@@ -277,6 +277,16 @@ class Shell:
     def _uv(self, text: str, rest: list[str]) -> None:
         rest = [word for word in rest if word not in ("--no-cache", "--quiet", "-q")]
         match rest:
+            case ["pip", "install" | "sync" as verb, *arguments] if _needs_uv(verb, arguments):
+                prefix = self._prefix(None)
+                words = [pip_words.in_root(word) for word in arguments if word != "--system"]
+                python = f"{{root}}/{prefix}/bin/python3"
+                argv = ("uv", "pip", verb, "--python", python, *words)
+                makes = (f"{prefix}/{self._site}", f"{prefix}/bin")
+                self.run(Program(argv, self.folder, prefix, makes, None, (), text))
+            case ["export", *arguments]:
+                argv = ("uv", "export", *(pip_words.in_root(word) for word in arguments))
+                self.run(Program(argv, self.folder, None, (), None, (), text))
             case ["pip", "install", *arguments]:
                 left_out = ("--system", "--compile-bytecode", "--frozen", "--no-build-isolation")
                 words = [word for word in arguments if word not in left_out]
@@ -304,7 +314,7 @@ class Shell:
         while rest and rest[0] in ("--no-interaction", "-n", "--no-ansi", "--quiet", "-q"):
             rest = rest[1:]
         match rest:
-            case ["install", *arguments]:
+            case ["install" | "sync" as verb, *arguments]:
                 prefix = self._prefix(None)
                 if own := self.variables.get("VIRTUAL_ENV"):
                     prefix = trees.inside(own, self.folder)
@@ -317,7 +327,7 @@ class Shell:
                     if place
                 ]
                 site = next((s for s in sites if f"{s}/poetry" in self.tree), sites[0])
-                argv = ("poetry", "install", "--no-interaction", *arguments)
+                argv = ("poetry", verb, "--no-interaction", *arguments)
                 environment = (
                     ("VIRTUAL_ENV", f"{{root}}/{prefix}"),
                     ("POETRY_VIRTUALENVS_CREATE", "false"),
@@ -377,3 +387,15 @@ def _new_mode(old: int, asked: str) -> int:
                 new = {"+": there | bits, "-": there & ~bits, "=": bits}[match[2]]
                 mode = kept | new << shift
     return mode
+
+
+def _needs_uv(verb: str, arguments: list[str]) -> bool:
+    """Return whether a `uv pip` does more than pip: sync, a project's dependencies, groups.
+
+    Source: https://docs.astral.sh/uv/pip/packages/#installing-packages-from-files
+    """
+    options = ("--extra", "--all-extras", "--group")
+    return verb == "sync" or any(
+        word.endswith((".toml", "setup.py", "setup.cfg")) or word.partition("=")[0] in options
+        for word in arguments
+    )
