@@ -239,7 +239,7 @@ def test_uv_run_is_what_it_runs(
     ("written", "called"),
     [
         ("pip install --system -r pyproject.toml", "pip install {python} -r pyproject.toml"),
-        ("pip install --group=a -r /x/setup.py", "pip install {python} --group=a -r {root}/x/setup.py"),
+        ("pip install -r /x/setup.py", "pip install {python} -r {root}/x/setup.py"),
         ("pip sync --system locked.txt", "pip sync {python} locked.txt"),
         ("export --frozen -o locked.txt", "export --frozen -o locked.txt"),
     ],
