@@ -216,6 +216,15 @@ def test_examining_builds_nothing() -> None:
     assert problem.reason == "RUNS is not a Dockerfile instruction"
 
 
+def test_a_variable_that_is_not_set_is_no_word(tmp_path: Path, cache: Path) -> None:
+    text = (
+        "FROM python:3\nWORKDIR /app\nCOPY main.py .\nRUN rm -rf $UNSET && mkdir $UNSET a\nCMD a\n"
+    )
+    assert {"app/main.py", "app/a"} <= members(
+        packed(write_app(tmp_path / "app", text), cache)
+    ).keys()
+
+
 @pytest.mark.parametrize(
     ("written", "command"),
     [

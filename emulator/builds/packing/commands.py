@@ -99,7 +99,7 @@ class Shell:
             pass
         elif name in ("mkdir", "rmdir", "rm", "chmod", "ln", "touch", "cp", "mv"):
             flags, names = run_syntax.options(rest)
-            if not names:
+            if not names and not (name == "rm" and "f" in flags):
                 raise Refused("a name is missing", "")
             getattr(self, f"_{name}")(flags, names)
         elif name in ("useradd", "adduser", "groupadd", "addgroup"):
