@@ -214,7 +214,7 @@ def _renamed(options: Options, root: Path, files: Files) -> _Planned:
     notes = _next(root, source, repository, next(iter(projects), None))
     if unchosen := [env for env, project in projects.items() if not is_chosen(project)]:
         words = " ".join(f"--project {env}=ID" for env in unchosen)
-        notes.append(f"  before that: ./ship init {words}")
+        notes[-1] = f"  then, for Google Cloud: docs/fork.md; ./ship init {words}"
     return _Planned(files=made, renamed=renamed, notes=notes)
 
 

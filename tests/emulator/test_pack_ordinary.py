@@ -218,7 +218,7 @@ def test_examining_builds_nothing() -> None:
 
 def test_a_variable_that_is_not_set_is_no_word(tmp_path: Path, cache: Path) -> None:
     text = (
-        "FROM python:3\nWORKDIR /app\nCOPY main.py .\nRUN rm -rf $UNSET && mkdir $UNSET a\nCMD a\n"
+        "FROM python:3\nWORKDIR /app\nCOPY main.py .\nRUN mkdir $UNSET a && rm -rf $UNSET\nCMD a\n"
     )
     assert {"app/main.py", "app/a"} <= members(
         packed(write_app(tmp_path / "app", text), cache)
