@@ -314,7 +314,7 @@ class Shell:
         while rest and rest[0] in ("--no-interaction", "-n", "--no-ansi", "--quiet", "-q"):
             rest = rest[1:]
         match rest:
-            case ["install" | "sync" as verb, *arguments]:
+            case ["install", *arguments]:
                 prefix = self._prefix(None)
                 if own := self.variables.get("VIRTUAL_ENV"):
                     prefix = trees.inside(own, self.folder)
@@ -327,7 +327,7 @@ class Shell:
                     if place
                 ]
                 site = next((s for s in sites if f"{s}/poetry" in self.tree), sites[0])
-                argv = ("poetry", verb, "--no-interaction", *arguments)
+                argv = ("poetry", "install", "--no-interaction", *arguments)
                 environment = (
                     ("VIRTUAL_ENV", f"{{root}}/{prefix}"),
                     ("POETRY_VIRTUALENVS_CREATE", "false"),
