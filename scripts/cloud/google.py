@@ -18,7 +18,7 @@ from scripts.cloud.credentials import SCOPE, Credentials, check_confidential, us
 from scripts.cloud.local_identity import OWNER, LocalIdentity, is_member
 from scripts.cloud.patience import Patience
 from scripts.cloud.session import LOOPBACK, Session, Sessions, reason, retry_after, was_sent
-from scripts.config import running
+from scripts.config import formats, running
 from scripts.config.pipelines import Pipeline
 from scripts.errors import Failed, ShipError, Unknown, UsageError
 from scripts.ledger import Write, may_have_written
@@ -101,8 +101,20 @@ class Google:
 
     @cached_property
     def endpoint(self) -> str | None:
-        """The address to use instead of Google's, if any; raises NotUp as `Pipeline.endpoint`."""
-        return self._pipeline.endpoint
+        """The address to use instead of Google's, if any.
+
+        Raises:
+            NotUp: as `Pipeline.endpoint`.
+            UsageError: there is none, and the environment's project is not chosen yet.
+        """
+        pipeline = self._pipeline
+        if pipeline.at_google and not formats.is_chosen(pipeline.environment.project):
+            file = f"pipelines/{pipeline.service}/{pipeline.env}.yaml"
+            raise UsageError(
+                f"{pipeline.env} has no project yet: {file}",
+                f"./ship init --project {pipeline.env}=ID",
+            )
+        return pipeline.endpoint
 
     @cached_property
     def _local(self) -> LocalIdentity | None:

@@ -250,6 +250,19 @@ GRADUAL = Rollout(steps=[10, 50, 100], bake="5m")
 """The rollout of a new environment's file after another environment, or with users already."""
 
 
+_NOT_CHOSEN = "not-chosen-"
+
+
+def not_chosen(env: str) -> str:
+    """Return what stands for an environment's project until it is chosen; differs for each one."""
+    return f"{_NOT_CHOSEN}{env}"[:30].rstrip("-")
+
+
+def is_chosen(project: str) -> bool:
+    """Return whether a project is one; if not, nothing is sent to Google for it."""
+    return not project.startswith(_NOT_CHOSEN)
+
+
 class Environment(_Strict, frozen=True):
     """One environment of a service: where it runs, where its images are, how traffic moves."""
 

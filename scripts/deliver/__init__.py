@@ -46,8 +46,6 @@ from scripts.service.deploy import Deployed, deploy
 from scripts.service.deploy import report as report_deploy
 from scripts.service.regions import Tried, addresses, read_every_region, report
 from scripts.service.rollout import rollout
-from scripts.several.drive import drive
-from scripts.several.touched import touched
 
 
 class Options(WritingOptions, frozen=True, kw_only=True):
@@ -71,6 +69,10 @@ def several(options: Options, call: Call) -> int | None:
         return None
     if options.services or options.every:
         raise UsageError("--changed itself finds the services", "leave out their names and --all")
+    # Imported here, because a delivery of one service starts sooner without them.
+    from scripts.several.drive import drive
+    from scripts.several.touched import touched
+
     commit = git.commit(call.root, options.commit)
     found = touched(
         call,

@@ -21,6 +21,7 @@ from scripts.command import options
 from scripts.command.call import Call
 from scripts.command.options import Yes, option
 from scripts.config import pipelines, relations
+from scripts.config.formats import is_chosen, not_chosen
 from scripts.config.yamlfile import YamlFile
 from scripts.errors import UsageError, did_you_mean
 from scripts.image import source as sources
@@ -177,19 +178,21 @@ def _renamed(options: Options, root: Path, files: Files) -> _Planned:
     """Plan the current service's files with the answers in them."""
     several = len(pipelines.services(root)) > 1
     current = Fork(files, _which(root, options.service))
-    repository = _repository(options.repository, root)
+    yes = options.yes
+    repository = _repository(options.repository, root, yes=yes)
     if several:
         service = current.service
     else:
         service = questions.ask(
             "Service name", "SERVICE", forms.service, options.service,
-            _suggestion(current, repository, root),
+            _suggestion(current, repository, root, yes=yes), yes=yes,
         )  # fmt: skip
     given = forms.of_each(options.project)
     known = list(current.projects) + [env for env in given if env not in current.projects]
     names = questions.ask(
         "Environments, in the order in which a commit passes them", "--environments",
         forms.environments, options.environments, ",".join(known),
+        yes=yes,
     )  # fmt: skip
     stray = [env for env in given if env not in names]
     if stray:
@@ -197,13 +200,13 @@ def _renamed(options: Options, root: Path, files: Files) -> _Planned:
             f"--project {stray[0]}={given[stray[0]]}: no such environment",
             did_you_mean(stray[0], names, "environments"),
         )
-    projects = {env: _project(current, env, given.get(env)) for env in names}
-    regions = _regions(current, options.region)
+    projects = {env: _project(current, env, given.get(env), yes=yes) for env in names}
+    regions = _regions(current, options.region, yes=yes)
     registry = options.registry and forms.registry(options.registry)
     suggested = current.default_registry(list(projects.values()), regions)
     if suggested and not registry:
         registry = questions.ask(
-            "Registry of the images", "--registry", forms.registry, None, suggested
+            "Registry of the images", "--registry", forms.registry, None, suggested, yes=yes
         )
     source = forms.folder(options.source) if options.source else current.source
     answers = Answers(
@@ -221,6 +224,9 @@ def _renamed(options: Options, root: Path, files: Files) -> _Planned:
     if repository and production in made and github.is_private(repository):
         made[production] = environments.unsigned(made[production])
     notes = _next(root, source, repository, next(iter(projects), None))
+    if unchosen := [env for env, project in projects.items() if not is_chosen(project)]:
+        words = " ".join(f"--project {env}=ID" for env in unchosen)
+        notes[-1] = f"  then, for Google Cloud: docs/fork.md; ./ship init {words}"
     return _Planned(files=made, renamed=renamed, notes=notes)
 
 
@@ -380,35 +386,43 @@ def _one_of(name: str, known: list[str]) -> str:
     return name
 
 
-def _project(current: Fork, env: str, given: str | None) -> str:
+def _project(current: Fork, env: str, given: str | None, *, yes: bool) -> str:
+    """Return an environment's project; `not_chosen` if it is to be chosen later.
+
+    A script without --yes must name each project, so that it does not forget one.
+    """
     project = current.projects.get(env)
-    default = None if project in fork.SAMPLE_PROJECTS else project
-    return questions.ask(
-        f"Project ID of {env}", f"--project {env}=ID", forms.project, given, default
-    )
+    if project is None or project in fork.SAMPLE_PROJECTS:
+        project = not_chosen(env) if yes or sys.stdin.isatty() else None
+    what = f"Project ID of {env}"
+    if project and not is_chosen(project):
+        what += ", or Enter to choose it later"
+    return questions.ask(what, f"--project {env}=ID", forms.project, given, project, yes=yes)
 
 
-def _regions(current: Fork, given: str | None) -> list[str] | None:
+def _regions(current: Fork, given: str | None, *, yes: bool) -> list[str] | None:
     """Return the regions of every environment; None if they differ and must stay."""
     if not given and not current.regions and current.projects:
         return None
     default = ",".join(current.regions) if current.regions else None
-    return questions.ask("Region", "--region", forms.regions, given, default)
+    return questions.ask("Region", "--region", forms.regions, given, default, yes=yes)
 
 
-def _repository(given: str | None, root: Path) -> str | None:
-    """Return OWNER/NAME on GitHub; None if it is unknown and there is no terminal."""
+def _repository(given: str | None, root: Path, *, yes: bool = False) -> str | None:
+    """Return OWNER/NAME on GitHub; None if it is unknown and no one is to be asked."""
     default = git.github_name(root)
-    if given is None and default is None and not sys.stdin.isatty():
+    if given is None and default is None and (yes or not sys.stdin.isatty()):
         return None
-    return questions.ask("GitHub repository", "--repository", forms.repository, given, default)
+    return questions.ask(
+        "GitHub repository", "--repository", forms.repository, given, default, yes=yes
+    )
 
 
-def _suggestion(current: Fork, repository: str | None, root: Path) -> str | None:
-    """Return the name to suggest for the service; None for the sample without a terminal."""
+def _suggestion(current: Fork, repository: str | None, root: Path, *, yes: bool) -> str | None:
+    """Return the name to suggest for the service; None for the sample if no one is to be asked."""
     if not current.is_sample:
         return current.service
-    if not sys.stdin.isatty():
+    if not (yes or sys.stdin.isatty()):
         return None
     name = (repository or root.name).rpartition("/")[2].lower().replace("_", "-")
     try:

@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from scripts.config import relations, sources, yamledit
-from scripts.config.formats import AT_ONCE, GRADUAL
+from scripts.config.formats import AT_ONCE, GRADUAL, is_chosen
 from scripts.config.sources import SOURCE
 from scripts.init import environments, triggers
 from scripts.init.environments import LOCAL
@@ -117,8 +117,9 @@ class Fork:
         project, _, name = rest.partition("/")
         if not project and (self.projects or not projects or not regions):
             return None
-        if project in SAMPLE_PROJECTS or not project:
-            project = projects[0] if projects else project
+        if project in (*SAMPLE_PROJECTS, "") or not is_chosen(project):
+            chosen = [*filter(is_chosen, projects)] or projects
+            project = chosen[0] if chosen else project
         old = (self.regions or [""])[0]
         if regions and (not host or host == f"{old}-docker.pkg.dev"):
             host = f"{regions[0]}-docker.pkg.dev"

@@ -12,7 +12,13 @@ T = TypeVar("T")
 
 
 def ask(
-    what: str, option: str, form: Callable[[str], T], given: str | None, default: str | None
+    what: str,
+    option: str,
+    form: Callable[[str], T],
+    given: str | None,
+    default: str | None,
+    *,
+    yes: bool = False,
 ) -> T:
     """Return the value of an option, or else the answer on a terminal, or else the default.
 
@@ -22,6 +28,7 @@ def ask(
         form: converts the text to a value, or raises UsageError.
         given: the option's text, if it was given.
         default: the answer if the user only presses Enter; None if there is none.
+        yes: take the default, if there is one, without a question.
 
     Raises:
         UsageError: the option is wrong; or it is missing, and there is no terminal.
@@ -29,7 +36,7 @@ def ask(
     """
     if given is not None:
         return form(given)
-    if not sys.stdin.isatty():
+    if not sys.stdin.isatty() or (yes and default is not None):
         if default is None:
             raise UsageError(
                 f"{option} is missing: {what.lower()}", "./ship init --help lists the options"

@@ -216,6 +216,15 @@ def test_examining_builds_nothing() -> None:
     assert problem.reason == "RUNS is not a Dockerfile instruction"
 
 
+def test_a_variable_that_is_not_set_is_no_word(tmp_path: Path, cache: Path) -> None:
+    text = (
+        "FROM python:3\nWORKDIR /app\nCOPY main.py .\nRUN mkdir $UNSET a && rm -rf $UNSET\nCMD a\n"
+    )
+    assert {"app/main.py", "app/a"} <= members(
+        packed(write_app(tmp_path / "app", text), cache)
+    ).keys()
+
+
 @pytest.mark.parametrize(
     ("written", "command"),
     [
@@ -233,6 +242,29 @@ def test_uv_run_is_what_it_runs(
     settings = config_of(packed(write_app(tmp_path / "app", text), cache))["config"]
     assert settings["Cmd"] == command
     assert any(value.startswith("PATH=/app/.venv/bin:/usr/local/bin:") for value in settings["Env"])
+
+
+@pytest.mark.parametrize(
+    ("written", "called"),
+    [
+        ("pip install --system -r pyproject.toml", "pip install {python} -r pyproject.toml"),
+        ("pip install -r /x/setup.py", "pip install {python} -r {root}/x/setup.py"),
+        ("pip sync --system locked.txt", "pip sync {python} locked.txt"),
+        ("export --frozen -o locked.txt", "export --frozen -o locked.txt"),
+    ],
+)  # fmt: skip
+def test_uv_itself_runs_where_pip_cannot(
+    tmp_path: Path, cache: Path, written: str, called: str
+) -> None:
+    """A stand-in for uv, in the image, writes down its command line."""
+    text = f"FROM python:3\nWORKDIR /app\nCOPY uv /usr/local/bin/\nRUN uv {written}\nCMD a\n"
+    app = write_app(tmp_path / "app", text)
+    (app / "uv").write_text('#!/bin/sh\necho "$PWD $*" > called\n')
+    (app / "uv").chmod(0o755)
+    folder, _, words = contents(packed(app, cache), "app/called").decode().strip().partition(" ")
+    root = folder.removesuffix("/app")
+    python = f"--python {root}/usr/local/bin/python3"
+    assert words == called.format(python=python, root=root)
 
 
 def test_the_errors_about_uv_and_poetry_name_the_line_to_write() -> None:

@@ -387,16 +387,34 @@ def test_on_a_terminal_it_asks(fork: Fork) -> None:
             env={**os.environ, "SHIPWAY_VENV": warm.environment()},
         )  # fmt: skip
         os.close(theirs)
-        answers = ["shopco/orders", "Orders", "orders", "", "", "orders-staging",
-                   "orders-production", "europe-west1", "", last]  # fmt: skip
+        answers = ["", "shopco/orders", "Orders", "orders", "", "orders-staging", "",
+                   "europe-west1", "", last]  # fmt: skip
         os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
         _, told = process.communicate(timeout=60)
         os.close(ours)
         assert process.returncode == code, told
         assert "'Orders' is not a service name" in told
-        assert "type a project ID: 6 to 30 lower-case letters" in told, "Enter is answered, too"
+        assert "type a GitHub repository: OWNER/NAME" in told, "Enter is answered, too"
         assert (fork.folder / "pipelines/app").exists() == (last == "n")
     assert fork.yaml("orders/staging.yaml")["project"] == "orders-staging"
+    assert fork.yaml("orders/production.yaml")["project"] == "not-chosen-production"
+
+
+def test_to_try_it_here_no_project_is_needed(fork: Fork) -> None:
+    """With --yes, projects are chosen later; until then, nothing is sent to Google for them."""
+    said = fork.done("init", "--yes")
+    assert "./ship init --project staging=ID --project production=ID" in said
+    fork.commit()
+    for verb in ("status", "deliver", "plan", "rollback"):
+        ended = fork.ship(verb, "--env", "production")
+        assert ended.returncode == 2, ended.stdout
+        assert "production has no project yet: pipelines/fork/production.yaml" in ended.stderr
+        assert "./ship init --project production=ID" in ended.stderr
+    fork.done("init", *ANSWERS)
+    text = "".join(text for name, text in fork.files().items() if not name.endswith(".json"))
+    assert "not-chosen" not in text
+    registry = fork.yaml("fork/production.yaml")["registry"]
+    assert registry == "europe-west1-docker.pkg.dev/orders-staging/services"
 
 
 def test_killed_anywhere_it_leaves_the_old_files_or_the_new(fork: Fork) -> None:

@@ -99,7 +99,7 @@ class Shell:
             pass
         elif name in ("mkdir", "rmdir", "rm", "chmod", "ln", "touch", "cp", "mv"):
             flags, names = run_syntax.options(rest)
-            if not names:
+            if not names and not (name == "rm" and "f" in flags):
                 raise Refused("a name is missing", "")
             getattr(self, f"_{name}")(flags, names)
         elif name in ("useradd", "adduser", "groupadd", "addgroup"):
@@ -277,6 +277,16 @@ class Shell:
     def _uv(self, text: str, rest: list[str]) -> None:
         rest = [word for word in rest if word not in ("--no-cache", "--quiet", "-q")]
         match rest:
+            case ["pip", "install" | "sync" as verb, *arguments] if _needs_uv(verb, arguments):
+                prefix = self._prefix(None)
+                words = [pip_words.in_root(word) for word in arguments if word != "--system"]
+                python = f"{{root}}/{prefix}/bin/python3"
+                argv = ("uv", "pip", verb, "--python", python, *words)
+                makes = (f"{prefix}/{self._site}", f"{prefix}/bin")
+                self.run(Program(argv, self.folder, prefix, makes, None, (), text))
+            case ["export", *arguments]:
+                argv = ("uv", "export", *(pip_words.in_root(word) for word in arguments))
+                self.run(Program(argv, self.folder, None, (), None, (), text))
             case ["pip", "install", *arguments]:
                 left_out = ("--system", "--compile-bytecode", "--frozen", "--no-build-isolation")
                 words = [word for word in arguments if word not in left_out]
@@ -377,3 +387,15 @@ def _new_mode(old: int, asked: str) -> int:
                 new = {"+": there | bits, "-": there & ~bits, "=": bits}[match[2]]
                 mode = kept | new << shift
     return mode
+
+
+def _needs_uv(verb: str, arguments: list[str]) -> bool:
+    """Return whether a `uv pip` does more than pip: sync, a project's dependencies, groups.
+
+    Source: https://docs.astral.sh/uv/pip/packages/#installing-packages-from-files
+    """
+    options = ("--extra", "--all-extras", "--group")
+    return verb == "sync" or any(
+        word.endswith((".toml", "setup.py", "setup.cfg")) or word.partition("=")[0] in options
+        for word in arguments
+    )

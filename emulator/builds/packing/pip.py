@@ -40,7 +40,8 @@ _PASSED_ON = re.compile(
 # These would make pip and uv write their files elsewhere, or go without this machine's cache.
 _HELD_BACK = frozenset(
     {"PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_TARGET", "PIP_PYTHON", "PIP_DRY_RUN",
-     "PIP_NO_CACHE_DIR", "PIP_REQUIRE_VIRTUALENV", "UV_PROJECT_ENVIRONMENT", "UV_NO_CACHE"}
+     "PIP_NO_CACHE_DIR", "PIP_REQUIRE_VIRTUALENV", "UV_PROJECT_ENVIRONMENT", "UV_NO_CACHE",
+     "UV_SYSTEM_PYTHON"}
 )  # fmt: skip
 _COMPILERS = 4  # processes
 _LINES = 15  # of a program's output, shown when it fails

@@ -39,7 +39,9 @@ def commands(
     for line in lines:
         for raw in _split(instruction, line):
             try:
-                words = [shellwords.expand(word, variables) for word in raw]
+                expanded = [(word, shellwords.expand(word, variables)) for word in raw]
+                # An unquoted word that becomes empty is none: `rm -rf $UNSET` removes nothing.
+                words = [new for old, new in expanded if new or "'" in old or '"' in old]
             except ValueError as error:
                 raise instruction.error(str(error)) from None
             yield " ".join(raw), words
