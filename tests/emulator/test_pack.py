@@ -10,7 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,22 @@ def test_many_builds_at_once(app: Path, empty: Path) -> None:
     assert list((empty / "tmp").iterdir()) == []
     image = packed(app, empty)
     assert {image.digest} == digests
+
+
+def test_two_builds_at_once_install_once(tmp_path: Path, empty: Path) -> None:
+    """A stand-in for uv, in the image, counts its calls, which begin when both builds are there."""
+    text = "FROM python:3\nWORKDIR /app\nCOPY uv /usr/local/bin/\nRUN uv pip sync a.txt\nCMD a\n"
+    app, calls = write_app(tmp_path / "app", text), tmp_path / "calls"
+    (app / "uv").write_text(f"#!/bin/sh\necho called >> {calls}\n")
+    (app / "uv").chmod(0o755)
+    both = threading.Barrier(2)
+
+    def build(_: int) -> str:
+        return packed(app, empty, progress=lambda line: "RUN" in line and both.wait(60)).digest
+
+    with ThreadPoolExecutor(2) as pool:
+        assert len(set(pool.map(build, range(2)))) == 1
+    assert calls.read_text() == "called\n"
 
 
 def test_killed_builds_leave_a_good_cache(app: Path, cache: Path, empty: Path) -> None:

@@ -5,6 +5,7 @@ Source: OCI image specification, "Image Layer Filesystem Changeset".
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import io
@@ -15,10 +16,11 @@ import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 from typing import IO, Any
 
 from emulator.builds.packing.tree import EMPTY, Entry, Tree
@@ -62,21 +64,32 @@ def listed(tree: Tree) -> list[object]:
 
 def layer(entries: Tree, cache: Path) -> Layer:
     """Return the layer of `entries`, from the cache if it is there."""
-    record = cache / "layers" / f"{key_of('layer', listed(entries))}.json"
-    blobs = cache / "blobs"
+    key = key_of("layer", listed(entries))
+    record = cache / "layers" / f"{key}.json"
+    if found := _known(record, cache):
+        return found
+    with turn(cache, key):
+        return _known(record, cache) or _made(entries, record, cache)
+
+
+def _known(record: Path, cache: Path) -> Layer | None:
     try:
         known = json.loads(record.read_bytes())
-        path = blobs / known["digest"].removeprefix("sha256:")
+        path = _blob(cache, known["digest"])
         if path.stat().st_size == known["size"]:
             return Layer(**known, path=path, reused=True)
     except (FileNotFoundError, ValueError):
-        pass  # missing or lost: make it now
-    blobs.mkdir(parents=True, exist_ok=True)
+        pass  # missing or lost
+    return None
+
+
+def _made(entries: Tree, record: Path, cache: Path) -> Layer:
     record.parent.mkdir(parents=True, exist_ok=True)
     with scratch(cache) as folder:
         made = _write(entries, folder / "layer")
         # The blob before the record that names it: a kill in between leaves an unused blob.
-        path = blobs / made.digest.removeprefix("sha256:")
+        path = _blob(cache, made.digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
         made.path.replace(path)
         known = {name: value for name, value in asdict(made).items() if name[0] in "ds"}
         (folder / "record").write_text(json.dumps(known))
@@ -84,18 +97,50 @@ def layer(entries: Tree, cache: Path) -> Layer:
     return Layer(made.digest, made.diff_id, made.size, path)
 
 
+def _blob(cache: Path, digest: str) -> Path:
+    return cache / "blobs" / digest.removeprefix("sha256:")
+
+
+Progress = Callable[[str], None]
+Ending = Callable[[Callable[[], None]], AbstractContextManager[object]]
+"""A context in which a function is called if the build is to end."""
+
+
+@contextmanager
+def turn(cache: Path, key: str, ending: Ending = nullcontext) -> Iterator[None]:
+    """Wait while another build makes the same thing, so that its result can be used.
+
+    A build that is to end waits no longer. Without a turn, the work is only done twice.
+    """
+    path = cache / "tmp" / f"{key}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ends = Event()
+    with path.open("wb") as lock:
+        with ending(ends.set):
+            while not ends.is_set():
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    ends.wait(0.05)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def scratch(cache: Path) -> Any:
     """Make a temporary folder in the cache, on the same disk as the results.
 
-    Also removes folders that killed builds left behind more than a day ago.
+    Also removes what killed builds left behind more than a day ago.
     """
     folder = cache / "tmp"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         try:
             if time.time() - old.stat().st_mtime > _DAY:
-                shutil.rmtree(old, ignore_errors=True)
+                old.unlink() if old.is_file() else shutil.rmtree(old, ignore_errors=True)
         except FileNotFoundError:
             continue  # its build has just removed it
     mine = Path(tempfile.mkdtemp(dir=folder))
@@ -157,8 +202,3 @@ class _Hashing(io.RawIOBase):
     @property
     def digest(self) -> str:
         return f"sha256:{self._hash.hexdigest()}"
-
-
-Progress = Callable[[str], None]
-Ending = Callable[[Callable[[], None]], AbstractContextManager[object]]
-"""A context in which a function is called if the build is to end."""

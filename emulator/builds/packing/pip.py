@@ -110,16 +110,19 @@ def run(step: Run, cache: Path, progress: Progress, host_platform: str, ending: 
     )
     result = cache / "runs" / key
     index = result / "index.json"
-    if not index.is_file():
-        progress(f"RUN {program.text}")
-        result.parent.mkdir(parents=True, exist_ok=True)
-        with layers.scratch(cache) as folder:
-            _install(step, folder / "run", ending)
-            try:
-                (folder / "run").rename(result)
-            except OSError:
-                if not index.is_file():  # otherwise another build was faster: use its result
-                    raise
+    if index.is_file():
+        return _read(result, key)
+    progress(f"RUN {program.text}")
+    with layers.turn(cache, key, ending):
+        if not index.is_file():
+            result.parent.mkdir(parents=True, exist_ok=True)
+            with layers.scratch(cache) as folder:
+                _install(step, folder / "run", ending)
+                try:
+                    (folder / "run").rename(result)
+                except OSError:
+                    if not index.is_file():  # otherwise another build was faster: use its result
+                        raise
     return _read(result, key)
 
 
