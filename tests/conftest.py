@@ -126,9 +126,9 @@ class LocalCloudRun:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """Use three workers for two cores: while one waits for a deadline, another works."""
+    """Use two workers for each core: while one waits for a deadline, another works."""
     cores = yield
-    return cores + max(1, cores // 2)
+    return 2 * cores
 
 
 _LONG = {

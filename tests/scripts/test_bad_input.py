@@ -82,9 +82,8 @@ def test_a_program_reads_an_error_as_json(
 
 
 def test_a_refusal_and_a_failure_as_json(served: Project) -> None:
-    assert json.loads(served.ship("promote", "--format", "json").stdout)["error"]["kind"] == (
-        "refused"
-    )
+    found = json.loads(served.ship("promote", "--format", "json").stdout)["error"]
+    assert (found["kind"], found["exit_code"]) == ("nothing to do", 3)
     served.commit(health="broken")
     found = json.loads(served.ship("deliver", "--format", "json").stdout)["error"]
     assert (found["kind"], found["exit_code"]) == ("failed", 1)
