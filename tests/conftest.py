@@ -126,9 +126,9 @@ class LocalCloudRun:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """Use two workers for each core: while one waits for a deadline, another works."""
+    """Use three workers for two cores: while one waits for a deadline, another works."""
     cores = yield
-    return 2 * cores
+    return cores + max(1, cores // 2)
 
 
 _LONG = {
