@@ -32,9 +32,9 @@ so the chord is below them, and no bet gains on average. Chords can be summed ov
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from math import exp, inf, log, log1p, sqrt
-from operator import itemgetter, mul, truediv
+from operator import mul, truediv
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -104,7 +104,8 @@ def bets(
         return
     rest = windows[begin:]
     # Not by `zip`, whose many iterators wake the garbage collector.
-    mine, my_bad, theirs, their_bad = ([*map(itemgetter(n), rest)] for n in range(4))
+    flat = [*chain.from_iterable(rest)]
+    mine, my_bad, theirs, their_bad = (flat[n::4] for n in range(4))
     if alone:
         ratios = [0.0] * len(mine)
     else:
@@ -176,7 +177,7 @@ def _gains(window: Window | Shared, x: float, tolerance: float, *, alone: bool) 
     if not n or (not alone and not window.ratio):
         return [0.0] * len(SIZES)
     ratio = 0.0 if alone else window.ratio
-    allowed = min(x + tolerance, 1 - 1e-9)
+    allowed = min(x + tolerance, 1.0)
     largest = min(1 / allowed if allowed else inf, 1 / (ratio * (1 - x)) if ratio else inf)
     gains: dict[float, float] = {0.0: 0.0}
     taken = [min(size, _LARGEST * largest) for size in SIZES]

@@ -6,7 +6,7 @@ import random
 from math import comb, exp
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scripts.release.evidence import Evidence, Window, bets, judge
@@ -46,6 +46,7 @@ def test_no_bet_gains_on_average_while_the_candidate_is_no_worse(
 
 
 @given(earlier(), st.integers(0, 9), SHARES, SHARES, st.floats(0, 0.3))
+@example(Evidence(), 9, 1.0, 1.0, 0.0)  # nothing can be worse
 def test_nor_against_a_baseline(
     evidence: Evidence, n: int, usual: float, better: float, tolerance: float
 ) -> None:
