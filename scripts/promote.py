@@ -115,7 +115,7 @@ def _show_evidence(
         return
     stable = {region: state.beside(revision) for region, state in before.items()}
     try:
-        found = weighed(context, Answered(context, rules), rules, revision, before, stable)
+        found = weighed(context, Answered(context, rules), revision, before, stable)
     except ShipError as error:
         context.progress.line(f"note: users' answers are not seen: {error.message}")
         return

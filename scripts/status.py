@@ -182,9 +182,7 @@ def _watched(context: Context, region: str, state: State) -> tuple[list[str], Wa
         return [], None
     stable = {region: state.beside(candidate)}
     try:
-        found = weighed(
-            context, Answered(context, rules), rules, candidate, {region: state}, stable
-        )
+        found = weighed(context, Answered(context, rules), candidate, {region: state}, stable)
     except ShipError as error:
         return [f"users' answers are not seen: {error.message}"], None
     if found is None:

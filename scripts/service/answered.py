@@ -20,6 +20,7 @@ class Answered:
     """
 
     def __init__(self, context: Context, rules: Watch) -> None:
+        self.rules = rules
         self._context = context
         self._delay = seconds(rules.delay)
         self.has_checks = rules.source == "metrics"

@@ -101,7 +101,7 @@ class Watcher:
             if not self._taken_up:
                 self._take_up(states)
             found = weighed(
-                self._context, self.answered, self.rules, self._revision, states, stable,
+                self._context, self.answered, self._revision, states, stable,
                 self._own, self._folds,
             )  # fmt: skip
         except ShipError as error:
@@ -166,7 +166,6 @@ class Watcher:
 def weighed(
     context: Context,
     answered: Answered,
-    rules: Watch,
     revision: str,
     states: dict[str, State],
     stable: Stables,
@@ -177,8 +176,7 @@ def weighed(
 
     Args:
         context: the call.
-        answered: where it is read.
-        rules: what is watched.
+        answered: where it is read, and what is watched.
         revision: the candidate.
         states: the service in each region.
         stable: region -> what the candidate is compared with there.
@@ -195,6 +193,7 @@ def weighed(
     }
     if not begins:
         return None
+    rules = answered.rules
     if not answered.has_checks:
         own = {}
     elif own is None:
