@@ -155,24 +155,32 @@ def lose_the_watcher(project: Project) -> None:
     project.put(service)
 
 
+def breaks_at_last(project: Project, verb: str, late: str) -> str:
+    """Let a release break once it has all traffic; return what the verb that watches it printed.
+
+    It rolls the release back, and sees that users' answers recover.
+    """
+    with users(project), project.start(verb) as process:
+        eventually(lambda: project.shares() == {late: 100})
+        requests.get(f"{project.service()['status']['url']}/break", timeout=10)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    assert f"{late} answers its users worse than stable" in said
+    assert "users' answers are as before again" in said
+    return str(said)
+
+
 def test_the_request_log_alone_decides_the_same(project: Project, stable: str) -> None:
     """Also for one who takes the rollout up, and after the last step."""
     watched(project, source="logs", unclear="stop")
     project.serve_with(BREAKS)
     late = project.revision(project.commit())
-    url = project.service()["status"]["url"]
     with refused(project, "/v3/*"):
         quiet = project.ship("deliver")
         assert quiet.returncode == 1, quiet.stderr
         assert "0 answers, 20 are missing" in quiet.stderr, "smoke checks do not count"
         watched(project, source="logs", after="60s")
-        with users(project), project.start("rollout") as process:
-            eventually(lambda: project.shares() == {late: 100})
-            requests.get(f"{url}/break", timeout=10)
-            _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
-    assert f"{late} answers its users worse than stable" in said
-    assert "users' answers are as before again" in said
+        said = breaks_at_last(project, "rollout", late)
     assert "not seen" not in said
     assert project.shares() == {stable: 100}
 
@@ -241,15 +249,8 @@ def test_a_release_that_breaks_when_it_has_all_traffic_is_rolled_back_with_a_hol
     watched(project, after="60s")
     project.serve_with(BREAKS)
     late = project.revision(project.commit())
-    url = project.service()["status"]["url"]
-    with users(project), project.start("deliver") as process:
-        eventually(lambda: project.shares() == {late: 100})
-        requests.get(f"{url}/break", timeout=10)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
-    assert f"{late} answers its users worse than stable" in said
+    said = breaks_at_last(project, "deliver", late)
     assert "promised" in said
-    assert "users' answers are as before again" in said
     assert project.shares() == {stable: 100}
     assert "ON HOLD" in project.ship("status").stdout
 
